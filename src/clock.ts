@@ -1,0 +1,47 @@
+// The one place with time and chance. Everything else is handed a Clock and a Random, so that a simulation can own both.
+import { randomBytes } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
+import cron from 'node-cron';
+
+/** Stops a timer; stopping twice, or one that has fired, does nothing. */
+export type Cancel = () => void;
+
+export interface Clock {
+  /** Unix time in ms. Anchored to the wall clock once and then steady: a step of the wall clock moves no deadline. */
+  nowMs(): number;
+  /** Runs `fire` once after `delayMs`; delays beyond what a platform timer can hold are cut, so look at the time again when it fires. */
+  after(delayMs: number, fire: () => void): Cancel;
+  /** Runs `fire` every whole second. */
+  everySecond(fire: () => void): Cancel;
+}
+
+export interface Random {
+  /** Uniform in [0, 1). */
+  roll(): number;
+  bytes(count: number): Uint8Array;
+}
+
+/** The longest delay of a platform timer is 2³¹ − 1 ms; a longer one would fire at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+export function systemClock(): Clock {
+  const anchorMs = Date.now() - performance.now();
+  return {
+    nowMs: () => Math.round(anchorMs + performance.now()),
+    after: (delayMs, fire) => {
+      const timer = setTimeout(fire, Math.min(Math.max(delayMs, 0), LONGEST_TIMER_MS));
+      return () => clearTimeout(timer);
+    },
+    everySecond: (fire) => {
+      const task = cron.schedule('* * * * * *', fire);
+      return () => void task.stop();
+    },
+  };
+}
+
+export function systemRandom(): Random {
+  return {
+    roll: () => Math.random(),
+    bytes: (count) => randomBytes(count),
+  };
+}

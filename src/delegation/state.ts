@@ -1,0 +1,226 @@
+// The words of the product, as types: a delegation is one row; State, Event and Effect are all that can be said about it.
+//
+// Glossary: a *participant* is a connection to the SFU, named by identity and SID; a *membership* is the Matrix event that says
+// "I am in"; the *leave* is the delayed event that takes it back; a *restart* starts its delay anew; a *delegation* is a leave
+// handed to us; *settling* is the moment between a departure and the decision what it means.
+import type { DelayId, DelegationId, FutureToken, HomeserverUrl, Identity, Owner, RoomName, RoomSid, Sid, UserId } from './ids.ts';
+
+/** The tokens of one future (MSC4140 of June 2024). Only a timeout future has a refresh token. */
+export interface Future {
+  readonly send: FutureToken;
+  readonly refresh: FutureToken | null;
+  readonly cancel: FutureToken | null;
+}
+
+/** What a client handed over: one delayed event, or a futures group with up to two mutually exclusive endings. */
+export type Handles =
+  | { readonly kind: 'delay'; readonly delayId: DelayId }
+  | { readonly kind: 'futures'; readonly leave: Future; readonly lost: Future | null };
+
+/** Which of a group's mutually exclusive endings is owed. */
+export type Action = 'leave' | 'lost';
+
+/** Why nobody is there any more; reasons.ts maps LiveKit's reasons to these and says what each waits for. */
+export type Cause = 'left' | 'lost' | 'removed' | 'room_deleted' | 'replaced' | 'sfu_down' | 'missing' | 'aborted' | 'never_connected';
+
+/** One connection of the participant. `established`: it, or one before it, was ACTIVE on the SFU. */
+export interface Session {
+  readonly identity: Identity;
+  readonly sid: Sid | null;
+  /** The SFU's clock, ms; only ever compared with other values of that clock. */
+  readonly joinedAtMs: number | null;
+  readonly roomSid: RoomSid | null;
+  readonly established: boolean;
+}
+
+/** A departure that is being weighed. */
+export interface Departure {
+  readonly cause: Cause;
+  /** When we learnt of it. */
+  readonly atMs: number;
+  /** The session that a webhook declared gone: a list that still shows it is stale. Null: known from a list only. */
+  readonly fence: Sid | null;
+  /** True: the webhook's word stands when the SFU can't be asked. */
+  readonly certain: boolean;
+}
+
+export interface Awaiting {
+  readonly kind: 'awaiting';
+  readonly connectByMs: number;
+  readonly nextAskMs: number;
+  /** Unanswered questions to the SFU in a row. */
+  readonly failures: number;
+  /** A list asked for after the hand-over showed nobody: departures of older sessions can't be ours any more. */
+  readonly seenAbsent: boolean;
+  /** A departure that came before we knew whether its session was ours. */
+  readonly departed: Departure | null;
+}
+export interface Connected {
+  readonly kind: 'connected';
+  readonly session: Session;
+  /** When the newest evidence of presence was asked for or received. */
+  readonly seenAtMs: number;
+  readonly restartDueMs: number;
+  readonly nextAskMs: number;
+  /** Failed restarts, or unanswered questions to the SFU, in a row. */
+  readonly failures: number;
+  /** An ending that was attempted for an earlier departure, with unknown fate: no other of the group may be sent. */
+  readonly attempted: Action | null;
+}
+export interface Settling {
+  readonly kind: 'settling';
+  readonly session: Session;
+  readonly departure: Departure;
+  readonly untilMs: number;
+  readonly nextAskMs: number;
+  readonly failures: number;
+  readonly attempted: Action | null;
+}
+export interface Leaving {
+  readonly kind: 'leaving';
+  readonly action: Action;
+  readonly departure: Departure;
+  readonly session: Session | null;
+  /** The leave is on time up to this moment; later it is a ghost. */
+  readonly onTimeUntilMs: number;
+  readonly nextTryMs: number;
+  readonly attempts: number;
+  readonly last: 'none' | 'unsure' | 'refused' | 'failed';
+}
+/** Superseded; the older event is cancelled so that it can't fire under a present user. */
+export interface Cancelling {
+  readonly kind: 'cancelling';
+  readonly nextTryMs: number;
+  readonly attempts: number;
+}
+export type Outcome = 'sent' | 'already-sent' | 'cancelled' | 'superseded' | 'expired' | 'handed-back' | 'rejected';
+export interface Ended {
+  readonly kind: 'ended';
+  readonly outcome: Outcome;
+  readonly cause: Cause | null;
+  readonly atMs: number;
+  /** Which of the two sins this end was, as far as we can know. */
+  readonly sin: 'ghost' | 'false-leave' | null;
+  /** From the departure as we learnt it to the homeserver's acceptance; null where there was no departure. */
+  readonly tookMs: number | null;
+}
+export type LiveState = Awaiting | Connected | Settling | Leaving | Cancelling;
+export type State = LiveState | Ended;
+
+/** One line of what happened, kept to explain an outcome; holds no secret. */
+export interface Step {
+  readonly atMs: number;
+  readonly event: Event['kind'] | 'delegated';
+  readonly to: State['kind'];
+  readonly detail: string | null;
+}
+
+interface Common {
+  readonly id: DelegationId;
+  readonly owner: Owner;
+  readonly room: RoomName;
+  /** Every identity the member could have on the SFU; the first one seen binds it. */
+  readonly identities: readonly Identity[];
+  readonly homeserver: HomeserverUrl;
+  /** Known only where the client told us, or the identity shows it; needed by dialect D. */
+  readonly userId: UserId | null;
+  /** Names the handles without showing them: the same hand-over again is found by it. */
+  readonly handlesHash: string;
+  readonly delayMs: number;
+  readonly createdAtMs: number;
+  /**
+   * When the homeserver sends the event by itself. Earliest counts from the request of the last restart, latest from its answer
+   * (or from a request whose fate is unknown): restarts hurry for the one, giving up waits for the other.
+   */
+  readonly expiry: { readonly earliestMs: number; readonly latestMs: number };
+  readonly history: readonly Step[];
+}
+export interface LiveDelegation extends Common {
+  readonly state: LiveState;
+  readonly handles: Handles;
+}
+/** The handles are gone with the end: a finished delegation holds no secret. */
+export interface EndedDelegation extends Common {
+  readonly state: Ended;
+  readonly handles: null;
+}
+export type Delegation = LiveDelegation | EndedDelegation;
+
+/** A homeserver's answer about one delayed event (protocol.md §1), as one of few things a decision can depend on. */
+export type Answer =
+  | { readonly kind: 'ok' }
+  /** 404/410 (`gone`) or 409 (`conflict`): the event is final, nothing more can be done with it. */
+  | { readonly kind: 'final'; readonly how: 'gone' | 'conflict' }
+  /** 429; null: no hint was given. */
+  | { readonly kind: 'limited'; readonly retryAfterMs: number | null }
+  /** 401 or 403. */
+  | { readonly kind: 'refused' }
+  /** 5xx, refused, timed out, garbage. `reached`: the request may have been carried out all the same. */
+  | { readonly kind: 'failed'; readonly reached: boolean };
+
+/** One participant in a list of a room. */
+export interface Seen {
+  readonly identity: Identity;
+  readonly sid: Sid;
+  readonly joinedAtMs: number | null;
+  /** ACTIVE, as opposed to JOINING or JOINED (signalling only); all three count as present. */
+  readonly active: boolean;
+}
+
+export type Event =
+  | { readonly kind: 'due' }
+  | {
+      readonly kind: 'joined';
+      readonly identity: Identity;
+      readonly sid: Sid | null;
+      readonly joinedAtMs: number | null;
+      readonly roomSid: RoomSid | null;
+    }
+  | {
+      readonly kind: 'left';
+      readonly identity: Identity;
+      readonly sid: Sid | null;
+      readonly joinedAtMs: number | null;
+      readonly cause: Cause;
+    }
+  | { readonly kind: 'aborted'; readonly identity: Identity; readonly sid: Sid | null }
+  | { readonly kind: 'room_started'; readonly roomSid: RoomSid | null }
+  | { readonly kind: 'room_finished'; readonly roomSid: RoomSid | null }
+  | {
+      readonly kind: 'snapshot';
+      /** When the SFU was asked: evidence is as old as the question. */
+      readonly askedAtMs: number;
+      /** Those of the delegation's identities that are in the room. */
+      readonly present: readonly Seen[];
+      /** Null: the room does not exist. Undefined: not learnt. */
+      readonly roomSid: RoomSid | null | undefined;
+      /** The SFU was away, or started this room anew, a moment ago: absence proves little. */
+      readonly afterRestart: boolean;
+    }
+  | { readonly kind: 'sfu_unreachable'; readonly askedAtMs: number }
+  | { readonly kind: 'restart_answered'; readonly askedAtMs: number; readonly answer: Answer }
+  | { readonly kind: 'send_answered'; readonly action: Action; readonly answer: Answer }
+  | { readonly kind: 'cancel_answered'; readonly answer: Answer }
+  | { readonly kind: 'superseded' }
+  | { readonly kind: 'handed_back' };
+
+export type Effect =
+  | { readonly kind: 'restart'; readonly timeoutMs: number }
+  | { readonly kind: 'send'; readonly action: Action; readonly timeoutMs: number }
+  | { readonly kind: 'cancel'; readonly timeoutMs: number }
+  /** Ask the SFU who is in the room: evidence asked for at or after `notBeforeMs` will do; it may be held back by `batchMs` to share one call. */
+  | { readonly kind: 'check'; readonly notBeforeMs: number; readonly batchMs: number };
+
+/** The operator's settings that decisions depend on, all in ms. */
+export interface Policy {
+  readonly waitMs: {
+    readonly left: number;
+    readonly lost: number;
+    readonly replaced: number;
+    readonly sfuDown: number;
+    readonly aborted: number;
+    readonly missing: number;
+  };
+  readonly connectTimeoutMs: number;
+  readonly presenceIntervalMs: number;
+}
