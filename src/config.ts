@@ -1,0 +1,376 @@
+// The environment, read once: either a frozen Config or every fault in it, so that an operator mends them all in one go.
+// Pure: variables and a file reader come in, nothing else is looked at. A fault never shows what could be a secret.
+import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
+import type { Policy } from './delegation/state.ts';
+import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS, SHORTEST_STORE_KEY } from './settings.ts';
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+export interface ApiKey {
+  readonly key: string;
+  readonly secret: string;
+}
+
+export interface Config {
+  readonly mode: 'development' | 'production';
+  readonly livekit: {
+    /** LIVEKIT_URL to the letter: clients get it back. */
+    readonly url: string;
+    /** The same place as http(s), without a trailing slash; a path is kept. */
+    readonly apiUrl: string;
+    /** At least one. The first signs, all verify. */
+    readonly keys: readonly ApiKey[];
+  };
+  /** An empty host is every interface; port 0 takes a free one. */
+  readonly bind: { readonly host: string; readonly port: number };
+  readonly dataDir: string;
+  readonly storeKey: string | null;
+  readonly policy: Policy;
+  readonly homeservers: {
+    readonly fullAccess: { readonly all: boolean; readonly names: readonly ServerName[] };
+    readonly overrides: ReadonlyMap<ServerName, HomeserverUrl>;
+    readonly allowPrivate: boolean;
+    readonly allowLoopback: boolean;
+    readonly insecureTls: boolean;
+    readonly applicationService: { readonly serverName: ServerName; readonly asToken: string } | null;
+  };
+  readonly logLevel: LogLevel;
+}
+
+export interface Fault {
+  readonly variable: string;
+  readonly value: string;
+  readonly expected: string;
+}
+
+export type ConfigResult =
+  | { readonly kind: 'config'; readonly config: Config; readonly notes: readonly string[] }
+  | { readonly kind: 'faults'; readonly faults: readonly Fault[] };
+
+const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
+
+type Env = Readonly<Record<string, string | undefined>>;
+type ReadFile = (path: string) => string;
+
+/** Collects faults and notes while the sections below read; a section that finds a fault answers with something harmless. */
+interface Reader {
+  /** Null when unset; an empty string counts as unset. */
+  get(variable: string): string | null;
+  fault(variable: string, expected: string): void;
+  /** As `fault`, for a value that may hold a password although its setting is no secret. */
+  hiddenFault(variable: string, expected: string): void;
+  note(text: string): void;
+  file(variable: string): string | null;
+}
+
+export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
+  const faults: Fault[] = [];
+  const notes: string[] = [];
+  const reader = createReader(env, readFile, faults, notes);
+  const mode = readMode(reader);
+  const config: Config = {
+    mode,
+    livekit: { ...readLivekitUrl(reader, mode), keys: readKeys(reader, mode) },
+    bind: readBind(reader, mode),
+    dataDir: reader.get('LASTWILL_DATA_DIR') ?? './data',
+    storeKey: readStoreKey(reader, mode),
+    policy: readPolicy(reader),
+    homeservers: readHomeservers(reader, mode),
+    logLevel: readLogLevel(reader),
+  };
+  noteUnused(env, reader);
+  if (faults.length > 0) return { kind: 'faults', faults: faults.sort((a, b) => rank(a.variable) - rank(b.variable)) };
+  return { kind: 'config', config: freeze(config), notes };
+}
+
+function createReader(env: Env, readFile: ReadFile, faults: Fault[], notes: string[]): Reader {
+  const get = (variable: string): string | null => {
+    const value = Object.hasOwn(env, variable) ? env[variable] : undefined;
+    return value === undefined || value === '' ? null : value;
+  };
+  const add = (variable: string, expected: string, hidden: boolean): void => {
+    const value = get(variable);
+    faults.push({ variable, value: value === null ? '(not set)' : hidden ? '(hidden)' : value, expected });
+  };
+  const fault = (variable: string, expected: string): void => add(variable, expected, isHidden(variable, get(variable) ?? ''));
+  const file = (variable: string): string | null => {
+    const path = get(variable);
+    if (path === null) return null;
+    try {
+      const text = readFile(path);
+      if (text.trim() !== '') return text;
+      fault(variable, 'a file that is not empty');
+    } catch (error) {
+      fault(variable, `a file that can be read${errorCode(error)}`);
+    }
+    return null;
+  };
+  return { get, fault, hiddenFault: (variable, expected) => add(variable, expected, true), note: (text) => void notes.push(text), file };
+}
+
+function isHidden(variable: string, value: string): boolean {
+  const setting = SETTINGS.find(({ name }) => name === variable);
+  return setting?.secret === true || (setting?.path === true && !/^(\.{0,2}\/|[A-Za-z]:\\)/.test(value));
+}
+
+function errorCode(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : null;
+  return typeof code === 'string' && /^E[A-Z]+$/.test(code) ? ` (${code})` : '';
+}
+
+function readMode(reader: Reader): Config['mode'] {
+  const mode = reader.get('NODE_ENV') ?? 'development';
+  if (mode === 'production') return mode;
+  if (mode !== 'development' && mode !== 'test') reader.note('NODE_ENV is neither production nor development: it counts as development.');
+  return 'development';
+}
+
+function readLivekitUrl(reader: Reader, mode: Config['mode']): { url: string; apiUrl: string } {
+  const url = reader.get('LIVEKIT_URL');
+  if (url === null && mode === 'production') {
+    reader.fault('LIVEKIT_URL', 'the URL of the SFU, such as wss://livekit.example.org');
+  } else if (url === null) {
+    reader.note('LIVEKIT_URL is not set: the SFU is looked for at ws://127.0.0.1:7880, where `livekit-server --dev` listens.');
+  }
+  const apiUrl = readUrl(reader, 'LIVEKIT_URL', url ?? 'ws://127.0.0.1:7880', ['ws:', 'wss:', 'http:', 'https:']);
+  return { url: url ?? 'ws://127.0.0.1:7880', apiUrl: (apiUrl ?? '').replace(/^ws/, 'http') };
+}
+
+/** Without a trailing slash; null after a fault. What has an @ may hold a password and isn't shown. */
+function readUrl(reader: Reader, variable: string, text: string, schemes: readonly string[]): string | null {
+  const fault = text.includes('@') ? reader.hiddenFault : reader.fault;
+  const expected = `a URL that starts with ${schemes.map((scheme) => `${scheme}//`).join(', ')}`;
+  const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
+  if (url === null || !schemes.includes(url.protocol) || !/^[a-z]+:\/\//i.test(text)) {
+    fault(variable, expected);
+  } else if (url.username !== '' || url.password !== '') {
+    reader.hiddenFault(variable, 'a URL without user name and password');
+  } else if (/[?#]/.test(text)) {
+    fault(variable, 'a URL without query and fragment');
+  } else {
+    return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`;
+  }
+  return null;
+}
+
+const KEY_PAIR = ['LIVEKIT_KEY', 'LIVEKIT_KEY_FROM_FILE', 'LIVEKIT_SECRET', 'LIVEKIT_SECRET_FROM_FILE'] as const;
+
+function readKeys(reader: Reader, mode: Config['mode']): readonly ApiKey[] {
+  if (reader.get('LIVEKIT_KEY_FILE') !== null) {
+    for (const variable of KEY_PAIR) {
+      if (reader.get(variable) !== null) reader.fault(variable, 'not set, because LIVEKIT_KEY_FILE is');
+    }
+    return parseKeyFile(reader, reader.file('LIVEKIT_KEY_FILE'));
+  }
+  const key = readEither(reader, 'LIVEKIT_KEY', 'LIVEKIT_KEY_FROM_FILE');
+  const secret = readEither(reader, 'LIVEKIT_SECRET', 'LIVEKIT_SECRET_FROM_FILE');
+  if (!key.set && !secret.set) {
+    if (mode === 'development') return [DEV_KEY];
+    reader.fault('LIVEKIT_KEY', 'an API key of the SFU (or LIVEKIT_KEY_FROM_FILE, or LIVEKIT_KEY_FILE)');
+    reader.fault('LIVEKIT_SECRET', 'the secret of LIVEKIT_KEY (or LIVEKIT_SECRET_FROM_FILE, or LIVEKIT_KEY_FILE)');
+  } else if (!key.set) {
+    reader.fault('LIVEKIT_KEY', 'set, because its secret is');
+  } else if (!secret.set) {
+    reader.fault('LIVEKIT_SECRET', 'set, because its key is');
+  }
+  if (mode === 'production' && (key.value === DEV_KEY.key || secret.value === DEV_KEY.secret)) {
+    reader.note('The API key is the well-known one of development: whoever can reach the SFU can sign for it. Make a new one.');
+  }
+  return [{ key: key.value, secret: secret.value }];
+}
+
+function readEither(reader: Reader, variable: string, fileVariable: string): { set: boolean; value: string } {
+  const value = reader.get(variable);
+  if (value !== null && reader.get(fileVariable) !== null) reader.fault(fileVariable, `not set, because ${variable} is`);
+  if (value !== null) return { set: true, value };
+  return { set: reader.get(fileVariable) !== null, value: (reader.file(fileVariable) ?? '').trim() };
+}
+
+/** The lines are YAML to the SFU, which may share the file: comments and quotes are what they are there. */
+function parseKeyFile(reader: Reader, text: string | null): readonly ApiKey[] {
+  const keys = new Map<string, ApiKey>();
+  const lines = (text ?? '').split('\n').map((line) => line.trim());
+  for (const [index, line] of lines.entries()) {
+    if (line === '' || line.startsWith('#')) continue;
+    const [, key, quoted] = /^([^\s:#]+):\s*(\S+)$/.exec(line) ?? [];
+    const secret = quoted?.replace(/^(["'])(.*)\1$/, '$2');
+    if (key === undefined || secret === undefined || secret === '') {
+      reader.fault('LIVEKIT_KEY_FILE', `only lines of the form "key: secret" (line ${index + 1} is not)`);
+    } else if (keys.has(key)) {
+      reader.fault('LIVEKIT_KEY_FILE', `each key once (line ${index + 1} repeats one)`);
+    } else {
+      keys.set(key, { key, secret });
+    }
+  }
+  if (keys.size === 0 && text !== null) reader.fault('LIVEKIT_KEY_FILE', 'at least one line of the form "key: secret"');
+  return [...keys.values()];
+}
+
+function readBind(reader: Reader, mode: Config['mode']): Config['bind'] {
+  const host = mode === 'development' ? '127.0.0.1' : '';
+  const bind = reader.get('LIVEKIT_JWT_BIND');
+  const port = reader.get('LIVEKIT_JWT_PORT');
+  if (port !== null) reader.note('LIVEKIT_JWT_PORT is deprecated: use LIVEKIT_JWT_BIND.');
+  if (port !== null && bind !== null) reader.fault('LIVEKIT_JWT_PORT', 'not set, because LIVEKIT_JWT_BIND is');
+  if (port !== null) return { host, port: readInteger(reader, 'LIVEKIT_JWT_PORT', 0, 65_535) ?? 0 };
+  if (bind === null) return { host, port: 8080 };
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]*)):(\d{1,5})$/.exec(bind);
+  const given = { host: match?.[1] ?? match?.[2] ?? '', port: Number(match?.[3]) };
+  const isAddress = match?.[1] === undefined || URL.canParse(`http://[${match[1]}]`);
+  if (match === null || !isAddress || given.port > 65_535) {
+    reader.fault('LIVEKIT_JWT_BIND', ':port, host:port or [address]:port, the port 0 to 65535');
+  }
+  return given;
+}
+
+function readStoreKey(reader: Reader, mode: Config['mode']): string | null {
+  const key = reader.get('LASTWILL_STORE_KEY');
+  if (key !== null && key.length < SHORTEST_STORE_KEY) reader.fault('LASTWILL_STORE_KEY', `at least ${SHORTEST_STORE_KEY} characters`);
+  if (key === null && mode === 'production') reader.note('LASTWILL_STORE_KEY is not set: delay ids and tokens are stored unsealed.');
+  return key;
+}
+
+function readPolicy(reader: Reader): Policy {
+  const waitMs = (variable: string, byDefault: number): number => readInteger(reader, variable, 0, LONGEST_WAIT_MS) ?? byDefault;
+  return {
+    waitMs: {
+      left: waitMs('LASTWILL_WAIT_LEFT_MS', 1000),
+      lost: waitMs('LASTWILL_WAIT_LOST_MS', 1000),
+      replaced: waitMs('LASTWILL_WAIT_REPLACED_MS', 1000),
+      sfuDown: waitMs('LASTWILL_WAIT_SFU_DOWN_MS', 15_000),
+      aborted: waitMs('LASTWILL_WAIT_ABORTED_MS', 30_000),
+      missing: waitMs('LASTWILL_WAIT_MISSING_MS', 4000),
+    },
+    connectTimeoutMs: readInteger(reader, 'LASTWILL_CONNECT_TIMEOUT_MS', 1000, LONGEST_CONNECT_MS) ?? 300_000,
+    presenceIntervalMs: readPresenceInterval(reader),
+  };
+}
+
+function readPresenceInterval(reader: Reader): number {
+  const ours = readInteger(reader, 'LASTWILL_PRESENCE_INTERVAL_MS', 1000, LONGEST_INTERVAL_MS);
+  const seconds = readInteger(reader, 'LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS', 0, LONGEST_INTERVAL_MS / 1000);
+  if (seconds === 0)
+    reader.note('LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS=0 does not turn the check off: without it a lost webhook is a ghost.');
+  const older = seconds === null || seconds === 0 ? null : seconds * 1000;
+  if (ours !== null && older !== null && ours !== older) {
+    reader.fault('LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS', `not set, or the same as LASTWILL_PRESENCE_INTERVAL_MS (${ours} ms)`);
+  }
+  return ours ?? older ?? 30_000;
+}
+
+/** Null when unset or after a fault. */
+function readInteger(reader: Reader, variable: string, least: number, most: number): number | null {
+  const text = reader.get(variable);
+  if (text === null) return null;
+  const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= least && value <= most) return value;
+  reader.fault(variable, `a whole number from ${least} to ${most}`);
+  return null;
+}
+
+function readBoolean(reader: Reader, variable: string): boolean {
+  const text = reader.get(variable);
+  if (text !== null && text !== 'true' && text !== 'false') reader.fault(variable, 'true or false');
+  return text === 'true';
+}
+
+function readLogLevel(reader: Reader): LogLevel {
+  const text = reader.get('LIVEKIT_LOG_LEVEL') ?? 'info';
+  const level = (['debug', 'info', 'warn', 'error'] as const).find((known) => known === (text === 'warning' ? 'warn' : text));
+  if (level === undefined) reader.fault('LIVEKIT_LOG_LEVEL', 'debug, info, warn, warning or error');
+  return level ?? 'info';
+}
+
+function readHomeservers(reader: Reader, mode: Config['mode']): Config['homeservers'] {
+  const insecure = reader.get('LIVEKIT_INSECURE_SKIP_VERIFY_TLS');
+  const insecureTls = insecure === INSECURE_TLS;
+  if (insecureTls) reader.note('LIVEKIT_INSECURE_SKIP_VERIFY_TLS is on: no certificate is checked. For tests only.');
+  else if (insecure !== null) reader.note(`LIVEKIT_INSECURE_SKIP_VERIFY_TLS is ignored: it counts only as ${INSECURE_TLS}.`);
+  const listed = reader.get('LIVEKIT_FULL_ACCESS_HOMESERVERS');
+  const allowPrivate = readBoolean(reader, 'LASTWILL_ALLOW_PRIVATE_ADDRESSES') || insecureTls;
+  return {
+    fullAccess: readFullAccess(reader, listed, mode),
+    overrides: readOverrides(reader),
+    allowPrivate,
+    allowLoopback: allowPrivate || (mode === 'development' && listed === null),
+    insecureTls,
+    applicationService: readApplicationService(reader),
+  };
+}
+
+function readFullAccess(reader: Reader, listed: string | null, mode: Config['mode']): Config['homeservers']['fullAccess'] {
+  const variable = 'LIVEKIT_FULL_ACCESS_HOMESERVERS';
+  if (listed === null && mode === 'production') {
+    reader.note(`${variable} is not set: every homeserver is served. Better name those whose users may use this SFU.`);
+  }
+  const entries = splitList(listed ?? '*');
+  const names = entries.filter((entry) => entry !== '*').map(parseServerName);
+  if (entries.length === 0 || names.includes(null)) reader.fault(variable, 'server names separated by commas, or *');
+  return { all: entries.includes('*'), names: [...new Set(names.filter((name) => name !== null))] };
+}
+
+function readOverrides(reader: Reader): ReadonlyMap<ServerName, HomeserverUrl> {
+  const variable = 'LIVEKIT_CS_API_URL_OVERRIDES';
+  const text = reader.get(variable) ?? '';
+  const fault = text.includes('@') ? reader.hiddenFault : reader.fault;
+  const overrides = new Map<ServerName, HomeserverUrl>();
+  for (const [index, entry] of splitList(text).entries()) {
+    const [, nameText, urlText] = /^([^=]*)=(.*)$/.exec(entry) ?? [];
+    const name = parseServerName(nameText?.trim() ?? '');
+    if (name === null || urlText === undefined) {
+      fault(variable, `name=url pairs separated by commas (entry ${index + 1} is not)`);
+      continue;
+    }
+    if (overrides.has(name)) fault(variable, `each server name once (entry ${index + 1} repeats one)`);
+    const url = readUrl({ ...reader, fault }, variable, urlText.trim(), ['http:', 'https:']);
+    if (url !== null) overrides.set(name, url as HomeserverUrl);
+  }
+  return overrides;
+}
+
+function readApplicationService(reader: Reader): Config['homeservers']['applicationService'] {
+  const asToken = reader.get('LIVEKIT_AS_TOKEN');
+  const name = reader.get('LIVEKIT_HS_SERVER_NAME');
+  if (asToken === null && name === null) return null;
+  const serverName = parseServerName(name ?? '');
+  if (name === null) reader.fault('LIVEKIT_HS_SERVER_NAME', 'set, because LIVEKIT_AS_TOKEN is');
+  else if (serverName === null) reader.fault('LIVEKIT_HS_SERVER_NAME', 'a server name');
+  if (asToken === null) reader.fault('LIVEKIT_AS_TOKEN', 'set, because LIVEKIT_HS_SERVER_NAME is');
+  // It becomes a header value.
+  else if (!/^[\x21-\x7e]+$/.test(asToken)) reader.fault('LIVEKIT_AS_TOKEN', 'printable characters without spaces');
+  return asToken === null || serverName === null ? null : { serverName, asToken };
+}
+
+function splitList(text: string): readonly string[] {
+  return text.split(',').flatMap((entry) => (entry.trim() === '' ? [] : [entry.trim()]));
+}
+
+/** Matrix's grammar of server names: a DNS name, an IPv4 address or an IPv6 address in brackets, perhaps with a port. */
+function parseServerName(text: string): ServerName | null {
+  const match = /^(?:(\[[0-9A-Fa-f:.]{2,45}\])|[0-9A-Za-z.-]{1,255})(?::(\d{1,5}))?$/.exec(text);
+  const valid = match !== null && Number(match[2] ?? 0) <= 65_535 && (match[1] === undefined || URL.canParse(`http://${match[1]}`));
+  return valid ? (text as ServerName) : null;
+}
+
+/** A misspelt name would else be silently without effect. */
+function noteUnused(env: Env, reader: Reader): void {
+  if (reader.get('LIVEKIT_REDIS_URL') !== null) {
+    reader.note('LIVEKIT_REDIS_URL is not used: this version keeps its store in SQLite, in LASTWILL_DATA_DIR.');
+  }
+  for (const variable of Object.keys(env)) {
+    if (!/^(LASTWILL|LIVEKIT)_[A-Z0-9_]+$/.test(variable) || reader.get(variable) === null || rank(variable) >= 0) continue;
+    reader.note(`${variable} is not a setting of this version and has no effect.`);
+  }
+}
+
+function rank(variable: string): number {
+  return SETTINGS.findIndex(({ name }) => name === variable);
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !(value instanceof Map)) {
+    for (const part of Object.values(value)) freeze(part);
+    Object.freeze(value);
+  }
+  return value;
+}

@@ -1,0 +1,70 @@
+// Every environment variable that lastwill reads, in one table: the README and the checks of config.ts are made of it.
+
+export interface Setting {
+  readonly name: string;
+  /** For a reader; an empty text means unset. */
+  readonly default: string;
+  readonly help: string;
+  /** Never shown. */
+  readonly secret: boolean;
+  /** Names a file. What does not look like a path is not shown: it may be the secret itself, in the wrong variable. */
+  readonly path: boolean;
+}
+
+/** The switch counts with this value only: nobody turns checking off by accident. */
+export const INSECURE_TLS = 'YES_I_KNOW_WHAT_I_AM_DOING';
+export const SHORTEST_STORE_KEY = 16;
+export const LONGEST_WAIT_MS = 600_000;
+/** The most that a delegation waits for its participant, whatever the settings say. */
+export const LONGEST_CONNECT_MS = 300_000;
+export const LONGEST_INTERVAL_MS = 3_600_000;
+
+const WAIT = ` (0 to ${LONGEST_WAIT_MS})`;
+
+type Row = readonly [name: string, byDefault: string, help: string, kind?: 'secret' | 'path'];
+const ROWS: readonly Row[] = [
+  ['NODE_ENV', '`development`', '`production` asks for a complete configuration; anything else is development.'],
+  ['LIVEKIT_URL', '`ws://127.0.0.1:7880` (*)', 'The SFU: ws, wss, http or https.'],
+  ['LIVEKIT_KEY', '`devkey` (*)', 'API key of the SFU.', 'secret'],
+  ['LIVEKIT_KEY_FROM_FILE', '', 'A file with the API key, instead of LIVEKIT_KEY.', 'path'],
+  ['LIVEKIT_SECRET', '`secret` (*)', 'Secret of that API key.', 'secret'],
+  ['LIVEKIT_SECRET_FROM_FILE', '', 'A file with the secret, instead of LIVEKIT_SECRET.', 'path'],
+  ['LIVEKIT_KEY_FILE', '', 'A file of `key: secret` lines, instead of the four above. The first signs, all verify.', 'path'],
+  ['LIVEKIT_JWT_BIND', '`127.0.0.1:8080`; in production `:8080`', 'Where to listen: `:port`, `host:port` or `[address]:port`.'],
+  ['LIVEKIT_JWT_PORT', '', 'Deprecated: the port only. Not together with LIVEKIT_JWT_BIND.'],
+  ['LIVEKIT_FULL_ACCESS_HOMESERVERS', '`*`', 'The homeservers served: server names separated by commas, or `*`.'],
+  ['LIVEKIT_CS_API_URL_OVERRIDES', '', 'Client-server API by server name, instead of .well-known: `name=url,…`.'],
+  ['LIVEKIT_INSECURE_SKIP_VERIFY_TLS', '', `\`${INSECURE_TLS}\`, to the letter, accepts any certificate and any address.`],
+  ['LASTWILL_ALLOW_PRIVATE_ADDRESSES', '`false`', '`true`: any homeserver may have a private or loopback address.'],
+  ['LIVEKIT_AS_TOKEN', '', 'as_token that goes with calls about the delayed events of LIVEKIT_HS_SERVER_NAME.', 'secret'],
+  ['LIVEKIT_HS_SERVER_NAME', '', 'The homeserver whose application service LIVEKIT_AS_TOKEN is of.'],
+  ['LASTWILL_DATA_DIR', '`./data`', 'The folder of the SQLite file.'],
+  ['LASTWILL_STORE_KEY', '', `Seals tokens at rest; at least ${SHORTEST_STORE_KEY} characters.`, 'secret'],
+  ['LASTWILL_PRESENCE_INTERVAL_MS', '`30000`', `How often the SFU is asked who is there (1000 to ${LONGEST_INTERVAL_MS}).`],
+  ['LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS', '', 'The same in seconds, under its older name.'],
+  ['LASTWILL_CONNECT_TIMEOUT_MS', '`300000`', `How long a participant may take to connect (1000 to ${LONGEST_CONNECT_MS}).`],
+  ['LASTWILL_WAIT_LEFT_MS', '`1000`', `How long one who left may take to be back${WAIT}.`],
+  ['LASTWILL_WAIT_LOST_MS', '`1000`', `The same for one whose connection was lost${WAIT}.`],
+  ['LASTWILL_WAIT_REPLACED_MS', '`1000`', `How long a session that replaced another may take to show${WAIT}.`],
+  ['LASTWILL_WAIT_SFU_DOWN_MS', '`15000`', `How long all may take to be back after the SFU stopped${WAIT}.`],
+  ['LASTWILL_WAIT_ABORTED_MS', '`30000`', `How long the next attempt may take after an aborted connection${WAIT}.`],
+  ['LASTWILL_WAIT_MISSING_MS', '`4000`', `How long an absence known from a list only waits for a second list${WAIT}.`],
+  ['LIVEKIT_LOG_LEVEL', '`info`', 'debug, info, warn (or warning) or error.'],
+  ['LIVEKIT_REDIS_URL', '', 'Known, not used: this version keeps its store in SQLite.', 'secret'],
+];
+
+export const SETTINGS: readonly Setting[] = ROWS.map(([name, byDefault, help, kind]) => {
+  return { name, default: byDefault, help, secret: kind === 'secret', path: kind === 'path' };
+});
+
+/** The table of the README, made of SETTINGS. */
+export function settingsTable(): string {
+  const rows = SETTINGS.map(({ name, default: value, help }) => `| \`${name}\` | ${value === '' ? '–' : value} | ${help} |`);
+  return [
+    '(*) in development; production has no default and asks for it. Names that end in _MS are milliseconds.',
+    '',
+    '| Variable | Default | Meaning |',
+    '|---|---|---|',
+    ...rows,
+  ].join('\n');
+}
