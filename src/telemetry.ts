@@ -1,0 +1,305 @@
+// What an operator sees: the log (JSON lines, secrets taken out whatever the caller hands in) and all metrics in one place.
+// Labels are bounded here, not by the callers: a stranger who invents homeservers or webhooks can't grow the registry.
+import pino from 'pino';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client';
+import type { Config, LogLevel } from './config.ts';
+import type { Answer, Cause, Effect, Outcome, State } from './delegation/state.ts';
+
+/** What parts log with: the fields first, then a constant message. */
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  /** The same log with these fields on every line. */
+  child(fields: object): Log;
+}
+
+/** Lines go to `write`, or to stdout at once: a line that waits in memory is lost in the crash it would explain. */
+export function createLogger(level: LogLevel, write?: (line: string) => void): Log {
+  const options: pino.LoggerOptions = {
+    level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    serializers: { err: (value: unknown) => value },
+  };
+  const logger = write === undefined ? pino(options, pino.destination({ fd: 1, sync: true })) : pino(options, { write });
+  return redacting(logger);
+}
+
+function redacting(logger: pino.Logger): Log {
+  const at = (level: 'debug' | 'info' | 'warn' | 'error') => (fields: object, message: string) => {
+    if (logger.isLevelEnabled(level)) logger[level](redact(fields), scrub(message));
+  };
+  const child = (fields: object) => redacting(logger.child(redact(fields)));
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'), child };
+}
+
+const HIDDEN = '(hidden)';
+const SECRET_NAME = /(token|tokens|secret|secrets|password|jwt|authorization|cookie|delayid|handles|apikey|storekey|^keys?)$/;
+/** Secrets inside other text: where MSC4140 and OpenID have them in URLs, where HTTP has them in headers, and anything like a JWT. */
+const SECRET_TEXT: readonly RegExp[] = [
+  /(\/delayed_events\/)[^/?#\s"']+/g,
+  /(\/future\/)[^/?#\s"']+/g,
+  /(\b\w*token=)[^&#\s"']+/gi,
+  /(\bBearer\s+)[^\s"',]+/gi,
+  /(:\/\/)[^/@\s]+(?=@)/g,
+  /(\b)eyJ[\w-]{5,}\.[\w-]+\.[\w-]*/g,
+];
+const DEEPEST = 6;
+const LONGEST_LIST = 100;
+
+function scrub(text: string): string {
+  return SECRET_TEXT.reduce((scrubbed, pattern) => scrubbed.replace(pattern, `$1${HIDDEN}`), text);
+}
+
+function redact(fields: object): object {
+  return fields instanceof Error ? { err: redactValue(fields, 0) } : (redactValue(fields, 0) as object);
+}
+
+function redactValue(value: unknown, depth: number): unknown {
+  if (typeof value === 'string') return scrub(value);
+  if (typeof value === 'bigint') return String(value);
+  if (typeof value === 'function' || typeof value === 'symbol') return undefined;
+  if (typeof value !== 'object' || value === null) return value;
+  if (depth >= DEEPEST) return '(deep)';
+  if (ArrayBuffer.isView(value)) return `(${value.byteLength} bytes)`;
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
+  if (value instanceof Error) return redactError(value, depth);
+  if (value instanceof URL) return scrub(value.href);
+  if (value instanceof Map) return redactValue([...value], depth);
+  if (Array.isArray(value) || value instanceof Set) {
+    return [...value].slice(0, LONGEST_LIST).map((item: unknown) => redactValue(item, depth + 1));
+  }
+  return Object.fromEntries(
+    Object.entries(value).map(([name, part]) => [name, isSecretName(name) && part !== null ? HIDDEN : redactValue(part, depth + 1)]),
+  );
+}
+
+/** Only what an Error has by definition: clients hang whole requests, headers included, on theirs. */
+function redactError(error: Error, depth: number): object {
+  const code = 'code' in error && (typeof error.code === 'string' || typeof error.code === 'number') ? { code: error.code } : {};
+  const cause = error.cause === undefined ? {} : { cause: redactValue(error.cause, depth + 1) };
+  return { type: error.name, message: scrub(error.message), ...code, stack: scrub(error.stack ?? ''), ...cause };
+}
+
+function isSecretName(name: string): boolean {
+  return SECRET_NAME.test(name.toLowerCase().replace(/[^a-z]/g, ''));
+}
+
+export interface MetricDescription {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly labels: readonly string[];
+  readonly help: string;
+  readonly buckets?: readonly number[];
+}
+
+const FAST = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1];
+const NORMAL = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60];
+const SIZES = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
+
+/** Every metric of our own; beside them are prom-client's about the process (`process_…`, `nodejs_…`). */
+export const METRICS = {
+  ghosts: counter('lastwill_ghosts_total', ['cause'], 'Participants who were gone while their leave was later than promised.'),
+  falseLeaves: counter('lastwill_false_leaves_total', ['cause'], 'Leaves that reached the room while the participant was on the SFU.'),
+  ghostsAvoided: counter('lastwill_ghosts_avoided_total', ['cause'], "Leaves accepted before the homeserver's own timer ran out."),
+  leaves: counter('lastwill_leaves_total', ['cause', 'outcome'], 'Leaves that were owed, by how it ended.'),
+  restarts: counter('lastwill_restarts_total', ['result'], 'Restarts of delayed events, by what the homeserver answered.'),
+  lateRestarts: counter('lastwill_late_restarts_total', [], 'Restarts made after more than 90 % of the delay.'),
+  departureToLeave: histogram(
+    'lastwill_departure_to_leave_seconds',
+    ['cause'],
+    'From the news of a departure to the accepted leave.',
+    NORMAL,
+  ),
+  homeserverRequest: histogram(
+    'lastwill_homeserver_request_seconds',
+    ['action'],
+    "Duration of calls to homeservers' delayed events.",
+    NORMAL,
+  ),
+  delegations: gauge('lastwill_delegations', ['state'], 'Delegations in the store, by state.'),
+  delegationRequests: counter('lastwill_delegations_total', ['result'], 'Delegations that clients handed over or took back.'),
+  webhooks: counter('lastwill_webhooks_total', ['event', 'verdict'], 'Webhooks of the SFU, by what became of them.'),
+  homeserverFailures: counter(
+    'lastwill_homeserver_failures_total',
+    ['homeserver', 'why'],
+    'Failed calls to homeservers; those that the settings do not name count as `other`.',
+  ),
+  sfuRequests: counter('lastwill_sfu_requests_total', ['result'], "Calls to the SFU's API."),
+  sfuUp: gauge('lastwill_sfu_up', [], '1 when the SFU answered the latest call, 0 when not, NaN before the first.'),
+  storeCommits: counter('lastwill_store_commits_total', ['result'], 'Transactions of the store.'),
+  storeCommit: histogram('lastwill_store_commit_seconds', [], 'Duration of a transaction, with its fsync.', FAST),
+  storeBatch: histogram('lastwill_store_batch_size', [], 'Changes that shared a transaction.', SIZES),
+  dueLag: histogram('lastwill_due_lag_seconds', [], 'How late due work was taken up.', NORMAL),
+} as const;
+
+function counter(name: string, labels: readonly string[], help: string): MetricDescription {
+  return { name, type: 'counter', labels, help };
+}
+
+function gauge(name: string, labels: readonly string[], help: string): MetricDescription {
+  return { name, type: 'gauge', labels, help };
+}
+
+function histogram(name: string, labels: readonly string[], help: string, buckets: readonly number[]): MetricDescription {
+  return { name, type: 'histogram', labels, help, buckets };
+}
+
+/** The table of the README, made of METRICS. */
+export function metricsTable(): string {
+  const rows = Object.values(METRICS).map(({ name, type, labels, help }) => {
+    return `| \`${name}\` | ${type} | ${labels.map((label) => `\`${label}\``).join(', ') || '–'} | ${help} |`;
+  });
+  return ['| Metric | Type | Labels | Meaning |', '|---|---|---|---|', ...rows].join('\n');
+}
+
+export type WebhookVerdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored' | 'rejected' | 'failed';
+export type DelegationResult = 'created' | 'repeated' | 'superseded' | 'handed_back' | 'rejected';
+/** 429; 401 or 403; 5xx, garbage or no answer in time; no connection; no address or no dialect found. */
+export type HomeserverFailure = 'limited' | 'refused' | 'failed' | 'unreachable' | 'unresolved';
+export type DelegationCounts = Readonly<Partial<Record<State['kind'], number>>>;
+
+/** All durations in ms; the metrics have seconds, as Prometheus wants it. */
+export interface Metrics {
+  ghost(cause: Cause): void;
+  falseLeave(cause: Cause): void;
+  ghostAvoided(cause: Cause): void;
+  leave(cause: Cause, outcome: Outcome): void;
+  departureToLeave(cause: Cause, tookMs: number): void;
+  restart(result: Answer['kind']): void;
+  lateRestart(): void;
+  homeserverRequest(action: Exclude<Effect['kind'], 'check'>, tookMs: number): void;
+  /** `homeserver` is a server name or a base URL. */
+  homeserverFailure(homeserver: string, why: HomeserverFailure): void;
+  delegation(result: DelegationResult): void;
+  webhook(event: string, verdict: WebhookVerdict): void;
+  /** Sets `lastwill_sfu_up` as well. `not_found` is an answer, too. */
+  sfuRequest(result: 'ok' | 'not_found' | 'failed'): void;
+  storeCommit(result: 'ok' | 'failed', tookMs: number, changes: number): void;
+  dueLag(lateMs: number): void;
+  /** Who counts the delegations when Prometheus asks. */
+  countDelegationsWith(count: () => DelegationCounts | Promise<DelegationCounts>): void;
+}
+
+/** Total records, so that a new cause or state can't be forgotten here. */
+const CAUSES: Record<Cause, true> = {
+  left: true,
+  lost: true,
+  removed: true,
+  room_deleted: true,
+  replaced: true,
+  sfu_down: true,
+  missing: true,
+  aborted: true,
+  never_connected: true,
+};
+const STATES: Record<State['kind'], true> = {
+  awaiting: true,
+  connected: true,
+  settling: true,
+  leaving: true,
+  cancelling: true,
+  ended: true,
+};
+const WEBHOOK_EVENTS: ReadonlySet<string> = new Set([
+  ...['room_started', 'room_finished', 'participant_joined', 'participant_left', 'participant_connection_aborted'],
+  ...['track_published', 'track_unpublished', 'egress_started', 'egress_updated', 'egress_ended', 'ingress_started', 'ingress_ended'],
+]);
+
+export interface MetricsOptions {
+  /** Those whose failures are told apart: what the settings name. */
+  readonly homeservers?: Pick<Config['homeservers'], 'fullAccess' | 'overrides'>;
+  /** False leaves out prom-client's metrics of the process: they watch the event loop, once for each registry. */
+  readonly process?: boolean;
+}
+
+export function createMetrics(registry: Registry, options: MetricsOptions = {}): Metrics {
+  const registers = [registry];
+  const counts = (of: MetricDescription) => new Counter({ name: of.name, help: of.help, labelNames: [...of.labels], registers });
+  const observes = (of: MetricDescription) => {
+    return new Histogram({ name: of.name, help: of.help, labelNames: [...of.labels], buckets: [...(of.buckets ?? [])], registers });
+  };
+  if (options.process !== false) collectDefaultMetrics({ register: registry });
+  const homeserverLabel = createHomeserverLabel(options.homeservers);
+  const [ghosts, falseLeaves, ghostsAvoided] = [counts(METRICS.ghosts), counts(METRICS.falseLeaves), counts(METRICS.ghostsAvoided)];
+  // From the start, for an alert on an increase doesn't see the first one of a series that begins with it.
+  for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, falseLeaves, ghostsAvoided]) metric.inc({ cause }, 0);
+  const [leaves, restarts, lateRestarts] = [counts(METRICS.leaves), counts(METRICS.restarts), counts(METRICS.lateRestarts)];
+  const [delegations, webhooks, failures] = [
+    counts(METRICS.delegationRequests),
+    counts(METRICS.webhooks),
+    counts(METRICS.homeserverFailures),
+  ];
+  const [sfuRequests, storeCommits] = [counts(METRICS.sfuRequests), counts(METRICS.storeCommits)];
+  const [departures, requests, lag] = [observes(METRICS.departureToLeave), observes(METRICS.homeserverRequest), observes(METRICS.dueLag)];
+  const [commitSeconds, batch] = [observes(METRICS.storeCommit), observes(METRICS.storeBatch)];
+  const sfuUp = new Gauge({ name: METRICS.sfuUp.name, help: METRICS.sfuUp.help, registers });
+  sfuUp.set(Number.NaN);
+  return {
+    ghost: (cause) => ghosts.inc({ cause }),
+    falseLeave: (cause) => falseLeaves.inc({ cause }),
+    ghostAvoided: (cause) => ghostsAvoided.inc({ cause }),
+    leave: (cause, outcome) => leaves.inc({ cause, outcome }),
+    departureToLeave: (cause, tookMs) => departures.observe({ cause }, tookMs / 1000),
+    restart: (result) => restarts.inc({ result }),
+    lateRestart: () => lateRestarts.inc(),
+    homeserverRequest: (action, tookMs) => requests.observe({ action }, tookMs / 1000),
+    homeserverFailure: (homeserver, why) => failures.inc({ homeserver: homeserverLabel(homeserver), why }),
+    delegation: (result) => delegations.inc({ result }),
+    webhook: (event, verdict) => webhooks.inc({ event: WEBHOOK_EVENTS.has(event) ? event : 'other', verdict }),
+    sfuRequest: (result) => {
+      sfuRequests.inc({ result });
+      sfuUp.set(result === 'failed' ? 0 : 1);
+    },
+    storeCommit: (result, tookMs, changes) => {
+      storeCommits.inc({ result });
+      commitSeconds.observe(tookMs / 1000);
+      batch.observe(changes);
+    },
+    dueLag: (lateMs) => lag.observe(lateMs / 1000),
+    countDelegationsWith: delegationGauge(registry),
+  };
+}
+
+function delegationGauge(registry: Registry): Metrics['countDelegationsWith'] {
+  let count: () => DelegationCounts | Promise<DelegationCounts> = () => ({});
+  new Gauge({
+    name: METRICS.delegations.name,
+    help: METRICS.delegations.help,
+    labelNames: [...METRICS.delegations.labels],
+    registers: [registry],
+    async collect() {
+      this.reset();
+      try {
+        const counts = await count();
+        for (const state of Object.keys(STATES) as State['kind'][]) this.set({ state }, counts[state] ?? 0);
+      } catch {
+        // No series is the honest answer of a store that can't count; the other metrics must still come through.
+      }
+    },
+  });
+  return (counter) => {
+    count = counter;
+  };
+}
+
+/** The name by which the settings know a homeserver; a host below a named domain (matrix.example.org of example.org) is that one. */
+function createHomeserverLabel(homeservers: MetricsOptions['homeservers']): (homeserver: string) => string {
+  const overrides = [...(homeservers?.overrides ?? [])];
+  const names = new Set<string>([...(homeservers?.fullAccess.names ?? []), ...overrides.map(([name]) => name)]);
+  return (homeserver) => {
+    const override = overrides.find(([, url]) => url === homeserver)?.[0];
+    if (override !== undefined) return override;
+    const [withPort, host] = hostOf(homeserver);
+    for (const name of [withPort, host]) if (names.has(name)) return name;
+    return [...names].find((name) => host.endsWith(`.${name}`)) ?? 'other';
+  };
+}
+
+function hostOf(homeserver: string): readonly [withPort: string, host: string] {
+  const url = URL.parse(homeserver.includes('://') ? homeserver : `https://${homeserver}`);
+  return url === null ? [homeserver, homeserver] : [url.host, url.hostname];
+}
