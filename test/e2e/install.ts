@@ -1,0 +1,108 @@
+// Brings what the stories need and package managers can give: livekit-server, built from its Go module, and Synapse, in a Python
+// environment of its own. Both go to a cache folder under their version, built beside it and renamed, so that a broken
+// installation is never taken for a whole one. What is there already is left alone.
+import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { LIVEKIT_VERSION, livekitBinary, livekitDir, SYNAPSE_VERSION, synapseDir, synapsePython } from './stack/processes.ts';
+
+const OLDEST_PYTHON = [3, 10] as const;
+
+class Missing extends Error {}
+
+function output(command: string, args: readonly string[]): string | null {
+  const ran = spawnSync(command, args, { encoding: 'utf8' });
+  return ran.status === 0 ? ran.stdout.trim() : null;
+}
+
+function run(command: string, args: readonly string[], options: SpawnSyncOptions = {}): boolean {
+  return spawnSync(command, args, { ...options, stdio: 'inherit' }).status === 0;
+}
+
+/** Runs `build` on a folder beside the target and moves it there when it has worked. */
+function inPlaceOf(target: string, whole: () => boolean, build: (dir: string) => void): void {
+  const building = `${target}.${process.pid}`;
+  mkdirSync(dirname(target), { recursive: true });
+  try {
+    build(building);
+    if (!whole()) {
+      rmSync(target, { recursive: true, force: true });
+      renameSync(building, target);
+    }
+  } finally {
+    rmSync(building, { recursive: true, force: true });
+  }
+  if (!whole()) throw new Error(`what was installed in ${target} does not run`);
+}
+
+function installLiveKit(): void {
+  const whole = (): boolean => output(livekitBinary, ['--version'])?.includes(LIVEKIT_VERSION) ?? false;
+  if (whole()) {
+    console.log(`livekit-server ${LIVEKIT_VERSION}: there (${livekitDir})`);
+    return;
+  }
+  if (output('go', ['version']) === null) {
+    throw new Missing(`Go, to build livekit-server ${LIVEKIT_VERSION}: no working "go" on the PATH; see https://go.dev/doc/install`);
+  }
+  const module = `github.com/livekit/livekit-server/cmd/server@v${LIVEKIT_VERSION}`;
+  console.log(`livekit-server ${LIVEKIT_VERSION}: building ${module}, this takes some minutes`);
+  inPlaceOf(livekitDir, whole, (dir) => {
+    mkdirSync(dir);
+    const env = { ...process.env, GOBIN: dir };
+    if (!run('go', ['install', module], { env }) || !existsSync(join(dir, 'server'))) throw new Error(`go install ${module} failed`);
+  });
+}
+
+function installSynapse(): void {
+  const whole = (): boolean => output(synapsePython, ['-c', 'import synapse; print(synapse.__version__)']) === SYNAPSE_VERSION;
+  if (whole()) {
+    console.log(`Synapse ${SYNAPSE_VERSION}: there (${synapseDir})`);
+    return;
+  }
+  const version = output('python3', ['-c', 'import sys; print(*sys.version_info[:2])'])?.split(' ').map(Number);
+  const wanted = `Python ${OLDEST_PYTHON.join('.')} or newer, to run Synapse ${SYNAPSE_VERSION}`;
+  if (version === undefined) throw new Missing(`${wanted}: no working "python3" on the PATH; see https://www.python.org/downloads/`);
+  const [major = 0, minor = 0] = version;
+  if (major !== OLDEST_PYTHON[0] || minor < OLDEST_PYTHON[1]) throw new Missing(`${wanted}: "python3" is ${major}.${minor}`);
+  console.log(`Synapse ${SYNAPSE_VERSION}: installing into ${synapseDir}`);
+  inPlaceOf(synapseDir, whole, (dir) => {
+    createEnvironment(dir);
+    if (
+      !run(join(dir, 'bin/python'), [
+        '-m',
+        'pip',
+        'install',
+        '--quiet',
+        '--disable-pip-version-check',
+        `matrix-synapse==${SYNAPSE_VERSION}`,
+      ])
+    ) {
+      throw new Error(`pip install matrix-synapse==${SYNAPSE_VERSION} failed`);
+    }
+  });
+}
+
+/** Debian keeps the venv module's other half in a package of its own. */
+function createEnvironment(dir: string): void {
+  if (run('python3', ['-m', 'venv', dir])) return;
+  const debianAsRoot = process.getuid?.() === 0 && output('apt-get', ['--version']) !== null;
+  if (!debianAsRoot) throw new Missing('the Python module "venv" with pip (Debian and Ubuntu: apt-get install python3-venv)');
+  console.log('Python cannot make a virtual environment: installing python3-venv');
+  rmSync(dir, { recursive: true, force: true });
+  run('apt-get', ['update', '--quiet']);
+  const installed = run('apt-get', ['install', '--yes', '--quiet', '--no-install-recommends', 'python3-venv']);
+  if (!installed || !run('python3', ['-m', 'venv', dir]))
+    throw new Missing('the Python module "venv": apt-get install python3-venv did not bring it');
+}
+
+let failed = false;
+for (const install of [installLiveKit, installSynapse]) {
+  try {
+    install();
+  } catch (error) {
+    failed = true;
+    const message = error instanceof Error ? error.message : String(error);
+    console.error(error instanceof Missing ? `The end-to-end tests need ${message}.` : message);
+  }
+}
+process.exitCode = failed ? 1 : 0;

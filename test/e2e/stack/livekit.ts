@@ -1,0 +1,86 @@
+// A real livekit-server on loopback: no STUN, no TURN, its webhooks sent where the test says.
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { AccessToken, RoomServiceClient } from 'livekit-server-sdk';
+import { freePort, livekitBinary, Server } from './processes.ts';
+
+export const API_KEY = 'e2e-key';
+export const API_SECRET = 'e2e-secret-of-at-least-32-characters';
+
+export interface LiveKitAddress {
+  readonly port: number;
+  readonly rtcTcpPort: number;
+  readonly rtcUdpPort: number;
+}
+
+export class LiveKit {
+  readonly address: LiveKitAddress;
+  readonly #dir: string;
+  #server: Server | undefined;
+
+  private constructor(address: LiveKitAddress, dir: string) {
+    this.address = address;
+    this.#dir = dir;
+  }
+
+  static async start(webhookUrls: readonly string[]): Promise<LiveKit> {
+    const address = { port: await freePort(), rtcTcpPort: await freePort(), rtcUdpPort: await freePort() };
+    const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-livekit-'));
+    // JSON is YAML.
+    writeFileSync(
+      join(dir, 'livekit.yaml'),
+      JSON.stringify({
+        port: address.port,
+        bind_addresses: ['127.0.0.1'],
+        rtc: {
+          tcp_port: address.rtcTcpPort,
+          udp_port: address.rtcUdpPort,
+          node_ip: '127.0.0.1',
+          use_external_ip: false,
+          enable_loopback_candidate: true,
+          interfaces: { includes: ['lo'] },
+          stun_servers: [],
+        },
+        keys: { [API_KEY]: API_SECRET },
+        webhook: { api_key: API_KEY, urls: webhookUrls },
+        logging: { level: 'info', json: true },
+      }),
+    );
+    const livekit = new LiveKit(address, dir);
+    await livekit.startAgain();
+    return livekit;
+  }
+
+  /** Same ports, same configuration, nothing remembered. */
+  async startAgain(): Promise<void> {
+    this.#server = new Server('livekit-server', livekitBinary, ['--config', join(this.#dir, 'livekit.yaml')], {
+      cwd: this.#dir,
+      logFile: join(this.#dir, 'livekit.log'),
+    });
+    await this.#server.ready(20_000, async () => (await fetch(httpUrl(this.address))).ok);
+  }
+
+  get logFile(): string {
+    return join(this.#dir, 'livekit.log');
+  }
+
+  async kill(): Promise<void> {
+    await this.#server?.kill();
+  }
+}
+
+const httpUrl = (address: LiveKitAddress): string => `http://127.0.0.1:${address.port}`;
+export const sfuUrl = (address: LiveKitAddress): string => `ws://127.0.0.1:${address.port}`;
+export const roomService = (address: LiveKitAddress): RoomServiceClient => new RoomServiceClient(httpUrl(address), API_KEY, API_SECRET);
+
+/** The participant's own token, as an authorisation service would give it. */
+export async function participantToken(
+  room: string,
+  identity: string,
+  options: { ttlSeconds?: number; secret?: string } = {},
+): Promise<string> {
+  const token = new AccessToken(API_KEY, options.secret ?? API_SECRET, { identity, ttl: options.ttlSeconds ?? 3600 });
+  token.addGrant({ room, roomJoin: true, canPublish: true, canSubscribe: true });
+  return token.toJwt();
+}

@@ -1,0 +1,81 @@
+// A participant as the stories see it: comes, goes, or dies; always says when.
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Answer, Command } from './participant-process.ts';
+import { eventually, nodeBinary, now } from './processes.ts';
+
+const program = join(dirname(fileURLToPath(import.meta.url)), 'participant-process.ts');
+const COMMAND_TIMEOUT_MS = 40_000;
+
+export class Participant {
+  readonly #child: ChildProcess;
+  readonly #answers: Answer[] = [];
+  /** What the SDK reported: reconnecting, reconnected, disconnected. */
+  readonly events: string[] = [];
+
+  private constructor() {
+    this.#child = fork(program, [], { execPath: nodeBinary, execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+    this.#child.on('message', (answer: Answer) => {
+      if (answer.kind === 'event') this.events.push(answer.name);
+      else this.#answers.push(answer);
+    });
+  }
+
+  /** A process that is ready to connect; separate from `connect`, since starting one takes a while. */
+  static async prepare(): Promise<Participant> {
+    const participant = new Participant();
+    const answer = await participant.#answer();
+    if (answer.kind !== 'ready') throw new Error(`participant did not start: ${JSON.stringify(answer)}`);
+    return participant;
+  }
+
+  static async join(url: string, token: string, options: { publish?: boolean } = {}): Promise<Participant> {
+    const participant = await Participant.prepare();
+    await participant.connect(url, token, options);
+    return participant;
+  }
+
+  async connect(url: string, token: string, options: { publish?: boolean } = {}): Promise<void> {
+    await this.#command({ kind: 'connect', url, token, publish: options.publish ?? false });
+  }
+
+  /** A goodbye; returns the moment it began. */
+  async leave(): Promise<number> {
+    const atMs = now();
+    await this.#command({ kind: 'disconnect' });
+    return atMs;
+  }
+
+  async fullReconnect(): Promise<void> {
+    await this.#command({ kind: 'full_reconnect' });
+  }
+
+  /** A crash: no goodbye of any kind; returns its moment. */
+  async crash(): Promise<number> {
+    const gone = once(this.#child, 'exit');
+    const atMs = now();
+    this.#child.kill('SIGKILL');
+    await gone;
+    return atMs;
+  }
+
+  /** Ends the process, whatever state it is in. */
+  async end(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.crash();
+  }
+
+  async #command(command: Command): Promise<void> {
+    this.#child.send(command);
+    const answer = await this.#answer();
+    if (answer.kind === 'failed') throw new Error(`participant could not ${command.kind}: ${answer.error}`);
+  }
+
+  #answer(): Promise<Answer> {
+    return eventually('the participant process to answer', COMMAND_TIMEOUT_MS, () => {
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) throw new Error('the participant process is gone');
+      return this.#answers.shift();
+    });
+  }
+}
