@@ -1,0 +1,165 @@
+// The MSC4140 client: sends, restarts or cancels a delayed event in whichever dialect its homeserver speaks (protocol.md §1).
+//
+// Which dialect that is, is learnt from the first call: `/versions` orders the dialects, a homeserver that does not recognise one gets
+// the next, and what worked is remembered until it stops working. Calls that arrive meanwhile wait for what the first one learns.
+import type { Clock } from '../clock.ts';
+import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
+import type { Answer } from '../delegation/state.ts';
+import type { AddressPolicy } from './address.ts';
+import { asUser, type Call, type Dialect, type FailureWhy, type Hints, hear, orderOf, readHints, VERSIONS_PATH, write } from './dialect.ts';
+import { createOutbound, type Reply } from './outbound.ts';
+import { Remembered } from './remembered.ts';
+
+export type { Call } from './dialect.ts';
+
+export interface DelayedEvents {
+  /** Never throws, and always answers within timeoutMs. */
+  act(homeserver: HomeserverUrl, call: Call, options: { readonly timeoutMs: number; readonly userId: UserId | null }): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+export interface DelayedEventsDeps {
+  readonly clock: Clock;
+  readonly addresses: AddressPolicy;
+  readonly insecureTls: boolean;
+  readonly applicationService: { readonly homeserver: HomeserverUrl; readonly asToken: string } | null;
+  readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
+  readonly onFailure?: (homeserver: HomeserverUrl, why: FailureWhy) => void;
+}
+
+const LONGEST_CALL_MS = 10_000;
+const LONGEST_VERSIONS_MS = 2_000;
+/** The part of a call's time that may go to asking for versions, or to waiting for what another call learns. */
+const VERSIONS_SHARE = 1 / 4;
+const WAIT_SHARE = 1 / 2;
+/** What `/versions` said is asked again after this time, if no dialect works. */
+const HINTS_MS = 60_000;
+const MOST_HOMESERVERS = 1000;
+
+/** What is known of one homeserver for one kind of call (tokens, delay ids, delay ids as their owner). */
+interface Knowledge {
+  /** The dialect that is spoken; `proven` once it has answered 200. */
+  settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
+  /** Fulfilled when the call that is finding out has ended, however it ended. */
+  learning: Promise<void> | null;
+}
+
+/** One call on its way, with the time it has left. */
+interface Errand {
+  readonly homeserver: HomeserverUrl;
+  readonly call: Call;
+  readonly owner: { readonly userId: UserId; readonly asToken: string } | null;
+  readonly endsAtMs: number;
+}
+/** A dialect that was spoken until a moment ago, and what it answers now. */
+interface Stale {
+  readonly dialect: Dialect;
+  readonly unauthenticated: boolean;
+}
+interface Result {
+  readonly answer: Answer;
+  readonly why: FailureWhy | null;
+}
+
+export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
+  const { clock } = deps;
+  const outbound = createOutbound(deps);
+  const memory = new Remembered<string, Knowledge>(MOST_HOMESERVERS);
+  const hints = new Remembered<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
+
+  async function act(homeserver: HomeserverUrl, call: Call, options: { timeoutMs: number; userId: UserId | null }): Promise<Answer> {
+    const service = deps.applicationService;
+    const owner =
+      service?.homeserver === homeserver && options.userId !== null ? { userId: options.userId, asToken: service.asToken } : null;
+    const endsAtMs = clock.nowMs() + Math.min(options.timeoutMs, LONGEST_CALL_MS);
+    const errand: Errand = { homeserver, call, owner: call.kind === 'token' ? null : owner, endsAtMs };
+    const { answer, why } = await run(errand, knowledgeOf(errand));
+    if (why !== null) deps.onFailure?.(homeserver, why);
+    return answer;
+  }
+
+  async function run(errand: Errand, known: Knowledge): Promise<Result> {
+    if (known.settled === null && known.learning !== null) await waitFor(known.learning, (errand.endsAtMs - clock.nowMs()) * WAIT_SHARE);
+    if (known.settled !== null) {
+      const { dialect, proven } = known.settled;
+      const heard = hear(await ask(errand, dialect), { proven, nowMs: clock.nowMs() });
+      if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
+      // It worked and does so no more: the homeserver was replaced or upgraded. Another call may have noticed first.
+      if (known.settled?.dialect === dialect) known.settled = null;
+      return learn(errand, known, { dialect, unauthenticated: heard.kind === 'unauthenticated' });
+    }
+    return learn(errand, known, null);
+  }
+
+  /** Tries the dialects in order, but for the stale one. The first call to come here learns for those that wait. */
+  async function learn(errand: Errand, known: Knowledge, stale: Stale | null): Promise<Result> {
+    const walk = tryDialects(errand, known, stale);
+    if (known.learning !== null) return walk;
+    const learning = walk.then(() => undefined);
+    known.learning = learning;
+    try {
+      return await walk;
+    } finally {
+      known.learning = null;
+    }
+  }
+
+  async function tryDialects(errand: Errand, known: Knowledge, stale: Stale | null): Promise<Result> {
+    const order = orderOf(errand.call.kind, await hintsOf(errand), errand.owner !== null);
+    let unauthenticated = stale?.unauthenticated ?? false;
+    for (const dialect of order) {
+      if (dialect === stale?.dialect) continue;
+      if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };
+      const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
+      if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
+      unauthenticated ||= heard.kind === 'unauthenticated';
+    }
+    if (unauthenticated) return { answer: { kind: 'refused' }, why: 'unauthorized' };
+    return { answer: { kind: 'failed', reached: false }, why: 'dialect' };
+  }
+
+  function conclude(errand: Errand, known: Knowledge, dialect: Dialect, heard: Result & { readonly settles: boolean }): Result {
+    if (heard.settles) {
+      const before = known.settled;
+      const proven = heard.answer.kind === 'ok' || (before?.dialect === dialect && before.proven);
+      known.settled = { dialect, proven };
+      if (before?.dialect !== dialect) deps.onDialect?.(errand.homeserver, dialect);
+    }
+    return { answer: heard.answer, why: heard.why };
+  }
+
+  function ask({ homeserver, call, owner, endsAtMs }: Errand, dialect: Dialect): Promise<Reply> {
+    const { path, body } = write(dialect, call);
+    const headers = { 'content-type': 'application/json', ...(owner && { authorization: `Bearer ${owner.asToken}` }) };
+    const url = `${homeserver}${path}${owner ? asUser(owner.userId) : ''}`;
+    return outbound.request({ method: 'POST', url, headers, body, timeoutMs: endsAtMs - clock.nowMs() });
+  }
+
+  async function hintsOf({ homeserver, endsAtMs }: Errand): Promise<Hints> {
+    const before = hints.get(homeserver);
+    if (before && clock.nowMs() - before.atMs < HINTS_MS) return before.found;
+    const timeoutMs = Math.min(LONGEST_VERSIONS_MS, (endsAtMs - clock.nowMs()) * VERSIONS_SHARE);
+    const found = readHints(await outbound.request({ method: 'GET', url: `${homeserver}${VERSIONS_PATH}`, timeoutMs }));
+    hints.set(homeserver, { found, atMs: clock.nowMs() });
+    return found;
+  }
+
+  function knowledgeOf({ homeserver, call, owner }: Errand): Knowledge {
+    const key = `${call.kind}${owner ? ' as owner' : ''} ${homeserver}`;
+    const known = memory.get(key) ?? { settled: null, learning: null };
+    memory.set(key, known);
+    return known;
+  }
+
+  function waitFor(learning: Promise<void>, timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const stop = clock.after(timeoutMs, resolve);
+      void learning.then(() => {
+        stop();
+        resolve();
+      });
+    });
+  }
+
+  return { act, close: () => outbound.close() };
+}

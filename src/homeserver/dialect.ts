@@ -1,0 +1,136 @@
+// The dialects of MSC4140 that homeservers speak (protocol.md §1): how each writes a call, in which order to try them, and what an
+// answer says. Pure; delayed-events.ts does the calling.
+import type { DelayId, FutureToken, UserId } from '../delegation/ids.ts';
+import type { Answer } from '../delegation/state.ts';
+import type { Reply } from './outbound.ts';
+
+export type Call =
+  | { readonly kind: 'token'; readonly token: FutureToken }
+  | { readonly kind: 'delay'; readonly delayId: DelayId; readonly action: 'send' | 'restart' | 'cancel' };
+
+/** A: futures, the token says what to do. B: action in the body. C: action in the path. D: C's form on the stable path. */
+export type Dialect = 'A-stable' | 'A-unstable' | 'B' | 'C' | 'D';
+
+export type FailureWhy =
+  | 'timeout'
+  | 'refused'
+  | 'status_5xx'
+  | 'garbage'
+  | 'limited'
+  | 'unauthorized'
+  | 'forbidden'
+  | 'address'
+  | 'dialect';
+
+/** What `GET /versions` told; null: nothing, for want of an answer. */
+export type Hints = { readonly unstable: boolean; readonly stable: boolean } | null;
+
+const UNSTABLE = '/_matrix/client/unstable/org.matrix.msc4140';
+const STABLE = '/_matrix/client/v1';
+const LONGEST_RETRY_AFTER_MS = 5 * 60_000;
+
+export const VERSIONS_PATH = '/_matrix/client/versions';
+
+export function readHints(reply: Reply): Hints {
+  if (reply.kind === 'failed' || reply.status !== 200) return null;
+  const features = field(reply.json, 'unstable_features');
+  return {
+    unstable: field(features, 'org.matrix.msc4140') === true,
+    stable: field(features, 'org.matrix.msc4140.stable') === true,
+  };
+}
+
+/**
+ * The dialects worth trying, likeliest first. D needs to act as the event's owner, so without that it comes last: its 401 then tells
+ * the operator what is missing.
+ */
+export function orderOf(kind: Call['kind'], hints: Hints, asOwner: boolean): readonly Dialect[] {
+  const { unstable = false, stable = false } = hints ?? {};
+  const stableFirst = stable || !unstable;
+  if (kind === 'token') return stableFirst ? ['A-stable', 'A-unstable'] : ['A-unstable', 'A-stable'];
+  return asOwner && stableFirst ? ['D', 'C', 'B'] : ['C', 'B', 'D'];
+}
+
+/** Path and body of a call; ids are one path segment each. */
+export function write(dialect: Dialect, call: Call): { readonly path: string; readonly body: string } {
+  if (call.kind === 'token') {
+    const prefix = dialect === 'A-stable' ? STABLE : UNSTABLE;
+    return { path: `${prefix}/future/${encodeURIComponent(call.token)}`, body: '{}' };
+  }
+  const prefix = dialect === 'D' ? STABLE : UNSTABLE;
+  const path = `${prefix}/delayed_events/${encodeURIComponent(call.delayId)}`;
+  return dialect === 'B' ? { path, body: JSON.stringify({ action: call.action }) } : { path: `${path}/${call.action}`, body: '{}' };
+}
+
+/** The query that makes an application service act as the owner. */
+export function asUser(userId: UserId): string {
+  return `?user_id=${encodeURIComponent(userId)}`;
+}
+
+export type Heard =
+  | { readonly kind: 'answer'; readonly answer: Answer; readonly why: FailureWhy | null; readonly settles: boolean }
+  /** The homeserver does not know this endpoint. */
+  | { readonly kind: 'unrecognised' }
+  /** It knows the endpoint, and wants an authentication that we do not have. */
+  | { readonly kind: 'unauthenticated' };
+
+/**
+ * What a reply says. `proven`: this dialect has answered 200 at this homeserver, so a bare 404 speaks of the event and no longer of
+ * the endpoint. An answer that `settles` shows that the dialect is the right one.
+ */
+export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowMs: number }): Heard {
+  if (reply.kind === 'failed') return failure(reply.reached, transportWhy(reply.why));
+  const { status, json } = reply;
+  const errcode = field(json, 'errcode');
+  if (status === 200) return isObject(json) ? settled({ kind: 'ok' }) : failure(true, 'garbage');
+  if (status >= 400 && status < 500 && errcode === 'M_UNRECOGNIZED') return { kind: 'unrecognised' };
+  if (status === 404 || status === 405) return missing(status, errcode, at.proven);
+  if (status === 410) return settled({ kind: 'final', how: 'gone' });
+  if (status === 409) return settled({ kind: 'final', how: 'conflict' });
+  if (status === 401 && errcode === 'M_MISSING_TOKEN') return { kind: 'unauthenticated' };
+  if (status === 401) return { kind: 'answer', answer: { kind: 'refused' }, why: 'unauthorized', settles: false };
+  if (status === 403) return { kind: 'answer', answer: { kind: 'refused' }, why: 'forbidden', settles: false };
+  if (status === 429) {
+    const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply.headers['retry-after'], json, at.nowMs) };
+    return { kind: 'answer', answer, why: 'limited', settles: false };
+  }
+  return failure(true, status >= 500 ? 'status_5xx' : 'garbage');
+}
+
+function missing(status: number, errcode: unknown, proven: boolean): Heard {
+  if (status === 404 && errcode === 'M_NOT_FOUND') return settled({ kind: 'final', how: 'gone' });
+  if (errcode !== undefined) return failure(true, 'garbage');
+  if (!proven) return { kind: 'unrecognised' };
+  return status === 404 ? settled({ kind: 'final', how: 'gone' }) : failure(true, 'garbage');
+}
+
+/** The longer of the header (seconds or a date) and the body's hint, within bounds. */
+function retryAfterMs(header: string | undefined, json: unknown, nowMs: number): number | null {
+  const hints: number[] = [];
+  if (header !== undefined && /^\d+(\.\d+)?$/.test(header.trim())) hints.push(Number(header) * 1000);
+  else if (header !== undefined) hints.push(Date.parse(header) - nowMs);
+  const told = field(json, 'retry_after_ms');
+  if (typeof told === 'number') hints.push(told);
+  const usable = hints.filter((hint) => Number.isFinite(hint) && hint >= 0);
+  return usable.length === 0 ? null : Math.min(Math.ceil(Math.max(...usable)), LONGEST_RETRY_AFTER_MS);
+}
+
+function settled(answer: Answer): Heard {
+  return { kind: 'answer', answer, why: null, settles: true };
+}
+
+function failure(reached: boolean, why: FailureWhy): Heard {
+  return { kind: 'answer', answer: { kind: 'failed', reached }, why, settles: false };
+}
+
+function transportWhy(why: Extract<Reply, { kind: 'failed' }>['why']): FailureWhy {
+  return why === 'timeout' || why === 'refused' || why === 'address' ? why : 'garbage';
+}
+
+function isObject(json: unknown): json is Readonly<Record<string, unknown>> {
+  return typeof json === 'object' && json !== null && !Array.isArray(json);
+}
+
+function field(json: unknown, name: string): unknown {
+  return isObject(json) ? json[name] : undefined;
+}

@@ -1,0 +1,45 @@
+// Names of homeservers as people write them: the Matrix server name, and the client-server base URL. Parsed once, here.
+import { isIPv6 } from 'node:net';
+import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
+
+/** Matrix specification, appendices: IPv4 or DNS name, or an IPv6 literal in brackets; then perhaps a port. */
+const SERVER_NAME = /^(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(?::([0-9]{1,5}))?$/;
+const LONGEST_URL = 2000;
+
+export interface HostAndPort {
+  /** As written; IPv6 in brackets. */
+  readonly host: string;
+  readonly port: number | null;
+}
+
+export function splitServerName(text: string): HostAndPort | null {
+  const [, host, digits] = SERVER_NAME.exec(text) ?? [];
+  if (host === undefined || (host.startsWith('[') && !isIPv6(host.slice(1, -1)))) return null;
+  const port = digits === undefined ? null : Number(digits);
+  if (port !== null && (port < 1 || port > 65535)) return null;
+  // What the grammar takes for a DNS name may still be none for a URL (`1.2.3.4.5`, `999.1.1.1`).
+  return URL.canParse(`https://${host}`) ? { host, port } : null;
+}
+
+/** Server names are compared as they are written; nothing is folded. */
+export function parseServerName(text: string): ServerName | null {
+  return splitServerName(text) === null ? null : (text as ServerName);
+}
+
+export type BaseUrl =
+  | { readonly kind: 'url'; readonly url: HomeserverUrl; readonly parts: URL }
+  | { readonly kind: 'malformed'; readonly why: string };
+
+/** A base URL in its one spelling: lower-case host, no default port, no slash at the end. Whether it may be called is not asked here. */
+export function parseBaseUrl(text: string): BaseUrl {
+  const malformed = (why: string): BaseUrl => ({ kind: 'malformed', why });
+  if (text.length > LONGEST_URL) return malformed('too long for a base URL');
+  // A URL parser would silently mend these, and two readers of one address could then disagree about its host.
+  if (!/^[\x21-\x5b\x5d-\x7e]+$/.test(text)) return malformed('spaces, backslashes or characters beyond ASCII in a base URL');
+  if (!/^https?:\/\/[^/]/i.test(text)) return malformed('a base URL starts with https:// or http:// and a host');
+  const parts = URL.parse(text);
+  if (parts === null) return malformed('not a URL');
+  if (text.includes('?') || text.includes('#')) return malformed('a base URL has no query or fragment');
+  if (text.includes('@')) return malformed('a base URL has no credentials');
+  return { kind: 'url', url: `${parts.origin}${parts.pathname.replace(/\/+$/, '')}` as HomeserverUrl, parts };
+}

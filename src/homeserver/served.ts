@@ -1,0 +1,92 @@
+// Which homeservers this deployment serves on its native API, and which addresses it may call for them (protocol.md §2a, §4, §5).
+import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
+import { type AddressPolicy, bareHost, isLoopbackHost, isRefusedOutright } from './address.ts';
+import { parseBaseUrl, parseServerName, splitServerName } from './names.ts';
+
+export interface ServedConfig {
+  readonly fullAccess: { readonly all: boolean; readonly names: readonly ServerName[] };
+  readonly overrides: ReadonlyMap<ServerName, HomeserverUrl>;
+  readonly allowPrivate: boolean;
+  readonly allowLoopback: boolean;
+  readonly insecureTls: boolean;
+}
+
+export type ServedHomeserver = { readonly kind: 'url'; readonly url: HomeserverUrl } | { readonly kind: 'name'; readonly name: ServerName };
+export type ServedResult = ServedHomeserver | { readonly kind: 'malformed'; readonly why: string } | { readonly kind: 'not_served' };
+
+export interface Served {
+  /** Reads the `homeserver` field of a hand-over. */
+  parse(text: string): ServedResult;
+  /** A base URL that a served server name led to: null if the rules for URLs forbid to call it. */
+  discovered(name: ServerName, text: string): HomeserverUrl | null;
+  readonly override: (name: ServerName) => HomeserverUrl | null;
+  /** Server names that the operator listed (those are trusted with private addresses). */
+  readonly listed: readonly ServerName[];
+  readonly addresses: AddressPolicy;
+}
+
+export function createServed(config: ServedConfig): Served {
+  const names: ReadonlySet<string> = new Set(config.fullAccess.names);
+  const listedHosts: ReadonlySet<string> = new Set(config.fullAccess.names.map((name) => name.toLowerCase()));
+  const overrideUrls: ReadonlySet<string> = new Set(config.overrides.values());
+  const listed = [...new Set([...config.fullAccess.names, ...config.overrides.keys()])];
+  const trusted = trustedHosts(config);
+  /** Hosts that listed names were led to: the operator trusts the name, and so what it points at. */
+  const led = new Map<ServerName, string>();
+
+  const addresses: AddressPolicy = (host) => {
+    if (config.allowPrivate || config.insecureTls || trusted.has(host)) return 'any';
+    for (const target of led.values()) if (target === host) return 'any';
+    return config.allowLoopback ? 'loopback-too' : 'public';
+  };
+  const isCallable = (url: HomeserverUrl, parts: URL): boolean =>
+    (parts.protocol === 'https:' || isLoopbackHost(parts.hostname) || overrideUrls.has(url)) &&
+    !isRefusedOutright(addresses, parts.hostname);
+
+  function parseUrl(text: string): ServedResult {
+    const base = parseBaseUrl(text);
+    if (base.kind === 'malformed') return base;
+    const { url, parts } = base;
+    const port = parts.port || (parts.protocol === 'https:' ? '443' : '80');
+    const isListed = listedHosts.has(parts.hostname) || listedHosts.has(`${parts.hostname}:${port}`);
+    const isServed = config.fullAccess.all || isListed || overrideUrls.has(url);
+    return isServed && isCallable(url, parts) ? { kind: 'url', url } : { kind: 'not_served' };
+  }
+
+  function parseName(text: string): ServedResult {
+    const name = parseServerName(text);
+    if (name === null) return { kind: 'malformed', why: 'neither a base URL nor a server name' };
+    if (!config.fullAccess.all && !names.has(name)) return { kind: 'not_served' };
+    if (config.overrides.has(name)) return { kind: 'name', name };
+    return isRefusedOutright(addresses, hostOf(name)) ? { kind: 'not_served' } : { kind: 'name', name };
+  }
+
+  return {
+    parse: (text) => (text.includes('://') ? parseUrl(text) : parseName(text)),
+    discovered(name, text) {
+      const base = parseBaseUrl(text);
+      if (base.kind === 'malformed') return null;
+      if (names.has(name)) led.set(name, bareHost(base.parts.hostname));
+      return isCallable(base.url, base.parts) ? base.url : null;
+    },
+    override: (name) => config.overrides.get(name) ?? null,
+    listed,
+    addresses,
+  };
+}
+
+/** The host of a server name as a URL would spell it (`127.1` is 127.0.0.1 to a URL). */
+function hostOf(name: ServerName): string {
+  const host = splitServerName(name)?.host ?? name;
+  return bareHost(URL.parse(`https://${host}`)?.hostname ?? host);
+}
+
+function trustedHosts(config: ServedConfig): ReadonlySet<string> {
+  const hosts = new Set<string>();
+  for (const name of config.fullAccess.names) hosts.add(hostOf(name));
+  for (const [name, url] of config.overrides) {
+    hosts.add(hostOf(name));
+    hosts.add(bareHost(URL.parse(url)?.hostname ?? ''));
+  }
+  return hosts;
+}
