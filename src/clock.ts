@@ -13,6 +13,8 @@ export interface Clock {
   after(delayMs: number, fire: () => void): Cancel;
   /** Runs `fire` every whole second. */
   everySecond(fire: () => void): Cancel;
+  /** Runs `fire` when the input that is ready now has been handled, before waiting for more: the moment to commit as a group. */
+  endOfTurn(fire: () => void): void;
 }
 
 export interface Random {
@@ -36,6 +38,7 @@ export function systemClock(): Clock {
       const task = cron.schedule('* * * * * *', fire);
       return () => void task.stop();
     },
+    endOfTurn: (fire) => void setImmediate(fire),
   };
 }
 

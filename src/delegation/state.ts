@@ -60,8 +60,8 @@ export interface Connected {
   readonly session: Session;
   /** When the newest evidence of presence was asked for or received. */
   readonly seenAtMs: number;
+  /** When the next restart, or the next try of one, is wanted. */
   readonly restartDueMs: number;
-  readonly nextAskMs: number;
   /** Failed restarts, or unanswered questions to the SFU, in a row. */
   readonly failures: number;
   /** An ending that was attempted for an earlier departure, with unknown fate: no other of the group may be sent. */
@@ -115,7 +115,7 @@ export interface Step {
   readonly detail: string | null;
 }
 
-interface Common {
+export interface Common {
   readonly id: DelegationId;
   readonly owner: Owner;
   readonly room: RoomName;

@@ -1,0 +1,282 @@
+// The heart: (row, event, now, chance, policy) → (row, effects). No clock, no I/O, no logger; it may run again on a newer row.
+//
+//                     seen                       departure                     wait over, nobody there
+//   ┌──────────┐ ───────────────▶ ┌───────────┐ ──────────▶ ┌──────────┐ ─────────────────────▶ ┌─────────┐  accepted,
+//   │ awaiting │                  │ connected │             │ settling │                        │ leaving │  final, moot
+//   └──────────┘ ◀─────────────── └───────────┘ ◀────────── └──────────┘                        └─────────┘ ─────▶ ended
+//        │        aborted, never      ▲  │ ▲    back again                                         │ │ ▲
+//        │        established         │  └─┼──── removed, room deleted, wait 0 ────────────────────┼─┘ │
+//        │                            └────┼─────────────────── back before it was accepted ───────┘   │
+//        └───────────────────────────────── never connected ───────────────────────────────────────────┘
+//   any live state: handed back ▶ ended; superseded ▶ cancelling ▶ ended; the event turns out to be final ▶ ended
+//
+// due                 | awaiting: ask the SFU | connected: restart on fresh evidence, else ask | settling: ask | leaving: send | cancelling: cancel
+// joined              | connected             | newer session replaces                         | connected     | connected     | –
+// left                | ours? (see there)     | settling or leaving, if of this session        | newer one     | –             | –
+// aborted             | time for another try  | awaiting, or settling if once established      | –             | –             | –
+// room_started        | –                     | ask                                            | longer wait   | –             | –
+// room_finished       | –                     | settling                                       | –             | –             | –
+// snapshot            | connected / leaving   | evidence, another session, or settling         | decided       | connected     | –
+// sfu_unreachable     | ask again             | try again later, no restart                    | word stands   | –             | –
+// restart_answered    | expiry or final       | due again, retry or ended                      | expiry, final | expiry, final | –
+// send_answered       | final?                | final?                                         | final?        | ended / retry | final?
+// cancel_answered     | –                     | –                                              | –             | –             | ended / retry
+// superseded          | cancelling            | cancelling                                     | cancelling    | cancelling    | –
+// handed_back         | ended                 | ended                                          | ended         | ended         | –
+import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName, UserId } from './ids.ts';
+import type {
+  Awaiting,
+  Cancelling,
+  Connected,
+  Delegation,
+  Event,
+  Handles,
+  Leaving,
+  LiveDelegation,
+  LiveState,
+  Policy,
+  Settling,
+  State,
+} from './state.ts';
+import {
+  awaitingAborted,
+  awaitingDue,
+  awaitingJoined,
+  awaitingLeft,
+  awaitingSnapshot,
+  awaitingUnreachable,
+  FIRST_ASK_BATCH_MS,
+} from './steps/awaiting.ts';
+import {
+  connectedAborted,
+  connectedDue,
+  connectedJoined,
+  connectedLeft,
+  connectedRestartAnswered,
+  connectedRoomFinished,
+  connectedRoomStarted,
+  connectedSnapshot,
+  connectedUnreachable,
+} from './steps/connected.ts';
+import {
+  cancellingAnswered,
+  cancellingDue,
+  leavingAnswered,
+  leavingDue,
+  leavingJoined,
+  leavingSnapshot,
+  supersede,
+} from './steps/leaving.ts';
+import { type Decision, end, expiryAfter, type In, type Moment, move, never, remember, unchanged } from './steps/moves.ts';
+import { settlingDue, settlingJoined, settlingLeft, settlingRoomStarted, settlingSnapshot, settlingUnreachable } from './steps/settling.ts';
+
+export type { Decision } from './steps/moves.ts';
+
+/** The longest time that a member may take to connect, whatever the delay. */
+const LONGEST_CONNECT_MS = 300_000;
+
+/** What a client hands over, parsed. */
+export interface HandOver {
+  readonly id: DelegationId;
+  readonly owner: Owner;
+  readonly room: RoomName;
+  readonly identities: readonly Identity[];
+  readonly homeserver: HomeserverUrl;
+  readonly userId: UserId | null;
+  readonly handles: Handles;
+  readonly handlesHash: string;
+  readonly delayMs: number;
+}
+
+/** A new delegation: the SFU is asked at once whether its participant is there already. */
+export function delegate(
+  handOver: HandOver,
+  nowMs: number,
+  roll: number,
+  policy: Policy,
+): { next: LiveDelegation; effects: Decision['effects'] } {
+  const connectByMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
+  const state: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
+  // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
+  const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
+  const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'awaiting', null);
+  const next = { ...handOver, createdAtMs: nowMs, expiry, history, state };
+  return { next, effects: [{ kind: 'check', notBeforeMs: nowMs, batchMs: FIRST_ASK_BATCH_MS }] };
+}
+
+/** When the row needs attention without any other event; null: never again. */
+export function dueAtMs(state: State): number | null {
+  switch (state.kind) {
+    case 'awaiting':
+    case 'settling':
+      return state.nextAskMs;
+    case 'connected':
+      return state.restartDueMs;
+    case 'leaving':
+    case 'cancelling':
+      return state.nextTryMs;
+    case 'ended':
+      return null;
+    default:
+      return never(state);
+  }
+}
+
+/** The step. `now` and `roll` are the only time and chance it knows; the same arguments give the same decision. */
+export function decide(row: Delegation, event: Event, now: { readonly nowMs: number; readonly roll: number }, policy: Policy): Decision {
+  const at: Moment = { nowMs: now.nowMs, roll: now.roll, policy, event: event.kind };
+  if (row.handles === null) return unchanged(row);
+  if (event.kind === 'superseded') return row.state.kind === 'cancelling' ? unchanged(row) : supersede(row, at);
+  if (event.kind === 'handed_back') return row.state.kind === 'cancelling' ? unchanged(row) : end(row, 'handed-back', at);
+  // The table is total over the kinds; the row's own kind picks its step, which TypeScript can't follow through an index.
+  const step = STEPS[row.state.kind] as (row: LiveDelegation, event: Happening, at: Moment) => Decision;
+  return step(row, event, at);
+}
+
+/** Events whose meaning depends on the state. */
+type Happening = Exclude<Event, { kind: 'superseded' | 'handed_back' }>;
+
+const STEPS: { readonly [K in LiveState['kind']]: (row: In<Extract<LiveState, { kind: K }>>, event: Happening, at: Moment) => Decision } = {
+  awaiting,
+  connected,
+  settling,
+  leaving,
+  cancelling,
+};
+
+function awaiting(row: In<Awaiting>, event: Happening, at: Moment): Decision {
+  switch (event.kind) {
+    case 'due':
+      return awaitingDue(row, at);
+    case 'joined':
+      return awaitingJoined(row, event, at);
+    case 'left':
+      return awaitingLeft(row, event, at);
+    case 'aborted':
+      return awaitingAborted(row, at);
+    case 'snapshot':
+      return awaitingSnapshot(row, event, at);
+    case 'sfu_unreachable':
+      return awaitingUnreachable(row, at);
+    case 'restart_answered':
+    case 'send_answered':
+      return answeredLate(row, event, at);
+    case 'room_started':
+    case 'room_finished':
+    case 'cancel_answered':
+      return unchanged(row);
+    default:
+      return never(event);
+  }
+}
+
+function connected(row: In<Connected>, event: Happening, at: Moment): Decision {
+  switch (event.kind) {
+    case 'due':
+      return connectedDue(row, at);
+    case 'joined':
+      return connectedJoined(row, event, at);
+    case 'left':
+      return connectedLeft(row, event, at);
+    case 'aborted':
+      return connectedAborted(row, event, at);
+    case 'room_started':
+      return connectedRoomStarted(row, event, at);
+    case 'room_finished':
+      return connectedRoomFinished(row, event, at);
+    case 'snapshot':
+      return connectedSnapshot(row, event, at);
+    case 'sfu_unreachable':
+      return connectedUnreachable(row, at);
+    case 'restart_answered':
+      return connectedRestartAnswered(row, event, at);
+    case 'send_answered':
+      return answeredLate(row, event, at);
+    case 'cancel_answered':
+      return unchanged(row);
+    default:
+      return never(event);
+  }
+}
+
+function settling(row: In<Settling>, event: Happening, at: Moment): Decision {
+  switch (event.kind) {
+    case 'due':
+      return settlingDue(row, at);
+    case 'joined':
+      return settlingJoined(row, event, at);
+    case 'left':
+      return settlingLeft(row, event, at);
+    case 'room_started':
+      return settlingRoomStarted(row, event, at);
+    case 'snapshot':
+      return settlingSnapshot(row, event, at);
+    case 'sfu_unreachable':
+      return settlingUnreachable(row, event, at);
+    case 'restart_answered':
+    case 'send_answered':
+      return answeredLate(row, event, at);
+    case 'aborted':
+    case 'room_finished':
+    case 'cancel_answered':
+      return unchanged(row);
+    default:
+      return never(event);
+  }
+}
+
+function leaving(row: In<Leaving>, event: Happening, at: Moment): Decision {
+  switch (event.kind) {
+    case 'due':
+      return leavingDue(row, at);
+    case 'joined':
+      return leavingJoined(row, event, at);
+    case 'snapshot':
+      return leavingSnapshot(row, event, at);
+    case 'send_answered':
+      return leavingAnswered(row, event.answer, at);
+    case 'restart_answered':
+      // A restart that finds the event final has as a rule been overtaken by our own leave, whose answer says more.
+      return event.answer.kind === 'final' ? unchanged(row) : answeredLate(row, event, at);
+    case 'left':
+    case 'aborted':
+    case 'room_started':
+    case 'room_finished':
+    case 'sfu_unreachable':
+    case 'cancel_answered':
+      return unchanged(row);
+    default:
+      return never(event);
+  }
+}
+
+function cancelling(row: In<Cancelling>, event: Happening, at: Moment): Decision {
+  switch (event.kind) {
+    case 'due':
+      return cancellingDue(row, at);
+    case 'cancel_answered':
+      return cancellingAnswered(row, event.answer, at);
+    case 'send_answered':
+      return answeredLate(row, event, at);
+    case 'restart_answered':
+    case 'joined':
+    case 'left':
+    case 'aborted':
+    case 'room_started':
+    case 'room_finished':
+    case 'snapshot':
+    case 'sfu_unreachable':
+      return unchanged(row);
+    default:
+      return never(event);
+  }
+}
+
+/** An answer that finds the row in another state than the one that asked: what it says of the event itself still holds. */
+function answeredLate(row: LiveDelegation, event: Extract<Event, { kind: 'restart_answered' | 'send_answered' }>, at: Moment): Decision {
+  const { answer } = event;
+  if (answer.kind === 'final') return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);
+  if (event.kind === 'send_answered') return answer.kind === 'ok' ? end(row, 'sent', at) : unchanged(row);
+  const expiry = expiryAfter(row, event.askedAtMs, answer, at);
+  return expiry === row.expiry ? unchanged(row) : move(row, row.state, at, [], { expiry });
+}

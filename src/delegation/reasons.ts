@@ -1,0 +1,68 @@
+// Why someone left decides what happens: LiveKit's reason → our cause, and cause → how long to wait for a return, what is owed,
+// and whether the webhook's word is enough. The waits themselves are the operator's (Policy); this table says which one counts.
+import type { Action, Cause, Policy } from './state.ts';
+
+/** Every DisconnectReason of the LiveKit protocol, by the name it has in webhooks. */
+const CAUSE_OF_REASON = {
+  // Older servers and other senders leave the reason out; nothing says that the connection was lost.
+  UNKNOWN_REASON: 'left',
+  // A real goodbye, and for a moment also every full reconnect and page reload.
+  CLIENT_INITIATED: 'left',
+  DUPLICATE_IDENTITY: 'replaced',
+  MIGRATION: 'replaced',
+  // Clients are about to reconnect, possibly to another node.
+  SERVER_SHUTDOWN: 'sfu_down',
+  PARTICIPANT_REMOVED: 'removed',
+  ROOM_DELETED: 'room_deleted',
+  ROOM_CLOSED: 'room_deleted',
+  STATE_MISMATCH: 'lost',
+  JOIN_FAILURE: 'lost',
+  SIGNAL_CLOSE: 'lost',
+  CONNECTION_TIMEOUT: 'lost',
+  MEDIA_FAILURE: 'lost',
+  USER_UNAVAILABLE: 'left',
+  USER_REJECTED: 'left',
+  SIP_TRUNK_FAILURE: 'lost',
+  AGENT_ERROR: 'lost',
+} as const satisfies Record<string, Cause>;
+
+/** The cause behind a webhook's reason; a reason that a newer LiveKit invents is weighed like an unknown one. */
+export function causeOfReason(reason: string): Cause {
+  return Object.hasOwn(CAUSE_OF_REASON, reason) ? CAUSE_OF_REASON[reason as keyof typeof CAUSE_OF_REASON] : 'left';
+}
+
+interface Weight {
+  readonly wait: keyof Policy['waitMs'] | null;
+  readonly action: Action;
+  /** The SFU's answer is needed before a leave is owed, whatever the wait. */
+  readonly mustAsk: boolean;
+}
+
+const WEIGHTS: Record<Cause, Weight> = {
+  left: { wait: 'left', action: 'leave', mustAsk: false },
+  lost: { wait: 'lost', action: 'lost', mustAsk: false },
+  // Somebody with authority ended it: nobody is expected back.
+  removed: { wait: null, action: 'leave', mustAsk: false },
+  room_deleted: { wait: null, action: 'leave', mustAsk: false },
+  // Another session took over, so nothing is owed unless the SFU says that nobody is there.
+  replaced: { wait: 'replaced', action: 'lost', mustAsk: true },
+  sfu_down: { wait: 'sfuDown', action: 'lost', mustAsk: true },
+  // Known from one list only; a second one must confirm it.
+  missing: { wait: 'missing', action: 'lost', mustAsk: true },
+  aborted: { wait: 'aborted', action: 'lost', mustAsk: true },
+  never_connected: { wait: null, action: 'leave', mustAsk: true },
+};
+
+export function waitMsOf(cause: Cause, policy: Policy): number {
+  const { wait } = WEIGHTS[cause];
+  return wait === null ? 0 : policy.waitMs[wait];
+}
+
+export function actionOf(cause: Cause): Action {
+  return WEIGHTS[cause].action;
+}
+
+/** True: with no wait (by nature, or because the operator set 0) the webhook alone decides and the SFU is not asked. */
+export function decidedAtOnce(cause: Cause, policy: Policy): boolean {
+  return !WEIGHTS[cause].mustAsk && waitMsOf(cause, policy) === 0;
+}

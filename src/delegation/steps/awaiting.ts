@@ -1,0 +1,85 @@
+// Awaiting: handed over, not seen on the SFU yet. No call is made (MSC4195 starts at the connection; the client still looks after
+// its event), only the SFU is asked: at once, and when the time to connect is over.
+import { waitMsOf } from '../reasons.ts';
+import { backoffMs } from '../retry.ts';
+import type { Awaiting, Departure, Event, LiveDelegation, Session } from '../state.ts';
+import { choose, connect, type Decision, depart, type In, type Moment, move, owe, sessionOf, unchanged } from './moves.ts';
+
+type Row = In<Awaiting>;
+type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
+
+/** Participants who are on the SFU already are found within 2 s; hand-overs of one room that come together share the question. */
+export const FIRST_ASK_BATCH_MS = 1_000;
+
+export function awaitingDue(row: Row, at: Moment): Decision {
+  if (at.nowMs < row.state.nextAskMs) return unchanged(row);
+  return unchanged(row, [{ kind: 'check', notBeforeMs: row.state.nextAskMs, batchMs: 0 }]);
+}
+
+export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+  const { departed } = row.state;
+  // A late word of a session that has gone already.
+  if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
+  const { identity, sid, joinedAtMs, roomSid } = event;
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, null, at);
+}
+
+/**
+ * Whose departure is it? A session that joined after the hand-over is surely ours (its join was lost or is late). A session that a list
+ * asked for after the hand-over did not show is an older one, whose departure must not end us. Anything between can't be told
+ * apart: the member gets the time of an aborted connection to appear again.
+ */
+export function awaitingLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
+  const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
+  if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) return depart(row, sessionThatLeft(event), departure, null, at);
+  if (event.joinedAtMs !== null && row.state.seenAbsent) return unchanged(row);
+  const shortened = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));
+  const state: Awaiting = { ...row.state, departed: departure, connectByMs: shortened, nextAskMs: at.nowMs };
+  return move(row, state, at, [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }]);
+}
+
+function sessionThatLeft(event: Of<'left'>): Session {
+  return { identity: event.identity, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: null, established: true };
+}
+
+/** Another attempt may follow; it gets its time, but not beyond the delay that the client chose. */
+export function awaitingAborted(row: Row, at: Moment): Decision {
+  const state = awaitAnotherAttempt(row, at);
+  return state.connectByMs === row.state.connectByMs ? unchanged(row) : move(row, state, at);
+}
+
+export function awaitAnotherAttempt(row: LiveDelegation, at: Moment): Awaiting {
+  const endMs = Math.max(row.expiry.earliestMs, at.nowMs);
+  const connectByMs = Math.min(at.nowMs + waitMsOf('aborted', at.policy), endMs);
+  return { kind: 'awaiting', connectByMs, nextAskMs: connectByMs, failures: 0, seenAbsent: true, departed: null };
+}
+
+export function awaitingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+  const { state } = row;
+  const seen = choose(event.present, null);
+  if (seen !== null) {
+    const session = sessionOf(seen, null);
+    const { departed } = state;
+    // On a list after the hand-over, and gone by a webhook: it was ours.
+    if (departed !== null && departed.fence === seen.sid) return depart(row, { ...session, established: true }, departed, null, at);
+    return connect(row, session, event.askedAtMs, null, at);
+  }
+  if (event.askedAtMs >= state.connectByMs) return neverConnected(row, at);
+  if (event.askedAtMs < row.createdAtMs) return unchanged(row);
+  if (state.seenAbsent && state.nextAskMs === state.connectByMs) return unchanged(row);
+  return move(row, { ...state, seenAbsent: true, nextAskMs: state.connectByMs, failures: 0 }, at);
+}
+
+/** Unknown is not absent: asked again until the delay ends, and then sent, which is what the homeserver does at that moment anyway. */
+export function awaitingUnreachable(row: Row, at: Moment): Decision {
+  const { state } = row;
+  if (at.nowMs >= Math.max(row.expiry.earliestMs, state.connectByMs)) return neverConnected(row, at);
+  const failures = state.failures + 1;
+  const nextAskMs = Math.min(at.nowMs + backoffMs(failures, at.roll), Math.max(row.expiry.earliestMs, state.connectByMs));
+  return move(row, { ...state, failures, nextAskMs }, at);
+}
+
+function neverConnected(row: Row, at: Moment): Decision {
+  const departure: Departure = { cause: 'never_connected', atMs: at.nowMs, fence: null, certain: false };
+  return owe(row, departure, null, null, at);
+}

@@ -1,0 +1,166 @@
+// Connected: the participant is on the SFU, so the event is kept alive, but only on fresh evidence of presence: a lease, not a hope.
+import { waitMsOf } from '../reasons.ts';
+import { backoffMs, limitedMs } from '../retry.ts';
+import type { Cause, Connected, Departure, Event, LiveDelegation, Session } from '../state.ts';
+import { awaitAnotherAttempt } from './awaiting.ts';
+import {
+  choose,
+  connect,
+  type Decision,
+  depart,
+  end,
+  expiryAfter,
+  type In,
+  leaseMs,
+  type Moment,
+  move,
+  never,
+  restartEffect,
+  sessionOf,
+  surelyExpired,
+  unchanged,
+} from './moves.ts';
+
+type Row = In<Connected>;
+type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
+
+const ask = (notBeforeMs: number) => ({ kind: 'check', notBeforeMs, batchMs: 0 }) as const;
+
+export function connectedDue(row: Row, at: Moment): Decision {
+  const { state } = row;
+  if (at.nowMs < state.restartDueMs) return unchanged(row);
+  // Tried since, and past the event's own end: nothing is left to keep alive.
+  if (state.failures > 0 && surelyExpired(row, at)) return end(row, 'expired', at, { sin: letExpire(row, at) });
+  const oldestMs = at.nowMs - leaseMs(row, at.policy);
+  return unchanged(row, [state.seenAtMs >= oldestMs ? restartEffect(row, at) : ask(oldestMs)]);
+}
+
+function letExpire(row: Row, at: Moment): 'false-leave' | null {
+  return row.state.seenAtMs >= row.expiry.earliestMs - leaseMs(row, at.policy) ? 'false-leave' : null;
+}
+
+export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+  const { session, attempted } = row.state;
+  const { identity, sid, joinedAtMs, roomSid } = event;
+  // The first identity seen binds the delegation; another of the same member is somebody else's connection until the SFU says otherwise.
+  if (identity !== session.identity) return unchanged(row, [ask(at.nowMs)]);
+  if (sid === session.sid || sid === null || session.sid === null) {
+    const known: Session = {
+      identity,
+      sid: sid ?? session.sid,
+      joinedAtMs: joinedAtMs ?? session.joinedAtMs,
+      roomSid: roomSid ?? session.roomSid,
+      established: true,
+    };
+    const news = known.sid !== session.sid || known.roomSid !== session.roomSid || !session.established;
+    return news ? move(row, { ...row.state, session: known, seenAtMs: at.nowMs }, at) : unchanged(row);
+  }
+  // Late word of an older session, or another node's clock: the SFU knows.
+  if (joinedAtMs !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs) return unchanged(row, [ask(at.nowMs)]);
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, attempted, at);
+}
+
+export function connectedLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
+  const { session, attempted } = row.state;
+  if (event.identity !== session.identity) return unchanged(row);
+  const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid ?? session.sid, certain: true };
+  // A webhook without a SID speaks of the current session.
+  if (event.sid === null || session.sid === null || event.sid === session.sid) return depart(row, session, departure, attempted, at);
+  if (event.joinedAtMs === null || session.joinedAtMs === null) return unchanged(row, [ask(at.nowMs)]);
+  if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);
+  // A newer session came and went before we heard of it.
+  const newer: Session = { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: null };
+  return depart(row, newer, departure, attempted, at);
+}
+
+export function connectedAborted(row: Row, event: Of<'aborted'>, at: Moment): Decision {
+  const { session, attempted } = row.state;
+  if (event.identity !== session.identity) return unchanged(row);
+  if (event.sid !== null && session.sid !== null && event.sid !== session.sid) return unchanged(row, [ask(at.nowMs)]);
+  // A session that took over from an established one and never came up: the member is gone.
+  if (session.established || attempted !== null) {
+    return depart(row, session, { cause: 'lost', atMs: at.nowMs, fence: session.sid, certain: true }, attempted, at);
+  }
+  return move(row, awaitAnotherAttempt(row, at), at);
+}
+
+/** A room that starts while we believe somebody in it: the SFU may have forgotten them; it is asked. */
+export function connectedRoomStarted(row: Row, event: Of<'room_started'>, at: Moment): Decision {
+  return event.roomSid !== null && event.roomSid === row.state.session.roomSid ? unchanged(row) : unchanged(row, [ask(at.nowMs)]);
+}
+
+/** Nobody is in a finished room, so a departure was missed; a list decides, since the event may be an older room's. */
+export function connectedRoomFinished(row: Row, event: Of<'room_finished'>, at: Moment): Decision {
+  const { session, attempted } = row.state;
+  if (event.roomSid !== null && session.roomSid !== null && event.roomSid !== session.roomSid) return unchanged(row);
+  return depart(row, session, { cause: 'left', atMs: at.nowMs, fence: null, certain: false }, attempted, at);
+}
+
+export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+  const { state } = row;
+  const { session } = state;
+  const seen = choose(event.present, session);
+  if (seen === null || (session.sid !== null && seen.sid !== session.sid)) {
+    // Asked before the newest evidence: the older truth.
+    if (event.askedAtMs <= state.seenAtMs) return unchanged(row);
+    return seen === null ? missing(row, event, at) : connect(row, sessionOf(seen, session), event.askedAtMs, state.attempted, at);
+  }
+  const wanted = at.nowMs >= state.restartDueMs - earlyMs(row, at);
+  const effects = wanted ? [restartEffect(row, at)] : [];
+  const now = sessionOf(seen, session);
+  const news = now.sid !== session.sid || now.established !== session.established || (wanted && state.failures > 0);
+  if (!news) return unchanged(row, effects);
+  return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, effects);
+}
+
+/** With a long delay a routine list restarts what would soon be due, which saves a question of its own. */
+function earlyMs(row: LiveDelegation, at: Moment): number {
+  return Math.min(at.policy.presenceIntervalMs, row.delayMs / 20);
+}
+
+function missing(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+  const { session, attempted } = row.state;
+  const forgot = event.afterRestart || (event.roomSid !== undefined && event.roomSid !== session.roomSid && session.roomSid !== null);
+  const cause: Cause = forgot ? 'sfu_down' : 'missing';
+  return depart(row, session, { cause, atMs: at.nowMs, fence: null, certain: false }, attempted, at, waitMsOf(cause, at.policy));
+}
+
+/** The SFU away is not the participant gone: nothing is sent, and without evidence nothing is restarted either. */
+export function connectedUnreachable(row: Row, at: Moment): Decision {
+  const { state } = row;
+  if (at.nowMs < state.restartDueMs) return unchanged(row);
+  const failures = state.failures + 1;
+  return move(row, { ...state, failures, restartDueMs: at.nowMs + backoffMs(failures, at.roll) }, at);
+}
+
+/** Jittered around 80 % of the delay, never later than 90 %; counted from the request, the homeserver's earliest possible start. */
+function nextRestartMs(row: LiveDelegation, askedAtMs: number, at: Moment): number {
+  return askedAtMs + Math.floor(row.delayMs * (0.75 + at.roll * 0.1));
+}
+
+export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>, at: Moment): Decision {
+  const { state } = row;
+  const { answer, askedAtMs } = event;
+  const expiry = expiryAfter(row, askedAtMs, answer, at);
+  switch (answer.kind) {
+    case 'ok':
+      return move(row, { ...state, restartDueMs: nextRestartMs(row, askedAtMs, at), failures: 0 }, at, [], { expiry });
+    case 'final': {
+      if (answer.how === 'conflict') return end(row, 'cancelled', at);
+      // Before its time somebody else has sent or cancelled it, the client itself as a rule; after it, it has run out under a present user.
+      const ranOut = at.nowMs >= row.expiry.earliestMs;
+      return end(row, ranOut ? 'expired' : 'already-sent', at, { sin: ranOut ? letExpire(row, at) : null });
+    }
+    case 'limited':
+    case 'refused':
+    case 'failed': {
+      const failures = state.failures + 1;
+      const restMs = Math.max(row.expiry.earliestMs - at.nowMs, 1_000);
+      const pauseMs =
+        answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, failures, at.roll) : backoffMs(failures, at.roll, restMs / 4);
+      return move(row, { ...state, failures, restartDueMs: at.nowMs + pauseMs }, at, [], { expiry });
+    }
+    default:
+      return never(answer);
+  }
+}

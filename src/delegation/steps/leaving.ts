@@ -1,0 +1,101 @@
+// Leaving: the leave is owed until the homeserver accepts it, says that it is final, or has surely sent it by itself.
+// Cancelling: superseded, and the older event owes its cancellation, so that it can't fire under a present user.
+import { backoffMs, limitedMs } from '../retry.ts';
+import type { Answer, Cancelling, Ended, Event, Leaving, LiveDelegation, Outcome } from '../state.ts';
+import {
+  choose,
+  connect,
+  type Decision,
+  end,
+  type In,
+  type Moment,
+  move,
+  never,
+  SEND_TIMEOUT_MS,
+  sessionOf,
+  surelyExpired,
+  unchanged,
+} from './moves.ts';
+
+type Row = In<Leaving>;
+type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
+
+export function leavingDue(row: Row, at: Moment): Decision {
+  const { state } = row;
+  if (at.nowMs < state.nextTryMs) return unchanged(row);
+  // At least one try: a client that restarts its event by itself keeps it alive longer than we can know.
+  if (state.attempts > 0 && surelyExpired(row, at)) {
+    return finish(row, state.last === 'refused' ? 'rejected' : 'expired', row.expiry.latestMs, at);
+  }
+  return unchanged(row, [{ kind: 'send', action: state.action, timeoutMs: SEND_TIMEOUT_MS }]);
+}
+
+function finish(row: Row, outcome: Outcome, reachedRoomMs: number, at: Moment): Decision {
+  const { departure, onTimeUntilMs } = row.state;
+  const ours = outcome === 'sent' || outcome === 'expired' || outcome === 'rejected';
+  const sin: Ended['sin'] = ours && reachedRoomMs > onTimeUntilMs ? 'ghost' : null;
+  return end(row, outcome, at, { cause: departure.cause, sin, tookMs: at.nowMs - departure.atMs });
+}
+
+export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision {
+  const { state } = row;
+  switch (answer.kind) {
+    case 'ok':
+      return finish(row, 'sent', at.nowMs, at);
+    case 'final':
+      if (answer.how === 'conflict') return finish(row, 'cancelled', at.nowMs, at);
+      // An earlier try whose answer was lost has done it.
+      return finish(row, state.last === 'unsure' ? 'sent' : 'already-sent', at.nowMs, at);
+    case 'limited':
+    case 'refused':
+    case 'failed': {
+      const attempts = state.attempts + 1;
+      const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll);
+      return move(row, { ...state, attempts, nextTryMs: at.nowMs + pauseMs, last: fateOf(answer, state.last) }, at);
+    }
+    default:
+      return never(answer);
+  }
+}
+
+function fateOf(answer: Answer, before: Leaving['last']): Leaving['last'] {
+  if (before === 'unsure' || (answer.kind === 'failed' && answer.reached)) return 'unsure';
+  return answer.kind === 'refused' ? 'refused' : 'failed';
+}
+
+/** Back before the leave was accepted: from now on it would be a false one. Its fate decides at the next restart. */
+export function leavingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+  const { departure, session, action } = row.state;
+  const { identity, sid, joinedAtMs, roomSid } = event;
+  if (departure.fence !== null && (sid === null || sid === departure.fence)) return unchanged(row);
+  const older = joinedAtMs !== null && session !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs;
+  if (older && departure.fence !== null) return unchanged(row);
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, action, at);
+}
+
+export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+  const { departure, session, action } = row.state;
+  const seen = choose(event.present, session);
+  if (seen === null || seen.sid === departure.fence || event.askedAtMs <= departure.atMs) return unchanged(row);
+  return connect(row, sessionOf(seen, session), event.askedAtMs, action, at);
+}
+
+export function supersede(row: LiveDelegation, at: Moment): Decision {
+  const cancellable = row.handles.kind === 'delay' || row.handles.leave.cancel !== null || (row.handles.lost?.cancel ?? null) !== null;
+  if (!cancellable) return end(row, 'superseded', at);
+  return move(row, { kind: 'cancelling', nextTryMs: at.nowMs, attempts: 0 }, at, [{ kind: 'cancel', timeoutMs: SEND_TIMEOUT_MS }]);
+}
+
+export function cancellingDue(row: In<Cancelling>, at: Moment): Decision {
+  const { state } = row;
+  if (at.nowMs < state.nextTryMs) return unchanged(row);
+  if (state.attempts > 0 && surelyExpired(row, at)) return end(row, 'superseded', at);
+  return unchanged(row, [{ kind: 'cancel', timeoutMs: SEND_TIMEOUT_MS }]);
+}
+
+export function cancellingAnswered(row: In<Cancelling>, answer: Answer, at: Moment): Decision {
+  if (answer.kind === 'ok' || answer.kind === 'final') return end(row, 'superseded', at);
+  const attempts = row.state.attempts + 1;
+  const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll);
+  return move(row, { ...row.state, attempts, nextTryMs: at.nowMs + pauseMs }, at);
+}

@@ -1,0 +1,168 @@
+// The moves between states that more than one state can make, and the arithmetic they share. Pure, like all of delegation/.
+import { actionOf, decidedAtOnce, waitMsOf } from '../reasons.ts';
+import type {
+  Action,
+  Answer,
+  Cause,
+  Delegation,
+  Departure,
+  Effect,
+  Ended,
+  Event,
+  LiveDelegation,
+  LiveState,
+  Outcome,
+  Policy,
+  Seen,
+  Session,
+  Step,
+} from '../state.ts';
+
+/** What a decision may know besides the row and the event. */
+export interface Moment {
+  readonly nowMs: number;
+  /** Uniform in [0, 1): the chance of this decision, for jitter. */
+  readonly roll: number;
+  readonly policy: Policy;
+  readonly event: Event['kind'] | 'delegated';
+}
+
+/** `next === row`: nothing to write. */
+export interface Decision {
+  readonly next: Delegation;
+  readonly effects: readonly Effect[];
+}
+
+/** A live row seen as being in one state. */
+export type In<S extends LiveState> = LiveDelegation & { readonly state: S };
+
+/** MSC4140 lets a homeserver be up to 30 s late with an expired event; as much again for clocks and a restart of its own. */
+export const SURELY_EXPIRED_MS = 60_000;
+/** A leave accepted within the reason's wait and this is on time (design.md, Bounds). */
+const ON_TIME_MS = 1_000;
+export const SEND_TIMEOUT_MS = 10_000;
+const HISTORY_KEPT = 16;
+
+export function unchanged(row: Delegation, effects: readonly Effect[] = []): Decision {
+  return { next: row, effects };
+}
+
+/** The row in another state, or with another expiry, with a line of history where the kind of state changes. */
+export function move(
+  row: LiveDelegation,
+  state: LiveState,
+  at: Moment,
+  effects: readonly Effect[] = [],
+  change: { readonly expiry?: LiveDelegation['expiry']; readonly detail?: string | null } = {},
+): Decision {
+  const { expiry = row.expiry, detail = null } = change;
+  const history = state.kind === row.state.kind ? row.history : remember(row.history, at, state.kind, detail);
+  return { next: { ...row, state, expiry, history }, effects };
+}
+
+export function remember(history: readonly Step[], at: Moment, to: Step['to'], detail: string | null): readonly Step[] {
+  return [...history, { atMs: at.nowMs, event: at.event, to, detail }].slice(-HISTORY_KEPT);
+}
+
+export function end(
+  row: LiveDelegation,
+  outcome: Outcome,
+  at: Moment,
+  more: { readonly cause?: Cause | null; readonly sin?: Ended['sin']; readonly tookMs?: number | null } = {},
+): Decision {
+  const { cause = null, sin = null, tookMs = null } = more;
+  const state: Ended = { kind: 'ended', outcome, cause, atMs: at.nowMs, sin, tookMs };
+  return { next: { ...row, state, handles: null, history: remember(row.history, at, 'ended', outcome) }, effects: [] };
+}
+
+export function surelyExpired(row: LiveDelegation, at: Moment): boolean {
+  return at.nowMs >= row.expiry.latestMs + SURELY_EXPIRED_MS;
+}
+
+/** How old evidence of presence may be for a restart: a lease, not a hope. */
+export function leaseMs(row: LiveDelegation, policy: Policy): number {
+  return Math.max(2_000, Math.min(policy.presenceIntervalMs, row.delayMs / 2));
+}
+
+/** A hanging restart must leave time for another try before the event expires. */
+export function restartEffect(row: LiveDelegation, at: Moment): Effect {
+  const halfOfRestMs = (row.expiry.earliestMs - at.nowMs) / 2;
+  return { kind: 'restart', timeoutMs: Math.round(Math.min(Math.max(halfOfRestMs, 500), 10_000)) };
+}
+
+/** Seen on the SFU: one restart at once, so that the delay counts from evidence. */
+export function connect(row: LiveDelegation, session: Session, seenAtMs: number, attempted: Action | null, at: Moment): Decision {
+  const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
+  const moved = move(row, state, at, [restartEffect(row, at)]);
+  return row.state.kind === 'connected'
+    ? { next: { ...moved.next, history: remember(row.history, at, 'connected', 'another session') } as Delegation, effects: moved.effects }
+    : moved;
+}
+
+/** A departure: weighed for as long as its cause says, or owed at once. */
+export function depart(
+  row: LiveDelegation,
+  session: Session,
+  departure: Departure,
+  attempted: Action | null,
+  at: Moment,
+  waitMs: number = waitMsOf(departure.cause, at.policy),
+): Decision {
+  if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, departure, session, attempted, at);
+  const untilMs = departure.atMs + waitMs;
+  const effects: Effect[] = untilMs <= at.nowMs ? [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }] : [];
+  const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs: untilMs, failures: 0, attempted };
+  return move(row, state, at, effects, { detail: departure.cause });
+}
+
+/** The leave is owed from here on. An ending attempted earlier stays the one: a group has at most one. */
+export function owe(row: LiveDelegation, departure: Departure, session: Session | null, attempted: Action | null, at: Moment): Decision {
+  const action = attempted ?? endingFor(row, departure.cause);
+  const onTimeUntilMs = departure.atMs + waitMsOf(departure.cause, at.policy) + ON_TIME_MS;
+  const state: LiveState = { kind: 'leaving', action, departure, session, onTimeUntilMs, nextTryMs: at.nowMs, attempts: 0, last: 'none' };
+  return move(row, state, at, [{ kind: 'send', action, timeoutMs: SEND_TIMEOUT_MS }], { detail: departure.cause });
+}
+
+function endingFor(row: LiveDelegation, cause: Cause): Action {
+  const hasLost = row.handles.kind === 'futures' && row.handles.lost !== null;
+  return hasLost ? actionOf(cause) : 'leave';
+}
+
+/** The session of a participant in a list; what is known of an earlier session of this delegation is carried on. */
+export function sessionOf(seen: Seen, before: Session | null): Session {
+  const same = before !== null && before.sid === seen.sid;
+  return {
+    identity: seen.identity,
+    sid: seen.sid,
+    joinedAtMs: seen.joinedAtMs ?? (same ? before.joinedAtMs : null),
+    roomSid: same ? before.roomSid : null,
+    established: seen.active || (before?.established ?? false),
+  };
+}
+
+/** Of the identities that the member could have, the bound one; where that one is not there, any other. */
+export function choose(present: readonly Seen[], bound: Session | null): Seen | null {
+  return present.find((seen) => seen.identity === bound?.identity) ?? present[0] ?? null;
+}
+
+/** What a restart's answer says whatever the state: a new expiry, a final event, or nothing. */
+export function expiryAfter(row: LiveDelegation, askedAtMs: number, answer: Answer, at: Moment): LiveDelegation['expiry'] {
+  switch (answer.kind) {
+    case 'ok':
+      return { earliestMs: askedAtMs + row.delayMs, latestMs: at.nowMs + row.delayMs };
+    case 'failed':
+      // It may have been carried out, as late as now.
+      return answer.reached ? { ...row.expiry, latestMs: Math.max(row.expiry.latestMs, at.nowMs + row.delayMs) } : row.expiry;
+    case 'final':
+    case 'limited':
+    case 'refused':
+      return row.expiry;
+    default:
+      return never(answer);
+  }
+}
+
+/** The compiler's proof that a switch is exhaustive; reached only by a broken invariant. */
+export function never(value: never): never {
+  throw new Error(`unreachable: ${typeof value}`);
+}

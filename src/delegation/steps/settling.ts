@@ -1,0 +1,80 @@
+// Settling: a departure was seen, and for a moment it may be a reconnection. After the wait the SFU is asked: another session of the
+// identity is there, nobody is there, or the very session that left (a stale list).
+import { waitMsOf } from '../reasons.ts';
+import { backoffMs } from '../retry.ts';
+import type { Event, Session, Settling } from '../state.ts';
+import {
+  choose,
+  connect,
+  type Decision,
+  depart,
+  end,
+  type In,
+  type Moment,
+  move,
+  owe,
+  sessionOf,
+  surelyExpired,
+  unchanged,
+} from './moves.ts';
+
+type Row = In<Settling>;
+type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
+
+export function settlingDue(row: Row, at: Moment): Decision {
+  if (at.nowMs < row.state.nextAskMs) return unchanged(row);
+  return unchanged(row, [{ kind: 'check', notBeforeMs: row.state.untilMs, batchMs: 0 }]);
+}
+
+export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+  const { session, departure, attempted } = row.state;
+  const { identity, sid, joinedAtMs, roomSid } = event;
+  if (departure.fence !== null && sid === departure.fence) return unchanged(row);
+  const older = joinedAtMs !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs;
+  // The SFU's clock is not comparable across its restart, and a list knows better than a late webhook: it decides when the wait is over.
+  if (older && departure.fence !== null) return unchanged(row);
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, attempted, at);
+}
+
+/** A newer session left as well: its departure is the one to weigh. */
+export function settlingLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
+  const { session, departure, attempted } = row.state;
+  if (event.identity !== session.identity) return unchanged(row);
+  const same = event.sid === null || event.sid === departure.fence;
+  const ofOurs = departure.fence === null && (event.sid === null || event.sid === session.sid);
+  const newer = event.joinedAtMs !== null && session.joinedAtMs !== null && event.joinedAtMs > session.joinedAtMs;
+  if (!ofOurs && (same || !newer)) return unchanged(row);
+  const left: Session = ofOurs ? session : { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: null };
+  return depart(row, left, { cause: event.cause, atMs: at.nowMs, fence: left.sid, certain: true }, attempted, at);
+}
+
+/** The room started anew under a departure that we know from a list only: the SFU forgot it, and its clients are on their way back. */
+export function settlingRoomStarted(row: Row, event: Of<'room_started'>, at: Moment): Decision {
+  const { state } = row;
+  if (state.departure.fence !== null || state.departure.cause === 'sfu_down') return unchanged(row);
+  if (event.roomSid !== null && event.roomSid === state.session.roomSid) return unchanged(row);
+  const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf('sfu_down', at.policy));
+  return move(row, { ...state, departure: { ...state.departure, cause: 'sfu_down' }, untilMs, nextAskMs: untilMs }, at);
+}
+
+export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+  const { state } = row;
+  const seen = choose(event.present, state.session);
+  if (seen !== null && seen.sid !== state.departure.fence && event.askedAtMs >= state.departure.atMs) {
+    return connect(row, sessionOf(seen, state.session), event.askedAtMs, state.attempted, at);
+  }
+  if (event.askedAtMs < state.untilMs) return unchanged(row);
+  return owe(row, state.departure, state.session, state.attempted, at);
+}
+
+/** A webhook's word stands when nobody can be asked; an absence that only a list told, or a takeover, proves nothing by itself. */
+export function settlingUnreachable(row: Row, event: Of<'sfu_unreachable'>, at: Moment): Decision {
+  const { state } = row;
+  if (event.askedAtMs < state.untilMs) return unchanged(row);
+  if (state.departure.certain && state.departure.cause !== 'replaced') {
+    return owe(row, state.departure, state.session, state.attempted, at);
+  }
+  if (surelyExpired(row, at)) return end(row, 'expired', at, { cause: state.departure.cause });
+  const failures = state.failures + 1;
+  return move(row, { ...state, failures, nextAskMs: at.nowMs + backoffMs(failures, at.roll) }, at);
+}

@@ -1,0 +1,51 @@
+// The schema's history, by number: `user_version` of the file says how many have been applied. Never edit one that has landed.
+import type { DatabaseSync } from 'node:sqlite';
+import { StoreUnusable } from './store.ts';
+
+const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE delegation (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    room TEXT NOT NULL,
+    slot INTEGER NOT NULL,
+    homeserver TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    due_at INTEGER,
+    ended_at INTEGER,
+    rev INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    handles TEXT
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX delegation_owner ON delegation (owner);
+  CREATE INDEX delegation_room ON delegation (slot, room) WHERE ended_at IS NULL;
+  CREATE INDEX delegation_due ON delegation (due_at) WHERE due_at IS NOT NULL;
+  CREATE INDEX delegation_owed ON delegation (due_at) WHERE kind = 'leaving';
+  CREATE INDEX delegation_ended ON delegation (ended_at) WHERE ended_at IS NOT NULL;
+  CREATE INDEX delegation_kind ON delegation (kind);
+  CREATE TABLE watched (
+    room TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    id TEXT NOT NULL,
+    PRIMARY KEY (room, identity, id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE webhook (key TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE INDEX webhook_at ON webhook (at);
+  CREATE TABLE pulse (one INTEGER PRIMARY KEY CHECK (one = 1), beat INTEGER NOT NULL) STRICT;
+  INSERT INTO pulse VALUES (1, 0);
+  `,
+];
+
+/** @throws StoreUnusable when the file was written by a newer version. */
+export function migrate(db: DatabaseSync): void {
+  const row = db.prepare('PRAGMA user_version').get() as { user_version: number };
+  if (row.user_version > MIGRATIONS.length) {
+    throw new StoreUnusable(
+      `the store has schema ${row.user_version}, this version of lastwill knows up to ${MIGRATIONS.length}: start the newer version again`,
+    );
+  }
+  for (const [index, sql] of MIGRATIONS.entries()) {
+    if (index < row.user_version) continue;
+    db.exec(`BEGIN IMMEDIATE; ${sql}; PRAGMA user_version = ${index + 1}; COMMIT`);
+  }
+}

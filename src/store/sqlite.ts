@@ -1,0 +1,353 @@
+// The embedded store: one SQLite file, WAL, synchronous=FULL, one process. Commits are grouped: all updates of one turn of the event
+// loop go into one transaction with one fsync, and are answered after it.
+//
+// Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
+// should, and claiming costs no write.
+import { createHash } from 'node:crypto';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { Clock } from '../clock.ts';
+import { dueAtMs } from '../delegation/decide.ts';
+import type { DelegationId, RoomName } from '../delegation/ids.ts';
+import type { Delegation, State } from '../delegation/state.ts';
+import { decode, type Encoded, encode } from './codec.ts';
+import { migrate } from './migrations.ts';
+import type { Seal } from './seal.ts';
+import {
+  type Change,
+  type Claim,
+  type Claimed,
+  type OnceKey,
+  SLOTS,
+  type Store,
+  StoreUnavailable,
+  StoreUnusable,
+  type Updated,
+  type Where,
+} from './store.ts';
+
+export interface SqliteOptions {
+  /** A file's path, or `:memory:`. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly seal: Seal | null;
+  /** Told of each commit: how many updates it carried and how long it took. */
+  readonly onCommit?: (ok: boolean, updates: number, tookMs: number) => void;
+  /** Told of a row that can't be read; it is kept and left alone. */
+  readonly onUnreadable?: (id: string, why: Error) => void;
+}
+
+interface Raw {
+  readonly id: string;
+  readonly rev: number;
+  readonly body: string;
+  readonly handles: string | null;
+}
+
+interface Pending {
+  readonly run: () => void;
+  /** Called after the commit and before any caller hears of it. */
+  readonly committed: () => void;
+  readonly resolve: () => void;
+  readonly reject: (why: Error) => void;
+}
+
+/** Past this many waiting updates new ones are refused: 503 beats memory growth. */
+const MOST_PENDING = 20_000;
+const OWNER_ROWS = 8;
+const columns = 'd.id, d.rev, d.body, d.handles';
+
+/**
+ * Opens the store, creating or migrating it.
+ * @throws StoreUnusable when the file is damaged, of a newer version, locked by another process, or sealed with another key.
+ */
+export function openSqliteStore(options: SqliteOptions): Store {
+  try {
+    return new SqliteStore(options);
+  } catch (error) {
+    if (error instanceof StoreUnusable) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    const hint = /locked|busy/i.test(why) ? ' (is another lastwill running on it?)' : '';
+    throw new StoreUnusable(`the store ${options.path} can not be opened: ${why}${hint}`, { cause: error });
+  }
+}
+
+class SqliteStore implements Store {
+  readonly #db: DatabaseSync;
+  readonly #options: SqliteOptions;
+  readonly #sql: ReturnType<typeof prepareAll>;
+  readonly #claims = new Map<string, { rev: number; untilMs: number }>();
+  #pending: Pending[] = [];
+  #inTransaction = false;
+  #closed = false;
+
+  constructor(options: SqliteOptions) {
+    this.#options = options;
+    this.#db = new DatabaseSync(options.path);
+    try {
+      // Exclusive: a second process on the same file would act on the same delegations.
+      this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY');
+      this.#db.exec('PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 1000');
+      const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
+      if (check.quick_check !== 'ok') throw new StoreUnusable(`the store ${options.path} is damaged: ${check.quick_check}`);
+      migrate(this.#db);
+      this.#sql = prepareAll(this.#db);
+      this.#sql.beat.run();
+      this.#refuseForeignSeal();
+    } catch (error) {
+      this.#db.close();
+      throw error;
+    }
+  }
+
+  #refuseForeignSeal(): void {
+    const raw = this.#sql.anyLive.get() as Raw | undefined;
+    if (raw === undefined) return;
+    try {
+      decode(raw, this.#options.seal);
+    } catch (error) {
+      throw new StoreUnusable(`the store's delegations can not be read: ${(error as Error).message}`);
+    }
+  }
+
+  update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
+    let result: Updated<T> | undefined;
+    const claims = new Map<DelegationId, Claim>();
+    let leases: readonly { id: string; rev: number; untilMs: number }[] = [];
+    const run = () => {
+      const found = this.#select(where);
+      if (once !== null && found.length > 0 && this.#sql.onceKnown.get(once) !== undefined) {
+        result = { kind: 'duplicate' };
+        return;
+      }
+      const change = step(found.map(({ row }) => row));
+      const nowMs = this.#options.clock.nowMs();
+      // All are encoded before the first is written: a row that breaks an invariant takes its whole update out, and only that.
+      const rows = change.writes.map(({ row, leaseMs }) => {
+        const rev = (found.find((one) => one.row.id === row.id)?.rev ?? 0) + 1;
+        return { row, rev, encoded: encode(row, this.#options.seal), untilMs: leaseMs > 0 ? nowMs + leaseMs : 0 };
+      });
+      if (once !== null && found.length > 0) {
+        this.#begin();
+        this.#sql.onceKeep.run(once, nowMs);
+      }
+      for (const { row, rev, encoded } of rows) this.#write(row, rev, encoded);
+      leases = rows.map(({ row, rev, untilMs }) => ({ id: row.id, rev, untilMs }));
+      for (const { row, rev, untilMs } of rows) if (untilMs > 0) claims.set(row.id, { id: row.id, rev });
+      result = { kind: 'done', value: change.value, claims };
+    };
+    const committed = () => {
+      for (const { id, rev, untilMs } of leases) {
+        if (untilMs > 0) this.#claims.set(id, { rev, untilMs });
+        else this.#claims.delete(id);
+      }
+    };
+    return this.#enqueue(run, committed).then(() => result as Updated<T>);
+  }
+
+  #select(where: Where): { row: Delegation; rev: number }[] {
+    switch (where.by) {
+      case 'id':
+        return this.#read(this.#sql.byId.all(where.id));
+      case 'owner':
+        return this.#read(this.#sql.byOwner.all(where.owner, OWNER_ROWS));
+      case 'watched':
+        return this.#read(this.#sql.byWatched.all(where.room, where.identity));
+      case 'room':
+        return this.#read(this.#sql.byRoom.all(slotOf(where.room), where.room));
+      default:
+        return where satisfies never;
+    }
+  }
+
+  #read(raws: unknown[]): { row: Delegation; rev: number }[] {
+    const rows: { row: Delegation; rev: number }[] = [];
+    for (const raw of raws as Raw[]) {
+      try {
+        rows.push({ row: decode(raw, this.#options.seal), rev: raw.rev });
+      } catch (error) {
+        this.#options.onUnreadable?.(raw.id, error as Error);
+      }
+    }
+    return rows;
+  }
+
+  #write(row: Delegation, rev: number, { body, handles }: Encoded): void {
+    this.#begin();
+    const endedAt = row.state.kind === 'ended' ? row.state.atMs : null;
+    const due = dueAtMs(row.state);
+    if (rev === 1) {
+      this.#sql.insert.run(row.id, row.owner, row.room, slotOf(row.room), row.homeserver, row.state.kind, due, endedAt, rev, body, handles);
+      for (const identity of row.identities) this.#sql.watch.run(row.room, identity, row.id);
+    } else {
+      this.#sql.replace.run(row.state.kind, due, endedAt, rev, body, handles, row.id);
+      if (endedAt !== null) for (const identity of row.identities) this.#sql.unwatch.run(row.room, identity, row.id);
+    }
+  }
+
+  #begin(): void {
+    if (this.#inTransaction) return;
+    this.#sql.begin.run();
+    this.#inTransaction = true;
+  }
+
+  #enqueue(run: () => void, committed: () => void = () => {}): Promise<void> {
+    if (this.#closed || this.#pending.length >= MOST_PENDING) {
+      return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
+    }
+    if (this.#pending.length === 0) this.#options.clock.endOfTurn(() => this.#flush());
+    return new Promise((resolve, reject) => this.#pending.push({ run, committed, resolve, reject }));
+  }
+
+  /** One transaction for all that is pending. A step that throws takes only itself out; a failing write takes all out. */
+  #flush(): void {
+    const batch = this.#pending;
+    this.#pending = [];
+    const startedMs = this.#options.clock.nowMs();
+    const done: Pending[] = [];
+    try {
+      for (const one of batch) if (this.#runStep(one)) done.push(one);
+      if (this.#inTransaction) {
+        this.#sql.commit.run();
+        this.#inTransaction = false;
+        this.#options.onCommit?.(true, done.length, this.#options.clock.nowMs() - startedMs);
+      }
+    } catch (error) {
+      this.#rollBack();
+      this.#options.onCommit?.(false, batch.length, this.#options.clock.nowMs() - startedMs);
+      const why = new StoreUnavailable(error);
+      for (const one of batch) one.reject(why);
+      return;
+    }
+    for (const one of done) one.committed();
+    for (const one of done) one.resolve();
+  }
+
+  #runStep(one: Pending): boolean {
+    try {
+      one.run();
+      return true;
+    } catch (error) {
+      if (isSqliteError(error)) throw error;
+      one.reject(error as Error);
+      return false;
+    }
+  }
+
+  #rollBack(): void {
+    this.#inTransaction = false;
+    try {
+      this.#sql.rollback.run();
+    } catch {
+      // SQLite has rolled back by itself (disk full does that).
+    }
+  }
+
+  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Parameters<Store['claimDue']>[3]): Promise<readonly Claimed[]> {
+    const claimed: Claimed[] = [];
+    // Claimed rows stay due until their holder writes them, so as many more have to be looked at.
+    const look = limit + this.#claims.size;
+    const leaves = JSON.stringify([...excluded.leaves]);
+    const restarts = JSON.stringify([...excluded.restarts]);
+    const owed = this.#sql.dueLeaves.all(nowMs, leaves, look) as unknown as Raw[];
+    this.#take(owed, nowMs, leaseMs, limit, claimed);
+    if (claimed.length < limit) this.#take(this.#sql.dueOthers.all(nowMs, leaves, restarts, look), nowMs, leaseMs, limit, claimed);
+    return claimed;
+  }
+
+  #take(raws: unknown[], nowMs: number, leaseMs: number, limit: number, into: Claimed[]): void {
+    for (const raw of raws as Raw[]) {
+      if (into.length >= limit) return;
+      const held = this.#claims.get(raw.id);
+      if (held !== undefined && held.rev === raw.rev && held.untilMs > nowMs) continue;
+      this.#claims.set(raw.id, { rev: raw.rev, untilMs: nowMs + leaseMs });
+      const [found] = this.#read([raw]);
+      if (found !== undefined) into.push({ row: found.row, claim: { id: found.row.id, rev: raw.rev } });
+    }
+  }
+
+  async release(claim: Claim): Promise<void> {
+    if (this.#claims.get(claim.id)?.rev === claim.rev) this.#claims.delete(claim.id);
+  }
+
+  async nextDueMs(afterMs: number): Promise<number | null> {
+    return (this.#sql.nextDue.get(afterMs) as { due: number | null }).due;
+  }
+
+  async rooms(fromSlot: number, toSlot: number): Promise<readonly RoomName[]> {
+    return (this.#sql.rooms.all(fromSlot, toSlot) as unknown as { room: RoomName }[]).map(({ room }) => room);
+  }
+
+  async count(): Promise<Readonly<Record<State['kind'], number>>> {
+    const counts = { awaiting: 0, connected: 0, settling: 0, leaving: 0, cancelling: 0, ended: 0 };
+    for (const { kind, n } of this.#sql.count.all() as unknown as { kind: State['kind']; n: number }[]) counts[kind] = n;
+    return counts;
+  }
+
+  async purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number> {
+    let gone = 0;
+    await this.#enqueue(() => {
+      this.#begin();
+      gone = Number(this.#sql.purgeEnded.run(endedBeforeMs, limit).changes) + Number(this.#sql.purgeOnce.run(onceBeforeMs, limit).changes);
+    });
+    return gone;
+  }
+
+  async ping(): Promise<void> {
+    await this.#enqueue(() => {
+      this.#begin();
+      this.#sql.beat.run();
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    if (this.#pending.length > 0) this.#flush();
+    this.#closed = true;
+    this.#db.close();
+  }
+}
+
+function prepareAll(db: DatabaseSync) {
+  const sql = (text: string): StatementSync => db.prepare(text);
+  const outside = (parameter: string) => `d.homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
+  return {
+    begin: sql('BEGIN IMMEDIATE'),
+    commit: sql('COMMIT'),
+    rollback: sql('ROLLBACK'),
+    anyLive: sql(`SELECT ${columns} FROM delegation d WHERE d.ended_at IS NULL LIMIT 1`),
+    byId: sql(`SELECT ${columns} FROM delegation d WHERE d.id = ?`),
+    byOwner: sql(`SELECT ${columns} FROM delegation d WHERE d.owner = ? ORDER BY d.ended_at IS NOT NULL, d.ended_at DESC LIMIT ?`),
+    byWatched: sql(`SELECT ${columns} FROM watched w JOIN delegation d ON d.id = w.id WHERE w.room = ? AND w.identity = ?`),
+    byRoom: sql(`SELECT ${columns} FROM delegation d WHERE d.slot = ? AND d.room = ? AND d.ended_at IS NULL`),
+    insert: sql(
+      'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
+    ),
+    replace: sql('UPDATE delegation SET kind = ?, due_at = ?, ended_at = ?, rev = ?, body = ?, handles = ? WHERE id = ?'),
+    watch: sql('INSERT OR IGNORE INTO watched (room, identity, id) VALUES (?,?,?)'),
+    unwatch: sql('DELETE FROM watched WHERE room = ? AND identity = ? AND id = ?'),
+    onceKnown: sql('SELECT 1 FROM webhook WHERE key = ?'),
+    onceKeep: sql('INSERT OR IGNORE INTO webhook (key, at) VALUES (?,?)'),
+    dueLeaves: sql(
+      `SELECT ${columns} FROM delegation d WHERE d.kind = 'leaving' AND d.due_at <= ? AND ${outside('?')} ORDER BY d.due_at LIMIT ?`,
+    ),
+    dueOthers: sql(
+      `SELECT ${columns} FROM delegation d WHERE d.due_at <= ? AND d.kind <> 'leaving' AND (d.kind <> 'cancelling' OR ${outside('?')})
+       AND (d.kind <> 'connected' OR ${outside('?')}) ORDER BY d.due_at LIMIT ?`,
+    ),
+    nextDue: sql('SELECT MIN(due_at) AS due FROM delegation WHERE due_at > ?'),
+    rooms: sql('SELECT DISTINCT room FROM delegation WHERE slot >= ? AND slot < ? AND ended_at IS NULL'),
+    count: sql('SELECT kind, COUNT(*) AS n FROM delegation GROUP BY kind'),
+    purgeEnded: sql('DELETE FROM delegation WHERE id IN (SELECT id FROM delegation WHERE ended_at < ? LIMIT ?)'),
+    purgeOnce: sql('DELETE FROM webhook WHERE key IN (SELECT key FROM webhook WHERE at < ? LIMIT ?)'),
+    beat: sql('UPDATE pulse SET beat = beat + 1'),
+  };
+}
+
+function isSqliteError(error: unknown): boolean {
+  return error instanceof Error && (error as { code?: unknown }).code === 'ERR_SQLITE_ERROR';
+}
+
+/** The slot of a room: the same in every process and version, since it is stored. */
+export function slotOf(room: RoomName): number {
+  return createHash('sha256').update(room).digest().readUInt16BE(0) % SLOTS;
+}

@@ -1,0 +1,87 @@
+// What the engine needs of durable storage. Every implementation passes test/store/contract.ts, also after a kill.
+//
+// One rule carries the product: when `update` resolves, its writes survive a crash at any instruction; when it rejects, none of them
+// was made. Steps are pure and may run again on newer rows (compare-and-set stores do), so a step must not act, only decide.
+import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
+import type { Delegation, State } from '../delegation/state.ts';
+
+/** Which rows a step is about. `id` and `owner` include ended rows (an owner's newest few), the others only live ones. */
+export type Where =
+  | { readonly by: 'id'; readonly id: DelegationId }
+  | { readonly by: 'owner'; readonly owner: Owner }
+  | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity }
+  | { readonly by: 'room'; readonly room: RoomName };
+
+/** Names one webhook; the same key twice is the same webhook. */
+export type OnceKey = string;
+
+export interface Write {
+  readonly row: Delegation;
+  /** Over 0: the writer is about to act on this row; nobody else claims it for so long, or until it is released or written again. */
+  readonly leaseMs: number;
+}
+
+export interface Change<T> {
+  readonly writes: readonly Write[];
+  readonly value: T;
+}
+
+/** The right to act on a row as it was at one revision; void as soon as the row is written again. */
+export interface Claim {
+  readonly id: DelegationId;
+  readonly rev: number;
+}
+
+export interface Claimed {
+  readonly row: Delegation;
+  readonly claim: Claim;
+}
+
+export type Updated<T> =
+  | { readonly kind: 'done'; readonly value: T; readonly claims: ReadonlyMap<DelegationId, Claim> }
+  /** The once key was known: the step did not run. */
+  | { readonly kind: 'duplicate' };
+
+/** Homeservers that can't be called now; rows that would only wait for them are left unclaimed. */
+export interface Excluded {
+  readonly restarts: ReadonlySet<HomeserverUrl>;
+  readonly leaves: ReadonlySet<HomeserverUrl>;
+}
+
+export interface Store {
+  /**
+   * Runs `step` on the rows and commits what it writes, as one. The once key is kept with the commit if there were rows at all.
+   * @throws StoreUnavailable when the commit was not made (disk full, read-only, gone): nothing was promised.
+   */
+  update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>>;
+  /** Due rows that nobody holds, owed leaves first, then the longest overdue; each claimed for `leaseMs`. */
+  claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
+  /** Gives a claim back before its lease ends; a void claim is ignored. */
+  release(claim: Claim): Promise<void>;
+  /** The earliest due time after `afterMs`, null if there is none. */
+  nextDueMs(afterMs: number): Promise<number | null>;
+  /** Rooms with live delegations whose slot (of SLOTS, by a hash of the name) lies in [from, to). */
+  rooms(fromSlot: number, toSlot: number): Promise<readonly RoomName[]>;
+  count(): Promise<Readonly<Record<State['kind'], number>>>;
+  /** Forgets ended rows and once keys older than these; at most `limit` of each, returns how many went. */
+  purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number>;
+  /** @throws StoreUnavailable when a write can't be made durable now. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Rooms are spread over so many slots, so that a sweep can take them slice by slice. */
+export const SLOTS = 1024;
+
+/** The store can't keep a promise now. Callers get 503 and nothing was done; `cause` has the driver's error. */
+export class StoreUnavailable extends Error {
+  readonly code = 'STORE_UNAVAILABLE';
+  constructor(cause: unknown) {
+    super('the store can not make a write durable now', { cause });
+  }
+}
+
+/** The data on disk can't be used by this program; it refuses to start rather than to forget. */
+export class StoreUnusable extends Error {
+  readonly code = 'STORE_UNUSABLE';
+}
