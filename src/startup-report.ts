@@ -1,0 +1,42 @@
+// What a person reads in the terminal: what runs and what to do next, or everything that keeps it from running.
+import type { Config, Fault } from './config.ts';
+
+/** For the start in development; in production the log has it all, and the notes belong there as warnings. */
+export function startupLines(config: Config, notes: readonly string[]): string[] {
+  const { bind, livekit, homeservers } = config;
+  const address = `${bind.host === '' ? 'localhost' : bind.host.includes(':') ? `[${bind.host}]` : bind.host}:${bind.port}`;
+  const served = homeservers.fullAccess.all ? 'every homeserver' : homeservers.fullAccess.names.join(', ');
+  const webhook = `http://${address}/sfu_webhook`;
+  return [
+    `lastwill, ${config.mode} mode: sends the delayed leave of a MatrixRTC member when it is gone from the SFU.`,
+    `  listens on    http://${address}${bind.host === '' ? ' (every interface)' : ''}`,
+    `  paired with   ${livekit.url} (${livekit.keys.length === 1 ? 'one API key' : `${livekit.keys.length} API keys`})`,
+    `  serves        ${served}${homeservers.allowLoopback ? ', on loopback addresses too' : ''}`,
+    `  keeps         ${config.dataDir}`,
+    ...notes.map((note) => `  note          ${note}`),
+    ...nextLines(config, webhook),
+  ];
+}
+
+/** The SFU has to be told where its webhooks go; without them a departure is noticed by asking only. */
+function nextLines(config: Config, webhook: string): string[] {
+  const [first] = config.livekit.keys;
+  if (first?.key !== 'devkey') return [`Next: let the SFU send its webhooks to ${webhook}, signed with one of these API keys.`];
+  return [
+    'Next: start the SFU with its webhooks sent here, if it does not run yet:',
+    `  livekit-server --dev --config-body '{webhook: {api_key: devkey, urls: ["${webhook}"]}}'`,
+    `then hand delegations over at http://${new URL(webhook).host}/v1/delegations. \`npm run demo\` shows the story without any of this.`,
+  ];
+}
+
+export function faultLines(faults: readonly Fault[]): string[] {
+  const summary =
+    faults.length === 1 ? 'One setting keeps lastwill from starting:' : `${faults.length} settings keep lastwill from starting:`;
+  return [summary, ...faults.map(({ variable, value, expected }) => `  ${variable}: ${printable(value)}; expected ${expected}.`)];
+}
+
+/** A value from outside must not move the cursor of the terminal, or fill it. */
+function printable(value: string): string {
+  const plain = value.replace(/\p{Cc}/gu, '?');
+  return plain.length > 120 ? `${plain.slice(0, 119)}…` : plain;
+}

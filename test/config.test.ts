@@ -1,0 +1,356 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type Config, type Fault, readConfig } from '../src/config.ts';
+import type { ServerName } from '../src/delegation/ids.ts';
+import { SETTINGS, settingsTable } from '../src/settings.ts';
+import { faultLines, startupLines } from '../src/startup-report.ts';
+
+type Env = Record<string, string | undefined>;
+
+const PRODUCTION: Env = { NODE_ENV: 'production', LIVEKIT_URL: 'wss://sfu.example.org', LIVEKIT_KEY: 'key1', LIVEKIT_SECRET: 'hush-hush' };
+
+const FILES: Record<string, string> = {
+  '/run/key': 'fileKey\n',
+  '/run/secret': '  fileSecret \n',
+  '/run/empty': ' \n',
+  '/run/keys': '# ours\nfirst: one:two\r\n\nsecond:  "two"\n',
+  '/run/keys-bad': 'first: one\nnot a pair\nfirst: again\n:\nlast:\n',
+  '/run/keys-none': '# nothing\n',
+};
+
+function readFile(path: string): string {
+  const text = FILES[path];
+  if (text === undefined) throw Object.assign(new Error(`ENOENT: ${path}`), { code: 'ENOENT' });
+  return text;
+}
+
+function configOf(env: Env): { config: Config; notes: readonly string[] } {
+  const result = readConfig(env, readFile);
+  if (result.kind === 'faults') throw new Error(faultLines(result.faults).join('\n'));
+  return result;
+}
+
+function faultsOf(env: Env): readonly Fault[] {
+  const result = readConfig(env, readFile);
+  return result.kind === 'faults' ? result.faults : [];
+}
+
+const faulty = (env: Env): string[] => faultsOf(env).map(({ variable }) => variable);
+
+describe('with nothing set', () => {
+  test('development pairs with a local SFU, on loopback only', () => {
+    const { config, notes } = configOf({});
+    expect(config).toEqual({
+      mode: 'development',
+      livekit: { url: 'ws://127.0.0.1:7880', apiUrl: 'http://127.0.0.1:7880', keys: [{ key: 'devkey', secret: 'secret' }] },
+      bind: { host: '127.0.0.1', port: 8080 },
+      dataDir: './data',
+      storeKey: null,
+      policy: {
+        waitMs: { left: 1000, lost: 1000, replaced: 1000, sfuDown: 15_000, aborted: 30_000, missing: 4000 },
+        connectTimeoutMs: 300_000,
+        presenceIntervalMs: 30_000,
+      },
+      homeservers: {
+        fullAccess: { all: true, names: [] },
+        overrides: new Map(),
+        allowPrivate: false,
+        allowLoopback: true,
+        insecureTls: false,
+        applicationService: null,
+      },
+      logLevel: 'info',
+    });
+    expect(notes.join()).toContain('livekit-server --dev');
+  });
+
+  test('production asks for all that is missing at once', () => {
+    expect(faultsOf({ NODE_ENV: 'production' }).map(({ variable, value }) => [variable, value])).toEqual([
+      ['LIVEKIT_URL', '(not set)'],
+      ['LIVEKIT_KEY', '(not set)'],
+      ['LIVEKIT_SECRET', '(not set)'],
+    ]);
+  });
+
+  test('an empty text counts as unset', () => {
+    expect(configOf(Object.fromEntries(SETTINGS.map(({ name }) => [name, '']))).config).toEqual(configOf({}).config);
+  });
+});
+
+test('production listens everywhere, serves every homeserver and recommends to name them', () => {
+  const { config, notes } = configOf(PRODUCTION);
+  expect(config.bind).toEqual({ host: '', port: 8080 });
+  expect(config.homeservers).toMatchObject({ fullAccess: { all: true, names: [] }, allowLoopback: false, allowPrivate: false });
+  expect(notes.some((note) => note.includes('LIVEKIT_FULL_ACCESS_HOMESERVERS'))).toBe(true);
+});
+
+test('the well-known key of development is remarked on in production', () => {
+  const { notes } = configOf({ ...PRODUCTION, LIVEKIT_KEY: 'devkey', LIVEKIT_SECRET: 'secret' });
+  expect(notes.join()).toContain('well-known');
+});
+
+test('the configuration is frozen to the ground', () => {
+  const { config } = configOf({ LIVEKIT_FULL_ACCESS_HOMESERVERS: 'example.org' });
+  for (const part of [config, config.livekit.keys[0], config.policy.waitMs, config.homeservers.fullAccess.names]) {
+    expect(Object.isFrozen(part)).toBe(true);
+  }
+});
+
+const URLS: [string, string][] = [
+  ['wss://sfu.example.org', 'https://sfu.example.org'],
+  ['ws://127.0.0.1:7880/', 'http://127.0.0.1:7880'],
+  ['https://sfu.example.org/livekit/sfu/', 'https://sfu.example.org/livekit/sfu'],
+  ['http://[::1]:7880', 'http://[::1]:7880'],
+];
+test.each(URLS)('LIVEKIT_URL %s is kept to the letter, its API is at %s', (url, apiUrl) => {
+  expect(configOf({ LIVEKIT_URL: url }).config.livekit).toMatchObject({ url, apiUrl });
+});
+
+const BINDS: [string, string, number][] = [
+  [':8080', '', 8080],
+  ['127.0.0.1:9000', '127.0.0.1', 9000],
+  ['[::1]:0', '::1', 0],
+  ['localhost:65535', 'localhost', 65_535],
+];
+test.each(BINDS)('LIVEKIT_JWT_BIND %s', (LIVEKIT_JWT_BIND, host, port) => {
+  expect(configOf({ LIVEKIT_JWT_BIND }).config.bind).toEqual({ host, port });
+});
+
+test('LIVEKIT_JWT_PORT alone is the port, and deprecated', () => {
+  const { config, notes } = configOf({ LIVEKIT_JWT_PORT: '9000' });
+  expect(config.bind).toEqual({ host: '127.0.0.1', port: 9000 });
+  expect(notes.join()).toContain('deprecated');
+  expect(configOf({ ...PRODUCTION, LIVEKIT_JWT_PORT: '9000' }).config.bind).toEqual({ host: '', port: 9000 });
+});
+
+describe('keys', () => {
+  const base = { NODE_ENV: 'production', LIVEKIT_URL: 'wss://sfu.example.org' };
+
+  test('from two files, trimmed', () => {
+    const { config } = configOf({ ...base, LIVEKIT_KEY_FROM_FILE: '/run/key', LIVEKIT_SECRET_FROM_FILE: '/run/secret' });
+    expect(config.livekit.keys).toEqual([{ key: 'fileKey', secret: 'fileSecret' }]);
+  });
+
+  test('from a variable and a file', () => {
+    const { config } = configOf({ ...base, LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: '/run/secret' });
+    expect(config.livekit.keys).toEqual([{ key: 'k', secret: 'fileSecret' }]);
+  });
+
+  test('several from a key file, in its order', () => {
+    expect(configOf({ ...base, LIVEKIT_KEY_FILE: '/run/keys' }).config.livekit.keys).toEqual([
+      { key: 'first', secret: 'one:two' },
+      { key: 'second', secret: 'two' },
+    ]);
+  });
+
+  test('each bad line of a key file is a fault of its own', () => {
+    const expected = faultsOf({ ...base, LIVEKIT_KEY_FILE: '/run/keys-bad' }).map((fault) => fault.expected);
+    expect(expected).toHaveLength(4);
+    expect(expected[0]).toContain('line 2');
+  });
+});
+
+const HOMESERVERS: [string, Config['homeservers']['fullAccess']][] = [
+  ['*', { all: true, names: [] }],
+  ['example.org', { all: false, names: ['example.org' as ServerName] }],
+  [' a.example , *, b.example:8448,', { all: true, names: ['a.example', 'b.example:8448'] as ServerName[] }],
+  ['[::1]:8448,[::1]:8448', { all: false, names: ['[::1]:8448' as ServerName] }],
+];
+test.each(HOMESERVERS)('LIVEKIT_FULL_ACCESS_HOMESERVERS %s', (LIVEKIT_FULL_ACCESS_HOMESERVERS, expected) => {
+  const { homeservers } = configOf({ LIVEKIT_FULL_ACCESS_HOMESERVERS }).config;
+  expect(homeservers.fullAccess).toEqual(expected);
+  expect(homeservers.allowLoopback, 'named homeservers end the leniency of development').toBe(false);
+});
+
+test('overrides by server name, without a trailing slash', () => {
+  const { overrides } = configOf({ LIVEKIT_CS_API_URL_OVERRIDES: 'a.example=http://synapse:8008/, b.example:1=https://b/x' }).config
+    .homeservers;
+  expect([...overrides]).toEqual([
+    ['a.example', 'http://synapse:8008'],
+    ['b.example:1', 'https://b/x'],
+  ]);
+});
+
+test('insecure TLS counts with its exact value only, and opens private addresses', () => {
+  const off = configOf({ ...PRODUCTION, LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'true' });
+  expect(off.config.homeservers).toMatchObject({ insecureTls: false, allowPrivate: false });
+  expect(off.notes.join()).toContain('LIVEKIT_INSECURE_SKIP_VERIFY_TLS is ignored');
+  const on = configOf({ ...PRODUCTION, LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING' });
+  expect(on.config.homeservers).toMatchObject({ insecureTls: true, allowPrivate: true, allowLoopback: true });
+});
+
+test('private addresses, application service, log level, store key', () => {
+  const { config } = configOf({
+    ...PRODUCTION,
+    LASTWILL_ALLOW_PRIVATE_ADDRESSES: 'true',
+    LIVEKIT_AS_TOKEN: 'as-token',
+    LIVEKIT_HS_SERVER_NAME: 'example.org',
+    LIVEKIT_LOG_LEVEL: 'warning',
+    LASTWILL_STORE_KEY: 'sixteen letters!',
+    LASTWILL_DATA_DIR: '/data',
+  });
+  expect(config.homeservers).toMatchObject({ allowPrivate: true, applicationService: { serverName: 'example.org', asToken: 'as-token' } });
+  expect(config).toMatchObject({ logLevel: 'warn', storeKey: 'sixteen letters!', dataDir: '/data' });
+});
+
+test('waits may be 0; the presence interval has an older name in seconds', () => {
+  const waits = ['LEFT', 'LOST', 'REPLACED', 'SFU_DOWN', 'ABORTED', 'MISSING'].map((name) => [`LASTWILL_WAIT_${name}_MS`, '0']);
+  const { policy } = configOf({ ...Object.fromEntries(waits), LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: '5' }).config;
+  expect(policy.waitMs).toEqual({ left: 0, lost: 0, replaced: 0, sfuDown: 0, aborted: 0, missing: 0 });
+  expect(policy.presenceIntervalMs).toBe(5000);
+  const both = { LASTWILL_PRESENCE_INTERVAL_MS: '5000', LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: '5' };
+  expect(configOf(both).config.policy.presenceIntervalMs).toBe(5000);
+  const zero = configOf({ LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: '0' });
+  expect(zero.config.policy.presenceIntervalMs).toBe(30_000);
+  expect(zero.notes.join()).toContain('does not turn the check off');
+});
+
+const NOTED: [Env, string][] = [
+  [{ LIVEKIT_REDIS_URL: 'redis://:pass@cache:6379' }, 'SQLite'],
+  [{ LASTWILL_WAIT_LEFT: '5' }, 'LASTWILL_WAIT_LEFT is not a setting'],
+  [{ LIVEKIT_API_KEY: 'pass' }, 'LIVEKIT_API_KEY is not a setting'],
+  [{ NODE_ENV: 'prod' }, 'counts as development'],
+];
+test.each(NOTED)('%j is no fault, yet noted', (env, expected) => {
+  const notes = configOf(env).notes.join('\n');
+  expect(notes).toContain(expected);
+  expect(notes).not.toContain('pass@');
+});
+
+const FAULTS: [Env, string[]][] = [
+  [{ LIVEKIT_URL: 'sfu.example.org' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_URL: 'ftp://sfu.example.org' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_URL: 'wss:sfu.example.org' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_URL: 'wss://' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_URL: ' wss://sfu.example.org' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_URL: 'wss://user:hunter2@sfu.example.org' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_URL: 'wss://sfu.example.org/?access_token=1' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_KEY: 'k' }, ['LIVEKIT_SECRET']],
+  [{ LIVEKIT_SECRET: 'hunter2' }, ['LIVEKIT_KEY']],
+  [{ LIVEKIT_SECRET_FROM_FILE: '/run/secret' }, ['LIVEKIT_KEY']],
+  [{ LIVEKIT_KEY: 'k', LIVEKIT_KEY_FROM_FILE: '/run/key', LIVEKIT_SECRET: 'hunter2' }, ['LIVEKIT_KEY_FROM_FILE']],
+  [{ LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2', LIVEKIT_SECRET_FROM_FILE: '/run/secret' }, ['LIVEKIT_SECRET_FROM_FILE']],
+  [{ LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: '/run/none' }, ['LIVEKIT_SECRET_FROM_FILE']],
+  [{ LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: '/run/empty' }, ['LIVEKIT_SECRET_FROM_FILE']],
+  [{ LIVEKIT_KEY_FILE: '/run/keys', LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2' }, ['LIVEKIT_KEY', 'LIVEKIT_SECRET']],
+  [{ LIVEKIT_KEY_FILE: '/run/none' }, ['LIVEKIT_KEY_FILE']],
+  [{ LIVEKIT_KEY_FILE: '/run/keys-none' }, ['LIVEKIT_KEY_FILE']],
+  ...['8080', 'localhost', ':', ':65536', '::1:8080', '[::g]:80', '[:::]:80', 'a b:80', 'http://a:80'].map((bind): [Env, string[]] => [
+    { LIVEKIT_JWT_BIND: bind },
+    ['LIVEKIT_JWT_BIND'],
+  ]),
+  [{ LIVEKIT_JWT_BIND: ':80', LIVEKIT_JWT_PORT: '80' }, ['LIVEKIT_JWT_PORT']],
+  [{ LIVEKIT_JWT_PORT: '65536' }, ['LIVEKIT_JWT_PORT']],
+  [{ LIVEKIT_FULL_ACCESS_HOMESERVERS: 'https://example.org' }, ['LIVEKIT_FULL_ACCESS_HOMESERVERS']],
+  [{ LIVEKIT_FULL_ACCESS_HOMESERVERS: 'example.org:99999' }, ['LIVEKIT_FULL_ACCESS_HOMESERVERS']],
+  [{ LIVEKIT_FULL_ACCESS_HOMESERVERS: ' , ' }, ['LIVEKIT_FULL_ACCESS_HOMESERVERS']],
+  [{ LIVEKIT_CS_API_URL_OVERRIDES: 'example.org' }, ['LIVEKIT_CS_API_URL_OVERRIDES']],
+  [{ LIVEKIT_CS_API_URL_OVERRIDES: 'example.org=synapse:8008' }, ['LIVEKIT_CS_API_URL_OVERRIDES']],
+  [{ LIVEKIT_CS_API_URL_OVERRIDES: 'a=http://a,a=http://b' }, ['LIVEKIT_CS_API_URL_OVERRIDES']],
+  [{ LIVEKIT_CS_API_URL_OVERRIDES: 'a=http://user:hunter2@b,=x' }, ['LIVEKIT_CS_API_URL_OVERRIDES', 'LIVEKIT_CS_API_URL_OVERRIDES']],
+  [{ LASTWILL_ALLOW_PRIVATE_ADDRESSES: 'yes' }, ['LASTWILL_ALLOW_PRIVATE_ADDRESSES']],
+  [{ LIVEKIT_AS_TOKEN: 'hunter2' }, ['LIVEKIT_HS_SERVER_NAME']],
+  [{ LIVEKIT_HS_SERVER_NAME: 'example.org' }, ['LIVEKIT_AS_TOKEN']],
+  [{ LIVEKIT_AS_TOKEN: 'hunter2\n', LIVEKIT_HS_SERVER_NAME: '@' }, ['LIVEKIT_AS_TOKEN', 'LIVEKIT_HS_SERVER_NAME']],
+  [{ LASTWILL_STORE_KEY: 'hunter2' }, ['LASTWILL_STORE_KEY']],
+  ...['-1', '1.5', '1e3', 'soon', '600001', '0x10'].map((wait): [Env, string[]] => [
+    { LASTWILL_WAIT_LEFT_MS: wait },
+    ['LASTWILL_WAIT_LEFT_MS'],
+  ]),
+  [{ LASTWILL_PRESENCE_INTERVAL_MS: '999' }, ['LASTWILL_PRESENCE_INTERVAL_MS']],
+  [{ LASTWILL_CONNECT_TIMEOUT_MS: '300001' }, ['LASTWILL_CONNECT_TIMEOUT_MS']],
+  [{ LASTWILL_PRESENCE_INTERVAL_MS: '5000', LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: '6' }, ['LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS']],
+  [{ LIVEKIT_LOG_LEVEL: 'INFO' }, ['LIVEKIT_LOG_LEVEL']],
+];
+test.each(FAULTS)('%j is refused in both modes', (env, variables) => {
+  expect(faulty(env)).toEqual(variables);
+  // A key or secret of production beside half a pair of the case would mend it.
+  const keys = Object.keys(env).some((name) => name.includes('KEY') || name.includes('SECRET')) ? {} : PRODUCTION;
+  expect(faulty({ NODE_ENV: 'production', LIVEKIT_URL: 'wss://sfu.example.org', ...keys, ...env })).toEqual(
+    expect.arrayContaining(variables),
+  );
+  expect(faultLines(faultsOf(env)).join('\n')).not.toContain('hunter2');
+});
+
+test('all faults come at once, in the order of the table', () => {
+  expect(
+    faulty({
+      NODE_ENV: 'production',
+      LIVEKIT_LOG_LEVEL: 'loud',
+      LASTWILL_WAIT_LOST_MS: 'x',
+      LIVEKIT_JWT_BIND: 'x',
+      LIVEKIT_SECRET: 'x',
+      LIVEKIT_AS_TOKEN: 'x',
+    }),
+  ).toEqual(['LIVEKIT_URL', 'LIVEKIT_KEY', 'LIVEKIT_JWT_BIND', 'LIVEKIT_HS_SERVER_NAME', 'LASTWILL_WAIT_LOST_MS', 'LIVEKIT_LOG_LEVEL']);
+});
+
+test('a secret in place of its path is not shown', () => {
+  const [fault] = faultsOf({ LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: 'hunter2' });
+  expect(fault).toEqual({ variable: 'LIVEKIT_SECRET_FROM_FILE', value: '(hidden)', expected: 'a file that can be read (ENOENT)' });
+});
+
+const VALUES = [
+  '*',
+  ',',
+  '=',
+  'a=b',
+  'http://',
+  'wss://u:p@h',
+  ':8080',
+  '[::',
+  '-1',
+  '99999999999',
+  'true',
+  'production',
+  '/run/keys-bad',
+  '\0',
+  '\ud800',
+];
+const envs = fc.dictionary(
+  fc.oneof(fc.constantFrom(...SETTINGS.map(({ name }) => name)), fc.string()),
+  fc.oneof(fc.string({ unit: 'binary' }), fc.constantFrom(...VALUES), fc.constant(undefined)),
+  { noNullPrototype: false },
+);
+
+test('whatever the environment: an answer, never an exception, and never a secret in a fault', () => {
+  fc.assert(
+    fc.property(envs, (env) => {
+      const result = readConfig(env, readFile);
+      if (result.kind === 'config') {
+        expect(startupLines(result.config, result.notes).length).toBeGreaterThan(4);
+        return;
+      }
+      expect(result.faults.length).toBeGreaterThan(0);
+      for (const { variable, value } of result.faults) {
+        if (SETTINGS.find(({ name }) => name === variable)?.secret === true) expect(['(hidden)', '(not set)']).toContain(value);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+describe('what a person reads', () => {
+  test('every fault on a line of its own, without control characters', () => {
+    const lines = faultLines([{ variable: 'LIVEKIT_LOG_LEVEL', value: `\u001b[2J${'x'.repeat(500)}`, expected: 'info' }]);
+    expect(lines).toHaveLength(2);
+    expect(lines[1]).toMatch(/^ {2}LIVEKIT_LOG_LEVEL: \?\[2Jx+…; expected info\.$/);
+  });
+
+  test('the start says where it listens, what it is paired with and what to do next, and no secret', () => {
+    const { config, notes } = configOf({ LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2', LIVEKIT_JWT_BIND: '[::1]:9000' });
+    const text = startupLines(config, notes).join('\n');
+    for (const part of ['http://[::1]:9000/sfu_webhook', 'ws://127.0.0.1:7880', './data', 'Next:']) expect(text).toContain(part);
+    expect(text).not.toContain('hunter2');
+    expect(startupLines(configOf({}).config, []).join('\n')).toContain('livekit-server --dev');
+  });
+
+  test('the table has one row for each setting', () => {
+    expect(
+      settingsTable()
+        .split('\n')
+        .filter((line) => line.startsWith('| `')),
+    ).toHaveLength(SETTINGS.length);
+    expect(new Set(SETTINGS.map(({ name }) => name)).size).toBe(SETTINGS.length);
+  });
+});

@@ -1,0 +1,198 @@
+import { Registry } from 'prom-client';
+import { describe, expect, test } from 'vitest';
+import type { HomeserverUrl, ServerName } from '../src/delegation/ids.ts';
+import { createLogger, createMetrics, METRICS, metricsTable } from '../src/telemetry.ts';
+
+function recorder(level: 'debug' | 'info' = 'debug') {
+  const lines: string[] = [];
+  return {
+    lines,
+    log: createLogger(level, (line) => lines.push(line)),
+    last: () => JSON.parse(lines.at(-1) ?? '{}') as Record<string, unknown>,
+  };
+}
+
+const JWT = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.hunter2hunter2';
+
+const SECRETS: [string, object][] = [
+  [
+    'a field by name',
+    { token: 'hunter2', delay_id: 'hunter2', asToken: 'hunter2', Authorization: 'hunter2', 'x-secret': 'hunter2', key: 'hunter2' },
+  ],
+  ['a field deep inside', { a: [{ b: { send_token: 'hunter2' } }] }],
+  ['handles as a whole', { handles: { kind: 'delay', delayId: 'hunter2' } }],
+  ['a delay id in a path', { url: 'https://hs/_matrix/client/v1/delayed_events/hunter2/send?user_id=@a:b' }],
+  ['a future token in a path', { url: new URL('https://hs/_matrix/client/v1/future/hunter2') }],
+  ['a token in a query', { url: 'https://hs/userinfo?access_token=hunter2&x=1' }],
+  ['a header in text', { text: 'Authorization: Bearer hunter2' }],
+  ['a password in a URL', { text: 'redis://user:hunter2@cache' }],
+  ['a JWT anywhere', { text: `got ${JWT}.` }],
+  ['a map', { map: new Map([['url', 'x?token=hunter2']]) }],
+  ['bytes', { bytes: Buffer.from('hunter2') }],
+  ['an error', { err: new Error('GET /delayed_events/hunter2 failed', { cause: new Error(`Bearer ${JWT}`) }) }],
+  ['what a client hung on an error', { err: Object.assign(new Error('failed'), { request: { headers: ['hunter2'] } }) }],
+  ['an error in place of the fields', new Error('token=hunter2')],
+];
+
+describe('log', () => {
+  test.each(SECRETS)('%s is taken out', (_, fields) => {
+    const { log, lines } = recorder();
+    log.info(fields, 'happened');
+    log.child(fields).error({}, 'happened');
+    expect(lines).toHaveLength(2);
+    expect(lines.join('')).not.toContain('hunter2');
+    expect(lines.join('')).not.toContain(Buffer.from('hunter2').join());
+  });
+
+  test('a message is scrubbed as well', () => {
+    const { log, last } = recorder();
+    log.warn({}, `refused ${JWT}`);
+    expect(last().msg).toBe('refused (hidden)');
+  });
+
+  test('what is no secret stays readable', () => {
+    const { log, last } = recorder();
+    log.child({ id: 'dg_1' }).info({ room: 'r', identity: '@a:b:D', sid: 'PA_1', attempt: 2, none: null, at: new Date(0), n: 1n }, 'left');
+    expect(last()).toMatchObject({
+      level: 'info',
+      id: 'dg_1',
+      room: 'r',
+      identity: '@a:b:D',
+      sid: 'PA_1',
+      attempt: 2,
+      none: null,
+      n: '1',
+      msg: 'left',
+    });
+    log.error({ err: Object.assign(new TypeError('no'), { code: 'ECONNREFUSED' }) }, 'failed');
+    expect(last().err).toMatchObject({ type: 'TypeError', message: 'no', code: 'ECONNREFUSED' });
+  });
+
+  test('a ring of objects ends', () => {
+    const ring: Record<string, unknown> = {};
+    ring.ring = ring;
+    const { log, lines } = recorder();
+    log.info(ring, 'round');
+    expect(lines[0]).toContain('(deep)');
+  });
+
+  test('below the level nothing is written', () => {
+    const { log, lines } = recorder('info');
+    log.debug({}, 'quiet');
+    log.child({}).debug({}, 'quiet');
+    expect(lines).toEqual([]);
+  });
+});
+
+describe('metrics', () => {
+  const created = () => {
+    const registry = new Registry();
+    const homeservers = {
+      fullAccess: { all: true, names: ['example.org', 'other.example:8448'] as ServerName[] },
+      overrides: new Map([['over.example' as ServerName, 'http://synapse:8008' as HomeserverUrl]]),
+    };
+    return { registry, metrics: createMetrics(registry, { homeservers, process: false }) };
+  };
+  const valueAt = async (registry: Registry, line: string) => {
+    const found = (await registry.metrics()).split('\n').find((text) => text.startsWith(`${line} `));
+    return found === undefined ? null : Number(found.slice(line.length));
+  };
+
+  test('are those that are described, no more and no less', async () => {
+    const { registry } = created();
+    const described = Object.values(METRICS).map(({ name, type, help }) => ({ name, type, help }));
+    const registered = (await registry.getMetricsAsJSON()).map(({ name, type, help }) => ({ name, type: String(type), help }));
+    const byName = (a: { name: string }, b: { name: string }) => a.name.localeCompare(b.name);
+    expect(registered.sort(byName)).toEqual(described.sort(byName));
+    for (const { name } of described) expect(metricsTable()).toContain(`| \`${name}\` |`);
+  });
+
+  test('begin at 0 where an alert waits for the first', async () => {
+    const { registry } = created();
+    expect(await valueAt(registry, 'lastwill_ghosts_total{cause="missing"}')).toBe(0);
+    expect(await valueAt(registry, 'lastwill_false_leaves_total{cause="left"}')).toBe(0);
+    expect(await valueAt(registry, 'lastwill_sfu_up'), 'not known before the first call').toBeNaN();
+  });
+
+  test('count and observe, ms in and seconds out', async () => {
+    const { registry, metrics } = created();
+    metrics.ghost('left');
+    metrics.falseLeave('lost');
+    metrics.ghostAvoided('removed');
+    metrics.leave('left', 'sent');
+    metrics.restart('limited');
+    metrics.lateRestart();
+    metrics.delegation('created');
+    metrics.departureToLeave('left', 1500);
+    metrics.homeserverRequest('send', 20);
+    metrics.storeCommit('ok', 2, 7);
+    metrics.dueLag(40);
+    metrics.sfuRequest('failed');
+    const expected: [string, number][] = [
+      ['lastwill_ghosts_total{cause="left"}', 1],
+      ['lastwill_false_leaves_total{cause="lost"}', 1],
+      ['lastwill_ghosts_avoided_total{cause="removed"}', 1],
+      ['lastwill_leaves_total{cause="left",outcome="sent"}', 1],
+      ['lastwill_restarts_total{result="limited"}', 1],
+      ['lastwill_late_restarts_total', 1],
+      ['lastwill_delegations_total{result="created"}', 1],
+      ['lastwill_departure_to_leave_seconds_sum{cause="left"}', 1.5],
+      ['lastwill_departure_to_leave_seconds_bucket{le="1",cause="left"}', 0],
+      ['lastwill_departure_to_leave_seconds_bucket{le="2",cause="left"}', 1],
+      ['lastwill_homeserver_request_seconds_sum{action="send"}', 0.02],
+      ['lastwill_store_commits_total{result="ok"}', 1],
+      ['lastwill_store_commit_seconds_sum', 0.002],
+      ['lastwill_store_batch_size_sum', 7],
+      ['lastwill_due_lag_seconds_sum', 0.04],
+      ['lastwill_sfu_requests_total{result="failed"}', 1],
+      ['lastwill_sfu_up', 0],
+    ];
+    for (const [line, value] of expected) expect(await valueAt(registry, line), line).toBe(value);
+    metrics.sfuRequest('not_found');
+    expect(await valueAt(registry, 'lastwill_sfu_up'), 'not found is an answer').toBe(1);
+  });
+
+  test('strangers cannot grow the labels', async () => {
+    const { registry, metrics } = created();
+    for (let i = 0; i < 50; i += 1) {
+      metrics.webhook(`invented_${i}`, 'ignored');
+      metrics.homeserverFailure(`https://invented-${i}.example`, 'unreachable');
+      metrics.homeserverFailure(`not a url ${i}`, 'unreachable');
+    }
+    metrics.webhook('participant_left', 'applied');
+    expect(await valueAt(registry, 'lastwill_webhooks_total{event="other",verdict="ignored"}')).toBe(50);
+    expect(await valueAt(registry, 'lastwill_webhooks_total{event="participant_left",verdict="applied"}')).toBe(1);
+    expect(await valueAt(registry, 'lastwill_homeserver_failures_total{homeserver="other",why="unreachable"}')).toBe(100);
+  });
+
+  const LABELS: [string, string][] = [
+    ['example.org', 'example.org'],
+    ['https://example.org', 'example.org'],
+    ['https://matrix.example.org:8448', 'example.org'],
+    ['https://other.example:8448', 'other.example:8448'],
+    ['http://synapse:8008', 'over.example'],
+    ['https://notexample.org', 'other'],
+  ];
+  test.each(LABELS)('the homeserver %s counts as %s', async (homeserver, label) => {
+    const { registry, metrics } = created();
+    metrics.homeserverFailure(homeserver, 'limited');
+    expect(await valueAt(registry, `lastwill_homeserver_failures_total{homeserver="${label}",why="limited"}`)).toBe(1);
+  });
+
+  test('delegations are counted when asked for; a failing count spoils nothing else', async () => {
+    const { registry, metrics } = created();
+    metrics.countDelegationsWith(() => Promise.resolve({ connected: 3 }));
+    expect(await valueAt(registry, 'lastwill_delegations{state="connected"}')).toBe(3);
+    expect(await valueAt(registry, 'lastwill_delegations{state="leaving"}')).toBe(0);
+    metrics.countDelegationsWith(() => Promise.reject(new Error('locked')));
+    expect(await valueAt(registry, 'lastwill_delegations{state="connected"}')).toBeNull();
+    expect(await valueAt(registry, 'lastwill_late_restarts_total')).toBe(0);
+  });
+
+  test('the process is measured unless told otherwise', async () => {
+    const registry = new Registry();
+    createMetrics(registry);
+    expect(await registry.metrics()).toContain('process_resident_memory_bytes');
+    expect(await created().registry.metrics()).not.toContain('process_resident_memory_bytes');
+  });
+});
