@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
 import type { Delegation, LastwillApi } from './lastwill-api.ts';
 import { type LiveKitAddress, participantToken, sfuUrl } from './livekit.ts';
-import { type Json, MatrixClient, type RoomWatcher, type Sighting } from './matrix.ts';
+import { MatrixClient, type RoomWatcher, type Sighting } from './matrix.ts';
 import { Participant } from './participant.ts';
 import { eventually, now, sleep } from './processes.ts';
 import { SERVER_NAME } from './synapse.ts';
@@ -16,6 +16,7 @@ export const MEMBER = 'org.matrix.msc3401.call.member';
 /** Where a story happens. `webhooks` finds LiveKit's own notices of a room. */
 export interface Place {
   readonly synapseUrl: string;
+  readonly synapseLog: string;
   readonly sfu: LiveKitAddress;
   readonly lastwill: LastwillApi;
   readonly webhooks: (room: string) => Promise<readonly Webhook[]>;
@@ -143,8 +144,14 @@ export class Member {
   }
 
   /** The same for an event that is not a leave of the membership. */
-  async expectEvent(story: string, departedMs: number, boundMs: number, find: (sighting: Sighting) => boolean): Promise<Sighting> {
-    const sighting = await this.#see(story, departedMs, boundMs, () => this.watcher.sightings.find(find));
+  async expectEvent(
+    story: string,
+    departedMs: number,
+    boundMs: number,
+    find: (sighting: Sighting) => boolean,
+    watcher = this.watcher,
+  ): Promise<Sighting> {
+    const sighting = await this.#see(story, departedMs, boundMs, () => watcher.sightings.find(find));
     await this.#record(story, departedMs, sighting, '');
     return sighting;
   }
@@ -179,5 +186,3 @@ export class Member {
     return tookMs;
   }
 }
-
-export type { Json };

@@ -5,12 +5,14 @@ import { Lastwill, synapseAt } from './lastwill.ts';
 import { LastwillApi } from './lastwill-api.ts';
 import { LiveKit } from './livekit.ts';
 import { freePort } from './processes.ts';
+import { type RateLimit, Synapse } from './synapse.ts';
 import { type Copies, type Webhook, WebhookTap } from './webhooks.ts';
 
 export function sharedPlace(): Place {
   const shared = inject('shared');
   return {
     synapseUrl: shared.synapseUrl,
+    synapseLog: shared.synapseLog,
     sfu: shared.sfu,
     lastwill: new LastwillApi(shared.lastwillUrl),
     timesFile: shared.timesFile,
@@ -26,10 +28,11 @@ export interface OwnPlace extends Place {
 
 /** Its own LiveKit and lastwill, with a tap between them; the homeserver is the shared one unless told otherwise. */
 export async function ownPlace(
-  options: { synapseUrl?: string; homeservers?: Readonly<Record<string, string>>; env?: Record<string, string>; copies?: Copies } = {},
+  options: { synapse?: Synapse; homeservers?: Readonly<Record<string, string>>; env?: Record<string, string>; copies?: Copies } = {},
 ): Promise<OwnPlace> {
   const shared = inject('shared');
-  const synapseUrl = options.synapseUrl ?? shared.synapseUrl;
+  const synapseUrl = options.synapse?.url ?? shared.synapseUrl;
+  const synapseLog = options.synapse?.logFile ?? shared.synapseLog;
   const port = await freePort();
   const tap = await WebhookTap.start({ target: `http://127.0.0.1:${port}/sfu_webhook` });
   onTestFinished(() => tap.stop());
@@ -40,7 +43,14 @@ export async function ownPlace(
   const lastwill = await Lastwill.start({ port, sfu: livekit.address, homeservers, env: options.env ?? {} });
   onTestFinished(() => lastwill.kill());
   const webhooks = async (room: string): Promise<readonly Webhook[]> => tap.seen.filter((webhook) => webhook.room === room);
-  return { synapseUrl, sfu: livekit.address, lastwill, livekit, tap, webhooks, timesFile: shared.timesFile };
+  return { synapseUrl, synapseLog, sfu: livekit.address, lastwill, livekit, tap, webhooks, timesFile: shared.timesFile };
+}
+
+/** A homeserver of its own, for stories that stop it. */
+export async function ownSynapse(options: { delayedEventLimit?: RateLimit } = {}): Promise<Synapse> {
+  const synapse = await Synapse.start(options);
+  onTestFinished(() => synapse.kill());
+  return synapse;
 }
 
 export async function member(place: Place): Promise<Member> {

@@ -12,6 +12,7 @@ import { WebhookTap } from './webhooks.ts';
 
 export interface SharedStack {
   readonly synapseUrl: string;
+  readonly synapseLog: string;
   readonly sfu: LiveKitAddress;
   readonly lastwillUrl: string;
   readonly lastwillLog: string;
@@ -33,6 +34,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const timesFile = join(mkdtempSync(join(tmpdir(), 'lastwill-e2e-times-')), 'times.jsonl');
   project.provide('shared', {
     synapseUrl: synapse.url,
+    synapseLog: synapse.logFile,
     sfu: livekit.address,
     lastwillUrl: lastwill.url,
     lastwillLog: lastwill.logFile,

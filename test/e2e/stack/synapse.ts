@@ -1,6 +1,6 @@
 // A real Synapse on loopback with delayed events (MSC4140) and sticky events (MSC4354) on, its state in one SQLite file.
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freePort, Server, synapsePython } from './processes.ts';
@@ -63,6 +63,17 @@ export class Synapse {
   thaw(): void {
     this.#server?.signal('SIGCONT');
   }
+}
+
+/** The calls that reached a Synapse about one delayed event, in order: restart, send or cancel, with the answer's status. */
+export function callsAbout(logFile: string, delayId: string): { action: string; status: number }[] {
+  return readFileSync(logFile, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(`/delayed_events/${delayId}`) && line.includes('Processed request'))
+    .map((line) => ({
+      action: /delayed_events\/[^/ ?]+\/([a-z]+)/.exec(line)?.[1] ?? 'other',
+      status: Number(/ (\d{3}) "/.exec(line)?.[1] ?? 0),
+    }));
 }
 
 function writeConfiguration(dir: string, port: number, delayedEventLimit: RateLimit): void {

@@ -1,0 +1,82 @@
+// lastwill is killed -9 and started again on the same data: what was promised still holds.
+import { describe, expect, test } from 'vitest';
+import { member, ownPlace } from './stack/place.ts';
+import { eventually, now, sleep } from './stack/processes.ts';
+
+const SOON_MS = 3_000;
+/** An absence known only from lists is held this long by default, and must be confirmed by a second list. */
+const MISSING_MS = 4_000;
+
+describe('lastwill killed -9 and started again', () => {
+  test('the participant leaves while it is down; LiveKit tells again', async () => {
+    const place = await ownPlace();
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await place.lastwill.kill();
+    const departedMs = await participant.leave();
+    await eventually('LiveKit to tell nobody', 5_000, () => place.tap.find('participant_left', alice.identity)[0]);
+    await sleep(1_000);
+    const readyMs = await place.lastwill.startAgain();
+    const note = `down until ${(now() - departedMs).toFixed(0)} ms after it, ready in ${readyMs.toFixed(0)} ms`;
+    await alice.expectLeave('lastwill down at the leave', departedMs, now() - departedMs + MISSING_MS + SOON_MS, note);
+    await alice.expectClean();
+  });
+
+  test('the participant leaves while it is down, and LiveKit never tells', async () => {
+    const place = await ownPlace();
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await place.lastwill.kill();
+    place.tap.copies = () => 0;
+    const departedMs = await participant.leave();
+    await eventually('the departure to be lost', 5_000, () => place.tap.find('participant_left', alice.identity)[0]);
+    const readyMs = await place.lastwill.startAgain();
+    const note = `down until ${(now() - departedMs).toFixed(0)} ms after it, ready in ${readyMs.toFixed(0)} ms`;
+    await alice.expectLeave('lastwill down at the leave, webhook lost', departedMs, now() - departedMs + MISSING_MS + SOON_MS, note);
+    await alice.expectClean();
+  });
+
+  test('the participant stays, with a delay of 6 s, and leaves afterwards', async () => {
+    const place = await ownPlace();
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(6_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    for (let crash = 0; crash < 3; crash += 1) {
+      await place.lastwill.kill();
+      await place.lastwill.startAgain();
+      await alice.expectPresentFor(4_000);
+    }
+    await alice.expectPresentFor(8_000);
+    expect((await alice.look(delegation)).state).toBe('connected');
+    await alice.expectLeave('lastwill killed three times before the leave', await participant.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+
+  test('killed in the moment between the departure and the leave', async () => {
+    const place = await ownPlace();
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    const departedMs = await participant.leave();
+    await eventually('the webhook to be answered', 5_000, () => {
+      const told = place.tap.find('participant_left', alice.identity).length > 0;
+      return told && place.tap.answers.length === place.tap.seen.length ? true : undefined;
+    });
+    await place.lastwill.kill();
+    expect(alice.leaves()).toEqual([]);
+    const readyMs = await place.lastwill.startAgain();
+    await alice.expectLeave(
+      'lastwill killed between webhook and leave',
+      departedMs,
+      2_000 + readyMs + SOON_MS,
+      `ready in ${readyMs.toFixed(0)} ms`,
+    );
+    await alice.expectClean();
+  });
+});

@@ -1,0 +1,81 @@
+// The homeserver is away, silent or stingy when it is needed.
+import { describe, expect, test } from 'vitest';
+import type { Member } from './stack/call.ts';
+import { member, ownPlace, ownSynapse } from './stack/place.ts';
+import { eventually, now, sleep } from './stack/processes.ts';
+import { DEFAULT_DELAYED_EVENT_LIMIT } from './stack/synapse.ts';
+
+const SOON_MS = 3_000;
+/** A leave that is owed is tried again after 10 s at the most. */
+const BACKOFF_CAP_MS = 10_000;
+/** A call that is not answered is given up. */
+const CALL_TIMEOUT_MS = 10_000;
+
+describe('Synapse at the moment of the leave', () => {
+  test('is down, and comes back', async () => {
+    const synapse = await ownSynapse();
+    const place = await ownPlace({ synapse });
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(300_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await synapse.stop();
+    const departedMs = await participant.leave();
+    await alice.reaches(delegation, 'leaving');
+    await sleep(5_000);
+    await synapse.startAgain();
+    const backMs = now();
+    await alice.expectLeave(
+      'Synapse down at the leave',
+      departedMs,
+      backMs - departedMs + BACKOFF_CAP_MS + SOON_MS,
+      `back after ${(backMs - departedMs).toFixed(0)} ms`,
+    );
+    await alice.expectClean();
+  });
+
+  test('hangs, and goes on', async () => {
+    const synapse = await ownSynapse();
+    const place = await ownPlace({ synapse });
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(300_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    synapse.freeze();
+    const departedMs = await participant.leave();
+    await alice.reaches(delegation, 'leaving');
+    await sleep(5_000);
+    synapse.thaw();
+    const backMs = now();
+    await alice.expectLeave(
+      'Synapse hanging at the leave',
+      departedMs,
+      backMs - departedMs + CALL_TIMEOUT_MS + SOON_MS,
+      `on again after ${(backMs - departedMs).toFixed(0)} ms`,
+    );
+    await alice.expectClean();
+  });
+});
+
+test("five participants with a delay of 10 s, under Synapse's default rate limit", async () => {
+  const synapse = await ownSynapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT });
+  const place = await ownPlace({ synapse });
+  const members: Member[] = [];
+  for (let count = 0; count < 5; count += 1) members.push(await member(place));
+  const joined = await Promise.all(
+    members.map(async (one) => {
+      const participant = await one.join();
+      const delegation = await one.scheduleAndDelegate(10_000);
+      await one.reaches(delegation, 'connected');
+      return { one, participant };
+    }),
+  );
+  await Promise.all(members.map((one) => one.expectPresentFor(40_000)));
+  await Promise.all(
+    joined.map(async ({ one, participant }) => {
+      await one.expectLeave('five with 10 s, default rate limit', await participant.leave(), 6_000 + SOON_MS);
+    }),
+  );
+  await eventually('all to be over', 1_000, () => (members.every((one) => one.leaves().length === 1) ? true : undefined));
+  expect(await place.lastwill.metric('lastwill_false_leaves_total')).toBe(0);
+});

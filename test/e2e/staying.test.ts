@@ -1,0 +1,144 @@
+// Who is there stays: delays far shorter than the call, a second connection, a quick return, a reconnect.
+import { describe, expect, test } from 'vitest';
+import { member, sharedPlace } from './stack/place.ts';
+import { eventually, now } from './stack/processes.ts';
+import { callsAbout } from './stack/synapse.ts';
+
+const SOON_MS = 3_000;
+
+describe('restarts hold a leave back', () => {
+  test('a delay of 6 s is held for 60 s', async () => {
+    const alice = await member(sharedPlace());
+    const delayId = await alice.scheduleLeave(6_000);
+    const delegation = await alice.delegate(delayId, 6_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await alice.expectPresentFor(60_000);
+    await alice.expectLeave('a delay of 6 s, held for 60 s', await participant.leave(), SOON_MS, restarts(alice.place.synapseLog, delayId));
+    await alice.expectClean();
+  });
+
+  test('a delay of 1.5 s is held for 20 s', async () => {
+    const alice = await member(sharedPlace());
+    const participant = await alice.join();
+    const delayId = await alice.scheduleLeave(1_500);
+    await alice.delegate(delayId, 1_500);
+    await alice.expectPresentFor(20_000);
+    await alice.expectLeave(
+      'a delay of 1.5 s, held for 20 s',
+      await participant.leave(),
+      SOON_MS,
+      restarts(alice.place.synapseLog, delayId),
+    );
+    await alice.expectClean();
+  });
+
+  test('who is on the SFU before the delegation arrives is found within 2 s', async () => {
+    const alice = await member(sharedPlace());
+    const participant = await alice.join();
+    const delayId = await alice.scheduleLeave(60_000);
+    const delegatedMs = now();
+    const delegation = await alice.delegate(delayId, 60_000);
+    await alice.reaches(delegation, 'connected', 2_000);
+    await eventually('the first restart', 2_000, () => (callsAbout(alice.place.synapseLog, delayId).length > 0 ? true : undefined));
+    expect(now() - delegatedMs).toBeLessThan(2_000);
+    await alice.expectLeave('on the SFU before the delegation', await participant.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+});
+
+describe('another session of the same identity is no departure', () => {
+  test('a second connection: no leave while it stays, one when it goes', async () => {
+    const alice = await member(sharedPlace());
+    const delegation = await alice.scheduleAndDelegate(60_000);
+    const first = await alice.join();
+    const before = await alice.reaches(delegation, 'connected');
+    const second = await alice.join();
+    await eventually('the first session to be thrown out', 5_000, () => (first.events.includes('disconnected') ? true : undefined));
+    await alice.expectPresentFor(6_000);
+    const after = await alice.reaches(delegation, 'connected');
+    expect(after.sid).not.toBe(before.sid);
+    await alice.expectLeave('second connection, then gone', await second.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+
+  test('a quick leave and rejoin: no leave, then one when it goes for good', async () => {
+    const alice = await member(sharedPlace());
+    const delegation = await alice.scheduleAndDelegate(60_000);
+    const [first, second] = await Promise.all([alice.join(), alice.prepare()]);
+    await alice.reaches(delegation, 'connected');
+    const leftMs = await first.leave();
+    await alice.joinWith(second);
+    expect(now() - leftMs, 'this machine was too slow for a quick return').toBeLessThan(1_000);
+    await alice.expectPresentFor(6_000);
+    await alice.reaches(delegation, 'connected');
+    await alice.expectLeave('quick leave and rejoin, then gone', await second.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+
+  test('a full reconnect of the SDK: no leave, then one when it goes', async () => {
+    const alice = await member(sharedPlace());
+    const delegation = await alice.scheduleAndDelegate(60_000);
+    const participant = await alice.join({ publish: true });
+    const before = await alice.reaches(delegation, 'connected');
+    await participant.fullReconnect();
+    await eventually('the reconnection', 10_000, () => (participant.events.includes('reconnected') ? true : undefined));
+    await alice.expectPresentFor(5_000);
+    const after = await alice.reaches(delegation, 'connected');
+    expect(after.sid).not.toBe(before.sid);
+    await alice.expectLeave('full reconnect, then gone', await participant.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+});
+
+describe('another word of the client', () => {
+  test('the same again is the same delegation', async () => {
+    const alice = await member(sharedPlace());
+    const delayId = await alice.scheduleLeave(30_000);
+    const delegation = await alice.delegate(delayId, 30_000);
+    const again = await alice.place.lastwill.delegate(alice.token, {
+      homeserver: alice.place.synapseUrl,
+      leave: { delay_id: delayId },
+      timeout_ms: 30_000,
+    });
+    expect(again).toMatchObject({ status: 200, body: { id: delegation.id } });
+    await alice.place.lastwill.handBack(alice.token, delegation.id);
+  });
+
+  test('a newer delay_id: the older event is cancelled and never fires', async () => {
+    const alice = await member(sharedPlace());
+    const older = await alice.scheduleLeave(8_000);
+    await alice.delegate(older, 8_000);
+    const participant = await alice.join();
+    const newer = await alice.scheduleLeave(60_000);
+    const delegation = await alice.delegate(newer, 60_000);
+    await alice.reaches(delegation, 'connected');
+    await eventually('the older event to be cancelled', 3_000, async () =>
+      (await alice.matrix.scheduled()).includes(older) ? undefined : true,
+    );
+    await alice.expectPresentFor(10_000);
+    expect(await alice.matrix.scheduled()).toEqual([newer]);
+    await alice.expectLeave('superseded, then gone', await participant.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+
+  test('handed back: lastwill sends nothing, the homeserver does when the delay is over', async () => {
+    const alice = await member(sharedPlace());
+    const delayId = await alice.scheduleLeave(10_000);
+    const delegation = await alice.delegate(delayId, 10_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    const { expires_at: expiresMs } = await alice.look(delegation);
+    const answer = await alice.place.lastwill.handBack(alice.token, delegation.id);
+    expect(answer.status).toBeLessThan(300);
+    const before = callsAbout(alice.place.synapseLog, delayId);
+    const departedMs = await participant.leave();
+    await alice.expectPresentFor(expiresMs - now() - 2_000);
+    await alice.expectLeave('handed back, delay of 10 s', departedMs, expiresMs - departedMs + SOON_MS, "the homeserver's own timer");
+    expect(callsAbout(alice.place.synapseLog, delayId)).toEqual(before);
+    await alice.expectClean();
+  });
+});
+
+const restarts = (log: string, delayId: string): string =>
+  `${callsAbout(log, delayId).filter((call) => call.action === 'restart').length} restarts`;

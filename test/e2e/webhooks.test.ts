@@ -1,0 +1,82 @@
+// Webhooks as a hostile or broken network brings them: forged, doubled, late, or not at all.
+import { describe, expect, test } from 'vitest';
+import { member, ownPlace } from './stack/place.ts';
+import { eventually } from './stack/processes.ts';
+import { deliver, sign, signExpired } from './stack/webhooks.ts';
+
+const SOON_MS = 3_000;
+
+describe('webhooks', () => {
+  test('forged ones are refused and change nothing; the genuine one counts', async () => {
+    const place = await ownPlace({ copies: (webhook) => (webhook.event === 'participant_left' ? 0 : 1) });
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await participant.leave();
+    const genuine = await eventually('the departure', 5_000, () => place.tap.find('participant_left', alice.identity)[0]);
+    const url = place.lastwill.webhookUrl;
+    const forgeries = {
+      'wrong secret': await sign(genuine.body, { secret: 'another-secret-of-at-least-32-characters' }),
+      'hash of another body': await sign(genuine.body, { hashOf: `${genuine.body} ` }),
+      expired: await signExpired(genuine.body),
+      'no signature': '',
+      'not a token': 'nonsense',
+    };
+    for (const [forgery, authorization] of Object.entries(forgeries)) {
+      expect(await deliver(url, genuine.body, authorization), forgery).toBe(401);
+    }
+    await alice.expectPresentFor(2_000);
+    expect((await alice.look(delegation)).state).toBe('connected');
+    const told = performance.timeOrigin + performance.now();
+    expect(await deliver(url, genuine.body, genuine.authorization)).toBe(200);
+    await alice.expectLeave('from the genuine webhook, after forged ones', told, SOON_MS);
+    await alice.expectClean();
+  });
+
+  test('each one delivered three times', async () => {
+    const place = await ownPlace({ copies: () => 3 });
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await alice.expectLeave('each webhook three times', await participant.leave(), SOON_MS);
+    await alice.reaches(delegation, 'ended');
+    expect(new Set(place.tap.answers)).toEqual(new Set([200]));
+    await alice.expectClean();
+  });
+
+  test('the departure of an older session, late and again, does not end the newer one', async () => {
+    const place = await ownPlace({ copies: (webhook) => (webhook.event === 'participant_left' ? 0 : 1) });
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    await alice.join();
+    const before = await alice.reaches(delegation, 'connected');
+    const second = await alice.join();
+    const late = await eventually('the departure', 5_000, () => place.tap.find('participant_left', alice.identity)[0]);
+    await eventually('the newer session to be known', 5_000, async () =>
+      (await alice.look(delegation)).sid !== before.sid ? true : undefined,
+    );
+    for (let again = 0; again < 3; again += 1) {
+      expect(await deliver(place.lastwill.webhookUrl, late.body, late.authorization)).toBe(200);
+      await alice.expectPresentFor(2_000);
+    }
+    expect((await alice.look(delegation)).state).toBe('connected');
+    place.tap.copies = () => 1;
+    await alice.expectLeave('late departure of an older session, then gone', await second.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+
+  test('none arrives at all: presence is found, and its end, by asking', async () => {
+    const presenceMs = 3_000;
+    const missingMs = 4_000;
+    const place = await ownPlace({ copies: () => 0, env: { LASTWILL_PRESENCE_INTERVAL_MS: String(presenceMs) } });
+    const alice = await member(place);
+    const delegation = await alice.scheduleAndDelegate(12_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected', presenceMs + SOON_MS);
+    await alice.expectPresentFor(20_000);
+    await alice.expectLeave('no webhook at all, asked every 3 s', await participant.leave(), presenceMs + missingMs + SOON_MS);
+    await alice.expectClean();
+  });
+});
