@@ -3,8 +3,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { settingsTable } from '../src/settings.ts';
-import { metricsTable } from '../src/telemetry.ts';
+import { SETTINGS, settingsTable } from '../src/settings.ts';
+import { METRICS, metricsTable } from '../src/telemetry.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
 const LONGEST_FILE = 400;
@@ -154,10 +154,34 @@ describe('README', () => {
     ['settings', settingsTable],
     ['metrics', metricsTable],
   ];
-  test.each(TABLES)('the table of %s is the one of the source', (name, table) => {
-    const between = new RegExp(`<!-- ${name} -->\\n([sS]*?)<!-- /${name} -->`).exec(readme)?.[1];
-    const opened = readme.includes(`<!-- ${name} -->`);
-    expect(between?.trim() ?? null, 'paste what the function prints between the two markers').toBe(opened ? table().trim() : null);
+  test.for(TABLES)('the table of %s is the one of the source', ([name, table], { skip }) => {
+    skip(!readme.includes(`<!-- ${name} -->`), `README.md has no <!-- ${name} -->`);
+    const between = new RegExp(`<!-- ${name} -->\\n([\\s\\S]*?)<!-- /${name} -->`).exec(readme)?.[1];
+    expect(between?.trim(), 'paste what the function prints between the two markers').toBe(table().trim());
+  });
+});
+
+describe('deploy', () => {
+  const files = readdirSync(path.join(ROOT, 'deploy')).map((name) => `deploy/${name}`);
+  const texts = files.map((file) => [file, readFileSync(path.join(ROOT, file), 'utf8')] as const);
+
+  test('names only settings that there are', () => {
+    // The SFU's own.
+    const known = new Set(['LIVEKIT_KEYS', ...SETTINGS.map(({ name }) => name)]);
+    const unknown = texts.flatMap(([file, text]) =>
+      [...text.matchAll(/\b(?:LASTWILL|LIVEKIT)_[A-Z_]+\b/g)].filter(([name]) => !known.has(name)).map(([name]) => `${file}: ${name}`),
+    );
+    expect(unknown, 'an unknown setting has no effect').toEqual([]);
+  });
+
+  test('alerts on metrics that there are', () => {
+    const known = new Set<string>(Object.values(METRICS).map(({ name }) => name));
+    const unknown = texts.flatMap(([file, text]) =>
+      [...text.matchAll(/\blastwill_[a-z_]+\b/g)]
+        .filter(([name]) => !known.has(name.replace(/_(bucket|sum|count)$/, '')))
+        .map(([name]) => `${file}: ${name}`),
+    );
+    expect(unknown, 'an alert on nothing never rings').toEqual([]);
   });
 });
 
