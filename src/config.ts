@@ -140,7 +140,8 @@ function readLivekitUrl(reader: Reader, mode: Config['mode']): { url: string; ap
 function readUrl(reader: Reader, variable: string, text: string, schemes: readonly string[]): string | null {
   const fault = text.includes('@') ? reader.hiddenFault : reader.fault;
   const expected = `a URL that starts with ${schemes.map((scheme) => `${scheme}//`).join(', ')}`;
-  const url = /[\s\p{Cc}]/u.test(text) ? null : URL.parse(text);
+  // A URL parser silently mends what is beyond plain ASCII, and two readers could then disagree about the host.
+  const url = /^[\x21-\x5b\x5d-\x7e]+$/.test(text) ? URL.parse(text) : null;
   if (url === null || !schemes.includes(url.protocol) || !/^[a-z]+:\/\//i.test(text)) {
     fault(variable, expected);
   } else if (url.username !== '' || url.password !== '') {
@@ -347,8 +348,10 @@ function splitList(text: string): readonly string[] {
 
 /** Matrix's grammar of server names: a DNS name, an IPv4 address or an IPv6 address in brackets, perhaps with a port. */
 function parseServerName(text: string): ServerName | null {
-  const match = /^(?:(\[[0-9A-Fa-f:.]{2,45}\])|[0-9A-Za-z.-]{1,255})(?::(\d{1,5}))?$/.exec(text);
-  const valid = match !== null && Number(match[2] ?? 0) <= 65_535 && (match[1] === undefined || URL.canParse(`http://${match[1]}`));
+  const match = /^(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(?::(\d{1,5}))?$/.exec(text);
+  const port = Number(match?.[2] ?? 1);
+  // What the grammar takes for a DNS name may still be none (`1.2.3.4.5`).
+  const valid = match !== null && port >= 1 && port <= 65_535 && URL.canParse(`https://${match[1]}`);
   return valid ? (text as ServerName) : null;
 }
 

@@ -103,7 +103,7 @@ const SIZES = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
 /** Every metric of our own; beside them are prom-client's about the process (`process_…`, `nodejs_…`). */
 export const METRICS = {
   ghosts: counter('lastwill_ghosts_total', ['cause'], 'Participants who were gone while their leave was later than promised.'),
-  falseLeaves: counter('lastwill_false_leaves_total', ['cause'], 'Leaves that reached the room while the participant was on the SFU.'),
+  falseLeaves: counter('lastwill_false_leaves_total', [], 'Leaves that reached the room while the participant was on the SFU.'),
   ghostsAvoided: counter('lastwill_ghosts_avoided_total', ['cause'], "Leaves accepted before the homeserver's own timer ran out."),
   leaves: counter('lastwill_leaves_total', ['cause', 'outcome'], 'Leaves that were owed, by how it ended.'),
   restarts: counter('lastwill_restarts_total', ['result'], 'Restarts of delayed events, by what the homeserver answered.'),
@@ -165,7 +165,7 @@ export type DelegationCounts = Readonly<Partial<Record<State['kind'], number>>>;
 /** All durations in ms; the metrics have seconds, as Prometheus wants it. */
 export interface Metrics {
   ghost(cause: Cause): void;
-  falseLeave(cause: Cause): void;
+  falseLeave(): void;
   ghostAvoided(cause: Cause): void;
   leave(cause: Cause, outcome: Outcome): void;
   departureToLeave(cause: Cause, tookMs: number): void;
@@ -226,7 +226,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   const homeserverLabel = createHomeserverLabel(options.homeservers);
   const [ghosts, falseLeaves, ghostsAvoided] = [counts(METRICS.ghosts), counts(METRICS.falseLeaves), counts(METRICS.ghostsAvoided)];
   // From the start, for an alert on an increase doesn't see the first one of a series that begins with it.
-  for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, falseLeaves, ghostsAvoided]) metric.inc({ cause }, 0);
+  for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, ghostsAvoided]) metric.inc({ cause }, 0);
   const [leaves, restarts, lateRestarts] = [counts(METRICS.leaves), counts(METRICS.restarts), counts(METRICS.lateRestarts)];
   const [delegations, webhooks, failures] = [
     counts(METRICS.delegationRequests),
@@ -240,7 +240,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   sfuUp.set(Number.NaN);
   return {
     ghost: (cause) => ghosts.inc({ cause }),
-    falseLeave: (cause) => falseLeaves.inc({ cause }),
+    falseLeave: () => falseLeaves.inc(),
     ghostAvoided: (cause) => ghostsAvoided.inc({ cause }),
     leave: (cause, outcome) => leaves.inc({ cause, outcome }),
     departureToLeave: (cause, tookMs) => departures.observe({ cause }, tookMs / 1000),

@@ -110,14 +110,14 @@ describe('metrics', () => {
   test('begin at 0 where an alert waits for the first', async () => {
     const { registry } = created();
     expect(await valueAt(registry, 'lastwill_ghosts_total{cause="missing"}')).toBe(0);
-    expect(await valueAt(registry, 'lastwill_false_leaves_total{cause="left"}')).toBe(0);
+    expect(await valueAt(registry, 'lastwill_false_leaves_total')).toBe(0);
     expect(await valueAt(registry, 'lastwill_sfu_up'), 'not known before the first call').toBeNaN();
   });
 
   test('count and observe, ms in and seconds out', async () => {
     const { registry, metrics } = created();
     metrics.ghost('left');
-    metrics.falseLeave('lost');
+    metrics.falseLeave();
     metrics.ghostAvoided('removed');
     metrics.leave('left', 'sent');
     metrics.restart('limited');
@@ -130,7 +130,7 @@ describe('metrics', () => {
     metrics.sfuRequest('failed');
     const expected: [string, number][] = [
       ['lastwill_ghosts_total{cause="left"}', 1],
-      ['lastwill_false_leaves_total{cause="lost"}', 1],
+      ['lastwill_false_leaves_total', 1],
       ['lastwill_ghosts_avoided_total{cause="removed"}', 1],
       ['lastwill_leaves_total{cause="left",outcome="sent"}', 1],
       ['lastwill_restarts_total{result="limited"}', 1],
