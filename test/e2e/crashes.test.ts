@@ -1,6 +1,6 @@
 // lastwill is killed -9 and started again on the same data: what was promised still holds.
-import { describe, expect, test } from 'vitest';
-import { member, ownPlace } from './stack/place.ts';
+import { describe, expect } from 'vitest';
+import { story } from './stack/place.ts';
 import { eventually, now, sleep } from './stack/processes.ts';
 
 const SOON_MS = 3_000;
@@ -8,9 +8,9 @@ const SOON_MS = 3_000;
 const MISSING_MS = 4_000;
 
 describe('lastwill killed -9 and started again', () => {
-  test('the participant leaves while it is down; LiveKit tells again', async () => {
-    const place = await ownPlace();
-    const alice = await member(place);
+  story('the participant leaves while it is down; LiveKit tells again', async ({ stage }) => {
+    const place = await stage.place();
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -24,9 +24,9 @@ describe('lastwill killed -9 and started again', () => {
     await alice.expectClean();
   });
 
-  test('the participant leaves while it is down, and LiveKit never tells', async () => {
-    const place = await ownPlace();
-    const alice = await member(place);
+  story('the participant leaves while it is down, and LiveKit never tells', async ({ stage }) => {
+    const place = await stage.place();
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -40,9 +40,9 @@ describe('lastwill killed -9 and started again', () => {
     await alice.expectClean();
   });
 
-  test('the participant stays, with a delay of 6 s, and leaves afterwards', async () => {
-    const place = await ownPlace();
-    const alice = await member(place);
+  story('the participant stays, with a delay of 6 s, and leaves afterwards', async ({ stage }) => {
+    const place = await stage.place();
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(6_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -57,9 +57,9 @@ describe('lastwill killed -9 and started again', () => {
     await alice.expectClean();
   });
 
-  test('killed in the moment between the departure and the leave', async () => {
-    const place = await ownPlace();
-    const alice = await member(place);
+  story('killed in the moment between the departure and the leave', async ({ stage }) => {
+    const place = await stage.place();
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');

@@ -1,7 +1,7 @@
 // The homeserver is away, silent or stingy when it is needed.
-import { describe, expect, test } from 'vitest';
+import { describe, expect } from 'vitest';
 import type { Member } from './stack/call.ts';
-import { member, ownPlace, ownSynapse } from './stack/place.ts';
+import { story } from './stack/place.ts';
 import { eventually, now, sleep } from './stack/processes.ts';
 import { DEFAULT_DELAYED_EVENT_LIMIT } from './stack/synapse.ts';
 
@@ -12,10 +12,10 @@ const BACKOFF_CAP_MS = 10_000;
 const CALL_TIMEOUT_MS = 10_000;
 
 describe('Synapse at the moment of the leave', () => {
-  test('is down, and comes back', async () => {
-    const synapse = await ownSynapse();
-    const place = await ownPlace({ synapse });
-    const alice = await member(place);
+  story('is down, and comes back', async ({ stage }) => {
+    const synapse = await stage.synapse();
+    const place = await stage.place({ synapse });
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(300_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -34,10 +34,10 @@ describe('Synapse at the moment of the leave', () => {
     await alice.expectClean();
   });
 
-  test('hangs, and goes on', async () => {
-    const synapse = await ownSynapse();
-    const place = await ownPlace({ synapse });
-    const alice = await member(place);
+  story('hangs, and goes on', async ({ stage }) => {
+    const synapse = await stage.synapse();
+    const place = await stage.place({ synapse });
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(300_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -57,11 +57,11 @@ describe('Synapse at the moment of the leave', () => {
   });
 });
 
-test("five participants with a delay of 10 s, under Synapse's default rate limit", async () => {
-  const synapse = await ownSynapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT });
-  const place = await ownPlace({ synapse });
+story("five participants with a delay of 10 s, under Synapse's default rate limit", async ({ stage }) => {
+  const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT });
+  const place = await stage.place({ synapse });
   const members: Member[] = [];
-  for (let count = 0; count < 5; count += 1) members.push(await member(place));
+  for (let count = 0; count < 5; count += 1) members.push(await stage.member(place));
   const joined = await Promise.all(
     members.map(async (one) => {
       const participant = await one.join();

@@ -1,8 +1,8 @@
 // Ways to go: each ends with exactly one leave in the room, soon after the departure and never before it.
 import { readFileSync } from 'node:fs';
-import { describe, expect, inject, test } from 'vitest';
+import { describe, expect, inject } from 'vitest';
 import { roomService, sfuUrl } from './stack/livekit.ts';
-import { member, ownPlace, sharedPlace } from './stack/place.ts';
+import { story } from './stack/place.ts';
 import { now } from './stack/processes.ts';
 
 /** The wait for a return (1 s by default), then the calls, on a machine that runs many stories at once. */
@@ -12,8 +12,8 @@ const CRASH_NOTICED_MS = 22_000;
 const HOUR_MS = 3_600_000;
 
 describe('a departure puts the leave in the room', () => {
-  test('clean leave, and no secret in the log', async () => {
-    const alice = await member(sharedPlace());
+  story('clean leave, and no secret in the log', async ({ stage }) => {
+    const alice = await stage.member();
     const delayId = await alice.scheduleLeave(30_000);
     const delegation = await alice.delegate(delayId, 30_000);
     const participant = await alice.join({ publish: true });
@@ -27,8 +27,8 @@ describe('a departure puts the leave in the room', () => {
     for (const secret of [delayId, alice.token]) expect(log.includes(secret), 'a secret in the log').toBe(false);
   });
 
-  test('clean leave with an hour of delay', async () => {
-    const alice = await member(sharedPlace());
+  story('clean leave with an hour of delay', async ({ stage }) => {
+    const alice = await stage.member();
     const delegation = await alice.scheduleAndDelegate(HOUR_MS);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -36,8 +36,8 @@ describe('a departure puts the leave in the room', () => {
     await alice.expectClean();
   });
 
-  test('participant killed -9', async () => {
-    const alice = await member(sharedPlace());
+  story('participant killed -9', async ({ stage }) => {
+    const alice = await stage.member();
     const delegation = await alice.scheduleAndDelegate(60_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -46,8 +46,8 @@ describe('a departure puts the leave in the room', () => {
     await alice.expectClean();
   });
 
-  test('participant removed through the API of LiveKit', async () => {
-    const alice = await member(sharedPlace());
+  story('participant removed through the API of LiveKit', async ({ stage }) => {
+    const alice = await stage.member();
     const delegation = await alice.scheduleAndDelegate(60_000);
     await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -57,8 +57,8 @@ describe('a departure puts the leave in the room', () => {
     await alice.expectClean();
   });
 
-  test('room deleted through the API of LiveKit', async () => {
-    const alice = await member(sharedPlace());
+  story('room deleted through the API of LiveKit', async ({ stage }) => {
+    const alice = await stage.member();
     const delegation = await alice.scheduleAndDelegate(60_000);
     await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -70,8 +70,8 @@ describe('a departure puts the leave in the room', () => {
 });
 
 describe('who never really came', () => {
-  test('never connected, delay of 5 s: the leave comes at its time', async () => {
-    const alice = await member(sharedPlace());
+  story('never connected, delay of 5 s: the leave comes at its time', async ({ stage }) => {
+    const alice = await stage.member();
     const scheduledMs = now();
     await alice.scheduleAndDelegate(5_000);
     const tookMs = await alice.expectLeave('never connected, delay of 5 s', scheduledMs, 5_000 + SOON_MS);
@@ -79,9 +79,9 @@ describe('who never really came', () => {
     await alice.expectClean();
   });
 
-  test('never connected, delay of 1 h: the leave comes when the time to connect is over', async () => {
-    const place = await ownPlace({ env: { LASTWILL_CONNECT_TIMEOUT_MS: '4000' } });
-    const alice = await member(place);
+  story('never connected, delay of 1 h: the leave comes when the time to connect is over', async ({ stage }) => {
+    const place = await stage.place({ env: { LASTWILL_CONNECT_TIMEOUT_MS: '4000' } });
+    const alice = await stage.member(place);
     const delayId = await alice.scheduleLeave(HOUR_MS);
     const delegatedMs = now();
     await alice.delegate(delayId, HOUR_MS);
@@ -90,10 +90,10 @@ describe('who never really came', () => {
     await alice.expectClean();
   });
 
-  test('connection aborted before it was established: the leave comes after the wait for another attempt', async () => {
+  story('connection aborted before it was established: the leave comes after the wait for another attempt', async ({ stage }) => {
     const abortedWaitMs = 5_000;
-    const place = await ownPlace({ env: { LASTWILL_WAIT_ABORTED_MS: String(abortedWaitMs) } });
-    const alice = await member(place);
+    const place = await stage.place({ env: { LASTWILL_WAIT_ABORTED_MS: String(abortedWaitMs) } });
+    const alice = await stage.member(place);
     await alice.scheduleAndDelegate(120_000);
     const departedMs = await signallingOnly(`${sfuUrl(place.sfu)}/rtc?protocol=15&auto_subscribe=1&access_token=${alice.token}`);
     const tookMs = await alice.expectLeave('connection aborted, 5 s for another attempt', departedMs, abortedWaitMs + SOON_MS);

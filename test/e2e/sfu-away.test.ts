@@ -1,16 +1,16 @@
 // The SFU dies: whoever comes back was never gone, and if nothing comes back, the homeserver's own timer is the last resort.
-import { describe, expect, test } from 'vitest';
-import { member, ownPlace } from './stack/place.ts';
+import { describe, expect } from 'vitest';
+import { story } from './stack/place.ts';
 import { eventually, now } from './stack/processes.ts';
 import { callsAbout } from './stack/synapse.ts';
 
 const SOON_MS = 3_000;
 
 describe('SFU killed', () => {
-  test("for good: restarts stop, and the homeserver's own timer sends the leave", async () => {
+  story("for good: restarts stop, and the homeserver's own timer sends the leave", async ({ stage }) => {
     const delayMs = 8_000;
-    const place = await ownPlace();
-    const alice = await member(place);
+    const place = await stage.place();
+    const alice = await stage.member(place);
     const delayId = await alice.scheduleLeave(delayMs);
     const delegation = await alice.delegate(delayId, delayMs);
     await alice.join();
@@ -23,9 +23,9 @@ describe('SFU killed', () => {
     expect(callsAbout(place.synapseLog, delayId).filter((call) => call.action === 'send')).toEqual([]);
   });
 
-  test('and started again: who comes back has not left', async () => {
-    const place = await ownPlace();
-    const alice = await member(place);
+  story('and started again: who comes back has not left', async ({ stage }) => {
+    const place = await stage.place();
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
     const participant = await alice.join({ publish: true });
     const before = await alice.reaches(delegation, 'connected');
@@ -43,10 +43,10 @@ describe('SFU killed', () => {
     await alice.expectClean();
   });
 
-  test('and started again, and the participant died with it: the leave is sent after the wait', async () => {
+  story('and started again, and the participant died with it: the leave is sent after the wait', async ({ stage }) => {
     const sfuDownMs = 15_000;
-    const place = await ownPlace({ env: { LASTWILL_PRESENCE_INTERVAL_MS: '3000' } });
-    const alice = await member(place);
+    const place = await stage.place({ env: { LASTWILL_PRESENCE_INTERVAL_MS: '3000' } });
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(300_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');

@@ -1,14 +1,14 @@
 // Who is there stays: delays far shorter than the call, a second connection, a quick return, a reconnect.
-import { describe, expect, test } from 'vitest';
-import { member, sharedPlace } from './stack/place.ts';
+import { describe, expect } from 'vitest';
+import { story } from './stack/place.ts';
 import { eventually, now } from './stack/processes.ts';
 import { callsAbout } from './stack/synapse.ts';
 
 const SOON_MS = 3_000;
 
 describe('restarts hold a leave back', () => {
-  test('a delay of 6 s is held for 60 s', async () => {
-    const alice = await member(sharedPlace());
+  story('a delay of 6 s is held for 60 s', async ({ stage }) => {
+    const alice = await stage.member();
     const delayId = await alice.scheduleLeave(6_000);
     const delegation = await alice.delegate(delayId, 6_000);
     const participant = await alice.join();
@@ -18,8 +18,8 @@ describe('restarts hold a leave back', () => {
     await alice.expectClean();
   });
 
-  test('a delay of 1.5 s is held for 20 s', async () => {
-    const alice = await member(sharedPlace());
+  story('a delay of 1.5 s is held for 20 s', async ({ stage }) => {
+    const alice = await stage.member();
     const participant = await alice.join();
     const delayId = await alice.scheduleLeave(1_500);
     await alice.delegate(delayId, 1_500);
@@ -33,8 +33,8 @@ describe('restarts hold a leave back', () => {
     await alice.expectClean();
   });
 
-  test('who is on the SFU before the delegation arrives is found within 2 s', async () => {
-    const alice = await member(sharedPlace());
+  story('who is on the SFU before the delegation arrives is found within 2 s', async ({ stage }) => {
+    const alice = await stage.member();
     const participant = await alice.join();
     const delayId = await alice.scheduleLeave(60_000);
     const delegatedMs = now();
@@ -48,8 +48,8 @@ describe('restarts hold a leave back', () => {
 });
 
 describe('another session of the same identity is no departure', () => {
-  test('a second connection: no leave while it stays, one when it goes', async () => {
-    const alice = await member(sharedPlace());
+  story('a second connection: no leave while it stays, one when it goes', async ({ stage }) => {
+    const alice = await stage.member();
     const delegation = await alice.scheduleAndDelegate(60_000);
     const first = await alice.join();
     const before = await alice.reaches(delegation, 'connected');
@@ -62,8 +62,8 @@ describe('another session of the same identity is no departure', () => {
     await alice.expectClean();
   });
 
-  test('a quick leave and rejoin: no leave, then one when it goes for good', async () => {
-    const alice = await member(sharedPlace());
+  story('a quick leave and rejoin: no leave, then one when it goes for good', async ({ stage }) => {
+    const alice = await stage.member();
     const delegation = await alice.scheduleAndDelegate(60_000);
     const [first, second] = await Promise.all([alice.join(), alice.prepare()]);
     await alice.reaches(delegation, 'connected');
@@ -76,8 +76,8 @@ describe('another session of the same identity is no departure', () => {
     await alice.expectClean();
   });
 
-  test('a full reconnect of the SDK: no leave, then one when it goes', async () => {
-    const alice = await member(sharedPlace());
+  story('a full reconnect of the SDK: no leave, then one when it goes', async ({ stage }) => {
+    const alice = await stage.member();
     const delegation = await alice.scheduleAndDelegate(60_000);
     const participant = await alice.join({ publish: true });
     const before = await alice.reaches(delegation, 'connected');
@@ -92,8 +92,8 @@ describe('another session of the same identity is no departure', () => {
 });
 
 describe('another word of the client', () => {
-  test('the same again is the same delegation', async () => {
-    const alice = await member(sharedPlace());
+  story('the same again is the same delegation', async ({ stage }) => {
+    const alice = await stage.member();
     const delayId = await alice.scheduleLeave(30_000);
     const delegation = await alice.delegate(delayId, 30_000);
     const again = await alice.place.lastwill.delegate(alice.token, {
@@ -105,8 +105,8 @@ describe('another word of the client', () => {
     await alice.place.lastwill.handBack(alice.token, delegation.id);
   });
 
-  test('a newer delay_id: the older event is cancelled and never fires', async () => {
-    const alice = await member(sharedPlace());
+  story('a newer delay_id: the older event is cancelled and never fires', async ({ stage }) => {
+    const alice = await stage.member();
     const older = await alice.scheduleLeave(8_000);
     await alice.delegate(older, 8_000);
     const participant = await alice.join();
@@ -122,8 +122,8 @@ describe('another word of the client', () => {
     await alice.expectClean();
   });
 
-  test('handed back: lastwill sends nothing, the homeserver does when the delay is over', async () => {
-    const alice = await member(sharedPlace());
+  story('handed back: lastwill sends nothing, the homeserver does when the delay is over', async ({ stage }) => {
+    const alice = await stage.member();
     const delayId = await alice.scheduleLeave(10_000);
     const delegation = await alice.delegate(delayId, 10_000);
     const participant = await alice.join();

@@ -1,15 +1,15 @@
 // Webhooks as a hostile or broken network brings them: forged, doubled, late, or not at all.
-import { describe, expect, test } from 'vitest';
-import { member, ownPlace } from './stack/place.ts';
+import { describe, expect } from 'vitest';
+import { story } from './stack/place.ts';
 import { eventually } from './stack/processes.ts';
 import { deliver, sign, signExpired } from './stack/webhooks.ts';
 
 const SOON_MS = 3_000;
 
 describe('webhooks', () => {
-  test('forged ones are refused and change nothing; the genuine one counts', async () => {
-    const place = await ownPlace({ copies: (webhook) => (webhook.event === 'participant_left' ? 0 : 1) });
-    const alice = await member(place);
+  story('forged ones are refused and change nothing; the genuine one counts', async ({ stage }) => {
+    const place = await stage.place({ copies: (webhook) => (webhook.event === 'participant_left' ? 0 : 1) });
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -34,9 +34,9 @@ describe('webhooks', () => {
     await alice.expectClean();
   });
 
-  test('each one delivered three times', async () => {
-    const place = await ownPlace({ copies: () => 3 });
-    const alice = await member(place);
+  story('each one delivered three times', async ({ stage }) => {
+    const place = await stage.place({ copies: () => 3 });
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
@@ -46,9 +46,9 @@ describe('webhooks', () => {
     await alice.expectClean();
   });
 
-  test('the departure of an older session, late and again, does not end the newer one', async () => {
-    const place = await ownPlace({ copies: (webhook) => (webhook.event === 'participant_left' ? 0 : 1) });
-    const alice = await member(place);
+  story('the departure of an older session, late and again, does not end the newer one', async ({ stage }) => {
+    const place = await stage.place({ copies: (webhook) => (webhook.event === 'participant_left' ? 0 : 1) });
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
     await alice.join();
     const before = await alice.reaches(delegation, 'connected');
@@ -67,11 +67,11 @@ describe('webhooks', () => {
     await alice.expectClean();
   });
 
-  test('none arrives at all: presence is found, and its end, by asking', async () => {
+  story('none arrives at all: presence is found, and its end, by asking', async ({ stage }) => {
     const presenceMs = 3_000;
     const missingMs = 4_000;
-    const place = await ownPlace({ copies: () => 0, env: { LASTWILL_PRESENCE_INTERVAL_MS: String(presenceMs) } });
-    const alice = await member(place);
+    const place = await stage.place({ copies: () => 0, env: { LASTWILL_PRESENCE_INTERVAL_MS: String(presenceMs) } });
+    const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(12_000);
     const participant = await alice.join();
     await alice.reaches(delegation, 'connected', presenceMs + SOON_MS);

@@ -5,7 +5,7 @@ export type Handle = { delay_id: string; refresh_token?: string } | { send_token
 export interface Delegate {
   readonly homeserver: string;
   readonly leave: Handle;
-  readonly lost?: { send_token: string } | { delay_id: string };
+  readonly lost?: { send_token: string; refresh_token?: string };
   readonly timeout_ms: number;
 }
 export interface Delegation {

@@ -67,6 +67,7 @@ export class Participant {
   }
 
   async #command(command: Command): Promise<void> {
+    if (!this.#child.connected) throw new Error(`the participant process is gone, it can't ${command.kind}`);
     this.#child.send(command);
     const answer = await this.#answer();
     if (answer.kind === 'failed') throw new Error(`participant could not ${command.kind}: ${answer.error}`);
