@@ -158,8 +158,17 @@ export function metricsTable(): string {
 
 export type WebhookVerdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored' | 'rejected' | 'failed';
 export type DelegationResult = 'created' | 'repeated' | 'superseded' | 'handed_back' | 'rejected';
-/** 429; 401 or 403; 5xx, garbage or no answer in time; no connection; no address or no dialect found. */
-export type HomeserverFailure = 'limited' | 'refused' | 'failed' | 'unreachable' | 'unresolved';
+/** Why a call to a homeserver did not do what it was for; `dialect`: it knows none of ours, `address`: it may not be called. */
+export type HomeserverFailure =
+  | 'timeout'
+  | 'refused'
+  | 'status_5xx'
+  | 'garbage'
+  | 'limited'
+  | 'unauthorized'
+  | 'forbidden'
+  | 'address'
+  | 'dialect';
 export type DelegationCounts = Readonly<Partial<Record<State['kind'], number>>>;
 
 /** All durations in ms; the metrics have seconds, as Prometheus wants it. */

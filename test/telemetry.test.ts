@@ -156,13 +156,13 @@ describe('metrics', () => {
     const { registry, metrics } = created();
     for (let i = 0; i < 50; i += 1) {
       metrics.webhook(`invented_${i}`, 'ignored');
-      metrics.homeserverFailure(`https://invented-${i}.example`, 'unreachable');
-      metrics.homeserverFailure(`not a url ${i}`, 'unreachable');
+      metrics.homeserverFailure(`https://invented-${i}.example`, 'timeout');
+      metrics.homeserverFailure(`not a url ${i}`, 'timeout');
     }
     metrics.webhook('participant_left', 'applied');
     expect(await valueAt(registry, 'lastwill_webhooks_total{event="other",verdict="ignored"}')).toBe(50);
     expect(await valueAt(registry, 'lastwill_webhooks_total{event="participant_left",verdict="applied"}')).toBe(1);
-    expect(await valueAt(registry, 'lastwill_homeserver_failures_total{homeserver="other",why="unreachable"}')).toBe(100);
+    expect(await valueAt(registry, 'lastwill_homeserver_failures_total{homeserver="other",why="timeout"}')).toBe(100);
   });
 
   const LABELS: [string, string][] = [

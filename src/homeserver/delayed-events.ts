@@ -41,7 +41,7 @@ interface Knowledge {
   /** The dialect that is spoken; `proven` once it has answered 200. */
   settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
   /** Fulfilled when the call that is finding out has ended, however it ended. */
-  learning: Promise<void> | null;
+  learning: Promise<Result> | null;
 }
 
 /** One call on its way, with the time it has left. */
@@ -79,7 +79,10 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   }
 
   async function run(errand: Errand, known: Knowledge): Promise<Result> {
-    if (known.settled === null && known.learning !== null) await waitFor(known.learning, (errand.endsAtMs - clock.nowMs()) * WAIT_SHARE);
+    if (known.settled === null && known.learning !== null) {
+      const learnt = await within((errand.endsAtMs - clock.nowMs()) * WAIT_SHARE, known.learning);
+      if (learnt?.why === 'dialect') return learnt;
+    }
     if (known.settled !== null) {
       const { dialect, proven } = known.settled;
       const heard = hear(await ask(errand, dialect), { proven, nowMs: clock.nowMs() });
@@ -95,8 +98,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   async function learn(errand: Errand, known: Knowledge, stale: Stale | null): Promise<Result> {
     const walk = tryDialects(errand, known, stale);
     if (known.learning !== null) return walk;
-    const learning = walk.then(() => undefined);
-    known.learning = learning;
+    known.learning = walk;
     try {
       return await walk;
     } finally {
@@ -151,12 +153,13 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     return known;
   }
 
-  function waitFor(learning: Promise<void>, timeoutMs: number): Promise<void> {
+  /** Null: it took longer. */
+  function within(timeoutMs: number, learning: Promise<Result>): Promise<Result | null> {
     return new Promise((resolve) => {
-      const stop = clock.after(timeoutMs, resolve);
-      void learning.then(() => {
+      const stop = clock.after(timeoutMs, () => resolve(null));
+      void learning.then((result) => {
         stop();
-        resolve();
+        resolve(result);
       });
     });
   }

@@ -58,15 +58,15 @@ export function createDiscovery(deps: { clock: Clock; served: Served; outbound: 
 
   async function lookUp(name: ServerName): Promise<{ resolved: Resolved; validMs: number }> {
     const endsAtMs = clock.nowMs() + TIMEOUT_MS;
-    let last: Resolved = { kind: 'unresolvable', why: 'not asked' };
+    let first: Resolved | null = null;
     for (const host of wellKnownHosts(name)) {
       const url = `https://${host}/.well-known/matrix/client`;
       const reply = await outbound.request({ method: 'GET', url, timeoutMs: endsAtMs - clock.nowMs(), redirects: REDIRECTS });
-      last = read(name, reply);
-      if (last.kind === 'resolved' && reply.kind === 'answered')
-        return { resolved: last, validMs: validity(reply.headers['cache-control']) };
+      const resolved = read(name, reply);
+      first ??= resolved;
+      if (resolved.kind === 'resolved' && reply.kind === 'answered') return { resolved, validMs: validity(reply.headers['cache-control']) };
     }
-    return { resolved: last, validMs: FAILURE_MS };
+    return { resolved: first ?? { kind: 'unresolvable', why: 'not a server name' }, validMs: FAILURE_MS };
   }
 
   function read(name: ServerName, reply: Reply): Resolved {

@@ -1,0 +1,88 @@
+// The only way a delegation changes: the store runs the decision inside its transaction, and what was decided is done after the commit.
+import type { Clock, Random } from '../clock.ts';
+import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
+import type { Delegation, Effect, Event, Policy } from '../delegation/state.ts';
+import { type Claim, type OnceKey, type Store, StoreUnavailable, type Where, type Write } from '../store/store.ts';
+import type { Log } from '../telemetry.ts';
+import type { Observer, Transition } from './observe.ts';
+
+/** Effects that a commit decided on; the claim is the right to perform them. */
+export interface Todo {
+  readonly row: Delegation;
+  readonly effects: readonly Effect[];
+  readonly claim: Claim | null;
+}
+
+export interface Applied {
+  readonly rows: number;
+  readonly changed: number;
+  readonly duplicate: boolean;
+  /** The earliest time at which a row that was written becomes due. */
+  readonly earliestDueMs: number | null;
+  readonly todo: readonly Todo[];
+}
+
+/**
+ * Commits what the event means for each row that `where` finds; `eventOf` says it for one row, null: nothing.
+ * Rejects with StoreUnavailable when nothing could be promised.
+ */
+export type Apply = (where: Where, once: OnceKey | null, eventOf: (row: Delegation) => Event | null) => Promise<Applied>;
+
+export interface ApplyDeps {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly policy: Policy;
+  readonly observer: Observer;
+  readonly log: Log;
+  readonly onStore: (available: boolean) => void;
+}
+
+/** Longer than any effect may take; the claim is given back when it is done. */
+export const LEASE_MS = 30_000;
+
+export function createApply(deps: ApplyDeps): Apply {
+  const { store, clock, random, policy, observer, log, onStore } = deps;
+
+  function one(row: Delegation, event: Event): Decision {
+    try {
+      return decide(row, event, { nowMs: clock.nowMs(), roll: random.roll() }, policy);
+    } catch (error) {
+      // A broken invariant stops one delegation, not the others: the homeserver's own timer is its last resort.
+      log.error({ delegation: row.id, event: event.kind, err: error }, 'a decision broke an invariant');
+      return { next: row, effects: [] };
+    }
+  }
+
+  return async (where, once, eventOf) => {
+    try {
+      const updated = await store.update(where, once, (rows) => {
+        const decided = rows.flatMap((row) => {
+          const event = eventOf(row);
+          return event === null ? [] : [{ row, event: event.kind, decision: one(row, event) }];
+        });
+        const writes: Write[] = decided
+          .filter(({ row, decision }) => decision.next !== row)
+          .map(({ decision }) => ({ row: decision.next, leaseMs: decision.effects.length > 0 ? LEASE_MS : 0 }));
+        return { writes, value: { rows: rows.length, decided } };
+      });
+      onStore(true);
+      if (updated.kind === 'duplicate') return { rows: 0, changed: 0, duplicate: true, earliestDueMs: null, todo: [] };
+      const { rows, decided } = updated.value;
+      const transitions: Transition[] = decided.map(({ row, event, decision }) => ({ before: row, after: decision.next, event }));
+      for (const transition of transitions) observer.committed(transition, clock.nowMs());
+      const todo = decided
+        .filter(({ decision }) => decision.effects.length > 0)
+        .map(({ decision }) => ({ row: decision.next, effects: decision.effects, claim: updated.claims.get(decision.next.id) ?? null }));
+      const written = transitions.filter(({ before, after }) => before !== after);
+      const earliestDueMs = written.reduce<number | null>((earliest, { after }) => {
+        const dueMs = dueAtMs(after.state);
+        return dueMs === null || (earliest !== null && earliest <= dueMs) ? earliest : dueMs;
+      }, null);
+      return { rows, changed: written.length, duplicate: false, earliestDueMs, todo };
+    } catch (error) {
+      if (error instanceof StoreUnavailable) onStore(false);
+      throw error;
+    }
+  };
+}

@@ -1,0 +1,163 @@
+// The engine: events in, commits, effects out. It wires the parts around the pure heart and holds no state of its own about anyone.
+//
+//   webhook, hand-over ─▶ apply (decide inside the store's transaction) ─▶ answered after the commit
+//   sweep, due rows ────▶    │                        ▲
+//                            └─▶ perform (SFU, homeserver) ─▶ answers are events, too
+import type { Cancel, Clock, Random } from '../clock.ts';
+import { dueAtMs } from '../delegation/decide.ts';
+import type { DelegationId, RoomName } from '../delegation/ids.ts';
+import type { Delegation, Policy } from '../delegation/state.ts';
+import type { DelayedEvents } from '../homeserver/delayed-events.ts';
+import type { Rooms } from '../sfu/rooms.ts';
+import type { Webhook } from '../sfu/webhook.ts';
+import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
+import type { Log, Metrics } from '../telemetry.ts';
+import { type Applied, createApply, type Todo } from './apply.ts';
+import { createHandOvers, type HandOvers } from './hand-over.ts';
+import { createLanes } from './lanes.ts';
+import { createObserver } from './observe.ts';
+import { createPerformer } from './perform.ts';
+import { createPresence } from './presence.ts';
+import { createScheduler } from './scheduler.ts';
+import { createSweep } from './sweep.ts';
+
+export interface EngineDeps {
+  readonly store: Store;
+  readonly rooms: Rooms;
+  readonly delayedEvents: DelayedEvents;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly policy: Policy;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** While the store is away, due work tries it again after so long. */
+const STORE_AGAIN_MS = 1_000;
+
+export type Verdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored';
+
+export interface Engine extends HandOvers {
+  /**
+   * Commits what a verified webhook means. When this resolves, it survives a crash.
+   * @throws StoreUnavailable: the SFU has to send it again.
+   */
+  webhook(webhook: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict>;
+  read(id: DelegationId): Promise<Delegation | null>;
+  /** Null: the SFU has not been asked yet. */
+  readonly sfuReachable: boolean | null;
+  start(): void;
+  /** Takes no new work and resolves when what is under way is done, or after `graceMs`. */
+  drain(graceMs: number): Promise<void>;
+}
+
+export function createEngine(deps: EngineDeps): Engine {
+  const { store, rooms, delayedEvents, clock, random, policy, metrics, log } = deps;
+  const underWay = new Set<Promise<void>>();
+  let storeAvailable = true;
+  let ticking: Cancel = () => {};
+
+  const presence = createPresence({
+    rooms,
+    clock,
+    onReturn: () => {
+      log.info({}, 'the SFU answers again');
+      sweep.all();
+    },
+    onAnswer: (result) => metrics.sfuRequest(result),
+  });
+  const lanes = createLanes({ clock, onFree: () => scheduler.wake() });
+  const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore });
+  const performer = createPerformer({ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log });
+  const scheduler = createScheduler({ store, lanes, clock, take });
+  const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs: policy.presenceIntervalMs, perform, log });
+
+  /** Whatever is written may be due before anything the scheduler waits for. */
+  async function watched(...args: Parameters<typeof apply>): Promise<Applied> {
+    const applied = await apply(...args);
+    scheduler.expect(applied.earliestDueMs);
+    return applied;
+  }
+
+  /** Webhooks that came while the store was away are lost to us: the SFU is asked what they would have said. */
+  function onStore(available: boolean): void {
+    if (!available) scheduler.expect(clock.nowMs() + STORE_AGAIN_MS);
+    if (available === storeAvailable) return;
+    storeAvailable = available;
+    if (available) {
+      log.info({}, 'the store is writable again');
+      sweep.all();
+      scheduler.wake();
+    } else {
+      log.error({}, 'the store can not make writes durable: nothing is promised until it can');
+    }
+  }
+
+  function perform(todo: Todo): void {
+    track(performer.perform(todo));
+  }
+
+  function track(work: Promise<void>): void {
+    underWay.add(work);
+    void work.finally(() => underWay.delete(work));
+  }
+
+  function take({ row, claim }: Claimed): Promise<void> {
+    const dueMs = dueAtMs(row.state);
+    if (dueMs !== null) metrics.dueLag(Math.max(clock.nowMs() - dueMs, 0));
+    const work = due(row, claim);
+    track(work);
+    return work;
+  }
+
+  async function due(row: Delegation, claim: Claimed['claim']): Promise<void> {
+    try {
+      const applied = await watched({ by: 'id', id: row.id }, null, () => ({ kind: 'due' }));
+      for (const todo of applied.todo) await performer.perform({ ...todo, claim: todo.claim ?? claim });
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) log.error({ delegation: row.id, err: error }, 'due work failed unexpectedly');
+    } finally {
+      await store.release(claim).catch(() => {});
+    }
+  }
+
+  async function webhook(about: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict> {
+    if (about.event === 'room_started') presence.roomStarted(about.room);
+    const where = about.kind === 'room' ? roomOf(about.room) : ({ by: 'watched', room: about.room, identity: about.identity } as const);
+    const applied = await watched(where, about.onceKey, () => about.about);
+    for (const todo of applied.todo) perform(todo);
+    if (applied.duplicate) return 'duplicate';
+    if (applied.rows === 0) return 'irrelevant';
+    return applied.changed > 0 || applied.todo.length > 0 ? 'applied' : 'ignored';
+  }
+
+  return {
+    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore }),
+    webhook,
+    read: async (id) => {
+      const found = await store.update({ by: 'id', id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
+      return found.kind === 'done' ? found.value : null;
+    },
+    get sfuReachable() {
+      return presence.reachable;
+    },
+    start: () => {
+      metrics.countDelegationsWith(() => store.count());
+      sweep.all();
+      scheduler.start();
+      ticking = clock.everySecond(sweep.tick);
+    },
+    drain: async (graceMs) => {
+      ticking();
+      scheduler.stop();
+      await Promise.race([settled(underWay), new Promise<void>((resolve) => clock.after(graceMs, resolve))]);
+    },
+  };
+}
+
+const roomOf = (room: RoomName) => ({ by: 'room', room }) as const;
+
+/** Work under way may begin more; all of it has ended when the set is empty. */
+async function settled(work: ReadonlySet<Promise<void>>): Promise<void> {
+  while (work.size > 0) await Promise.allSettled(work);
+}

@@ -1,0 +1,89 @@
+// Delegations come in and go back here: create, repeat (idempotent), supersede, hand back. Each is one commit.
+import type { Clock, Random } from '../clock.ts';
+import { type Decision, decide, delegate, type HandOver } from '../delegation/decide.ts';
+import { type DelegationId, delegationId, type Owner } from '../delegation/ids.ts';
+import type { Delegation, Outcome, Policy } from '../delegation/state.ts';
+import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
+import { type Apply, LEASE_MS, type Todo } from './apply.ts';
+
+export type HandedOver =
+  | { readonly kind: 'created'; readonly row: Delegation; readonly superseded: number }
+  /** The same handles again: the delegation that holds them already. */
+  | { readonly kind: 'repeated'; readonly row: Delegation };
+
+export interface HandOvers {
+  /** @throws StoreUnavailable: nothing was promised. */
+  handOver(handOver: Omit<HandOver, 'id'>): Promise<HandedOver>;
+  /** Forgets the delegation without sending anything; null: this owner has no such delegation. */
+  handBack(id: DelegationId, owner: Owner): Promise<Delegation | null>;
+}
+
+export interface HandOverDeps {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly policy: Policy;
+  readonly apply: Apply;
+  readonly perform: (todo: Todo) => void;
+  readonly onStore: (available: boolean) => void;
+}
+
+type Committed = HandedOver & { readonly decisions: readonly Decision[] };
+
+/** After these a client may hand the same event over anew: it was alive when we let go of it. */
+const MAY_BEGIN_ANEW: ReadonlySet<Outcome> = new Set<Outcome>(['handed-back', 'expired']);
+
+export function createHandOvers(deps: HandOverDeps): HandOvers {
+  const { store, clock, random, policy, apply, perform, onStore } = deps;
+
+  /** What a hand-over means for the rows of its owner. Pure apart from the time it is run at. */
+  function step(handOver: HandOver, roll: number, rows: readonly Delegation[]): Change<Committed> {
+    const same = rows.find((row) => isSame(row, handOver));
+    if (same !== undefined) return { writes: [], value: { kind: 'repeated', row: same, decisions: [] } };
+    const now = { nowMs: clock.nowMs(), roll };
+    const fresh = delegate(handOver, now.nowMs, roll, policy);
+    const older = rows.map((row) => ({ row, decision: decide(row, { kind: 'superseded' }, now, policy) }));
+    const superseded = older.filter(({ row, decision }) => decision.next !== row).map(({ decision }) => decision);
+    const decisions = [...superseded, fresh];
+    const writes = decisions.map(({ next, effects }) => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 }));
+    return { writes, value: { kind: 'created', row: fresh.next, superseded: superseded.length, decisions } };
+  }
+
+  async function commit(handOver: HandOver): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
+    const roll = random.roll();
+    try {
+      const updated = await store.update({ by: 'owner', owner: handOver.owner }, null, (rows) => step(handOver, roll, rows));
+      onStore(true);
+      if (updated.kind === 'duplicate') throw new Error('a hand-over has no once key');
+      return updated;
+    } catch (error) {
+      if (error instanceof StoreUnavailable) onStore(false);
+      throw error;
+    }
+  }
+
+  return {
+    handOver: async (handOver) => {
+      const { value, claims } = await commit({ ...handOver, id: delegationId(random.bytes(16)) });
+      for (const { next, effects } of value.decisions) {
+        if (effects.length > 0) perform({ row: next, effects, claim: claims.get(next.id) ?? null });
+      }
+      return value;
+    },
+    handBack: async (id, owner) => {
+      let found: Delegation | null = null;
+      await apply({ by: 'id', id }, null, (row) => {
+        found = row.owner === owner ? row : null;
+        return found === null ? null : { kind: 'handed_back' };
+      });
+      if (found === null) return null;
+      const now = await store.update({ by: 'id', id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
+      return now.kind === 'done' ? now.value : null;
+    },
+  };
+}
+
+function isSame(row: Delegation, handOver: Omit<HandOver, 'id'>): boolean {
+  if (row.handlesHash !== handOver.handlesHash) return false;
+  return row.state.kind !== 'ended' || !MAY_BEGIN_ANEW.has(row.state.outcome);
+}

@@ -1,0 +1,67 @@
+// What an operator learns of a transition after its commit: one log line, and the two sins counted.
+import { dueAtMs } from '../delegation/decide.ts';
+import type { Delegation, Ended, Event, LiveDelegation } from '../delegation/state.ts';
+import type { Log, Metrics } from '../telemetry.ts';
+
+/** A row before and after a committed event; equal where nothing was written. */
+export interface Transition {
+  readonly before: Delegation;
+  readonly after: Delegation;
+  readonly event: Event['kind'];
+}
+
+export interface Observer {
+  committed(transition: Transition, nowMs: number): void;
+}
+
+export function createObserver(log: Log, metrics: Metrics): Observer {
+  return {
+    committed: ({ before, after, event }, nowMs) => {
+      if (before === after) return;
+      if (before.state.kind !== after.state.kind) {
+        const { state } = after;
+        const fields = {
+          delegation: after.id,
+          room: after.room,
+          identity: after.identities[0],
+          event,
+          from: before.state.kind,
+          to: state.kind,
+        };
+        const detail = {
+          sid: sidOf(after),
+          due_at: dueAtMs(state),
+          ...(state.kind === 'ended' ? { outcome: state.outcome, cause: state.cause, sin: state.sin } : {}),
+        };
+        log.info({ ...fields, ...detail }, 'delegation moved');
+      }
+      if (before.handles !== null && after.state.kind === 'ended') count(before, after.state, nowMs);
+    },
+  };
+
+  function count(before: LiveDelegation, ended: Ended, nowMs: number): void {
+    if (ended.sin === 'false-leave') metrics.falseLeave();
+    if (ended.sin === 'ghost') metrics.ghost(ended.cause ?? 'missing');
+    if (before.state.kind !== 'leaving' || ended.cause === null) return;
+    metrics.leave(ended.cause, ended.outcome);
+    if (ended.outcome !== 'sent') return;
+    if (ended.tookMs !== null) metrics.departureToLeave(ended.cause, ended.tookMs);
+    if (nowMs < before.expiry.earliestMs) metrics.ghostAvoided(ended.cause);
+  }
+}
+
+function sidOf(row: Delegation): string | null {
+  switch (row.state.kind) {
+    case 'connected':
+    case 'settling':
+      return row.state.session.sid;
+    case 'leaving':
+      return row.state.session?.sid ?? null;
+    case 'awaiting':
+    case 'cancelling':
+    case 'ended':
+      return null;
+    default:
+      return row.state satisfies never;
+  }
+}

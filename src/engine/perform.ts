@@ -1,0 +1,173 @@
+// Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
+import type { Clock } from '../clock.ts';
+import type { Action, Answer, Effect, Event, Future, Handles, LiveDelegation, Policy } from '../delegation/state.ts';
+import { leaseMs } from '../delegation/steps/moves.ts';
+import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
+import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
+import type { Log, Metrics } from '../telemetry.ts';
+import type { Apply, Todo } from './apply.ts';
+import type { Lanes } from './lanes.ts';
+import type { Evidence, Presence } from './presence.ts';
+
+export interface Performer {
+  /** Performs and applies the answers, until nothing more follows. Never throws. */
+  perform(todo: Todo): Promise<void>;
+}
+
+export interface PerformerDeps {
+  readonly apply: Apply;
+  readonly store: Store;
+  readonly presence: Presence;
+  readonly lanes: Lanes;
+  readonly delayedEvents: DelayedEvents;
+  readonly clock: Clock;
+  readonly policy: Policy;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** A restart made after this part of the delay was late. */
+const LATE_PART = 0.9;
+
+export function createPerformer(deps: PerformerDeps): Performer {
+  const { apply, store, presence, lanes, delayedEvents, clock, policy, metrics, log } = deps;
+
+  async function perform({ row, effects, claim }: Todo): Promise<void> {
+    try {
+      if (row.handles !== null) for (const effect of effects) await follow(row, effect, claim);
+    } catch (error) {
+      // The row is as it was committed and comes due again.
+      if (!(error instanceof StoreUnavailable)) log.error({ delegation: row.id, err: error }, 'an effect failed unexpectedly');
+    } finally {
+      if (claim !== null) await store.release(claim).catch(() => {});
+    }
+  }
+
+  /** Calls under way: a sweep and a due time may both want the same restart. */
+  const underWay = new Set<string>();
+
+  async function once(row: LiveDelegation, effect: Effect): Promise<Event | null> {
+    const key = `${effect.kind} ${row.id}`;
+    if (effect.kind !== 'check' && underWay.has(key)) return null;
+    underWay.add(key);
+    try {
+      return await outcomeOf(row, effect);
+    } finally {
+      underWay.delete(key);
+    }
+  }
+
+  async function follow(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<void> {
+    const event = await once(row, effect);
+    if (event === null) return;
+    const applied = await apply({ by: 'id', id: row.id }, null, () => event);
+    // What follows from an unwritten row is still done under the claim it began with.
+    for (const next of applied.todo) {
+      if (next.claim === null) for (const more of next.effects) await follow(next.row as LiveDelegation, more, claim);
+      else await perform(next);
+    }
+  }
+
+  function outcomeOf(row: LiveDelegation, effect: Effect): Promise<Event | null> {
+    switch (effect.kind) {
+      case 'check':
+        return presence.ask(row.room, effect.notBeforeMs, effect.batchMs).then((evidence) => eventOf(evidence, row));
+      case 'restart':
+        return restart(row, effect.timeoutMs);
+      case 'send':
+        return send(row, effect.action, effect.timeoutMs);
+      case 'cancel':
+        return cancel(row, effect.timeoutMs);
+      default:
+        return effect satisfies never;
+    }
+  }
+
+  async function restart(row: LiveDelegation, timeoutMs: number): Promise<Event | null> {
+    let askedAtMs = clock.nowMs();
+    const answer = await lanes.run(row.homeserver, {
+      owed: false,
+      expiryMs: row.expiry.earliestMs,
+      beginByMs: clock.nowMs() + leaseMs(row, policy),
+      work: () => {
+        askedAtMs = clock.nowMs();
+        return callAll(row, 'restart', callsToRestart(row.handles), timeoutMs);
+      },
+    });
+    if (answer === null) return null;
+    metrics.restart(answer.kind);
+    if (answer.kind === 'ok' && row.state.kind === 'connected' && askedAtMs > row.expiry.earliestMs - row.delayMs * (1 - LATE_PART)) {
+      metrics.lateRestart();
+    }
+    return { kind: 'restart_answered', askedAtMs, answer };
+  }
+
+  async function send(row: LiveDelegation, action: Action, timeoutMs: number): Promise<Event | null> {
+    const answer = await owed(row, 'send', callToSend(row.handles, action), timeoutMs);
+    return answer === null ? null : { kind: 'send_answered', action, answer };
+  }
+
+  async function cancel(row: LiveDelegation, timeoutMs: number): Promise<Event | null> {
+    const answer = await owed(row, 'cancel', callsToCancel(row.handles), timeoutMs);
+    return answer === null ? null : { kind: 'cancel_answered', answer };
+  }
+
+  function owed(row: LiveDelegation, action: 'send' | 'cancel', calls: readonly Call[], timeoutMs: number): Promise<Answer | null> {
+    const work = () => callAll(row, action, calls, timeoutMs);
+    return lanes.run(row.homeserver, { owed: true, expiryMs: row.expiry.earliestMs, beginByMs: Number.POSITIVE_INFINITY, work });
+  }
+
+  /** A group may have more than one timer; the worst answer speaks for all. */
+  async function callAll(
+    row: LiveDelegation,
+    action: 'send' | 'restart' | 'cancel',
+    calls: readonly Call[],
+    timeoutMs: number,
+  ): Promise<Answer> {
+    let worst: Answer = { kind: 'ok' };
+    for (const call of calls) {
+      const startedMs = clock.nowMs();
+      const answer = await delayedEvents.act(row.homeserver, call, { timeoutMs, userId: row.userId });
+      metrics.homeserverRequest(action, clock.nowMs() - startedMs);
+      if (SEVERITY[answer.kind] > SEVERITY[worst.kind]) worst = answer;
+    }
+    return worst;
+  }
+
+  return { perform };
+}
+
+const SEVERITY: Record<Answer['kind'], number> = { ok: 0, failed: 1, refused: 2, limited: 3, final: 4 };
+
+export function eventOf(evidence: Evidence, row: LiveDelegation): Event {
+  if (evidence.kind === 'unreachable') return { kind: 'sfu_unreachable', askedAtMs: evidence.askedAtMs };
+  const { askedAtMs, roomSid, afterRestart } = evidence;
+  return {
+    kind: 'snapshot',
+    askedAtMs,
+    present: evidence.present.filter(({ identity }) => row.identities.includes(identity)),
+    roomSid,
+    afterRestart,
+  };
+}
+
+const futuresOf = (handles: Extract<Handles, { kind: 'futures' }>): Future[] =>
+  handles.lost === null ? [handles.leave] : [handles.leave, handles.lost];
+const tokens = (list: readonly (Future['cancel'] | Future['refresh'])[]): Call[] =>
+  list.flatMap((token) => (token === null ? [] : [{ kind: 'token', token }]));
+
+function callsToRestart(handles: Handles): Call[] {
+  if (handles.kind === 'delay') return [{ kind: 'delay', delayId: handles.delayId, action: 'restart' }];
+  return tokens(futuresOf(handles).map(({ refresh }) => refresh));
+}
+
+function callsToCancel(handles: Handles): Call[] {
+  if (handles.kind === 'delay') return [{ kind: 'delay', delayId: handles.delayId, action: 'cancel' }];
+  return tokens(futuresOf(handles).map(({ cancel }) => cancel));
+}
+
+function callToSend(handles: Handles, action: Action): Call[] {
+  if (handles.kind === 'delay') return [{ kind: 'delay', delayId: handles.delayId, action: 'send' }];
+  const future = action === 'lost' && handles.lost !== null ? handles.lost : handles.leave;
+  return [{ kind: 'token', token: future.send }];
+}

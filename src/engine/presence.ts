@@ -1,0 +1,178 @@
+// Evidence of who is in a room: one question to the SFU for all who want to know, remembered only as long as it is fresh.
+import type { Cancel, Clock } from '../clock.ts';
+import type { RoomName, RoomSid } from '../delegation/ids.ts';
+import type { Seen } from '../delegation/state.ts';
+import type { Rooms } from '../sfu/rooms.ts';
+
+export type Evidence =
+  | {
+      readonly kind: 'list';
+      readonly askedAtMs: number;
+      readonly present: readonly Seen[];
+      readonly roomSid: RoomSid | null | undefined;
+      readonly afterRestart: boolean;
+    }
+  | { readonly kind: 'unreachable'; readonly askedAtMs: number };
+
+export interface Presence {
+  /** Evidence asked for at or after `notBeforeMs`; a question that must be put may be held back by `batchMs` to serve more. Never throws. */
+  ask(room: RoomName, notBeforeMs: number, batchMs: number): Promise<Evidence>;
+  /** A room that starts anew under us is a sign of an SFU that forgot. */
+  roomStarted(room: RoomName): void;
+  /** Asks whether the SFU is there at all, unless somebody has asked it anything in the last `withinMs`. */
+  touch(withinMs: number): void;
+  /** Null: not asked yet. */
+  readonly reachable: boolean | null;
+}
+
+export interface PresenceDeps {
+  readonly rooms: Rooms;
+  readonly clock: Clock;
+  /** The SFU answers again after an outage. */
+  readonly onReturn: () => void;
+  readonly onAnswer: (result: 'ok' | 'failed') => void;
+}
+
+interface Desk {
+  last: Evidence | null;
+  running: { readonly askedAtMs: number; readonly answer: Promise<Evidence> } | null;
+  waiting: { readonly answer: Promise<Evidence>; begin(): void } | null;
+}
+
+const MOST_QUESTIONS = 16;
+const MOST_ROOMS = 5_000;
+/** While the SFU is away it is asked so often, on behalf of everybody. */
+const PROBE_EVERY_MS = 1_000;
+/** Clients of a restarted SFU were back within 4–7 s (measured.md); until then its lists prove nothing. */
+const FORGETFUL_MS = 20_000;
+
+export function createPresence(deps: PresenceDeps): Presence {
+  const { rooms, clock } = deps;
+  const desks = new Map<RoomName, Desk>();
+  const startedAtMs = new Map<RoomName, number>();
+  const queue: (() => void)[] = [];
+  let questions = 0;
+  let reachable: boolean | null = null;
+  let failedAtMs = 0;
+  let returnedAtMs = Number.NEGATIVE_INFINITY;
+  let probing = false;
+  let askedLastMs = Number.NEGATIVE_INFINITY;
+
+  const slot = async (): Promise<void> => {
+    if (questions >= MOST_QUESTIONS) await new Promise<void>((resolve) => queue.push(resolve));
+    questions += 1;
+  };
+  const free = (): void => {
+    questions -= 1;
+    queue.shift()?.();
+  };
+
+  async function look(room: RoomName): Promise<Evidence> {
+    const away = reachable === false;
+    if (away && (probing || clock.nowMs() - failedAtMs < PROBE_EVERY_MS)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
+    probing = away;
+    await slot();
+    const askedAtMs = clock.nowMs();
+    askedLastMs = askedAtMs;
+    try {
+      const found = await rooms.look(room);
+      answered(found.kind === 'list');
+      if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
+      return { kind: 'list', askedAtMs, present: found.present, roomSid: found.roomSid, afterRestart: forgetful(room, askedAtMs) };
+    } finally {
+      if (away) probing = false;
+      free();
+    }
+  }
+
+  function answered(ok: boolean): void {
+    deps.onAnswer(ok ? 'ok' : 'failed');
+    const wasAway = reachable === false;
+    reachable = ok;
+    if (!ok) failedAtMs = clock.nowMs();
+    if (!ok || !wasAway) return;
+    returnedAtMs = clock.nowMs();
+    deps.onReturn();
+  }
+
+  function forgetful(room: RoomName, nowMs: number): boolean {
+    return nowMs - returnedAtMs < FORGETFUL_MS || nowMs - (startedAtMs.get(room) ?? Number.NEGATIVE_INFINITY) < FORGETFUL_MS;
+  }
+
+  function run(room: RoomName, desk: Desk): Promise<Evidence> {
+    const answer = look(room).then((evidence) => {
+      desk.last = evidence;
+      desk.running = null;
+      return evidence;
+    });
+    desk.running = { askedAtMs: clock.nowMs(), answer };
+    return answer;
+  }
+
+  /** One question waits for a room at most: for its batch time, and for the one that is under way. */
+  function wait(room: RoomName, desk: Desk, batchMs: number): Promise<Evidence> {
+    const waiting = Promise.withResolvers<void>();
+    const lastMs = desk.last?.askedAtMs ?? Number.NEGATIVE_INFINITY;
+    const pauseMs = lastMs + batchMs - clock.nowMs();
+    let cancel: Cancel = () => {};
+    if (pauseMs > 0) cancel = clock.after(pauseMs, waiting.resolve);
+    else waiting.resolve();
+    const answer = waiting.promise
+      .then(() => desk.running?.answer)
+      .then(() => {
+        desk.waiting = null;
+        return run(room, desk);
+      });
+    desk.waiting = {
+      answer,
+      begin: () => {
+        cancel();
+        waiting.resolve();
+      },
+    };
+    return answer;
+  }
+
+  function deskOf(room: RoomName): Desk {
+    const known = desks.get(room);
+    const desk = known ?? { last: null, running: null, waiting: null };
+    desks.delete(room);
+    desks.set(room, desk);
+    if (desks.size > MOST_ROOMS) forgetOldest(desks, (one) => one.running === null && one.waiting === null);
+    return desk;
+  }
+
+  return {
+    ask: (room, notBeforeMs, batchMs) => {
+      const desk = deskOf(room);
+      if (desk.last?.kind === 'list' && desk.last.askedAtMs >= notBeforeMs) return Promise.resolve(desk.last);
+      if (desk.running !== null && desk.running.askedAtMs >= notBeforeMs) return desk.running.answer;
+      if (desk.waiting !== null) {
+        if (batchMs === 0) desk.waiting.begin();
+        return desk.waiting.answer;
+      }
+      return wait(room, desk, batchMs);
+    },
+    roomStarted: (room) => {
+      startedAtMs.delete(room);
+      startedAtMs.set(room, clock.nowMs());
+      if (startedAtMs.size > MOST_ROOMS) forgetOldest(startedAtMs, () => true);
+    },
+    touch: (withinMs) => {
+      if (clock.nowMs() - askedLastMs < withinMs) return;
+      askedLastMs = clock.nowMs();
+      void rooms.answers().then(answered);
+    },
+    get reachable() {
+      return reachable;
+    },
+  };
+}
+
+function forgetOldest<K, V>(map: Map<K, V>, may: (value: V) => boolean): void {
+  for (const [key, value] of map) {
+    if (!may(value)) continue;
+    map.delete(key);
+    return;
+  }
+}

@@ -1,0 +1,98 @@
+// Takes due rows from the store, a bounded number at once. One timer for all of them: memory does not grow with what is held.
+import type { Cancel, Clock } from '../clock.ts';
+import type { Claimed, Store } from '../store/store.ts';
+import { LEASE_MS } from './apply.ts';
+import type { Lanes } from './lanes.ts';
+
+export interface Scheduler {
+  start(): void;
+  /** Something may have become due. */
+  wake(): void;
+  /** As wake, when a row was written that is due at `dueMs`. */
+  expect(dueMs: number | null): void;
+  stop(): void;
+}
+
+export interface SchedulerDeps {
+  readonly store: Store;
+  readonly lanes: Lanes;
+  readonly clock: Clock;
+  /** Takes one due row to its end; never throws. */
+  readonly take: (claimed: Claimed) => Promise<void>;
+}
+
+const BATCH = 256;
+const MOST_AT_ONCE = 4_096;
+/** Looked at again at least so often, whatever was expected. */
+const LONGEST_SLEEP_MS = 30_000;
+const AFTER_FAILURE_MS = 1_000;
+
+export function createScheduler({ store, lanes, clock, take }: SchedulerDeps): Scheduler {
+  let running = false;
+  let looking = false;
+  let again = false;
+  let taken = 0;
+  let timer: { readonly atMs: number; readonly cancel: Cancel } | null = null;
+
+  function sleepUntil(atMs: number): void {
+    if (!running || (timer !== null && timer.atMs <= atMs)) return;
+    timer?.cancel();
+    const cancel = clock.after(Math.max(atMs - clock.nowMs(), 0), () => {
+      timer = null;
+      wake();
+    });
+    timer = { atMs, cancel };
+  }
+
+  function wake(): void {
+    if (!running) return;
+    if (looking) {
+      again = true;
+      return;
+    }
+    looking = true;
+    again = false;
+    claimAll()
+      .catch(() => sleepUntil(clock.nowMs() + AFTER_FAILURE_MS))
+      .finally(() => {
+        looking = false;
+        if (again) wake();
+      });
+  }
+
+  async function claimAll(): Promise<void> {
+    let full = true;
+    while (full && running && taken < MOST_AT_ONCE) {
+      const claimed = await store.claimDue(clock.nowMs(), LEASE_MS, BATCH, lanes.excluded());
+      full = claimed.length === BATCH;
+      for (const one of claimed) start(one);
+    }
+    const nowMs = clock.nowMs();
+    const nextMs = await store.nextDueMs(nowMs);
+    sleepUntil(Math.min(nextMs ?? Number.POSITIVE_INFINITY, nowMs + LONGEST_SLEEP_MS));
+  }
+
+  function start(claimed: Claimed): void {
+    taken += 1;
+    void take(claimed).finally(() => {
+      taken -= 1;
+      if (taken === MOST_AT_ONCE / 2) wake();
+    });
+  }
+
+  return {
+    start: () => {
+      running = true;
+      wake();
+    },
+    wake,
+    expect: (dueMs) => {
+      if (dueMs !== null) sleepUntil(dueMs);
+    },
+    stop: () => {
+      running = false;
+      timer?.cancel();
+      timer = null;
+    },
+  };
+}

@@ -1,0 +1,89 @@
+// What no webhook told: every room with live delegations is looked at once an interval, spread over it, and all of them at once
+// when there may be a gap (at start, when the SFU or the store is back).
+import type { Clock } from '../clock.ts';
+import type { RoomName } from '../delegation/ids.ts';
+import { SLOTS, type Store } from '../store/store.ts';
+import type { Log } from '../telemetry.ts';
+import type { Apply, Todo } from './apply.ts';
+import { eventOf } from './perform.ts';
+import type { Presence } from './presence.ts';
+
+export interface Sweep {
+  /** To be called every second: looks at the rooms whose turn has come, and forgets what is old. */
+  tick(): void;
+  /** Looks at every room now. */
+  all(): void;
+}
+
+export interface SweepDeps {
+  readonly store: Store;
+  readonly presence: Presence;
+  readonly apply: Apply;
+  readonly clock: Clock;
+  readonly intervalMs: number;
+  readonly perform: (todo: Todo) => void;
+  readonly log: Log;
+}
+
+/** Ended delegations are kept for a day, to explain what happened. */
+const KEPT_MS = 24 * 3_600_000;
+/** LiveKit gives a webhook up after 30 s; an hour also covers a sender's clock and an operator's replay. */
+const ONCE_KEPT_MS = 3_600_000;
+/** An SFU that is away is looked after, also when no room gives a reason to ask it. */
+const AWAY_TOUCH_MS = 1_000;
+const PURGE_EVERY_MS = 60_000;
+const PURGE_BATCH = 5_000;
+
+export function createSweep(deps: SweepDeps): Sweep {
+  const { store, presence, apply, clock, intervalMs, perform, log } = deps;
+  let position = 0;
+  let lastTickMs: number | null = null;
+  let lastPurgeMs = Number.NEGATIVE_INFINITY;
+
+  async function look(room: RoomName): Promise<void> {
+    const evidence = await presence.ask(room, clock.nowMs(), 0);
+    // An outage says nothing about anyone; rows that need an answer ask for themselves.
+    if (evidence.kind === 'unreachable') return;
+    const applied = await apply({ by: 'room', room }, null, (row) => (row.handles === null ? null : eventOf(evidence, row)));
+    for (const todo of applied.todo) perform(todo);
+  }
+
+  function lookAt(fromSlot: number, toSlot: number): void {
+    store
+      .rooms(fromSlot, toSlot)
+      .then((rooms) => Promise.all(rooms.map(look)))
+      .catch((error) => log.warn({ err: error }, 'a sweep could not finish'));
+  }
+
+  /** The slots that have come round since the last tick; after a long stall at most all of them. */
+  function turn(nowMs: number): void {
+    const elapsedMs = lastTickMs === null ? 0 : Math.min(nowMs - lastTickMs, intervalMs);
+    lastTickMs = nowMs;
+    const end = position + (elapsedMs / intervalMs) * SLOTS;
+    const [from, to] = [Math.floor(position), Math.floor(end)];
+    if (to > from) lookAt(from, Math.min(to, SLOTS));
+    if (to > SLOTS) lookAt(0, to - SLOTS);
+    position = end % SLOTS;
+  }
+
+  function purge(nowMs: number): void {
+    if (nowMs - lastPurgeMs < PURGE_EVERY_MS) return;
+    lastPurgeMs = nowMs;
+    store
+      .purge(nowMs - KEPT_MS, nowMs - ONCE_KEPT_MS, PURGE_BATCH)
+      .catch((error) => log.warn({ err: error }, 'old rows could not be purged'));
+  }
+
+  return {
+    tick: () => {
+      const nowMs = clock.nowMs();
+      turn(nowMs);
+      purge(nowMs);
+      presence.touch(presence.reachable === false ? AWAY_TOUCH_MS : intervalMs);
+    },
+    all: () => {
+      presence.touch(0);
+      lookAt(0, SLOTS);
+    },
+  };
+}

@@ -1,0 +1,142 @@
+// The native API (protocol.md §2a): a participant hands over the token of its own leave, and tells nothing else.
+import { type Context, Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { cors } from 'hono/cors';
+import { type Owner, parseDelegationId, participantOwner, userInIdentity } from '../delegation/ids.ts';
+import type { Delegation } from '../delegation/state.ts';
+import type { Engine } from '../engine/engine.ts';
+import type { Discovery } from '../homeserver/discovery.ts';
+import type { Served } from '../homeserver/served.ts';
+import type { Keys, Participant } from '../sfu/keys.ts';
+import type { Metrics } from '../telemetry.ts';
+import { MatrixError } from './errors.ts';
+import type { Limit } from './limit.ts';
+import { parseDelegation, parseJson } from './requests.ts';
+
+export interface DelegationsDeps {
+  readonly engine: Engine;
+  readonly keys: Keys;
+  readonly served: Served;
+  readonly discovery: Discovery;
+  readonly metrics: Metrics;
+  readonly limit: Limit;
+  readonly assertOpen: () => void;
+}
+
+const MOST_BYTES = 64 * 1024;
+
+export function delegationRoutes(deps: DelegationsDeps): Hono {
+  const { engine, keys, metrics, assertOpen } = deps;
+  const app = new Hono();
+  // Clients are web pages of any origin; the token is the trust.
+  app.use(
+    '*',
+    cors({ origin: '*', allowMethods: ['GET', 'POST', 'DELETE'], allowHeaders: ['Authorization', 'Content-Type'], maxAge: 86_400 }),
+  );
+  const tooLarge = () => {
+    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
+  };
+
+  app.post('/', bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge }), async (c) => {
+    assertOpen();
+    try {
+      const participant = await authenticate(c, keys);
+      return await create(c, participant);
+    } catch (error) {
+      if (error instanceof MatrixError) metrics.delegation('rejected');
+      throw error;
+    }
+  });
+
+  async function create(c: Context, { room, identity }: Participant): Promise<Response> {
+    const { homeserver: named, handles, handlesHash, delayMs } = parseDelegation(parseJson(await c.req.arrayBuffer()));
+    const owner = participantOwner(room, identity);
+    const waitMs = deps.limit.take(owner);
+    if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many delegations by this participant', waitMs);
+    const homeserver = await resolve(named);
+    const userId = userInIdentity(identity);
+    const done = await engine.handOver({ owner, room, identities: [identity], homeserver, userId, handles, handlesHash, delayMs });
+    metrics.delegation(done.kind);
+    if (done.kind === 'created') for (let count = done.superseded; count > 0; count -= 1) metrics.delegation('superseded');
+    return c.json(summaryOf(done.row), done.kind === 'created' ? 201 : 200);
+  }
+
+  async function resolve(named: string) {
+    const served = deps.served.parse(named);
+    if (served.kind === 'malformed') throw new MatrixError(400, 'M_BAD_JSON', `homeserver is ${served.why}`);
+    if (served.kind === 'not_served') throw new MatrixError(403, 'M_FORBIDDEN', 'homeserver is not one that this service serves');
+    const resolved = await deps.discovery.resolve(served);
+    if (resolved.kind === 'resolved') return resolved.url;
+    throw new MatrixError(400, 'M_BAD_JSON', 'homeserver: unable to resolve its client-server API');
+  }
+
+  app.get('/:id', async (c) => {
+    const owner = await ownerOf(c, keys);
+    const id = parseDelegationId(c.req.param('id'));
+    const row = id === null ? null : await engine.read(id);
+    if (row === null || row.owner !== owner) throw notFound();
+    return c.json(viewOf(row));
+  });
+
+  app.delete('/:id', async (c) => {
+    assertOpen();
+    const owner = await ownerOf(c, keys);
+    const id = parseDelegationId(c.req.param('id'));
+    const row = id === null ? null : await engine.handBack(id, owner);
+    if (row === null) throw notFound();
+    metrics.delegation('handed_back');
+    return c.json(viewOf(row));
+  });
+
+  app.all('/', (c) => methodNotAllowed(c, 'POST'));
+  app.all('/:id', (c) => methodNotAllowed(c, 'GET, DELETE'));
+  return app;
+}
+
+function methodNotAllowed(c: Context, allowed: string): never {
+  c.header('Allow', allowed);
+  throw new MatrixError(405, 'M_UNRECOGNIZED', `The method must be one of ${allowed}`);
+}
+
+const notFound = () => new MatrixError(404, 'M_NOT_FOUND', 'No such delegation of this participant');
+
+async function authenticate(c: Context, keys: Keys): Promise<Participant> {
+  const jwt = /^Bearer +(\S+)$/i.exec(c.req.header('Authorization') ?? '')?.[1];
+  const participant = jwt === undefined ? null : await keys.participant(jwt);
+  if (participant !== null) return participant;
+  throw new MatrixError(
+    401,
+    'M_UNAUTHORIZED',
+    'Authorization must be a Bearer LiveKit token of this SFU that may join a room and is not expired',
+  );
+}
+
+async function ownerOf(c: Context, keys: Keys): Promise<Owner> {
+  const { room, identity } = await authenticate(c, keys);
+  return participantOwner(room, identity);
+}
+
+/** Times are Unix ms. A superseded delegation whose cancellation is still owed has ended for its client. */
+function summaryOf(row: Delegation) {
+  const { state } = row;
+  return {
+    id: row.id,
+    state: state.kind === 'cancelling' ? 'ended' : state.kind,
+    restart_due_at: state.kind === 'connected' ? state.restartDueMs : null,
+    expires_at: row.expiry.earliestMs,
+  };
+}
+
+function viewOf(row: Delegation) {
+  const { state } = row;
+  const session = state.kind === 'connected' || state.kind === 'settling' || state.kind === 'leaving' ? state.session : null;
+  const ended = state.kind === 'ended' ? state : null;
+  return {
+    ...summaryOf(row),
+    sid: session?.sid ?? null,
+    created_at: row.createdAtMs,
+    outcome: ended?.outcome ?? (state.kind === 'cancelling' ? 'superseded' : null),
+    cause: ended?.cause ?? (state.kind === 'settling' || state.kind === 'leaving' ? state.departure.cause : null),
+    history: row.history.map(({ atMs, event, to, detail }) => ({ at: atMs, event, state: to, detail })),
+  };
+}

@@ -1,0 +1,42 @@
+// One Matrix-style JSON error per bad request: exact about what and why, silent about everything inside.
+import type { Context } from 'hono';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+
+export type ErrCode =
+  | 'M_NOT_JSON'
+  | 'M_BAD_JSON'
+  | 'M_UNAUTHORIZED'
+  | 'M_FORBIDDEN'
+  | 'M_NOT_FOUND'
+  | 'M_TOO_LARGE'
+  | 'M_LIMIT_EXCEEDED'
+  | 'M_UNRECOGNIZED'
+  | 'M_UNKNOWN';
+
+/** A refusal on its way to the client; its message is shown as it is, so it never holds a secret or an inner detail. */
+export class MatrixError extends Error {
+  readonly status: ContentfulStatusCode;
+  readonly errcode: ErrCode;
+  /** 429 and 503: when to come back. */
+  readonly retryAfterMs: number | null;
+
+  constructor(status: ContentfulStatusCode, errcode: ErrCode, error: string, retryAfterMs: number | null = null) {
+    super(error);
+    this.status = status;
+    this.errcode = errcode;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+const UNAVAILABLE_MS = 2_000;
+
+/** Nothing was stored and nothing promised; clients and LiveKit come again. */
+export function unavailable(error: string): MatrixError {
+  return new MatrixError(503, 'M_UNKNOWN', error, UNAVAILABLE_MS);
+}
+
+export function errorResponse(c: Context, { status, errcode, message, retryAfterMs }: MatrixError): Response {
+  if (retryAfterMs !== null) c.header('Retry-After', String(Math.ceil(retryAfterMs / 1000)));
+  const hint = errcode === 'M_LIMIT_EXCEEDED' && retryAfterMs !== null ? { retry_after_ms: retryAfterMs } : {};
+  return c.json({ errcode, error: message, ...hint }, status);
+}

@@ -1,0 +1,35 @@
+// For orchestrators and Prometheus: alive, ready, and what has happened.
+import { Hono } from 'hono';
+import type { Registry } from 'prom-client';
+import type { Engine } from '../engine/engine.ts';
+import type { Store } from '../store/store.ts';
+import { MatrixError } from './errors.ts';
+
+export interface OperationsDeps {
+  readonly engine: Engine;
+  readonly store: Store;
+  readonly registry: Registry;
+  readonly isOpen: () => boolean;
+}
+
+export function operationRoutes({ engine, store, registry, isOpen }: OperationsDeps): Hono {
+  const app = new Hono();
+  // Hono answers HEAD by the GET route.
+  app.get('/healthz', (c) => c.json({ status: 'ok' }));
+  app.get('/readyz', async (c) => {
+    const writable = await store.ping().then(
+      () => true,
+      () => false,
+    );
+    const ready = writable && isOpen();
+    // An SFU that is away must not take its sidecar out of service: webhooks and hand-overs can still be kept.
+    const sfu = engine.sfuReachable === null ? 'unknown' : engine.sfuReachable ? 'reachable' : 'unreachable';
+    return c.json({ ready, store: writable ? 'writable' : 'not writable', draining: !isOpen(), sfu }, ready ? 200 : 503);
+  });
+  app.get('/metrics', async (c) => c.body(await registry.metrics(), 200, { 'Content-Type': registry.contentType }));
+  app.all('/:page{healthz|readyz|metrics}', (c) => {
+    c.header('Allow', 'GET, HEAD');
+    throw new MatrixError(405, 'M_UNRECOGNIZED', 'The method must be GET or HEAD');
+  });
+  return app;
+}

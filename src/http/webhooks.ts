@@ -1,0 +1,59 @@
+// Where the SFU sends its webhooks. 200 means committed: LiveKit forgets what was answered 2xx, and 4xx as well, but repeats on 5xx.
+import { Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import type { Engine } from '../engine/engine.ts';
+import type { Keys } from '../sfu/keys.ts';
+import { readWebhook } from '../sfu/webhook.ts';
+import type { Log, Metrics } from '../telemetry.ts';
+import { MatrixError } from './errors.ts';
+
+export interface WebhooksDeps {
+  readonly engine: Engine;
+  readonly keys: Keys;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly assertOpen: () => void;
+}
+
+/** Participants' metadata and attributes ride along; LiveKit caps them far below this. */
+const MOST_BYTES = 1024 * 1024;
+
+export function webhookRoutes({ engine, keys, metrics, log, assertOpen }: WebhooksDeps): Hono {
+  const app = new Hono();
+  const tooLarge = () => {
+    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
+  };
+
+  app.post('/', bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge }), async (c) => {
+    assertOpen();
+    const webhook = await readWebhook(new Uint8Array(await c.req.arrayBuffer()), c.req.header('Authorization'), keys);
+    switch (webhook.kind) {
+      case 'unauthorized':
+        metrics.webhook('other', 'rejected');
+        log.warn({}, 'a webhook was refused: its signature, time or body hash is wrong');
+        throw new MatrixError(401, 'M_UNAUTHORIZED', 'The webhook is not signed with an API key of this SFU');
+      case 'malformed':
+        metrics.webhook('other', 'rejected');
+        throw new MatrixError(400, 'M_NOT_JSON', 'The body is not a LiveKit webhook');
+      case 'irrelevant':
+        metrics.webhook(webhook.event, 'irrelevant');
+        return c.body(null, 200);
+      case 'participant':
+      case 'room': {
+        const verdict = await engine.webhook(webhook).catch((error) => {
+          metrics.webhook(webhook.event, 'failed');
+          throw error;
+        });
+        metrics.webhook(webhook.event, verdict);
+        return c.body(null, 200);
+      }
+      default:
+        return webhook satisfies never;
+    }
+  });
+  app.all('/', (c) => {
+    c.header('Allow', 'POST');
+    throw new MatrixError(405, 'M_UNRECOGNIZED', 'The method must be POST');
+  });
+  return app;
+}
