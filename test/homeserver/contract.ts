@@ -51,7 +51,8 @@ export function homeserverContract(name: string, begin: () => Promise<ContractHo
       return client.act(homeserver.url as HomeserverUrl, call, { timeoutMs: 5000, userId });
     };
     const scheduled = async (units: number): Promise<{ target: Target; key: string }> => {
-      const key = `key-${(keys += 1)}`;
+      keys += 1;
+      const key = `key-${keys}`;
       return { target: await homeserver.schedule(units * unitMs, key), key };
     };
 

@@ -1,0 +1,386 @@
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import type { FutureToken, HomeserverUrl, UserId } from '../../src/delegation/ids.ts';
+import type { Answer } from '../../src/delegation/state.ts';
+import { type Call, createDelayedEvents, type DelayedEvents, type DelayedEventsDeps } from '../../src/homeserver/delayed-events.ts';
+import type { Dialect } from '../../src/homeserver/dialect.ts';
+import { answer, type Script, type ScriptedServer, startScriptedServer } from '../support/scripted-server.ts';
+import { delayTarget } from './contract.ts';
+
+const SECRET = 'syd_s3cret-id';
+const AS_TOKEN = 'as_s3cret';
+const ALICE = '@alice:homeserver.test' as UserId;
+const TOKEN: Call = { kind: 'token', token: SECRET as FutureToken };
+const SEND = delayTarget(SECRET).send;
+const RESTART = delayTarget(SECRET).restart;
+const UNSTABLE = '/_matrix/client/unstable/org.matrix.msc4140';
+const PATHS: Readonly<Record<Dialect, string>> = {
+  'A-stable': `/_matrix/client/v1/future/${SECRET}`,
+  'A-unstable': `${UNSTABLE}/future/${SECRET}`,
+  B: `${UNSTABLE}/delayed_events/${SECRET}`,
+  C: `${UNSTABLE}/delayed_events/${SECRET}/send`,
+  D: `/_matrix/client/v1/delayed_events/${SECRET}/send`,
+};
+const GONE: Answer = { kind: 'final', how: 'gone' };
+const REFUSED: Answer = { kind: 'refused' };
+const failedAnswer = (reached: boolean): Answer => ({ kind: 'failed', reached });
+
+const closers: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0)) await close();
+});
+
+/** What each dialect's path answers; any other path is unrecognised, and `/versions` says what is told here. */
+type Table = Partial<Record<Dialect, Script>>;
+async function homeserver(table: Table, features: unknown = {}): Promise<{ server: ScriptedServer; url: HomeserverUrl }> {
+  const server = await startScriptedServer((request, response) => {
+    const path = (request.url ?? '').split('?')[0] ?? '';
+    if (path === '/_matrix/client/versions') return answer(response, 200, { versions: ['v1.11'], unstable_features: features });
+    for (const [dialect, script] of Object.entries(table)) {
+      if (path === PATHS[dialect as Dialect] || path === PATHS[dialect as Dialect].replace(/send$/, 'restart'))
+        return script(request, response);
+    }
+    answer(response, 404, { errcode: 'M_UNRECOGNIZED', error: 'Unrecognized request' });
+  });
+  closers.push(server.close);
+  return { server, url: `http://127.0.0.1:${server.port}` as HomeserverUrl };
+}
+const says =
+  (status: number, body: unknown = {}, headers: Record<string, string> = {}): Script =>
+  (_, response) =>
+    answer(response, status, body, headers);
+
+function client(more: Partial<DelayedEventsDeps> = {}): { client: DelayedEvents; dialects: string[]; failures: string[] } {
+  const dialects: string[] = [];
+  const failures: string[] = [];
+  const delayed = createDelayedEvents({
+    clock: systemClock(),
+    addresses: () => 'loopback-too',
+    insecureTls: false,
+    applicationService: null,
+    onDialect: (_, dialect) => void dialects.push(dialect),
+    onFailure: (_, why) => void failures.push(why),
+    ...more,
+  });
+  closers.push(delayed.close);
+  return { client: delayed, dialects, failures };
+}
+const quick = { timeoutMs: 5000, userId: null };
+const calls = (server: ScriptedServer): string[] => server.requests.filter((line) => !line.endsWith('/versions'));
+
+describe('an answer, in each dialect', () => {
+  const ANSWERS: readonly [status: number, body: unknown, expected: Answer, why: string | null][] = [
+    [200, {}, { kind: 'ok' }, null],
+    [200, { event_id: '$sent' }, { kind: 'ok' }, null],
+    [200, '<html>welcome</html>', failedAnswer(true), 'garbage'],
+    [200, [], failedAnswer(true), 'garbage'],
+    [200, '', failedAnswer(true), 'garbage'],
+    [302, {}, failedAnswer(true), 'garbage'],
+    [400, { errcode: 'M_INVALID_PARAM' }, failedAnswer(true), 'garbage'],
+    [401, { errcode: 'M_UNKNOWN_TOKEN' }, REFUSED, 'unauthorized'],
+    [401, { errcode: 'M_MISSING_TOKEN' }, REFUSED, 'unauthorized'],
+    [403, { errcode: 'M_FORBIDDEN' }, REFUSED, 'forbidden'],
+    [404, { errcode: 'M_NOT_FOUND' }, GONE, null],
+    [404, { errcode: 'M_UNKNOWN' }, failedAnswer(true), 'garbage'],
+    [404, { errcode: 'M_UNRECOGNIZED' }, failedAnswer(false), 'dialect'],
+    [405, { errcode: 'M_UNRECOGNIZED' }, failedAnswer(false), 'dialect'],
+    [404, '<html>no such page</html>', failedAnswer(false), 'dialect'],
+    [409, { errcode: 'M_UNKNOWN' }, { kind: 'final', how: 'conflict' }, null],
+    [410, {}, GONE, null],
+    [413, {}, failedAnswer(true), 'garbage'],
+    [429, { errcode: 'M_LIMIT_EXCEEDED' }, { kind: 'limited', retryAfterMs: null }, 'limited'],
+    [429, { retry_after_ms: 1234 }, { kind: 'limited', retryAfterMs: 1234 }, 'limited'],
+    [500, {}, failedAnswer(true), 'status_5xx'],
+    [502, '<html>bad gateway</html>', failedAnswer(true), 'status_5xx'],
+  ];
+  const CASES = (Object.keys(PATHS) as Dialect[]).flatMap((dialect) => ANSWERS.map((row) => [dialect, ...row] as const));
+  test.each(CASES)('%s: %i %j', async (dialect, status, body, expected, why) => {
+    const { url, server } = await homeserver({ [dialect]: says(status, body) });
+    const { client: delayed, failures, dialects } = client();
+    expect(await delayed.act(url, dialect.startsWith('A') ? TOKEN : SEND, quick)).toEqual(expected);
+    expect(failures).toEqual(why === null ? [] : [why]);
+    expect(dialects).toEqual(why === null ? [dialect] : []);
+    expect(calls(server)).toContain(`POST ${PATHS[dialect]}`);
+  });
+
+  test('writes the action where the dialect has it', async () => {
+    const { server, url } = await homeserver({ B: says(200) });
+    await client().client.act(url, RESTART, quick);
+    expect(server.bodies.at(-1)).toBe('{"action":"restart"}');
+    const other = await homeserver({ C: says(200) });
+    await client().client.act(other.url, RESTART, quick);
+    expect([calls(other.server).at(-1), other.server.bodies.at(-1)]).toEqual([`POST ${UNSTABLE}/delayed_events/${SECRET}/restart`, '{}']);
+  });
+});
+
+describe('a limit', () => {
+  const date = (fromNowMs: number): string => new Date(systemClock().nowMs() + fromNowMs).toUTCString();
+  const limited = async (headers: Record<string, string>, body: unknown = {}): Promise<number | null> => {
+    const { url } = await homeserver({ C: says(429, body, headers) });
+    const heard = await client().client.act(url, SEND, quick);
+    return heard.kind === 'limited' ? heard.retryAfterMs : -1;
+  };
+  test('is told in seconds, as a date or in ms, and the longer hint counts', async () => {
+    expect(await limited({ 'retry-after': '7' })).toBe(7000);
+    expect(await limited({ 'retry-after': '2' }, { retry_after_ms: 2500 })).toBe(2500);
+    expect(await limited({ 'retry-after': '3' }, { retry_after_ms: 2500 })).toBe(3000);
+    const dated = await limited({ 'retry-after': date(20_000) });
+    expect(dated).toBeGreaterThan(17_000);
+    expect(dated).toBeLessThanOrEqual(20_000);
+  });
+  test('is bounded, and nonsense is no hint', async () => {
+    expect(await limited({ 'retry-after': '86400' })).toBe(300_000);
+    expect(await limited({ 'retry-after': date(-60_000) })).toBe(null);
+    expect(await limited({ 'retry-after': 'soon' }, { retry_after_ms: 'later' })).toBe(null);
+    expect(await limited({ 'retry-after': 'soon' }, { retry_after_ms: -5 })).toBe(null);
+  });
+});
+
+describe('negotiation', () => {
+  test.each([
+    [{ 'org.matrix.msc4140': true }, ['C', 'B', 'D']],
+    [{ 'org.matrix.msc4140': true, 'org.matrix.msc4140.stable': true }, ['C', 'B', 'D']],
+    [{}, ['C', 'B', 'D']],
+  ] as const)('tries delay ids in order without an application service, %j', async (features, order) => {
+    const { server, url } = await homeserver({}, features);
+    await client().client.act(url, SEND, quick);
+    expect(calls(server)).toEqual(order.map((dialect) => `POST ${PATHS[dialect]}`));
+  });
+
+  test.each([
+    [{ 'org.matrix.msc4140': true }, ['C', 'B', 'D']],
+    [{ 'org.matrix.msc4140.stable': true }, ['D', 'C', 'B']],
+    [{}, ['D', 'C', 'B']],
+  ] as const)('and with one, %j', async (features, order) => {
+    const { server, url } = await homeserver({}, features);
+    const applicationService = { homeserver: url, asToken: AS_TOKEN };
+    await client({ applicationService }).client.act(url, SEND, { timeoutMs: 5000, userId: ALICE });
+    const query = `?user_id=${encodeURIComponent(ALICE)}`;
+    expect(calls(server)).toEqual(order.map((dialect) => `POST ${PATHS[dialect]}${query}`));
+  });
+
+  test.each([
+    [{ 'org.matrix.msc4140': true }, 'A-unstable'],
+    [{}, 'A-stable'],
+  ] as const)('tries tokens by what is announced, %j', async (features, first) => {
+    const { server, url } = await homeserver({ 'A-stable': says(200), 'A-unstable': says(200) }, features);
+    await client().client.act(url, TOKEN, quick);
+    expect(calls(server)).toEqual([`POST ${PATHS[first]}`]);
+  });
+
+  test('is done once: then the dialect is known', async () => {
+    const { server, url } = await homeserver({ B: says(200) });
+    const { client: delayed, dialects } = client();
+    for (let round = 0; round < 3; round += 1) expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    expect(server.requests).toEqual([
+      'GET /_matrix/client/versions',
+      ...['C', 'B', 'B', 'B'].map((dialect) => `POST ${PATHS[dialect as Dialect]}`),
+    ]);
+    expect(dialects).toEqual(['B']);
+  });
+
+  test('is shared by calls that arrive together', async () => {
+    const { server, url } = await homeserver({ D: says(200) });
+    const { client: delayed } = client();
+    const answers = await Promise.all(Array.from({ length: 50 }, () => delayed.act(url, SEND, quick)));
+    expect(new Set(answers.map(({ kind }) => kind))).toEqual(new Set(['ok']));
+    const count = (line: string): number => server.requests.filter((request) => request === line).length;
+    expect(count('GET /_matrix/client/versions')).toBe(1);
+    expect([count(`POST ${PATHS.C}`), count(`POST ${PATHS.B}`), count(`POST ${PATHS.D}`)]).toEqual([1, 1, 50]);
+  });
+
+  test('that finds nothing is shared too', async () => {
+    const { server, url } = await homeserver({});
+    const { client: delayed, failures } = client();
+    await Promise.all(Array.from({ length: 20 }, () => delayed.act(url, SEND, quick)));
+    expect(calls(server)).toHaveLength(3);
+    expect(failures).toEqual(Array(20).fill('dialect'));
+  });
+
+  test('needs no versions: without them the usual order is tried', async () => {
+    const server = await startScriptedServer((request, response) => {
+      if (request.url?.endsWith('/versions')) return answer(response, 500, 'broken');
+      answer(response, 200);
+    });
+    closers.push(server.close);
+    const url = `http://127.0.0.1:${server.port}` as HomeserverUrl;
+    expect(await client().client.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    expect(calls(server)).toEqual([`POST ${PATHS.C}`]);
+  });
+
+  test('is not ended by versions that hang', async () => {
+    const server = await startScriptedServer((request, response) => {
+      if (!request.url?.endsWith('/versions')) answer(response, 200);
+    });
+    closers.push(server.close);
+    const url = `http://127.0.0.1:${server.port}` as HomeserverUrl;
+    expect(await client().client.act(url, SEND, { timeoutMs: 800, userId: null })).toEqual({ kind: 'ok' });
+  });
+
+  test('starts again when what worked is recognised no more', async () => {
+    let spoken: Dialect = 'C';
+    const only =
+      (dialect: Dialect): Script =>
+      (_, response) =>
+        spoken === dialect ? answer(response, 200) : answer(response, 404, { errcode: 'M_UNRECOGNIZED' });
+    const { url } = await homeserver({ B: only('B'), C: only('C') });
+    const { client: delayed, dialects } = client();
+    expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    spoken = 'B';
+    expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    expect(dialects).toEqual(['C', 'B']);
+  });
+
+  test('a bare 404 speaks of the event once the dialect has worked, and of the dialect before', async () => {
+    const script = vi.fn<Script>();
+    const { url, server } = await homeserver({ C: script });
+    const { client: delayed } = client();
+    script.mockImplementation(says(404, ''));
+    expect(await delayed.act(url, SEND, quick)).toEqual(failedAnswer(false));
+    script.mockImplementation(says(200));
+    expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    const before = calls(server).length;
+    script.mockImplementation(says(404, ''));
+    expect(await delayed.act(url, SEND, quick)).toEqual(GONE);
+    expect(calls(server)).toHaveLength(before + 1);
+  });
+
+  test('a final answer is not yet proof that a bare 404 speaks of the event', async () => {
+    const script = vi.fn<Script>();
+    const { url } = await homeserver({ C: script, B: says(200) });
+    const { client: delayed, dialects } = client();
+    script.mockImplementation(says(404, { errcode: 'M_NOT_FOUND' }));
+    expect(await delayed.act(url, SEND, quick)).toEqual(GONE);
+    script.mockImplementation(says(404, ''));
+    expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    expect(dialects).toEqual(['C', 'B']);
+  });
+
+  test('a missing token on the stable path is told only if no other path answers', async () => {
+    const missing = says(401, { errcode: 'M_MISSING_TOKEN' });
+    const lone = await homeserver({ D: missing });
+    const { client: delayed, failures } = client();
+    expect(await delayed.act(lone.url, SEND, quick)).toEqual(REFUSED);
+    expect(failures).toEqual(['unauthorized']);
+    const both = await homeserver({ C: missing, B: says(200), D: missing });
+    expect(await delayed.act(both.url, SEND, quick)).toEqual({ kind: 'ok' });
+  });
+});
+
+describe('the application service', () => {
+  const owner = { timeoutMs: 5000, userId: ALICE };
+  test('acts in the name of the owner, in every dialect of delay ids', async () => {
+    for (const dialect of ['B', 'C', 'D'] as const) {
+      const { server, url } = await homeserver({ [dialect]: says(200) });
+      await client({ applicationService: { homeserver: url, asToken: AS_TOKEN } }).client.act(url, SEND, owner);
+      expect(server.requests.at(-1)).toBe(`POST ${PATHS[dialect]}?user_id=%40alice%3Ahomeserver.test`);
+      expect(server.headers.at(-1)?.authorization).toBe(`Bearer ${AS_TOKEN}`);
+    }
+  });
+
+  test('shows its token to its own homeserver only, and only for a user', async () => {
+    const { server, url } = await homeserver({ C: says(200), 'A-stable': says(200) });
+    const elsewhere = `${url}/prefix` as HomeserverUrl;
+    const { client: delayed } = client({ applicationService: { homeserver: elsewhere, asToken: AS_TOKEN } });
+    await delayed.act(url, SEND, owner);
+    const { client: own } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    await own.act(url, SEND, quick);
+    await own.act(url, TOKEN, owner);
+    expect(server.headers.map(({ authorization }) => authorization)).toEqual(server.headers.map(() => undefined));
+    expect(server.requests.join()).not.toContain('user_id');
+  });
+
+  test('a call without a user does not follow what was learnt with one', async () => {
+    const { server, url } = await homeserver({
+      C: says(200),
+      D: (request, response) =>
+        request.headers.authorization ? answer(response, 200) : answer(response, 401, { errcode: 'M_MISSING_TOKEN' }),
+    });
+    const { client: delayed, dialects } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    await delayed.act(url, SEND, owner);
+    expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    expect(dialects).toEqual(['D', 'C']);
+    expect(server.requests.filter((line) => line.endsWith('/versions'))).toHaveLength(1);
+  });
+});
+
+describe('a failure says honestly whether the request was out', () => {
+  test('refused connections and names that lead nowhere: not', async () => {
+    const { server, url } = await homeserver({});
+    await server.close();
+    const { client: delayed, failures } = client();
+    expect(await delayed.act(url, SEND, quick)).toEqual(failedAnswer(false));
+    expect(await delayed.act('https://no-such-host.invalid' as HomeserverUrl, SEND, quick)).toEqual(failedAnswer(false));
+    expect(failures).toEqual(['refused', 'refused']);
+  });
+
+  test('an address that may not be called: not', async () => {
+    const { server, url } = await homeserver({ C: says(200) });
+    const { client: delayed, failures } = client({ addresses: () => 'public' });
+    expect(await delayed.act(url, SEND, quick)).toEqual(failedAnswer(false));
+    const named = `http://localhost:${server.port}` as HomeserverUrl;
+    expect(await delayed.act(named, SEND, quick)).toEqual(failedAnswer(false));
+    expect(failures).toEqual(['address', 'address']);
+    expect(server.requests).toEqual([]);
+  });
+
+  test('a homeserver that hangs: yes, and the call ends in time', async () => {
+    const { url } = await homeserver({ C: () => {} });
+    const { client: delayed, failures } = client();
+    const startMs = systemClock().nowMs();
+    expect(await delayed.act(url, SEND, { timeoutMs: 300, userId: null })).toEqual(failedAnswer(true));
+    expect(systemClock().nowMs() - startMs).toBeLessThan(1500);
+    expect(failures).toEqual(['timeout']);
+  });
+
+  test('everything together ends in time, even when all that is asked hangs', async () => {
+    const server = await startScriptedServer(() => {});
+    closers.push(server.close);
+    const { client: delayed } = client();
+    const url = `http://127.0.0.1:${server.port}` as HomeserverUrl;
+    const startMs = systemClock().nowMs();
+    await Promise.all(Array.from({ length: 5 }, () => delayed.act(url, SEND, { timeoutMs: 400, userId: null })));
+    expect(systemClock().nowMs() - startMs).toBeLessThan(1500);
+    expect(await delayed.act(url, SEND, { timeoutMs: 0, userId: null })).toEqual(failedAnswer(false));
+  });
+
+  test('connections cut before, within and instead of an answer: yes', async () => {
+    const cuts: Script[] = [
+      (request) => void request.socket.destroy(),
+      (_, response) => void response.writeHead(200, { 'content-length': 10 }).write('{', () => response.destroy()),
+      (request) => void request.socket.end('no such protocol\r\n\r\n'),
+    ];
+    for (const cut of cuts) {
+      const { url } = await homeserver({ C: cut });
+      expect(await client().client.act(url, SEND, quick)).toEqual(failedAnswer(true));
+    }
+  });
+
+  test('an answer without end is cut off', async () => {
+    const { url } = await homeserver({ C: (_, response) => void response.writeHead(200).end(`{"a":"${'x'.repeat(70_000)}"}`) });
+    const { client: delayed, failures } = client();
+    expect(await delayed.act(url, SEND, quick)).toEqual(failedAnswer(true));
+    expect(failures).toEqual(['garbage']);
+  });
+
+  test('a redirect is not followed', async () => {
+    const { server, url } = await homeserver({ C: says(307, {}, { location: 'https://elsewhere.test/' }) });
+    expect(await client().client.act(url, SEND, quick)).toEqual(failedAnswer(true));
+    expect(calls(server)).toHaveLength(1);
+  });
+});
+
+test('nothing that comes back holds a secret, and what is printed by an answer neither', async () => {
+  const heard: unknown[] = [];
+  const onFailure = (...said: unknown[]): void => void heard.push(said);
+  for (const script of [says(500, SECRET), says(403, { error: SECRET }), (() => {}) as Script]) {
+    const { url } = await homeserver({ C: script });
+    const applicationService = { homeserver: url, asToken: AS_TOKEN };
+    const { client: delayed } = client({ applicationService, onFailure });
+    heard.push(await delayed.act(url, SEND, { timeoutMs: 200, userId: ALICE }));
+  }
+  const { client: delayed } = client({ onFailure });
+  heard.push(await delayed.act('not a url' as HomeserverUrl, SEND, quick));
+  expect(heard).toHaveLength(8);
+  expect(JSON.stringify(heard)).not.toMatch(/s3cret|alice/);
+});
