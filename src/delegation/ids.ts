@@ -28,7 +28,7 @@ export type Owner = Branded<'Owner'>;
 /** Matrix opaque identifiers: 1–255 of `0-9 A-Z a-z . _ ~ -` (Matrix specification, appendices). */
 const OPAQUE = /^[0-9A-Za-z._~-]{1,255}$/;
 /** A user id in the clear, the identity that older MatrixRTC clients use is `@user:server:DEVICE`. */
-const USER_IN_IDENTITY = /^(@[^:]*:[^:]+(?::\d{1,5})?):[^:]+$/;
+const USER_IN_IDENTITY = /^(@[^:]*:(?:\[[0-9A-Fa-f:.]+\]|[^:[\]]+)(?::\d{1,5})?):[^:]+$/;
 
 const nonEmpty = (value: string): boolean => value.length > 0;
 

@@ -41,9 +41,9 @@ interface Weight {
 const WEIGHTS: Record<Cause, Weight> = {
   left: { wait: 'left', action: 'leave', mustAsk: false },
   lost: { wait: 'lost', action: 'lost', mustAsk: false },
-  // Somebody with authority ended it: nobody is expected back.
-  removed: { wait: null, action: 'leave', mustAsk: false },
-  room_deleted: { wait: null, action: 'leave', mustAsk: false },
+  // Somebody with authority ended it: nobody is waited for. But the news may be late, and the member back meanwhile: the SFU is asked.
+  removed: { wait: null, action: 'leave', mustAsk: true },
+  room_deleted: { wait: null, action: 'leave', mustAsk: true },
   // Another session took over, so nothing is owed unless the SFU says that nobody is there.
   replaced: { wait: 'replaced', action: 'lost', mustAsk: true },
   sfu_down: { wait: 'sfuDown', action: 'lost', mustAsk: true },
@@ -62,7 +62,7 @@ export function actionOf(cause: Cause): Action {
   return WEIGHTS[cause].action;
 }
 
-/** True: with no wait (by nature, or because the operator set 0) the webhook alone decides and the SFU is not asked. */
+/** True: the operator wants no wait (0), so the webhook alone decides and the SFU is not asked. */
 export function decidedAtOnce(cause: Cause, policy: Policy): boolean {
   return !WEIGHTS[cause].mustAsk && waitMsOf(cause, policy) === 0;
 }

@@ -44,8 +44,11 @@ function sessionThatLeft(event: Of<'left'>): Session {
 
 /** Another attempt may follow; it gets its time, but not beyond the delay that the client chose. */
 export function awaitingAborted(row: Row, at: Moment): Decision {
-  const state = awaitAnotherAttempt(row, at);
-  return state.connectByMs === row.state.connectByMs ? unchanged(row) : move(row, state, at);
+  const { state } = row;
+  const { connectByMs } = awaitAnotherAttempt(row, at);
+  if (connectByMs === state.connectByMs) return unchanged(row);
+  const nextAskMs = state.seenAbsent ? connectByMs : state.nextAskMs;
+  return move(row, { ...state, connectByMs, nextAskMs }, at);
 }
 
 export function awaitAnotherAttempt(row: LiveDelegation, at: Moment): Awaiting {

@@ -8,6 +8,7 @@ import {
   type Decision,
   end,
   type In,
+  isLateWord,
   type Moment,
   move,
   never,
@@ -67,9 +68,8 @@ function fateOf(answer: Answer, before: Leaving['last']): Leaving['last'] {
 export function leavingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
   const { departure, session, action } = row.state;
   const { identity, sid, joinedAtMs, roomSid } = event;
-  if (departure.fence !== null && (sid === null || sid === departure.fence)) return unchanged(row);
-  const older = joinedAtMs !== null && session !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs;
-  if (older && departure.fence !== null) return unchanged(row);
+  // Without a SID it can't be told from the late word of the session that left; a list will tell.
+  if ((departure.fence !== null && sid === null) || isLateWord(event, session)) return unchanged(row);
   return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, action, at);
 }
 

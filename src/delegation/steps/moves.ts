@@ -140,6 +140,13 @@ export function sessionOf(seen: Seen, before: Session | null): Session {
   };
 }
 
+/** A join that is no news: of the session that is gone, or of one before it. If it is there all the same, a list will show it. */
+export function isLateWord(event: Extract<Event, { kind: 'joined' }>, gone: Session | null): boolean {
+  if (gone === null) return false;
+  if (event.sid !== null && event.sid === gone.sid) return true;
+  return event.joinedAtMs !== null && gone.joinedAtMs !== null && event.joinedAtMs < gone.joinedAtMs;
+}
+
 /** Of the identities that the member could have, the bound one; where that one is not there, any other. */
 export function choose(present: readonly Seen[], bound: Session | null): Seen | null {
   return present.find((seen) => seen.identity === bound?.identity) ?? present[0] ?? null;

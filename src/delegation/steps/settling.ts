@@ -10,6 +10,7 @@ import {
   depart,
   end,
   type In,
+  isLateWord,
   type Moment,
   move,
   owe,
@@ -27,12 +28,9 @@ export function settlingDue(row: Row, at: Moment): Decision {
 }
 
 export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
-  const { session, departure, attempted } = row.state;
+  const { session, attempted } = row.state;
   const { identity, sid, joinedAtMs, roomSid } = event;
-  if (departure.fence !== null && sid === departure.fence) return unchanged(row);
-  const older = joinedAtMs !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs;
-  // The SFU's clock is not comparable across its restart, and a list knows better than a late webhook: it decides when the wait is over.
-  if (older && departure.fence !== null) return unchanged(row);
+  if (isLateWord(event, session)) return unchanged(row);
   return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, attempted, at);
 }
 

@@ -1,0 +1,153 @@
+import { describe, expect, it } from 'vitest';
+import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
+import type { Delegation, EndedDelegation, LiveState } from '../../src/delegation/state.ts';
+import { DELAY, EVENTS, type EventName, GROUP, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
+import { TABLE } from './table.ts';
+
+const now = { nowMs: NOW, roll: 0.5 };
+const run = (state: LiveState, event: EventName, policy = POLICY) => decide(rowIn(state), EVENTS[event], now, policy);
+
+/** One cell of the table, as table.ts writes it. */
+function say(before: Delegation, { next, effects }: Decision): string {
+  const done = effects.map((effect) => (effect.kind === 'send' ? `send ${effect.action}` : effect.kind)).join(', ');
+  const what = next === before ? '·' : describeRow(before, next);
+  return done === '' ? what : `${what} → ${done}`;
+}
+
+function describeRow(before: Delegation, { state, expiry }: Delegation): string {
+  if (state.kind === 'ended') return `ended ${state.outcome}${state.sin === null ? '' : ` (${state.sin})`}`;
+  const parts = [`${state.kind} +${(dueAtMs(state) ?? 0) - NOW}`];
+  if (state.kind === 'connected') parts.push(state.session.sid ?? '-', ...(state.attempted === null ? [] : [`tried ${state.attempted}`]));
+  if (state.kind === 'settling' || state.kind === 'leaving') parts.push(state.departure.cause);
+  if (expiry.earliestMs !== before.expiry.earliestMs) parts.push('kept alive');
+  else if (expiry.latestMs !== before.expiry.latestMs) parts.push('maybe alive');
+  return parts.join(' ');
+}
+
+describe('the state × event table', () => {
+  for (const name of Object.keys(ROWS) as RowName[]) {
+    it(`${name}: every event`, () => {
+      const found = Object.fromEntries(
+        (Object.keys(EVENTS) as EventName[]).map((event) => {
+          const row = rowIn(ROWS[name]);
+          return [event, say(row, decide(row, EVENTS[event], now, POLICY))];
+        }),
+      );
+      expect(found).toEqual(TABLE[name]);
+    });
+  }
+
+  it('an ended delegation: nothing happens any more', () => {
+    const state = { kind: 'ended', outcome: 'sent', cause: 'left', atMs: NOW - 5, sin: null, tookMs: 30 } as const;
+    const row: EndedDelegation = { ...rowIn(ROWS.leaving), state, handles: null };
+    for (const event of Object.values(EVENTS)) expect(decide(row, event, now, POLICY)).toEqual({ next: row, effects: [] });
+  });
+});
+
+describe('a hand-over', () => {
+  const handOver = { ...rowIn(ROWS['connected, just seen']) };
+
+  it('asks the SFU at once and makes no call', () => {
+    const { next, effects } = delegate(handOver, NOW, 0.5, POLICY);
+    expect(effects).toEqual([{ kind: 'check', notBeforeMs: NOW, batchMs: 1_000 }]);
+    expect(next.state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + 100_000, nextAskMs: NOW });
+  });
+
+  it.each([
+    ['a short delay', 1_500, 300_000, 1_500],
+    ['the setting', 3_600_000, 60_000, 60_000],
+    ['five minutes at most', 36_000_000, 900_000, 300_000],
+  ])('gives the time to connect: %s', (_, delayMs, connectTimeoutMs, expected) => {
+    const { next } = delegate({ ...handOver, delayMs }, NOW, 0.5, { ...POLICY, connectTimeoutMs });
+    expect(next.state).toMatchObject({ connectByMs: NOW + expected });
+  });
+});
+
+describe('which ending is owed', () => {
+  const connected = ROWS['connected, just seen'];
+  const wait0 = { ...POLICY, waitMs: { ...POLICY.waitMs, left: 0, lost: 0, replaced: 0 } };
+
+  it('tells a goodbye from a lost connection, where the group has both', () => {
+    const ending = (event: EventName) => decide(rowIn(connected, GROUP), EVENTS[event], now, wait0).effects;
+    expect(ending('A left')).toMatchObject([{ kind: 'send', action: 'leave' }]);
+    expect(ending('A lost')).toMatchObject([{ kind: 'send', action: 'lost' }]);
+  });
+
+  it('sends the leave for a lost connection where nothing else was given', () => {
+    expect(decide(rowIn(connected, DELAY), EVENTS['A lost'], now, wait0).effects).toMatchObject([{ kind: 'send', action: 'leave' }]);
+  });
+
+  it('never sends a second ending after one whose fate is unknown', () => {
+    const back = decide(rowIn(ROWS['leaving, try due'], GROUP), EVENTS['B joined'], now, wait0).next;
+    expect(back.state).toMatchObject({ kind: 'connected', attempted: 'leave' });
+    const lost = {
+      kind: 'left',
+      identity: back.identities[0] ?? ('' as never),
+      sid: 'PA_b' as never,
+      joinedAtMs: NOW - 500,
+      cause: 'lost',
+    } as const;
+    expect(decide(back, lost, now, wait0).effects).toMatchObject([{ kind: 'send', action: 'leave' }]);
+  });
+
+  it('asks the SFU about a takeover and a removal even without a wait', () => {
+    expect(run(connected, 'A replaced', wait0).effects).toMatchObject([{ kind: 'check' }]);
+    expect(run(connected, 'A removed', wait0).effects).toMatchObject([{ kind: 'check' }]);
+  });
+});
+
+describe('restarts', () => {
+  it.each([0, 0.5, 0.999])('come around 80 %% of the delay, never later than 90 %% (chance %s)', (roll) => {
+    const { next } = decide(rowIn(ROWS['connected, just seen']), EVENTS['restart: ok'], { nowMs: NOW, roll }, POLICY);
+    const part = ((dueAtMs(next.state) ?? 0) - (NOW - 10)) / 100_000;
+    expect(part).toBeGreaterThanOrEqual(0.75);
+    expect(part).toBeLessThanOrEqual(0.85);
+  });
+
+  it('leave time for another try when a call hangs', () => {
+    const row = { ...rowIn(ROWS['connected, restart due, fresh']), expiry: { earliestMs: NOW + 3_000, latestMs: NOW + 3_000 } };
+    expect(decide(row, EVENTS.due, now, POLICY).effects).toEqual([{ kind: 'restart', timeoutMs: 1_500 }]);
+  });
+
+  it('that fail come again well before the expiry', () => {
+    const row = { ...rowIn(ROWS['connected, just seen']), expiry: { earliestMs: NOW + 400, latestMs: NOW + 400 } };
+    const { next } = decide(row, EVENTS['restart: failed'], now, POLICY);
+    expect((dueAtMs(next.state) ?? 0) - NOW).toBeLessThanOrEqual(250);
+  });
+});
+
+describe('the two sins', () => {
+  const stateAfter = (row: Delegation, event: EventName, nowMs: number) =>
+    decide(row, EVENTS[event], { nowMs, roll: 0.5 }, POLICY).next.state;
+
+  it('an event that ran out under a present participant is a false leave', () => {
+    const row = rowIn({ ...ROWS['connected, just seen'], seenAtMs: NOW + 39_000 });
+    expect(stateAfter(row, 'restart: gone', NOW + 41_000)).toMatchObject({ kind: 'ended', outcome: 'expired', sin: 'false-leave' });
+    expect(stateAfter(row, 'restart: gone', NOW + 30_000)).toMatchObject({ kind: 'ended', outcome: 'already-sent', sin: null });
+  });
+
+  it('a leave that came too late is a ghost', () => {
+    const row = rowIn(ROWS['leaving, try due']);
+    expect(stateAfter(row, 'send: ok', NOW + 1_800)).toMatchObject({ outcome: 'sent', sin: null, tookMs: 2_000 });
+    expect(stateAfter(row, 'send: ok', NOW + 1_801)).toMatchObject({ outcome: 'sent', sin: 'ghost' });
+  });
+
+  it('a leave is given up only after a try, when the event has surely expired', () => {
+    const row = rowIn(ROWS['leaving, try due']);
+    expect(stateAfter(row, 'due', NOW + 90_000)).toMatchObject({ kind: 'leaving' });
+    expect(stateAfter(row, 'due', NOW + 100_011)).toMatchObject({ kind: 'ended', outcome: 'expired', sin: 'ghost' });
+    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], attempts: 0 }), 'due', NOW + 100_011)).toMatchObject({ kind: 'leaving' });
+    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], last: 'refused' }), 'due', NOW + 100_011)).toMatchObject({
+      outcome: 'rejected',
+    });
+  });
+});
+
+describe('superseding a group', () => {
+  it('without a way to cancel it is let go', () => {
+    if (GROUP.kind !== 'futures' || GROUP.lost === null) throw new Error('the group has two futures');
+    const handles = { ...GROUP, leave: { ...GROUP.leave, cancel: null }, lost: { ...GROUP.lost, cancel: null } };
+    const { next, effects } = decide(rowIn(ROWS['connected, just seen'], handles), EVENTS.superseded, now, POLICY);
+    expect([next.state.kind, next.handles, effects]).toEqual(['ended', null, []]);
+  });
+});
