@@ -43,8 +43,8 @@ describe('lastwill killed -9 and started again', () => {
   story('the participant stays, with a delay of 6 s, and leaves afterwards', async ({ stage }) => {
     const place = await stage.place();
     const alice = await stage.member(place);
-    const delegation = await alice.scheduleAndDelegate(6_000);
     const participant = await alice.join();
+    const delegation = await alice.scheduleAndDelegate(6_000);
     await alice.reaches(delegation, 'connected');
     for (let crash = 0; crash < 3; crash += 1) {
       await place.lastwill.kill();
@@ -77,6 +77,6 @@ describe('lastwill killed -9 and started again', () => {
       2_000 + readyMs + SOON_MS,
       `ready in ${readyMs.toFixed(0)} ms`,
     );
-    await alice.expectClean();
+    await alice.expectLate();
   });
 });

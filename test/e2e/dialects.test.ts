@@ -27,7 +27,7 @@ interface Model {
 
 async function model(stage: Stage, homeserver: FuturesHomeserver | DelayedHomeserver, identity?: string): Promise<Model> {
   stage.later(() => homeserver.close());
-  const env = { LIVEKIT_AS_TOKEN: AS_TOKEN, LIVEKIT_HS_TOKEN: 'hs_token', LIVEKIT_HS_SERVER_NAME: SERVER_NAME };
+  const env = { LIVEKIT_AS_TOKEN: AS_TOKEN, LIVEKIT_HS_SERVER_NAME: SERVER_NAME };
   const place = await stage.place({ homeservers: { [SERVER_NAME]: homeserver.url }, ...(identity !== undefined && { env }) });
   const token = homeserver.login(ALICE);
   const room = `!${randomBytes(6).toString('hex')}:${SERVER_NAME}`;
@@ -84,6 +84,7 @@ describe('futures (dialect A, MSC4140 of June 2024)', () => {
 
   async function delegated(stage: Stage, timeoutMs: number) {
     const alice = await model(stage, await startFuturesHomeserver());
+    const participant = await alice.seat.join();
     const { lost, left } = await group(alice, timeoutMs);
     const delegation = await alice.seat.handOver({
       homeserver: SERVER_NAME,
@@ -91,7 +92,6 @@ describe('futures (dialect A, MSC4140 of June 2024)', () => {
       lost: { send_token: lost.send_token, refresh_token: lost.refresh_token ?? '' },
       timeout_ms: timeoutMs,
     });
-    const participant = await alice.seat.join();
     await alice.seat.reaches(delegation, 'connected');
     return { alice, delegation, participant };
   }
@@ -154,11 +154,11 @@ for (const dialect of ['B', 'D'] as const satisfies readonly DelayedDialect[]) {
       const identity = dialect === 'D' ? `${ALICE}:DEVICE` : undefined;
       const homeserver = await startDelayedHomeserver({ dialect, asToken: AS_TOKEN });
       const alice = await model(stage, homeserver, identity);
+      const participant = await alice.seat.join();
       await alice.put(`v3/ROOM/state/${TYPE}/alice`, { application: 'm.call' });
       const path = `v3/ROOM/state/${TYPE}/alice?org.matrix.msc4140.delay=${delayMs}`;
       const { delay_id } = (await alice.put(path, LEFT)) as { delay_id: string };
       const delegation = await alice.seat.handOver({ homeserver: SERVER_NAME, leave: { delay_id }, timeout_ms: delayMs });
-      const participant = await alice.seat.join();
       await alice.seat.reaches(delegation, 'connected');
       return { alice, participant };
     }

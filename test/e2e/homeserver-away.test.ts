@@ -31,7 +31,7 @@ describe('Synapse at the moment of the leave', () => {
       backMs - departedMs + BACKOFF_CAP_MS + SOON_MS,
       `back after ${(backMs - departedMs).toFixed(0)} ms`,
     );
-    await alice.expectClean();
+    await alice.expectLate();
   });
 
   story('hangs, and goes on', async ({ stage }) => {
@@ -53,7 +53,7 @@ describe('Synapse at the moment of the leave', () => {
       backMs - departedMs + CALL_TIMEOUT_MS + SOON_MS,
       `on again after ${(backMs - departedMs).toFixed(0)} ms`,
     );
-    await alice.expectClean();
+    await alice.expectLate();
   });
 });
 

@@ -11,9 +11,9 @@ describe('SFU killed', () => {
     const delayMs = 8_000;
     const place = await stage.place();
     const alice = await stage.member(place);
+    await alice.join();
     const delayId = await alice.scheduleLeave(delayMs);
     const delegation = await alice.delegate(delayId, delayMs);
-    await alice.join();
     await alice.reaches(delegation, 'connected');
     await alice.expectPresentFor(10_000);
     await place.livekit.kill();

@@ -1,6 +1,9 @@
 // Who is there stays: delays far shorter than the call, a second connection, a quick return, a reconnect.
 import { describe, expect } from 'vitest';
-import { story } from './stack/place.ts';
+import type { Member } from './stack/call.ts';
+import type { Delegation } from './stack/lastwill-api.ts';
+import type { Participant } from './stack/participant.ts';
+import { type Stage, story } from './stack/place.ts';
 import { eventually, now } from './stack/processes.ts';
 import { callsAbout } from './stack/synapse.ts';
 
@@ -9,9 +12,9 @@ const SOON_MS = 3_000;
 describe('restarts hold a leave back', () => {
   story('a delay of 6 s is held for 60 s', async ({ stage }) => {
     const alice = await stage.member();
+    const participant = await alice.join();
     const delayId = await alice.scheduleLeave(6_000);
     const delegation = await alice.delegate(delayId, 6_000);
-    const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
     await alice.expectPresentFor(60_000);
     await alice.expectLeave('a delay of 6 s, held for 60 s', await participant.leave(), SOON_MS, restarts(alice.place.synapseLog, delayId));
@@ -63,13 +66,7 @@ describe('another session of the same identity is no departure', () => {
   });
 
   story('a quick leave and rejoin: no leave, then one when it goes for good', async ({ stage }) => {
-    const alice = await stage.member();
-    const delegation = await alice.scheduleAndDelegate(60_000);
-    const [first, second] = await Promise.all([alice.join(), alice.prepare()]);
-    await alice.reaches(delegation, 'connected');
-    const leftMs = await first.leave();
-    await alice.joinWith(second);
-    expect(now() - leftMs, 'this machine was too slow for a quick return').toBeLessThan(1_000);
+    const { alice, delegation, second } = await quickReturn(stage);
     await alice.expectPresentFor(6_000);
     await alice.reaches(delegation, 'connected');
     await alice.expectLeave('quick leave and rejoin, then gone', await second.leave(), SOON_MS);
@@ -107,9 +104,9 @@ describe('another word of the client', () => {
 
   story('a newer delay_id: the older event is cancelled and never fires', async ({ stage }) => {
     const alice = await stage.member();
+    const participant = await alice.join();
     const older = await alice.scheduleLeave(8_000);
     await alice.delegate(older, 8_000);
-    const participant = await alice.join();
     const newer = await alice.scheduleLeave(60_000);
     const delegation = await alice.delegate(newer, 60_000);
     await alice.reaches(delegation, 'connected');
@@ -124,9 +121,9 @@ describe('another word of the client', () => {
 
   story('handed back: lastwill sends nothing, the homeserver does when the delay is over', async ({ stage }) => {
     const alice = await stage.member();
+    const participant = await alice.join();
     const delayId = await alice.scheduleLeave(10_000);
     const delegation = await alice.delegate(delayId, 10_000);
-    const participant = await alice.join();
     await alice.reaches(delegation, 'connected');
     const { expires_at: expiresMs } = await alice.look(delegation);
     const answer = await alice.place.lastwill.handBack(alice.token, delegation.id);
@@ -139,6 +136,25 @@ describe('another word of the client', () => {
     await alice.expectClean();
   });
 });
+
+/** Leaves and joins again within the wait for a return; a machine that is too slow for that gets some more attempts. */
+async function quickReturn(stage: Stage, attempts = 5): Promise<{ alice: Member; delegation: Delegation; second: Participant }> {
+  const alice = await stage.member();
+  const delegation = await alice.scheduleAndDelegate(60_000);
+  const [first, second] = await Promise.all([alice.join(), alice.prepare()]);
+  await alice.reaches(delegation, 'connected');
+  await first.leave();
+  await alice.joinWith(second);
+  const told = (event: string): number[] => webhooks.filter((webhook) => webhook.event === event).map((webhook) => webhook.atMs);
+  const webhooks = await eventually('LiveKit to tell of the return', 5_000, async () => {
+    const seen = await alice.place.webhooks(alice.sfuRoom);
+    return seen.filter((webhook) => webhook.event === 'participant_joined').length === 2 ? seen : undefined;
+  });
+  const awayMs = (told('participant_joined')[1] ?? 0) - (told('participant_left')[0] ?? 0);
+  if (awayMs < 900) return { alice, delegation, second };
+  expect(attempts, `this machine is too slow for a quick return: ${awayMs} ms`).toBeGreaterThan(1);
+  return quickReturn(stage, attempts - 1);
+}
 
 const restarts = (log: string, delayId: string): string =>
   `${callsAbout(log, delayId).filter((call) => call.action === 'restart').length} restarts`;

@@ -1,8 +1,8 @@
 // Webhooks as a hostile or broken network brings them: forged, doubled, late, or not at all.
 import { describe, expect } from 'vitest';
 import { story } from './stack/place.ts';
-import { eventually } from './stack/processes.ts';
-import { deliver, sign, signExpired } from './stack/webhooks.ts';
+import { eventually, now } from './stack/processes.ts';
+import { deliver, sign } from './stack/webhooks.ts';
 
 const SOON_MS = 3_000;
 
@@ -19,7 +19,7 @@ describe('webhooks', () => {
     const forgeries = {
       'wrong secret': await sign(genuine.body, { secret: 'another-secret-of-at-least-32-characters' }),
       'hash of another body': await sign(genuine.body, { hashOf: `${genuine.body} ` }),
-      expired: await signExpired(genuine.body),
+      expired: await sign(genuine.body, { ttlSeconds: -60 }),
       'no signature': '',
       'not a token': 'nonsense',
     };
@@ -28,7 +28,7 @@ describe('webhooks', () => {
     }
     await alice.expectPresentFor(2_000);
     expect((await alice.look(delegation)).state).toBe('connected');
-    const told = performance.timeOrigin + performance.now();
+    const told = now();
     expect(await deliver(url, genuine.body, genuine.authorization)).toBe(200);
     await alice.expectLeave('from the genuine webhook, after forged ones', told, SOON_MS);
     await alice.expectClean();
@@ -72,8 +72,8 @@ describe('webhooks', () => {
     const missingMs = 4_000;
     const place = await stage.place({ copies: () => 0, env: { LASTWILL_PRESENCE_INTERVAL_MS: String(presenceMs) } });
     const alice = await stage.member(place);
-    const delegation = await alice.scheduleAndDelegate(12_000);
     const participant = await alice.join();
+    const delegation = await alice.scheduleAndDelegate(12_000);
     await alice.reaches(delegation, 'connected', presenceMs + SOON_MS);
     await alice.expectPresentFor(20_000);
     await alice.expectLeave('no webhook at all, asked every 3 s', await participant.leave(), presenceMs + missingMs + SOON_MS);

@@ -92,6 +92,12 @@ export class Member extends Seat {
     await this.expectNoSin();
   }
 
+  /** The same where the leave could not be on time, and lastwill says so. */
+  async expectLate(): Promise<void> {
+    expect(this.leaves()).toHaveLength(1);
+    await this.expectNoFalseLeave();
+  }
+
   override async end(): Promise<void> {
     this.watcher.stop();
     await super.end();

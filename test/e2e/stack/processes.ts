@@ -40,14 +40,20 @@ export async function eventually<T>(what: string, timeoutMs: number, look: () =>
   }
 }
 
-/** A port that nobody had a moment ago. */
+// Systems take the ports of outgoing connections from 32768 (Linux) or 49152 up: what is free there now may be gone in a moment.
+const PORTS = { first: 20_000, count: 12_000 } as const;
+
+/** A port that nobody listens on, and that no outgoing connection will take before we do. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((listening, failed) => server.once('error', failed).listen(0, '127.0.0.1', listening));
-  const address = server.address();
-  await new Promise((closed) => server.close(closed));
-  if (address === null || typeof address === 'string') throw new Error('a listening socket has a port');
-  return address.port;
+  for (;;) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    const server = createServer();
+    const free = await new Promise<boolean>((answer) => {
+      server.once('error', () => answer(false)).listen(port, '127.0.0.1', () => answer(true));
+    });
+    await new Promise((closed) => server.close(closed));
+    if (free) return port;
+  }
 }
 
 /** A server as a child process. `stop` asks, then insists; `kill` is the crash. Both return when it is gone. */

@@ -77,6 +77,10 @@ export class Seat {
   /** lastwill counted no sin. */
   async expectNoSin(): Promise<void> {
     expect(await this.place.lastwill.metric('lastwill_ghosts_total'), 'ghosts').toBe(0);
+    await this.expectNoFalseLeave();
+  }
+
+  async expectNoFalseLeave(): Promise<void> {
     expect(await this.place.lastwill.metric('lastwill_false_leaves_total'), 'false leaves').toBe(0);
   }
 

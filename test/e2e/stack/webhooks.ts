@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http';
 import { AccessToken } from 'livekit-server-sdk';
 import { API_KEY, API_SECRET } from './livekit.ts';
-import { now, sleep } from './processes.ts';
+import { now } from './processes.ts';
 
 export interface Webhook {
   readonly atMs: number;
@@ -113,11 +113,4 @@ export async function sign(body: string, options: { secret?: string; hashOf?: st
     .update(options.hashOf ?? body)
     .digest('base64');
   return token.toJwt();
-}
-
-/** A token's life is counted in whole seconds; this one was over before it is used. */
-export async function signExpired(body: string): Promise<string> {
-  const authorization = await sign(body, { ttlSeconds: 1 });
-  await sleep(2_100);
-  return authorization;
 }
