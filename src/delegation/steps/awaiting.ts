@@ -11,6 +11,8 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 /** Participants who are on the SFU already are found within 2 s; hand-overs of one room that come together share the question. */
 export const FIRST_ASK_BATCH_MS = 1_000;
 
+const IN_TIME_PART = 0.8;
+
 export function awaitingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
   return unchanged(row, [{ kind: 'check', notBeforeMs: row.state.nextAskMs, batchMs: 0 }]);
@@ -47,7 +49,7 @@ export function awaitingAborted(row: Row, at: Moment): Decision {
   const { state } = row;
   const { connectByMs } = awaitAnotherAttempt(row, at);
   if (connectByMs === state.connectByMs) return unchanged(row);
-  const nextAskMs = state.seenAbsent ? connectByMs : state.nextAskMs;
+  const nextAskMs = state.nextAskMs === state.connectByMs ? connectByMs : Math.min(state.nextAskMs, connectByMs);
   return move(row, { ...state, connectByMs, nextAskMs }, at);
 }
 
@@ -69,8 +71,18 @@ export function awaitingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
   }
   if (event.askedAtMs >= state.connectByMs) return neverConnected(row, at);
   if (event.askedAtMs < row.createdAtMs) return unchanged(row);
-  if (state.seenAbsent && state.nextAskMs === state.connectByMs) return unchanged(row);
-  return move(row, { ...state, seenAbsent: true, nextAskMs: state.connectByMs, failures: 0 }, at);
+  const nextAskMs = nextAskAfter(row, event.askedAtMs);
+  if (state.seenAbsent && state.nextAskMs === nextAskMs) return unchanged(row);
+  return move(row, { ...state, seenAbsent: true, nextAskMs, failures: 0 }, at);
+}
+
+/**
+ * With a short delay the time to connect ends when the event expires, and who is found only then can't be kept any more: so the SFU is
+ * asked once before, when a restart would be due.
+ */
+function nextAskAfter(row: Row, askedAtMs: number): number {
+  const inTimeMs = row.createdAtMs + Math.floor(row.delayMs * IN_TIME_PART);
+  return askedAtMs < inTimeMs ? Math.min(inTimeMs, row.state.connectByMs) : row.state.connectByMs;
 }
 
 /** Unknown is not absent: asked again until the delay ends, and then sent, which is what the homeserver does at that moment anyway. */
