@@ -31,7 +31,19 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/homeserver/', ['src/delegation/', 'src/clock.ts']],
   ['src/sfu/', ['src/delegation/', 'src/clock.ts']],
   ['src/engine/', ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts']],
-  ['src/http/', ['src/delegation/', 'src/engine/', 'src/sfu/', 'src/homeserver/', 'src/telemetry.ts', 'src/config.ts']],
+  [
+    'src/http/',
+    [
+      'src/delegation/',
+      'src/engine/',
+      'src/sfu/',
+      'src/homeserver/',
+      'src/telemetry.ts',
+      'src/config.ts',
+      'src/clock.ts',
+      'src/store/store.ts',
+    ],
+  ],
   ['src/main.ts', ['src/']],
 ];
 
