@@ -11,7 +11,8 @@ export interface Seal {
 
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
-const PREFIX = 'v1.';
+/** How every sealed text begins; the name of its key follows. */
+export const SEALED = 'v1.';
 
 export function createSeal(secret: string): Seal {
   const key = Buffer.from(hkdfSync('sha256', secret, '', 'lastwill store key v1', 32));
@@ -22,7 +23,7 @@ export function createSeal(secret: string): Seal {
       const nonce = randomBytes(NONCE_BYTES);
       const cipher = createCipheriv('aes-256-gcm', key, nonce);
       const body = Buffer.concat([cipher.update(text, 'utf8'), cipher.final()]);
-      return `${PREFIX}${keyName}.${Buffer.concat([nonce, cipher.getAuthTag(), body]).toString('base64url')}`;
+      return `${SEALED}${keyName}.${Buffer.concat([nonce, cipher.getAuthTag(), body]).toString('base64url')}`;
     },
     open: (sealed) => {
       const [, name, data] = sealed.split('.');
@@ -36,5 +37,5 @@ export function createSeal(secret: string): Seal {
 }
 
 export function isSealed(text: string): boolean {
-  return text.startsWith(PREFIX);
+  return text.startsWith(SEALED);
 }

@@ -4,6 +4,7 @@
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
 import { createHash } from 'node:crypto';
+import { closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Clock } from '../clock.ts';
 import { dueAtMs } from '../delegation/decide.ts';
@@ -11,7 +12,7 @@ import type { DelegationId, RoomName } from '../delegation/ids.ts';
 import type { Delegation, State } from '../delegation/state.ts';
 import { decode, type Encoded, encode } from './codec.ts';
 import { migrate } from './migrations.ts';
-import type { Seal } from './seal.ts';
+import { SEALED, type Seal } from './seal.ts';
 import {
   type Change,
   type Claim,
@@ -44,7 +45,8 @@ interface Raw {
 }
 
 interface Pending {
-  readonly run: () => void;
+  /** Reads and decides, and returns what is then to be written. */
+  readonly plan: () => () => void;
   /** Called after the commit and before any caller hears of it. */
   readonly committed: () => void;
   readonly resolve: () => void;
@@ -54,6 +56,8 @@ interface Pending {
 /** Past this many waiting updates new ones are refused: 503 beats memory growth. */
 const MOST_PENDING = 20_000;
 const OWNER_ROWS = 8;
+/** The primary result code; the low byte of every extended one. */
+const SQLITE_CONSTRAINT = 19;
 const columns = 'd.id, d.rev, d.body, d.handles';
 
 /**
@@ -82,11 +86,14 @@ class SqliteStore implements Store {
 
   constructor(options: SqliteOptions) {
     this.#options = options;
+    // Handles are capabilities: what SQLite makes beside this file has its mode.
+    if (options.path !== ':memory:') closeSync(openSync(options.path, 'a', 0o600));
     this.#db = new DatabaseSync(options.path);
     try {
       // Exclusive: a second process on the same file would act on the same delegations.
       this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY');
-      this.#db.exec('PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 1000');
+      // The handles of an ended row are overwritten, not only unlinked.
+      this.#db.exec('PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 1000; PRAGMA secure_delete = ON');
       const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
       if (check.quick_check !== 'ok') throw new StoreUnusable(`the store ${options.path} is damaged: ${check.quick_check}`);
       migrate(this.#db);
@@ -99,25 +106,23 @@ class SqliteStore implements Store {
     }
   }
 
+  /** All sealed rows have one key, this one, or else none could be acted upon. A single row that is damaged keeps nobody from starting. */
   #refuseForeignSeal(): void {
-    const raw = this.#sql.anyLive.get() as Raw | undefined;
-    if (raw === undefined) return;
-    try {
-      decode(raw, this.#options.seal);
-    } catch (error) {
-      throw new StoreUnusable(`the store's delegations can not be read: ${(error as Error).message}`);
-    }
+    const { seal } = this.#options;
+    const isThere = (prefix: string) => this.#sql.anySealed.get(prefix) !== undefined;
+    if (!isThere(SEALED) || (seal !== null && isThere(`${SEALED}${seal.keyName}.`))) return;
+    const why = seal === null ? 'they are sealed, and LASTWILL_STORE_KEY is not set' : 'they are sealed with another LASTWILL_STORE_KEY';
+    throw new StoreUnusable(`the delegations in ${this.#options.path} can not be read: ${why}`);
   }
 
   update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
     let result: Updated<T> | undefined;
-    const claims = new Map<DelegationId, Claim>();
     let leases: readonly { id: string; rev: number; untilMs: number }[] = [];
-    const run = () => {
+    const plan = () => {
       const found = this.#select(where);
       if (once !== null && found.length > 0 && this.#sql.onceKnown.get(once) !== undefined) {
         result = { kind: 'duplicate' };
-        return;
+        return () => {};
       }
       const change = step(found.map(({ row }) => row));
       const nowMs = this.#options.clock.nowMs();
@@ -126,14 +131,15 @@ class SqliteStore implements Store {
         const rev = (found.find((one) => one.row.id === row.id)?.rev ?? 0) + 1;
         return { row, rev, encoded: encode(row, this.#options.seal), untilMs: leaseMs > 0 ? nowMs + leaseMs : 0 };
       });
-      if (once !== null && found.length > 0) {
-        this.#begin();
-        this.#sql.onceKeep.run(once, nowMs);
-      }
-      for (const { row, rev, encoded } of rows) this.#write(row, rev, encoded);
       leases = rows.map(({ row, rev, untilMs }) => ({ id: row.id, rev, untilMs }));
-      for (const { row, rev, untilMs } of rows) if (untilMs > 0) claims.set(row.id, { id: row.id, rev });
+      const claims = new Map(
+        rows.filter(({ untilMs }) => untilMs > 0).map(({ row: { id }, rev }): [DelegationId, Claim] => [id, { id, rev }]),
+      );
       result = { kind: 'done', value: change.value, claims };
+      return () => {
+        if (once !== null && found.length > 0) this.#keepOnce(once, nowMs);
+        for (const { row, rev, encoded } of rows) this.#write(row, rev, encoded);
+      };
     };
     const committed = () => {
       for (const { id, rev, untilMs } of leases) {
@@ -141,7 +147,7 @@ class SqliteStore implements Store {
         else this.#claims.delete(id);
       }
     };
-    return this.#enqueue(run, committed).then(() => result as Updated<T>);
+    return this.#enqueue(plan, committed).then(() => result as Updated<T>);
   }
 
   #select(where: Where): { row: Delegation; rev: number }[] {
@@ -171,13 +177,18 @@ class SqliteStore implements Store {
     return rows;
   }
 
+  #keepOnce(once: OnceKey, nowMs: number): void {
+    this.#begin();
+    this.#sql.onceKeep.run(once, nowMs);
+  }
+
   #write(row: Delegation, rev: number, { body, handles }: Encoded): void {
     this.#begin();
     const endedAt = row.state.kind === 'ended' ? row.state.atMs : null;
     const due = dueAtMs(row.state);
     if (rev === 1) {
       this.#sql.insert.run(row.id, row.owner, row.room, slotOf(row.room), row.homeserver, row.state.kind, due, endedAt, rev, body, handles);
-      for (const identity of row.identities) this.#sql.watch.run(row.room, identity, row.id);
+      if (endedAt === null) for (const identity of row.identities) this.#sql.watch.run(row.room, identity, row.id);
     } else {
       this.#sql.replace.run(row.state.kind, due, endedAt, rev, body, handles, row.id);
       if (endedAt !== null) for (const identity of row.identities) this.#sql.unwatch.run(row.room, identity, row.id);
@@ -190,46 +201,59 @@ class SqliteStore implements Store {
     this.#inTransaction = true;
   }
 
-  #enqueue(run: () => void, committed: () => void = () => {}): Promise<void> {
+  #enqueue(plan: () => () => void, committed: () => void = () => {}): Promise<void> {
     if (this.#closed || this.#pending.length >= MOST_PENDING) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
     if (this.#pending.length === 0) this.#options.clock.endOfTurn(() => this.#flush());
-    return new Promise((resolve, reject) => this.#pending.push({ run, committed, resolve, reject }));
+    return new Promise((resolve, reject) => this.#pending.push({ plan, committed, resolve, reject }));
   }
 
-  /** One transaction for all that is pending. A step that throws takes only itself out; a failing write takes all out. */
   #flush(): void {
     const batch = this.#pending;
     this.#pending = [];
-    const startedMs = this.#options.clock.nowMs();
-    const done: Pending[] = [];
-    try {
-      for (const one of batch) if (this.#runStep(one)) done.push(one);
-      if (this.#inTransaction) {
-        this.#sql.commit.run();
-        this.#inTransaction = false;
-        this.#options.onCommit?.(true, done.length, this.#options.clock.nowMs() - startedMs);
-      }
-    } catch (error) {
-      this.#rollBack();
-      this.#options.onCommit?.(false, batch.length, this.#options.clock.nowMs() - startedMs);
-      const why = new StoreUnavailable(error);
-      for (const one of batch) one.reject(why);
-      return;
-    }
-    for (const one of done) one.committed();
-    for (const one of done) one.resolve();
+    this.#commit(batch);
   }
 
-  #runStep(one: Pending): boolean {
+  /** One transaction for all of them. A step that throws takes only itself out, and before it wrote anything; a failing write takes all out. */
+  #commit(batch: readonly Pending[]): void {
+    const startedMs = this.#options.clock.nowMs();
+    const told = (ok: boolean, updates: number) => this.#options.onCommit?.(ok, updates, this.#options.clock.nowMs() - startedMs);
+    const waiting = new Set(batch);
+    let wrote = false;
     try {
-      one.run();
-      return true;
+      for (const one of batch) {
+        const write = this.#planned(one);
+        if (write === null) waiting.delete(one);
+        else write();
+      }
+      wrote = this.#inTransaction;
+      if (wrote) this.#sql.commit.run();
+      this.#inTransaction = false;
+    } catch (error) {
+      this.#rollBack();
+      told(false, waiting.size);
+      // One update that can never be written must not cost the others their commit.
+      const alone = batch.length > 1 && !isOutage(error);
+      for (const one of waiting) {
+        if (alone) this.#commit([one]);
+        else one.reject(new StoreUnavailable(error));
+      }
+      return;
+    }
+    for (const one of waiting) one.committed();
+    for (const one of waiting) one.resolve();
+    if (wrote) told(true, waiting.size);
+  }
+
+  /** Null: its step threw, and its caller knows. */
+  #planned(one: Pending): (() => void) | null {
+    try {
+      return one.plan();
     } catch (error) {
       if (isSqliteError(error)) throw error;
       one.reject(error as Error);
-      return false;
+      return null;
     }
   }
 
@@ -285,7 +309,7 @@ class SqliteStore implements Store {
 
   async purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number> {
     let gone = 0;
-    await this.#enqueue(() => {
+    await this.#enqueue(() => () => {
       this.#begin();
       gone = Number(this.#sql.purgeEnded.run(endedBeforeMs, limit).changes) + Number(this.#sql.purgeOnce.run(onceBeforeMs, limit).changes);
     });
@@ -293,7 +317,7 @@ class SqliteStore implements Store {
   }
 
   async ping(): Promise<void> {
-    await this.#enqueue(() => {
+    await this.#enqueue(() => () => {
       this.#begin();
       this.#sql.beat.run();
     });
@@ -309,14 +333,16 @@ class SqliteStore implements Store {
 
 function prepareAll(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
+  // Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for.
+  const order = `CASE d.kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, d.ended_at DESC`;
   const outside = (parameter: string) => `d.homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
   return {
     begin: sql('BEGIN IMMEDIATE'),
     commit: sql('COMMIT'),
     rollback: sql('ROLLBACK'),
-    anyLive: sql(`SELECT ${columns} FROM delegation d WHERE d.ended_at IS NULL LIMIT 1`),
+    anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
     byId: sql(`SELECT ${columns} FROM delegation d WHERE d.id = ?`),
-    byOwner: sql(`SELECT ${columns} FROM delegation d WHERE d.owner = ? ORDER BY d.ended_at IS NOT NULL, d.ended_at DESC LIMIT ?`),
+    byOwner: sql(`SELECT ${columns} FROM delegation d WHERE d.owner = ? ORDER BY ${order} LIMIT ?`),
     byWatched: sql(`SELECT ${columns} FROM watched w JOIN delegation d ON d.id = w.id WHERE w.room = ? AND w.identity = ?`),
     byRoom: sql(`SELECT ${columns} FROM delegation d WHERE d.slot = ? AND d.room = ? AND d.ended_at IS NULL`),
     insert: sql(
@@ -343,8 +369,13 @@ function prepareAll(db: DatabaseSync) {
   };
 }
 
-function isSqliteError(error: unknown): boolean {
+function isSqliteError(error: unknown): error is Error & { readonly errcode: number } {
   return error instanceof Error && (error as { code?: unknown }).code === 'ERR_SQLITE_ERROR';
+}
+
+/** The store can't write now, as opposed to: not this. */
+function isOutage(error: unknown): boolean {
+  return isSqliteError(error) && (error.errcode & 0xff) !== SQLITE_CONSTRAINT;
 }
 
 /** The slot of a room: the same in every process and version, since it is stored. */

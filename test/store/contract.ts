@@ -1,0 +1,469 @@
+// The promise of src/store/store.ts, as tests: every implementation passes them, also after it was closed or killed.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { HomeserverUrl, Identity, Owner, RoomName } from '../../src/delegation/ids.ts';
+import type { Delegation, LiveDelegation, LiveState } from '../../src/delegation/state.ts';
+import { type Claimed, type Excluded, SLOTS, type Store, StoreUnavailable, type Where } from '../../src/store/store.ts';
+import { ended, HOMESERVER, handOver, identity, idOf, LIVE_KINDS, type RowOptions, room, row } from '../support/fixtures.ts';
+import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
+
+export interface Opened {
+  readonly store: Store;
+  /** The same data again, after `store` was closed. Null: its data ends with it. */
+  readonly reopen: (() => Promise<Store>) | null;
+  /** What a crash at this moment leaves. */
+  readonly kill: (() => Promise<Store>) | null;
+}
+
+const NOBODY: Excluded = { restarts: new Set(), leaves: new Set() };
+const LEASE_MS = 1_000;
+const DAY_MS = 86_400_000;
+
+export function storeContract(name: string, open: (clock: VirtualClock) => Promise<Opened>): void {
+  let clock: VirtualClock;
+  let opened: Opened;
+  let store: Store;
+  let more: Store[];
+
+  const put = (row: Delegation, leaseMs = 0) =>
+    store.update({ by: 'id', id: row.id }, null, () => ({ writes: [{ row, leaseMs }], value: null }));
+  const find = async (where: Where, from: Store = store): Promise<readonly Delegation[]> => {
+    const found = await from.update(where, null, (rows) => ({ writes: [], value: rows }));
+    return found.kind === 'done' ? found.value : [];
+  };
+  const byId = async (n: number, from?: Store) => (await find({ by: 'id', id: idOf(n) }, from))[0];
+  const claim = (nowMs: number, limit = 10, excluded = NOBODY) => store.claimDue(nowMs, LEASE_MS, limit, excluded);
+  const idsOf = (claimed: readonly Claimed[]) => claimed.map(({ row }) => row.id);
+  const delayed = (before: LiveDelegation, delayMs: number): LiveDelegation => ({ ...before, delayMs });
+
+  describe(name, () => {
+    beforeEach(async () => {
+      clock = createVirtualClock();
+      opened = await open(clock);
+      store = opened.store;
+      more = [];
+    });
+    afterEach(async () => {
+      for (const one of [store, ...more]) await one.close();
+    });
+
+    describe('what is written', () => {
+      test.each(LIVE_KINDS)('is found as it was, %s', async (kind) => {
+        const written = row(1, { kind });
+        await put(written);
+        expect(await byId(1)).toEqual(written);
+      });
+
+      test('is found as it was after it ended, without its handles', async () => {
+        await put(row(1));
+        await put(ended(row(1)));
+        expect(await byId(1)).toEqual(ended(row(1)));
+        expect((await byId(1))?.handles).toBeNull();
+      });
+
+      test('may have any text in it', async () => {
+        const names = ['', 'a\u0000b', "'; DROP TABLE delegation; --", '\u{1F600}', 'ä'.repeat(300), '%_', '\n'];
+        for (const [n, text] of names.entries()) {
+          const over = { room: `room ${text}` as RoomName, identities: [`identity ${text}` as Identity] };
+          const written = row(n + 1, { over });
+          await put(written);
+          expect(await byId(n + 1)).toEqual(written);
+          expect(await find({ by: 'watched', room: over.room, identity: over.identities[0] as Identity })).toEqual([written]);
+          expect(await find({ by: 'room', room: over.room })).toEqual([written]);
+        }
+        const rooms = await store.rooms(0, SLOTS);
+        expect([...rooms].sort()).toEqual(names.map((text) => `room ${text}`).sort());
+      });
+
+      test('is there again after the store was closed', async ({ skip }) => {
+        const { reopen } = opened;
+        if (reopen === null) return skip('the data of this one ends with it');
+        await put(row(1));
+        await put(ended(row(2)));
+        await store.update({ by: 'id', id: idOf(1) }, 'webhook', () => ({ writes: [], value: null }));
+        await store.close();
+        store = await reopen();
+        expect([await byId(1), await byId(2)]).toEqual([row(1), ended(row(2))]);
+        expect(await store.update({ by: 'id', id: idOf(1) }, 'webhook', () => ({ writes: [], value: null }))).toEqual({
+          kind: 'duplicate',
+        });
+        expect(idsOf(await claim(START_MS))).toEqual([idOf(1)]);
+      });
+
+      test('is there again after a kill, if it was answered', async ({ skip }) => {
+        const { kill } = opened;
+        if (kill === null) return skip('the data of this one ends with it');
+        await put(row(1), 60_000);
+        await put(row(2));
+        await put(ended(row(2)));
+        const unanswered = put(row(3));
+        const left = await kill();
+        more.push(left);
+        await unanswered;
+        expect([await byId(1, left), await byId(2, left)]).toEqual([row(1), ended(row(2))]);
+        expect([undefined, row(3)]).toContainEqual(await byId(3, left));
+      });
+    });
+
+    describe('rows are found', () => {
+      test('by id, whether they live or not; no row is no error', async () => {
+        await put(ended(row(1)));
+        expect(await byId(1)).toEqual(ended(row(1)));
+        expect(await byId(2)).toBeUndefined();
+      });
+
+      test('by owner: those that live first, then the newest that ended', async () => {
+        const owner = 'owner' as Owner;
+        const of = (n: number) => row(n, { over: { owner } });
+        for (let n = 1; n <= 20; n += 1) await put(ended(of(n), { atMs: START_MS + n }));
+        await put(of(21));
+        await put(row(22));
+        const found = await find({ by: 'owner', owner });
+        expect(found[0]).toEqual(of(21));
+        expect(found.slice(1, 4).map(({ id }) => id)).toEqual([idOf(20), idOf(19), idOf(18)]);
+      });
+
+      test('by owner: cancellations that can not be made do not hide the one that counts', async () => {
+        const owner = 'owner' as Owner;
+        for (let n = 2; n <= 30; n += 1) await put(row(n, { kind: 'cancelling', over: { owner } }));
+        for (const [id, kind] of [1, 40, 50].entries()) {
+          const current = row(kind, { kind: LIVE_KINDS[id] as LiveState['kind'], over: { owner } });
+          await put(current);
+          expect(await find({ by: 'owner', owner })).toContainEqual(current);
+          await put(ended(current));
+        }
+      });
+
+      test('by room and identity while they live, under every identity they watch', async () => {
+        const over = { identities: [identity(1), identity(2)] };
+        await put(row(1, { over }));
+        await put(row(2, { over: { room: room(1), identities: [identity(2)] } }));
+        const watched = async (n: number, inRoom = room(1)) =>
+          (await find({ by: 'watched', room: inRoom, identity: identity(n) })).map(({ id }) => id).sort();
+        expect(await watched(1)).toEqual([idOf(1)]);
+        expect(await watched(2)).toEqual([idOf(1), idOf(2)]);
+        expect(await watched(3)).toEqual([]);
+        expect(await watched(1, room(2))).toEqual([]);
+        await put(ended(row(1, { over })));
+        expect([await watched(1), await watched(2)]).toEqual([[], [idOf(2)]]);
+        await put(ended(row(3, { over: { room: room(1) } })));
+        expect(await watched(3)).toEqual([]);
+      });
+
+      test('by room while they live', async () => {
+        for (const n of [1, 2, 3]) await put(row(n, { over: { room: room(n === 3 ? 2 : 1) } }));
+        expect((await find({ by: 'room', room: room(1) })).map(({ id }) => id).sort()).toEqual([idOf(1), idOf(2)]);
+        await put(ended(row(1, { over: { room: room(1) } })));
+        expect((await find({ by: 'room', room: room(1) })).map(({ id }) => id)).toEqual([idOf(2)]);
+        expect(await find({ by: 'room', room: room(9) })).toEqual([]);
+      });
+    });
+
+    describe('a once key', () => {
+      const with_ = (key: string, n = 1) => store.update({ by: 'id', id: idOf(n) }, key, (rows) => ({ writes: [], value: rows.length }));
+
+      test('that is known makes a duplicate, and the step does not run', async () => {
+        await put(row(1));
+        expect(await with_('a')).toMatchObject({ kind: 'done', value: 1 });
+        let ran = false;
+        const again = await store.update({ by: 'id', id: idOf(1) }, 'a', () => {
+          ran = true;
+          return { writes: [{ row: ended(row(1)), leaseMs: 0 }], value: null };
+        });
+        expect([again, ran]).toEqual([{ kind: 'duplicate' }, false]);
+        expect(await byId(1)).toEqual(row(1));
+        expect(await with_('b')).toMatchObject({ kind: 'done' });
+      });
+
+      test('is known to the next update of the same turn', async () => {
+        await put(row(1));
+        expect((await Promise.all([with_('a'), with_('a'), with_('a')])).map(({ kind }) => kind)).toEqual([
+          'done',
+          'duplicate',
+          'duplicate',
+        ]);
+      });
+
+      test('is not kept where there were no rows', async () => {
+        expect(await with_('a')).toMatchObject({ kind: 'done', value: 0 });
+        await put(row(1));
+        expect(await with_('a')).toMatchObject({ kind: 'done', value: 1 });
+      });
+
+      test('is not kept by an update that failed', async () => {
+        await put(row(1));
+        await expect(store.update({ by: 'id', id: idOf(1) }, 'a', broken)).rejects.toThrow('broken');
+        await expect(
+          store.update({ by: 'id', id: idOf(1) }, 'a', () => ({ writes: [{ row: unsound(1), leaseMs: 0 }], value: null })),
+        ).rejects.toThrow();
+        expect(await with_('a')).toMatchObject({ kind: 'done' });
+      });
+
+      test('is forgotten when it is old', async () => {
+        await put(row(1));
+        await with_('old');
+        await clock.advance(10_000);
+        await with_('young');
+        expect(await store.purge(0, START_MS + 5_000, 10)).toBe(1);
+        expect([(await with_('old')).kind, (await with_('young')).kind]).toEqual(['done', 'duplicate']);
+      });
+    });
+
+    describe('an update', () => {
+      test('answers what the step says', async () => {
+        const done = await store.update({ by: 'id', id: idOf(1) }, null, () => ({ writes: [], value: { a: [1] } }));
+        expect(done).toEqual({ kind: 'done', value: { a: [1] }, claims: new Map() });
+      });
+
+      test('whose step throws changes nothing and rejects alone', async () => {
+        const results = await Promise.allSettled([put(row(1)), store.update({ by: 'id', id: idOf(2) }, null, broken), put(row(3))]);
+        expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+        expect((results[1] as PromiseRejectedResult).reason).toMatchObject({ message: 'broken' });
+        expect([await byId(1), await byId(2), await byId(3)]).toEqual([row(1), undefined, row(3)]);
+      });
+
+      test('that writes an unsound row among sound ones writes none of them, and rejects alone', async () => {
+        const both = store.update({ by: 'room', room: room(1) }, null, () => ({
+          writes: [row(1), unsound(2)].map((one) => ({ row: one, leaseMs: 0 })),
+          value: null,
+        }));
+        const results = await Promise.allSettled([both, put(row(3))]);
+        expect(results.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
+        expect((results[0] as PromiseRejectedResult).reason).not.toBeInstanceOf(StoreUnavailable);
+        expect([await byId(1), await byId(2), await byId(3)]).toEqual([undefined, undefined, row(3)]);
+      });
+
+      test('writes all its rows or none', async () => {
+        await store.update({ by: 'room', room: room(1) }, null, () => ({
+          writes: [1, 2, 3].map((n) => ({ row: row(n), leaseMs: 0 })),
+          value: null,
+        }));
+        expect(await Promise.all([1, 2, 3].map((n) => byId(n)))).toEqual([row(1), row(2), row(3)]);
+      });
+
+      test('sees what another of the same turn wrote: none is lost', async () => {
+        await put(delayed(row(1), 1));
+        const increase = () =>
+          store.update({ by: 'id', id: idOf(1) }, null, ([before]) => {
+            const next = delayed(before as LiveDelegation, (before?.delayMs ?? 0) + 1);
+            return { writes: [{ row: next, leaseMs: 0 }], value: next.delayMs };
+          });
+        const results = await Promise.all(Array.from({ length: 50 }, increase));
+        const values = results.map((result) => (result.kind === 'done' ? result.value : 0));
+        expect(values.sort((a, b) => a - b)).toEqual(Array.from({ length: 50 }, (_, index) => index + 2));
+        expect((await byId(1))?.delayMs).toBe(51);
+      });
+
+      test('answers by the thousand in one turn', async () => {
+        const all = Array.from({ length: 2_000 }, (_, n) => put(row(n + 1)));
+        await Promise.all(all);
+        expect((await store.count()).awaiting).toBe(2_000);
+      });
+    });
+
+    describe('due rows', () => {
+      test('are claimed once they are due, and not twice', async () => {
+        await put(row(1, { dueMs: START_MS + 100 }));
+        expect(await claim(START_MS + 99)).toEqual([]);
+        const [first] = await claim(START_MS + 100);
+        expect(first?.row).toEqual(row(1, { dueMs: START_MS + 100 }));
+        expect(first?.claim.id).toBe(idOf(1));
+        expect(await claim(START_MS + 100)).toEqual([]);
+      });
+
+      test('are not claimed twice by those who ask at the same time', async () => {
+        await Promise.all(Array.from({ length: 100 }, (_, n) => put(row(n + 1))));
+        const answers = await Promise.all(Array.from({ length: 10 }, () => claim(START_MS, 20)));
+        const ids = answers.flatMap(idsOf);
+        expect([ids.length, new Set(ids).size]).toEqual([100, 100]);
+      });
+
+      test('come free when the lease ends', async () => {
+        await put(row(1));
+        await claim(START_MS);
+        expect(await claim(START_MS + LEASE_MS - 1)).toEqual([]);
+        expect(idsOf(await claim(START_MS + LEASE_MS))).toEqual([idOf(1)]);
+        expect(await claim(START_MS + LEASE_MS)).toEqual([]);
+      });
+
+      test('come free when they are released', async () => {
+        await put(row(1));
+        const [held] = await claim(START_MS);
+        await store.release((held as Claimed).claim);
+        await store.release((held as Claimed).claim);
+        expect(idsOf(await claim(START_MS))).toEqual([idOf(1)]);
+      });
+
+      test('come free when they are written, and the claim from before is void', async () => {
+        await put(row(1));
+        const [held] = await claim(START_MS);
+        await put(delayed(row(1), 5));
+        const [again] = await claim(START_MS);
+        expect(again?.row.delayMs).toBe(5);
+        await store.release((held as Claimed).claim);
+        expect(await claim(START_MS)).toEqual([]);
+        await store.release((again as Claimed).claim);
+        expect(idsOf(await claim(START_MS))).toEqual([idOf(1)]);
+      });
+
+      test('are kept from others by a writer that is about to act', async () => {
+        const done = await put(row(1), LEASE_MS);
+        expect(await claim(START_MS)).toEqual([]);
+        const own = done.kind === 'done' ? done.claims.get(idOf(1)) : undefined;
+        if (own === undefined) throw new Error('the writer has no claim');
+        await store.release(own);
+        expect(idsOf(await claim(START_MS))).toEqual([idOf(1)]);
+      });
+
+      test("come free when the writer's lease ends, or when somebody else writes", async () => {
+        const done = await put(row(1), LEASE_MS);
+        expect(idsOf(await claim(START_MS + LEASE_MS))).toEqual([idOf(1)]);
+        await put(row(2), 60_000);
+        await put(delayed(row(2), 5));
+        expect(idsOf(await claim(START_MS))).toEqual([idOf(2)]);
+        expect(done.kind === 'done' && [...done.claims.keys()]).toEqual([idOf(1)]);
+      });
+
+      test('a write without a lease gives no claim', async () => {
+        const done = await put(row(1));
+        expect(done.kind === 'done' && done.claims.size).toBe(0);
+      });
+
+      test('come with owed leaves first, then the longest overdue', async () => {
+        const kinds: readonly LiveState['kind'][] = ['connected', 'settling', 'awaiting', 'leaving', 'leaving', 'cancelling'];
+        for (const [index, kind] of kinds.entries()) await put(row(index + 1, { kind, dueMs: START_MS - index }));
+        expect(idsOf(await claim(START_MS))).toEqual([5, 4, 6, 3, 2, 1].map(idOf));
+      });
+
+      test('come no more than asked for, the rest the next time', async () => {
+        for (let n = 1; n <= 7; n += 1) await put(row(n, { kind: n > 5 ? 'leaving' : 'awaiting', dueMs: START_MS - n }));
+        expect(idsOf(await claim(START_MS, 3))).toEqual([7, 6, 5].map(idOf));
+        expect(idsOf(await claim(START_MS, 3))).toEqual([4, 3, 2].map(idOf));
+        expect(idsOf(await claim(START_MS, 3))).toEqual([idOf(1)]);
+        expect(await claim(START_MS, 3)).toEqual([]);
+      });
+
+      test('of homeservers that take no calls are left unclaimed, those that need none are not', async () => {
+        const other = 'https://other.example.org' as HomeserverUrl;
+        for (const [index, kind] of LIVE_KINDS.entries()) {
+          await put(row(index + 1, { kind }));
+          await put(row(index + 11, { kind, over: { homeserver: other } }));
+        }
+        const kindsOf = (claimed: readonly Claimed[]) =>
+          claimed.map(({ row }) => `${row.state.kind}${row.homeserver === other ? ' of the other' : ''}`).sort();
+        const release = async (claimed: readonly Claimed[]) => {
+          for (const { claim } of claimed) await store.release(claim);
+        };
+        const all = await claim(START_MS, 20);
+        await release(all);
+        const everybody = kindsOf(all);
+        expect(everybody).toHaveLength(2 * LIVE_KINDS.length);
+        const noRestarts = await claim(START_MS, 20, { restarts: new Set([HOMESERVER]), leaves: new Set() });
+        expect(kindsOf(noRestarts)).toEqual(everybody.filter((kind) => kind !== 'connected'));
+        await release(noRestarts);
+        const noLeaves = await claim(START_MS, 20, { restarts: new Set(), leaves: new Set([HOMESERVER]) });
+        expect(kindsOf(noLeaves)).toEqual(everybody.filter((kind) => kind !== 'leaving' && kind !== 'cancelling'));
+        await release(noLeaves);
+        const nothing = await claim(START_MS, 20, { restarts: new Set([HOMESERVER, other]), leaves: new Set([HOMESERVER, other]) });
+        expect(kindsOf(nothing)).toEqual(['awaiting', 'awaiting of the other', 'settling', 'settling of the other']);
+      });
+
+      test('are none once they have ended', async () => {
+        await put(row(1));
+        await put(ended(row(1)));
+        expect(await claim(START_MS + DAY_MS)).toEqual([]);
+      });
+    });
+
+    describe('looking ahead and about', () => {
+      test('the next due time is the earliest after a moment', async () => {
+        expect(await store.nextDueMs(0)).toBeNull();
+        await put(row(1, { dueMs: START_MS + 500, kind: 'leaving' }));
+        await put(row(2, { dueMs: START_MS + 200 }));
+        await put(ended(row(3)));
+        expect(await store.nextDueMs(START_MS)).toBe(START_MS + 200);
+        expect(await store.nextDueMs(START_MS + 199)).toBe(START_MS + 200);
+        expect(await store.nextDueMs(START_MS + 200)).toBe(START_MS + 500);
+        expect(await store.nextDueMs(START_MS + 500)).toBeNull();
+        await put(row(1, { dueMs: START_MS + 900 }));
+        expect(await store.nextDueMs(START_MS + 500)).toBe(START_MS + 900);
+      });
+
+      test('every room with somebody lies in exactly one slot, an empty one in none', async () => {
+        const names = Array.from({ length: 40 }, (_, n) => room(n));
+        for (const [n, name_] of names.entries()) await put(row(n + 1, { over: { room: name_ } }));
+        await put(row(100, { over: { room: names[0] as RoomName } }));
+        const slices: RoomName[] = [];
+        for (let slot = 0; slot < SLOTS; slot += 64) slices.push(...(await store.rooms(slot, slot + 64)));
+        expect(slices.sort()).toEqual([...names].sort());
+        const single: RoomName[] = [];
+        for (let slot = 0; slot < SLOTS; slot += 1) single.push(...(await store.rooms(slot, slot + 1)));
+        expect(single.sort()).toEqual(slices);
+        expect(await store.rooms(5, 5)).toEqual([]);
+        await put(ended(row(2, { over: { room: names[1] as RoomName } })));
+        await put(ended(row(1, { over: { room: names[0] as RoomName } })));
+        const left = await store.rooms(0, SLOTS);
+        expect([left.includes(names[1] as RoomName), left.includes(names[0] as RoomName)]).toEqual([false, true]);
+      });
+
+      test('counts by state', async () => {
+        for (const [index, kind] of LIVE_KINDS.entries()) {
+          for (let n = 0; n <= index; n += 1) await put(row(index * 10 + n + 1, { kind }));
+        }
+        await put(ended(row(1)));
+        expect(await store.count()).toEqual({ awaiting: 0, connected: 2, settling: 3, leaving: 4, cancelling: 5, ended: 1 });
+      });
+    });
+
+    describe('a purge', () => {
+      test('takes what ended before, and nothing that lives', async () => {
+        for (const n of [1, 2, 3, 4]) await put(row(n, { dueMs: START_MS - DAY_MS * 100 }));
+        await put(ended(row(2), { atMs: START_MS - 2 }));
+        await put(ended(row(3), { atMs: START_MS }));
+        expect(await store.purge(START_MS, 0, 10)).toBe(1);
+        expect([await byId(1), await byId(2), await byId(3)]).toEqual([
+          row(1, { dueMs: START_MS - DAY_MS * 100 }),
+          undefined,
+          ended(row(3)),
+        ]);
+        expect(await store.purge(START_MS, 0, 10)).toBe(0);
+        expect((await find({ by: 'owner', owner: handOver(2).owner })).length).toBe(0);
+      });
+
+      test('takes no more than asked for', async () => {
+        for (let n = 1; n <= 5; n += 1) await put(ended(row(n)));
+        expect(await store.purge(START_MS + 1, 0, 3)).toBe(3);
+        expect(await store.purge(START_MS + 1, 0, 3)).toBe(2);
+        expect((await store.count()).ended).toBe(0);
+      });
+    });
+
+    describe('coming and going', () => {
+      test('a ping is answered', async () => {
+        await expect(store.ping()).resolves.toBeUndefined();
+      });
+
+      test('what was asked for before the close is answered, what comes after is refused', async () => {
+        const before = put(row(1));
+        await store.close();
+        await expect(before).resolves.toMatchObject({ kind: 'done' });
+        await expect(put(row(2))).rejects.toBeInstanceOf(StoreUnavailable);
+        await expect(store.ping()).rejects.toBeInstanceOf(StoreUnavailable);
+      });
+
+      test('a second close does nothing', async () => {
+        await Promise.all([store.close(), store.close()]);
+        await expect(store.close()).resolves.toBeUndefined();
+      });
+    });
+  });
+}
+
+function broken(): never {
+  throw new Error('broken');
+}
+
+/** What the types forbid and a bug may make all the same: an ended row that still has its handles. */
+export function unsound(n: number, options?: RowOptions): Delegation {
+  const live = row(n, options);
+  return { ...ended(live), handles: live.handles } as unknown as Delegation;
+}

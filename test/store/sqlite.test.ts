@@ -1,0 +1,427 @@
+// The embedded store under the contract, and what only a file can suffer: other keys, versions and processes, damage, no room.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { DatabaseSync } from 'node:sqlite';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createSeal, type Seal } from '../../src/store/seal.ts';
+import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite.ts';
+import { type Store, StoreUnavailable, StoreUnusable } from '../../src/store/store.ts';
+import { ended, futureHandles, idOf, room, row } from '../support/fixtures.ts';
+import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
+import { storeContract } from './contract.ts';
+
+let folder: string;
+let file: string;
+let stores: Store[];
+let children: ChildProcess[];
+
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'lastwill-store-'));
+  file = path.join(folder, 'lastwill.sqlite');
+  [stores, children] = [[], []];
+});
+afterEach(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  for (const store of stores) await store.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function open(options: Partial<SqliteOptions> = {}): Store {
+  const store = openSqliteStore({ path: file, clock: createVirtualClock(), seal: null, ...options });
+  stores.push(store);
+  return store;
+}
+
+/** The files as a crash at this moment would leave them, elsewhere. */
+function copyOf(source: string): string {
+  const target = `${source}-killed`;
+  for (const end of ['', '-wal']) if (existsSync(source + end)) copyFileSync(source + end, target + end);
+  return target;
+}
+
+const put = (store: Store, ...rows: Parameters<typeof ended>[0][]) =>
+  Promise.all(rows.map((one) => store.update({ by: 'id', id: one.id }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null }))));
+const end = (store: Store, n: number) =>
+  store.update({ by: 'id', id: idOf(n) }, null, ([one]) => ({
+    writes: [{ row: ended(one as Parameters<typeof ended>[0]), leaseMs: 0 }],
+    value: null,
+  }));
+async function byId(store: Store, n: number) {
+  const found = await store.update({ by: 'id', id: idOf(n) }, null, (rows) => ({ writes: [], value: rows[0] }));
+  return found.kind === 'done' ? found.value : undefined;
+}
+
+storeContract('SQLite in memory', async (clock) => ({
+  store: openSqliteStore({ path: ':memory:', clock, seal: null }),
+  reopen: null,
+  kill: null,
+}));
+
+for (const [name, seal] of [
+  ['SQLite in a file', null],
+  ['SQLite in a file, sealed', createSeal('a key of some length')],
+] as const) {
+  storeContract(name, async (clock) => {
+    const path = file;
+    return {
+      store: openSqliteStore({ path, clock, seal }),
+      reopen: async () => openSqliteStore({ path, clock, seal }),
+      kill: async () => openSqliteStore({ path: copyOf(path), clock, seal }),
+    };
+  });
+}
+
+describe('commits', () => {
+  test('carry all updates of one turn, which are answered after it', async () => {
+    const told: (number | string)[] = [];
+    const store = open({ onCommit: (ok, updates) => told.push(ok ? updates : 'failed') });
+    const all = Array.from({ length: 100 }, (_, n) => put(store, row(n + 1)).then(() => told.push('answered')));
+    await Promise.all([...all, store.ping()]);
+    expect(told).toEqual([101, ...Array.from({ length: 100 }, () => 'answered')]);
+  });
+
+  test('are not made where nothing was written', async () => {
+    const told: number[] = [];
+    const store = open({ onCommit: (_ok, updates) => told.push(updates) });
+    await byId(store, 1);
+    await store.update({ by: 'id', id: idOf(1) }, 'key', () => ({ writes: [], value: null }));
+    expect(told).toEqual([]);
+  });
+
+  test('take out what can not be written, and only that, although its step had no fault', async () => {
+    const store = open();
+    await put(store, row(1));
+    const stranger = () =>
+      store.update({ by: 'id', id: idOf(9) }, null, () => ({
+        writes: [row(8), row(1)].map((one) => ({ row: one, leaseMs: 0 })),
+        value: null,
+      }));
+    let runs = 0;
+    const thrower = store.update({ by: 'id', id: idOf(5) }, null, () => {
+      runs += 1;
+      throw new Error('broken');
+    });
+    const results = await Promise.allSettled([put(store, row(2)), stranger(), thrower, put(store, row(3))]);
+    expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled']);
+    expect(runs).toBe(1);
+    expect(await byId(store, 8)).toBeUndefined();
+    expect([await byId(store, 1), await byId(store, 2), await byId(store, 3)]).toEqual([row(1), row(2), row(3)]);
+  });
+
+  test('are refused past a bound, not piled up', async () => {
+    const store = open();
+    const all = await Promise.allSettled(Array.from({ length: 20_100 }, (_, n) => byId(store, n)));
+    const refused = all.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[];
+    expect(refused).toHaveLength(100);
+    expect(refused[0]?.reason).toBeInstanceOf(StoreUnavailable);
+    await expect(put(store, row(1))).resolves.toBeDefined();
+  });
+});
+
+describe('secrets', () => {
+  const KEY = 'a key of some length';
+  const secrets = /secret-/;
+  const bytes = () =>
+    readdirSync(folder)
+      .map((name) => readFileSync(path.join(folder, name), 'latin1'))
+      .join('');
+
+  test('lie sealed in the file, in its log too', async () => {
+    const store = open({ seal: createSeal(KEY) });
+    await put(store, row(1), row(2, { over: { handles: futureHandles(2) } }));
+    expect(bytes()).toContain(room(1));
+    expect(bytes()).not.toMatch(secrets);
+    await store.close();
+    expect(bytes()).not.toMatch(secrets);
+    expect(bytes()).not.toContain(KEY);
+  });
+
+  test('are gone from an unsealed file when the delegation has ended', async () => {
+    const store = open();
+    await put(store, row(1), row(2, { over: { handles: futureHandles(2) } }));
+    await end(store, 1);
+    await end(store, 2);
+    await store.close();
+    expect(bytes()).toContain(room(1));
+    expect(bytes()).not.toMatch(secrets);
+  });
+
+  test("the files are the owner's alone", async () => {
+    const store = open();
+    await put(store, row(1));
+    const modes = readdirSync(folder).map((name) => [name, (statSync(path.join(folder, name)).mode & 0o777).toString(8)]);
+    expect(modes).toEqual([
+      ['lastwill.sqlite', '600'],
+      ['lastwill.sqlite-wal', '600'],
+    ]);
+  });
+
+  test.each([
+    ['another key', createSeal('another key of some length'), /sealed with another LASTWILL_STORE_KEY/],
+    ['no key', null, /LASTWILL_STORE_KEY is not set/],
+  ] as [string, Seal | null, RegExp][])('sealed ones are not forgotten with %s: it refuses to start', async (_name, seal, why) => {
+    const first = open({ seal: createSeal(KEY) });
+    await put(first, row(1));
+    await first.close();
+    expect(() => open({ seal })).toThrow(StoreUnusable);
+    expect(() => open({ seal })).toThrow(why);
+    expect(await byId(open({ seal: createSeal(KEY) }), 1)).toEqual(row(1));
+  });
+
+  test('another key is fine where nothing sealed is left', async () => {
+    const first = open({ seal: createSeal(KEY) });
+    await put(first, row(1));
+    await end(first, 1);
+    await first.close();
+    expect(await byId(open({ seal: null }), 1)).toEqual(ended(row(1)));
+  });
+
+  test('unsealed ones of before are read with a key, and sealed when they are written again', async () => {
+    const first = open();
+    await put(first, row(1), row(2));
+    await first.close();
+    const second = open({ seal: createSeal(KEY) });
+    expect(await byId(second, 1)).toEqual(row(1));
+    await put(second, row(1));
+    await end(second, 2);
+    await second.close();
+    expect(bytes()).not.toMatch(secrets);
+    expect(await byId(open({ seal: createSeal(KEY) }), 1)).toEqual(row(1));
+  });
+});
+
+describe('another process or version', () => {
+  test('a second one on the same file is refused while the first runs', async () => {
+    const store = open();
+    await put(store, row(1));
+    const outcome = () => execFileSync(process.execPath, [path.join(import.meta.dirname, 'holder.ts'), file, 'try'], { encoding: 'utf8' });
+    expect(outcome()).toMatch(/^STORE_UNUSABLE .*locked.*is another lastwill running on it\?/);
+    await put(store, row(2));
+    await store.close();
+    expect(outcome()).toBe('opened\n');
+  });
+
+  test('a newer schema is refused and left as it is', async () => {
+    await open().close();
+    change('PRAGMA user_version = 99');
+    const before = readFileSync(file);
+    expect(() => open()).toThrow(StoreUnusable);
+    expect(() => open()).toThrow(/schema 99, this version of lastwill knows up to \d+: start the newer version again/);
+    expect(readFileSync(file).equals(before)).toBe(true);
+  });
+
+  test("another program's file is refused", () => {
+    writeFileSync(file, 'not a database at all, but long enough to be looked at '.repeat(100));
+    expect(() => open()).toThrow(/not a database/);
+    rmSync(file);
+    const db = new DatabaseSync(file);
+    db.exec('CREATE TABLE delegation (other TEXT); INSERT INTO delegation VALUES (1)');
+    db.close();
+    expect(() => open()).toThrow(StoreUnusable);
+  });
+
+  test('a folder that is not there is said', () => {
+    file = path.join(folder, 'missing', 'lastwill.sqlite');
+    expect(() => open()).toThrow(/missing\/lastwill\.sqlite can not be opened: .*ENOENT/);
+  });
+});
+
+describe('damage', () => {
+  test('to one row: it is reported and kept, the others work', async () => {
+    const first = open();
+    for (const n of [1, 2, 3, 4, 5]) await put(first, row(n, { over: { room: room(1) } }));
+    await first.close();
+    change(
+      `UPDATE delegation SET body = replace(body, 'matrix.example.org', 'natrix.example.org') WHERE id = '${idOf(1)}'`,
+      `UPDATE delegation SET handles = replace(handles, 'secret', 'secreT') WHERE id = '${idOf(2)}'`,
+      `UPDATE delegation SET body = '' WHERE id = '${idOf(3)}'`,
+      `UPDATE delegation SET handles = NULL WHERE id = '${idOf(4)}'`,
+    );
+    const reported: string[] = [];
+    const store = open({ onUnreadable: (id, why) => reported.push(`${id} ${why.message}`) });
+    const found = await store.update({ by: 'room', room: room(1) }, 'key', (rows) => ({ writes: [], value: rows }));
+    expect(found.kind === 'done' && found.value).toEqual([row(5, { over: { room: room(1) } })]);
+    expect(reported.sort()).toEqual([1, 2, 3, 4].map((n) => `${idOf(n)} damaged: its checksum is wrong`));
+    expect(reported.join()).not.toContain('secre');
+    expect((await store.claimDue(START_MS, 1_000, 10, { restarts: new Set(), leaves: new Set() })).map(({ row }) => row.id)).toEqual([
+      idOf(5),
+    ]);
+    expect((await store.count()).awaiting).toBe(5);
+    expect(await store.purge(START_MS * 2, START_MS * 2, 10)).toBe(1);
+    expect((await store.count()).awaiting).toBe(5);
+  });
+
+  test('to one sealed row: the others work, with the same key', async () => {
+    const seal = createSeal('a key of some length');
+    const first = open({ seal });
+    await put(first, row(1), row(2));
+    await first.close();
+    change(`UPDATE delegation SET handles = 'v1.another0.AAAA' WHERE id = '${idOf(1)}'`);
+    expect(await byId(open({ seal }), 2)).toEqual(row(2));
+  });
+
+  test('to the file: it is refused, with a word about what it is', async () => {
+    const first = open();
+    await put(first, ...Array.from({ length: 200 }, (_, n) => row(n + 1)));
+    await first.close();
+    const sound = readFileSync(file);
+    expect(sound.length).toBeGreaterThan(100_000);
+    truncateSync(file, 50_000);
+    expect(() => open()).toThrow(StoreUnusable);
+    expect(() => open()).toThrow(/damaged|malformed/);
+    for (const at of [0, 4_096, 40_960]) {
+      const bytes = Buffer.from(sound);
+      bytes.fill(0xa5, at, at + 1_024);
+      writeFileSync(file, bytes);
+      expect(() => open(), `bytes flipped at ${at}`).toThrow(/damaged|malformed|not a database/);
+    }
+    writeFileSync(file, sound);
+    expect((await open().count()).awaiting).toBe(200);
+  });
+
+  test('a log that was torn by a crash costs only what was not answered', async () => {
+    const store = open();
+    await put(store, row(1));
+    const before = statSync(`${file}-wal`).size;
+    await put(store, row(2));
+    const copy = copyOf(file);
+    for (let size = statSync(`${copy}-wal`).size - 1; size > before; size -= 1_000) {
+      truncateSync(`${copy}-wal`, size);
+      const again = openSqliteStore({ path: copyOf(copy), clock: createVirtualClock(), seal: null });
+      expect([await byId(again, 1), await byId(again, 2)]).toEqual([row(1), undefined]);
+      await again.close();
+    }
+  });
+});
+
+describe('no room', () => {
+  test('on a disk that is full: refused, nothing promised, and well again with room', async ({ skip }) => {
+    const mounted = mountSmallDisk();
+    if (mounted !== null) return skip(`a small disk can not be mounted here: ${mounted}`);
+    try {
+      const store = open();
+      const kept = await fillUp((from) => put(store, ...Array.from({ length: 20 }, (_, n) => row(from + n))));
+      await fillUp(() => store.ping());
+      await expect(store.update({ by: 'id', id: idOf(1) }, 'key', () => ({ writes: [], value: 1 }))).rejects.toBeInstanceOf(
+        StoreUnavailable,
+      );
+      expect([await byId(store, 1), (await store.count()).awaiting]).toEqual([row(1), kept]);
+      await expect(store.claimDue(START_MS, 1_000, 5, { restarts: new Set(), leaves: new Set() })).resolves.toHaveLength(5);
+      expect(await byId(store, kept + 1)).toBeUndefined();
+      execFileSync('mount', ['-o', 'remount,size=8m', folder]);
+      await store.ping();
+      const again = await store.update({ by: 'id', id: idOf(1) }, 'key', () => ({ writes: [], value: 1 }));
+      expect(again.kind).toBe('done');
+      await put(store, row(kept + 1));
+      await store.close();
+      expect((await open().count()).awaiting).toBe(kept + 1);
+    } finally {
+      for (const store of stores) await store.close();
+      execFileSync('umount', [folder]);
+    }
+  });
+
+  test('on a disk that became read-only: the same', async ({ skip }) => {
+    const mounted = mountSmallDisk();
+    if (mounted !== null) return skip(`a small disk can not be mounted here: ${mounted}`);
+    try {
+      const store = open();
+      await put(store, row(1));
+      await store.close();
+      execFileSync('mount', ['-o', 'remount,ro', folder]);
+      expect(() => open()).toThrow(StoreUnusable);
+      execFileSync('mount', ['-o', 'remount,rw', folder]);
+      expect(await byId(open(), 1)).toEqual(row(1));
+    } finally {
+      for (const store of stores) await store.close();
+      execFileSync('umount', [folder]);
+    }
+  });
+
+  test('within a limit on the size of files: the same', async ({ skip }) => {
+    if (process.platform !== 'linux' || !canRun('prlimit')) return skip('there is no prlimit here');
+    const holder = hold();
+    expect(await holder.next()).toBe('opened');
+    const kept = Number(/^kept (\d+)$/.exec(await holder.ask('put 5'))?.[1]);
+    expect(kept).toBe(5);
+    execFileSync('prlimit', ['--pid', String(holder.pid), `--fsize=${statSync(`${file}-wal`).size + 20_000}:unlimited`]);
+    const full = /^refused STORE_UNAVAILABLE after (\d+)$/.exec(await holder.ask('put 1000'));
+    expect(full).not.toBeNull();
+    // Smaller writes may find the last of the room.
+    let pings = 0;
+    while ((await holder.ask('ping')) === 'pong' && pings < 100) pings += 1;
+    expect(await holder.ask('ping')).toBe('refused STORE_UNAVAILABLE');
+    expect(await holder.ask('count')).toBe(`count ${full?.[1]}`);
+    execFileSync('prlimit', ['--pid', String(holder.pid), '--fsize=unlimited:unlimited']);
+    expect(await holder.ask('ping')).toBe('pong');
+    expect(await holder.ask('put 1')).toBe(`kept ${Number(full?.[1]) + 1}`);
+    await holder.kill();
+    expect((await open().count()).awaiting).toBe(Number(full?.[1]) + 1);
+  });
+
+  /** Puts batches until one is refused; how many rows were kept. */
+  async function fillUp(batch: (from: number) => Promise<unknown>): Promise<number> {
+    for (let from = 1; from < 20_000; from += 20) {
+      try {
+        await batch(from);
+      } catch (error) {
+        expect(error).toBeInstanceOf(StoreUnavailable);
+        return from - 1;
+      }
+    }
+    throw new Error('the disk did not fill up');
+  }
+
+  /** Null: mounted over the test's folder. */
+  function mountSmallDisk(): string | null {
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder], { stdio: 'pipe' });
+      return null;
+    } catch (error) {
+      return (error as Error).message.split('\n').at(-2) ?? 'mount failed';
+    }
+  }
+});
+
+/** Statements on the file behind the store's back, while it is closed. */
+function change(...statements: string[]): void {
+  const db = new DatabaseSync(file);
+  for (const statement of statements) db.exec(statement);
+  db.close();
+}
+
+function canRun(command: string): boolean {
+  try {
+    execFileSync(command, ['--version'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A process of its own with the store open, asked line by line. */
+function hold() {
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'holder.ts'), file, 'hold'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  children.push(child);
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async (): Promise<string> => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error('the holder is gone');
+    return value;
+  };
+  const ask = (line: string): Promise<string> => {
+    child.stdin.write(`${line}\n`);
+    return next();
+  };
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  };
+  return { pid: child.pid, next, ask, kill };
+}
