@@ -1,0 +1,153 @@
+// The real engine and store on virtual time, beside an SFU and homeservers that are two maps: for what only timing decides.
+import { Registry } from 'prom-client';
+import type { Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
+import type { Answer, Cause, Policy, Seen } from '../../src/delegation/state.ts';
+import { createEngine, type Engine } from '../../src/engine/engine.ts';
+import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
+import type { Look, Rooms } from '../../src/sfu/rooms.ts';
+import type { Webhook } from '../../src/sfu/webhook.ts';
+import { openSqliteStore } from '../../src/store/sqlite.ts';
+import type { Store } from '../../src/store/store.ts';
+import { createLogger, createMetrics } from '../../src/telemetry.ts';
+import { policy as defaults } from '../support/fixtures.ts';
+import { createSeededRandom, createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
+
+const SFU_MS = 3;
+const HOMESERVER_MS = 5;
+
+export interface Called {
+  readonly atMs: number;
+  readonly homeserver: string;
+  readonly action: string;
+  readonly target: string;
+}
+
+export class EngineWorld {
+  readonly clock: VirtualClock = createVirtualClock();
+  store: Store;
+  readonly registry = new Registry();
+  readonly calls: Called[] = [];
+  readonly lines: string[] = [];
+  readonly looks: { atMs: number; room: RoomName }[] = [];
+  commits = 0;
+  sfuUp = true;
+  /** What a homeserver answers to a call; null: it hangs until the call's own timeout. */
+  answer: (homeserver: string, call: Call) => Answer | null = () => ({ kind: 'ok' });
+  engine: Engine;
+  #hooks = 0;
+  readonly #present = new Map<RoomName, Map<Identity, Seen>>();
+  readonly #policy: Policy;
+
+  readonly #path: string;
+
+  constructor(over: Partial<Policy> = {}, path = ':memory:') {
+    this.#path = path;
+    this.#policy = defaults(over);
+    this.store = this.#open();
+    this.engine = this.#start();
+  }
+
+  #open(): Store {
+    const onCommit = () => {
+      this.commits += 1;
+    };
+    return openSqliteStore({ path: this.#path, clock: this.clock, seal: null, onCommit });
+  }
+
+  #start(): Engine {
+    this.registry.clear();
+    const engine = createEngine({
+      store: this.store,
+      rooms: this.#rooms(),
+      delayedEvents: this.#delayedEvents(),
+      clock: this.clock,
+      random: createSeededRandom(1 + this.#hooks),
+      policy: this.#policy,
+      metrics: createMetrics(this.registry, { process: false }),
+      log: createLogger('info', (line) => void this.lines.push(line)),
+    });
+    engine.start();
+    return engine;
+  }
+
+  /** As after a kill: another engine on what was committed (in a file); what the old one still does can't be written any more. */
+  async restart(): Promise<void> {
+    await this.store.close();
+    const drained = this.engine.drain(0);
+    await this.clock.advance(1);
+    await drained;
+    this.store = this.#open();
+    this.engine = this.#start();
+  }
+
+  #wait(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.clock.after(ms, resolve));
+  }
+
+  #rooms(): Rooms {
+    return {
+      look: async (room): Promise<Look> => {
+        this.looks.push({ atMs: this.clock.nowMs(), room });
+        const up = this.sfuUp;
+        const present = [...(this.#present.get(room)?.values() ?? [])];
+        await this.#wait(SFU_MS);
+        return up ? { kind: 'list', present, roomSid: undefined } : { kind: 'unreachable', why: 'down' };
+      },
+      answers: async () => {
+        const up = this.sfuUp;
+        await this.#wait(SFU_MS);
+        return up;
+      },
+    };
+  }
+
+  #delayedEvents(): DelayedEvents {
+    return {
+      act: async (homeserver, call, { timeoutMs }) => {
+        const [action, target] = call.kind === 'token' ? ['token', call.token] : [call.action, call.delayId];
+        this.calls.push({ atMs: this.clock.nowMs(), homeserver, action, target });
+        const answer = this.answer(homeserver, call);
+        await this.#wait(answer === null ? timeoutMs : HOMESERVER_MS);
+        return answer ?? { kind: 'failed', reached: true };
+      },
+      close: async () => {},
+    };
+  }
+
+  join(room: RoomName, identity: Identity, sid: Sid): void {
+    const inside = this.#present.get(room) ?? new Map<Identity, Seen>();
+    inside.set(identity, { identity, sid, joinedAtMs: this.clock.nowMs(), active: true });
+    this.#present.set(room, inside);
+  }
+
+  leave(room: RoomName, identity: Identity): void {
+    this.#present.get(room)?.delete(identity);
+  }
+
+  async webhook(room: RoomName, identity: Identity, sid: Sid, what: 'joined' | Cause, joinedAtMs = this.clock.nowMs()): Promise<string> {
+    this.#hooks += 1;
+    const about =
+      what === 'joined'
+        ? ({ kind: 'joined', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid } as const)
+        : ({ kind: 'left', identity, sid, joinedAtMs, cause: what } as const);
+    const event = what === 'joined' ? 'participant_joined' : 'participant_left';
+    const hook: Extract<Webhook, { kind: 'participant' }> = {
+      kind: 'participant',
+      event,
+      onceKey: `hook-${this.#hooks}`,
+      room,
+      identity,
+      about,
+    };
+    return this.engine.webhook(hook);
+  }
+
+  actions(action: string, target?: string): Called[] {
+    return this.calls.filter((call) => call.action === action && (target === undefined || call.target === target));
+  }
+
+  async metric(name: string): Promise<number> {
+    const metric = await this.registry.getSingleMetric(name)?.get();
+    return (metric?.values ?? []).reduce((sum, { value }) => sum + value, 0);
+  }
+}
