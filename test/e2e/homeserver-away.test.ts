@@ -1,9 +1,11 @@
 // The homeserver is away, silent or stingy when it is needed.
 import { describe, expect } from 'vitest';
 import type { Member } from './stack/call.ts';
+import type { Delegation } from './stack/lastwill-api.ts';
+import type { Participant } from './stack/participant.ts';
 import { story } from './stack/place.ts';
 import { eventually, now, sleep } from './stack/processes.ts';
-import { DEFAULT_DELAYED_EVENT_LIMIT } from './stack/synapse.ts';
+import { callsAbout, DEFAULT_DELAYED_EVENT_LIMIT, type Synapse } from './stack/synapse.ts';
 
 const SOON_MS = 3_000;
 /** A leave that is owed is tried again after 10 s at the most. */
@@ -16,9 +18,7 @@ describe('Synapse at the moment of the leave', () => {
     const synapse = await stage.synapse();
     const place = await stage.place({ synapse });
     const alice = await stage.member(place);
-    const delegation = await alice.scheduleAndDelegate(300_000);
-    const participant = await alice.join();
-    await alice.reaches(delegation, 'connected');
+    const { delegation, participant } = await settledIn(alice, synapse);
     await synapse.stop();
     const departedMs = await participant.leave();
     await alice.reaches(delegation, 'leaving');
@@ -38,9 +38,7 @@ describe('Synapse at the moment of the leave', () => {
     const synapse = await stage.synapse();
     const place = await stage.place({ synapse });
     const alice = await stage.member(place);
-    const delegation = await alice.scheduleAndDelegate(300_000);
-    const participant = await alice.join();
-    await alice.reaches(delegation, 'connected');
+    const { delegation, participant } = await settledIn(alice, synapse);
     synapse.freeze();
     const departedMs = await participant.leave();
     await alice.reaches(delegation, 'leaving');
@@ -79,3 +77,12 @@ story("five participants with a delay of 10 s, under Synapse's default rate limi
   await eventually('all to be over', 1_000, () => (members.every((one) => one.leaves().length === 1) ? true : undefined));
   expect(await place.lastwill.metric('lastwill_false_leaves_total')).toBe(0);
 });
+
+/** Connected, and the restart that follows is done: nothing is under way when the homeserver goes. */
+async function settledIn(alice: Member, synapse: Synapse): Promise<{ delegation: Delegation; participant: Participant }> {
+  const delayId = await alice.scheduleLeave(300_000);
+  const delegation = await alice.delegate(delayId, 300_000);
+  const participant = await alice.join();
+  await eventually('the first restart', 5_000, () => callsAbout(synapse.logFile, delayId)[0]);
+  return { delegation, participant };
+}
