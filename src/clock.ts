@@ -35,7 +35,8 @@ export function systemClock(): Clock {
       return () => clearTimeout(timer);
     },
     everySecond: (fire) => {
-      const task = cron.schedule('* * * * * *', fire);
+      // A missed second is no news: whoever ticks looks at the time. The library would print a warning of its own.
+      const task = cron.schedule('* * * * * *', fire, { suppressMissedWarning: true });
       return () => void task.stop();
     },
     endOfTurn: (fire) => void setImmediate(fire),

@@ -1,7 +1,7 @@
 // Wiring and closing: configuration → parts → listen → signals → close. Nothing here decides anything.
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { serve } from '@hono/node-server';
+import { type ServerType, serve } from '@hono/node-server';
 import { Registry } from 'prom-client';
 import { systemClock, systemRandom } from './clock.ts';
 import { type Config, readConfig } from './config.ts';
@@ -21,6 +21,8 @@ import { createLogger, createMetrics, type Log, type Metrics } from './telemetry
 
 /** What is under way gets this long at the end; an orchestrator's usual patience is 30 s. */
 const GRACE_MS = 10_000;
+/** Answers that are on their way still reach their callers. */
+const LAST_ANSWERS_MS = 1_000;
 const EXIT_CONFIG = 2;
 const EXIT_STORE = 1;
 
@@ -80,7 +82,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       log.info({ signal }, 'draining');
       stopWarming();
       await engine.drain(GRACE_MS);
-      server.close();
+      await Promise.race([closed(server), new Promise<void>((resolve) => clock.after(LAST_ANSWERS_MS, resolve))]);
       await Promise.allSettled([delayedEvents.close(), outbound.close()]);
       await store.close();
       log.info({}, 'stopped');
@@ -89,6 +91,14 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     return stopping;
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
+}
+
+/** Resolves when the last request has been answered; connections that only idle are closed at once. */
+function closed(server: ServerType): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    if ('closeIdleConnections' in server) server.closeIdleConnections();
+  });
 }
 
 function openStore(config: Config, log: Log, metrics: Metrics): Store {

@@ -35,8 +35,11 @@ export function connectedDue(row: Row, at: Moment): Decision {
   return unchanged(row, [state.seenAtMs >= oldestMs ? restartEffect(row, at) : ask(oldestMs)]);
 }
 
+/** Seen around the time when the event ran out, and by a session that was there before: they were present, and we let it. */
 function letExpire(row: Row, at: Moment): 'false-leave' | null {
-  return row.state.seenAtMs >= row.expiry.earliestMs - leaseMs(row, at.policy) ? 'false-leave' : null;
+  const { session, seenAtMs } = row.state;
+  const there = seenAtMs >= row.expiry.earliestMs - leaseMs(row, at.policy);
+  return there && (session.joinedAtMs === null || session.joinedAtMs < row.expiry.earliestMs) ? 'false-leave' : null;
 }
 
 export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
