@@ -1,7 +1,7 @@
 // The SFU dies: whoever comes back was never gone, and if nothing comes back, the homeserver's own timer is the last resort.
 import { describe, expect } from 'vitest';
 import { story } from './stack/place.ts';
-import { eventually, now } from './stack/processes.ts';
+import { eventually, now, sleep } from './stack/processes.ts';
 import { callsAbout } from './stack/synapse.ts';
 
 const SOON_MS = 3_000;
@@ -27,10 +27,12 @@ describe('SFU killed', () => {
     const place = await stage.place();
     const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(120_000);
-    const participant = await alice.join({ publish: true });
+    const participant = await alice.join();
     const before = await alice.reaches(delegation, 'connected');
     await place.livekit.kill();
     const killedMs = now();
+    // What a supervisor takes to start it again.
+    await sleep(2_000);
     await place.livekit.startAgain();
     const back = await eventually('the participant to come back', 30_000, () =>
       place.tap.find('participant_joined', alice.identity).find((webhook) => webhook.atMs > killedMs),

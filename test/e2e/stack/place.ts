@@ -17,6 +17,7 @@ function sharedPlace(): Place {
     sfu: shared.sfu,
     lastwill: new LastwillApi(shared.lastwillUrl),
     timesFile: shared.timesFile,
+    shared: true,
     webhooks: async (room) => (await (await fetch(`${shared.tapUrl}/?room=${encodeURIComponent(room)}`)).json()) as Webhook[],
   };
 }
@@ -48,7 +49,7 @@ export class Stage {
     const lastwill = await Lastwill.start({ port, sfu: livekit.address, homeservers, env: options.env ?? {} });
     this.later(() => lastwill.kill());
     const webhooks = async (room: string): Promise<readonly Webhook[]> => tap.seen.filter((webhook) => webhook.room === room);
-    return { synapseUrl, synapseLog, sfu: livekit.address, lastwill, livekit, tap, webhooks, timesFile: shared.timesFile };
+    return { synapseUrl, synapseLog, sfu: livekit.address, lastwill, livekit, tap, webhooks, timesFile: shared.timesFile, shared: false };
   }
 
   /** A homeserver of its own, for stories that stop it. */
