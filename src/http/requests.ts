@@ -27,8 +27,8 @@ const HOMESERVER = 'must be a client-server base URL or a server name';
 const Body = z.strictObject(
   {
     homeserver: z.string(HOMESERVER).min(1, HOMESERVER).max(LONGEST_HOMESERVER, HOMESERVER),
-    leave: z.unknown(),
-    lost: z.unknown(),
+    leave: z.unknown().optional(),
+    lost: z.unknown().optional(),
     timeout_ms: z.int(TIMEOUT).min(1, TIMEOUT).max(LONGEST_DELAY_MS, TIMEOUT),
   },
   'must be an object',
