@@ -1,0 +1,263 @@
+// The whole service behind createApp, with a clock that tests own, a store in memory, and an SFU and homeservers that do as they are told.
+import { createHash, createHmac } from 'node:crypto';
+import type { Hono } from 'hono';
+import { AccessToken } from 'livekit-server-sdk';
+import { Registry } from 'prom-client';
+import type { HomeserverUrl, RoomName, RoomSid, ServerName } from '../../src/delegation/ids.ts';
+import type { Answer, Seen } from '../../src/delegation/state.ts';
+import { createEngine, type Engine } from '../../src/engine/engine.ts';
+import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
+import type { Discovery } from '../../src/homeserver/discovery.ts';
+import { createServed, type ServedConfig } from '../../src/homeserver/served.ts';
+import { createApp } from '../../src/http/app.ts';
+import { createKeys } from '../../src/sfu/keys.ts';
+import type { Rooms } from '../../src/sfu/rooms.ts';
+import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { type Store, StoreUnavailable } from '../../src/store/store.ts';
+import { createLogger, createMetrics } from '../../src/telemetry.ts';
+import { identity, policy, room, sid } from '../support/fixtures.ts';
+import { createSeededRandom, createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
+
+export const API_KEY = { key: 'key-of-the-sfu', secret: 'secret-of-the-sfu-at-least-32-characters' };
+export const FOREIGN_KEY = { key: 'key-of-another', secret: 'secret-of-another-at-least-32-characters' };
+
+export interface Sfu extends Rooms {
+  reachable: boolean;
+  /** Who is where; a room that is not in it does not exist. */
+  readonly inRooms: Map<RoomName, Seen[]>;
+}
+
+export interface Homeservers extends DelayedEvents {
+  answer: Answer;
+  /** `restart delay-secret-1`, and so on. */
+  readonly calls: string[];
+}
+
+export interface Harness {
+  readonly app: Hono;
+  readonly engine: Engine;
+  readonly store: Store;
+  readonly clock: VirtualClock;
+  readonly sfu: Sfu;
+  readonly homeservers: Homeservers;
+  readonly registry: Registry;
+  readonly log: string[];
+  /** While true no commit can be made. */
+  storeAway: boolean;
+  draining: boolean;
+  /** A request, and its answer read to the end. */
+  ask(method: string, path: string, init?: Init): Promise<Reply>;
+  /** POST /v1/delegations by the n-th participant. */
+  post(body: unknown, init?: Init & { readonly n?: number }): Promise<Reply>;
+  /** A signed webhook. */
+  hook(event: object, init?: Init): Promise<Reply>;
+  /** One sample of /metrics, 0 if there is none. */
+  metric(sample: string): Promise<number>;
+  stored(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export interface Init {
+  readonly headers?: Record<string, string>;
+  readonly body?: string | Uint8Array | ReadableStream;
+}
+
+export interface Reply {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of any shape
+  readonly json: any;
+}
+
+const SERVED: ServedConfig = {
+  fullAccess: { all: false, names: ['example.org', 'matrix.example.org', 'broken.example.org'] as ServerName[] },
+  overrides: new Map(),
+  allowPrivate: false,
+  allowLoopback: false,
+  insecureTls: false,
+};
+
+export function createHarness(over: { readonly served?: Partial<ServedConfig> } = {}): Harness {
+  const clock = createVirtualClock();
+  const lines: string[] = [];
+  const log = createLogger('debug', (line) => void lines.push(line));
+  const registry = new Registry();
+  const metrics = createMetrics(registry, { process: false });
+  const sqlite = openSqliteStore({ path: ':memory:', clock, seal: null });
+  const [sfu, homeservers] = [createSfu(), createHomeservers()];
+  const keys = createKeys([API_KEY]);
+  const store = refusing(sqlite, () => harness.storeAway);
+  const engine = createEngine({
+    ...{ store, clock, metrics, log, policy: policy(), random: createSeededRandom(1) },
+    ...{ rooms: sfu, delayedEvents: homeservers },
+  });
+  const app = createApp({
+    ...{ engine, store, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },
+    served: createServed({ ...SERVED, ...over.served }),
+  });
+  const ask = async (method: string, path: string, init: Init = {}): Promise<Reply> => {
+    const streamed = init.body instanceof ReadableStream ? { duplex: 'half' } : {};
+    const response = await app.request(path, { method, ...init, ...streamed } as RequestInit);
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, text, json: parsed(text) };
+  };
+  const harness: Harness = {
+    ...{ app, engine, store, clock, sfu, homeservers, registry, log: lines, storeAway: false, draining: false, ask },
+    post: async (body, { n = 1, headers = {}, ...init } = {}) => {
+      const authorization = `Bearer ${await participantToken(n)}`;
+      const text = typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body);
+      return ask('POST', '/v1/delegations', { body: text, ...init, headers: { authorization, ...headers } });
+    },
+    hook: async (event, { headers = {}, ...init } = {}) => {
+      const body = JSON.stringify(event);
+      return ask('POST', '/sfu_webhook', { body, ...init, headers: { authorization: await webhookToken(body), ...headers } });
+    },
+    metric: async (sample) => {
+      const line = (await registry.metrics()).split('\n').find((one) => one.startsWith(`${sample} `));
+      return line === undefined ? 0 : Number(line.slice(sample.length + 1));
+    },
+    stored: async () => Object.values(await sqlite.count()).reduce((sum, count) => sum + count, 0),
+    close: async () => {
+      await engine.drain(0);
+      await sqlite.close();
+    },
+  };
+  return harness;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function createSfu(): Sfu {
+  const inRooms = new Map<RoomName, Seen[]>();
+  return {
+    reachable: true,
+    inRooms,
+    async look(name) {
+      if (!this.reachable) return { kind: 'unreachable', why: 'told to be' };
+      const present = inRooms.get(name);
+      if (present === undefined) return { kind: 'list', present: [], roomSid: null };
+      return { kind: 'list', present, roomSid: present.length > 0 ? undefined : (`RM_${name}` as RoomSid) };
+    },
+    async answers() {
+      return this.reachable;
+    },
+  };
+}
+
+function createHomeservers(): Homeservers {
+  const calls: string[] = [];
+  return {
+    answer: { kind: 'ok' },
+    calls,
+    async act(_homeserver, call: Call) {
+      calls.push(call.kind === 'delay' ? `${call.action} ${call.delayId}` : call.token);
+      return this.answer;
+    },
+    close: async () => {},
+  };
+}
+
+const discovery: Discovery = {
+  resolve: async (homeserver) => {
+    if (homeserver.kind === 'url') return { kind: 'resolved', url: homeserver.url };
+    if (homeserver.name.startsWith('broken')) return { kind: 'unresolvable', why: 'told to be' };
+    return { kind: 'resolved', url: `https://matrix.${homeserver.name}` as HomeserverUrl };
+  },
+  warm: () => () => {},
+};
+
+function refusing(store: Store, isAway: () => boolean): Store {
+  const check = (): void => {
+    if (isAway()) throw new StoreUnavailable(new Error('told to be'));
+  };
+  return {
+    update: async (where, once, step) => {
+      check();
+      return store.update(where, once, step);
+    },
+    ping: async () => {
+      check();
+      return store.ping();
+    },
+    claimDue: (...args) => store.claimDue(...args),
+    release: (claim) => store.release(claim),
+    nextDueMs: (afterMs) => store.nextDueMs(afterMs),
+    rooms: (from, to) => store.rooms(from, to),
+    count: () => store.count(),
+    purge: (...args) => store.purge(...args),
+    close: () => store.close(),
+  };
+}
+
+/** The body of a hand-over; `over` replaces fields, undefined takes them out. */
+export function handOverBody(n = 1, over: Record<string, unknown> = {}): Record<string, unknown> {
+  return { homeserver: 'https://matrix.example.org', leave: { delay_id: `delay-secret-${n}` }, timeout_ms: 10_000, ...over };
+}
+
+export interface TokenOptions {
+  readonly key?: typeof API_KEY;
+  readonly ttlSeconds?: number;
+  readonly grant?: object;
+  readonly identity?: string;
+}
+
+const tokens = new Map<string, Promise<string>>();
+
+/** The n-th participant's own token, in the n-th room. */
+export function participantToken(n = 1, options: TokenOptions = {}): Promise<string> {
+  const name = JSON.stringify([n, options]);
+  const made = tokens.get(name) ?? makeToken(n, options);
+  tokens.set(name, made);
+  return made;
+}
+
+function makeToken(n: number, options: TokenOptions): Promise<string> {
+  const { key = API_KEY, ttlSeconds = 3_600, grant = { roomJoin: true, room: room(n) } } = options;
+  const token = new AccessToken(key.key, key.secret, { identity: options.identity ?? identity(n), ttl: ttlSeconds });
+  token.addGrant(grant);
+  return token.toJwt();
+}
+
+/** Signed as it should be, whatever it says. */
+export function signed(claims: object, header: object = { alg: 'HS256', typ: 'JWT' }): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const text = `${part(header)}.${part({ iss: API_KEY.key, exp: FAR_SECONDS, sub: identity(1), ...claims })}`;
+  return `${text}.${createHmac('sha256', API_KEY.secret).update(text).digest('base64url')}`;
+}
+
+const FAR_SECONDS = 4_102_444_800;
+
+export function webhookToken(body: string | Uint8Array, key = API_KEY, ttlSeconds = 300): Promise<string> {
+  const token = new AccessToken(key.key, key.secret, { ttl: ttlSeconds });
+  token.sha256 = createHash('sha256').update(body).digest('base64');
+  return token.toJwt();
+}
+
+let events = 0;
+
+/** A webhook about the n-th participant, as LiveKit writes it. */
+export function participantEvent(event: string, n = 1, more: { readonly id?: string; readonly reason?: string } = {}): object {
+  events += 1;
+  const participant = { sid: sid(n), identity: identity(n), state: 'ACTIVE', joinedAtMs: String(START_MS - 1_000) };
+  return {
+    event,
+    id: more.id ?? `EV_${events}`,
+    createdAt: String(Math.floor(START_MS / 1_000)),
+    room: { sid: `RM_${n}`, name: room(n) },
+    participant: more.reason === undefined ? participant : { ...participant, state: 'DISCONNECTED', disconnectReason: more.reason },
+  };
+}
+
+export function seen(n = 1): Seen {
+  return { identity: identity(n), sid: sid(n), joinedAtMs: START_MS - 1_000, active: true };
+}
+
+/** Whatever must not be shown to anyone: handles, tokens, keys. */
+export const SECRETS = /-?secret-|eyJ[\w-]+\.|at-least-32/;
