@@ -27,9 +27,11 @@ export function operationRoutes({ engine, store, registry, isOpen }: OperationsD
     return c.json({ ready, store: writable ? 'writable' : 'not writable', draining: !isOpen(), sfu }, ready ? 200 : 503);
   });
   app.get('/metrics', async (c) => c.body(await registry.metrics(), 200, { 'Content-Type': registry.contentType }));
-  app.all('/:page{healthz|readyz|metrics}', (c) => {
-    c.header('Allow', 'GET, HEAD');
-    throw new MatrixError(405, 'M_UNRECOGNIZED', 'The method must be GET or HEAD');
-  });
+  for (const page of ['/healthz', '/readyz', '/metrics']) {
+    app.all(page, (c) => {
+      c.header('Allow', 'GET, HEAD');
+      throw new MatrixError(405, 'M_UNRECOGNIZED', 'The method must be GET or HEAD');
+    });
+  }
   return app;
 }
