@@ -1,0 +1,116 @@
+// What orchestrators and Prometheus read.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { METRICS } from '../../src/telemetry.ts';
+import { createHarness, type Harness, handOverBody, participantEvent, SECRETS } from './harness.ts';
+
+let at: Harness;
+beforeEach(() => {
+  at = createHarness();
+});
+afterEach(() => at.close());
+
+const ready = async () => {
+  const { status, json } = await at.ask('GET', '/readyz');
+  return [status, json];
+};
+
+test('alive is alive, whatever is away', async () => {
+  [at.storeAway, at.draining, at.sfu.reachable] = [true, true, false];
+  const { status, json } = await at.ask('GET', '/healthz');
+  expect([status, json]).toEqual([200, { status: 'ok' }]);
+});
+
+test.each(['/healthz', '/readyz', '/metrics'])('HEAD %s is answered without a body', async (path) => {
+  const { status, text } = await at.ask('HEAD', path);
+  expect([status, text]).toEqual([200, '']);
+});
+
+describe('ready', () => {
+  test('with a store that can be written; the SFU is not known yet', async () => {
+    expect(await ready()).toEqual([200, { ready: true, store: 'writable', draining: false, sfu: 'unknown' }]);
+  });
+
+  test('with an SFU that answers', async () => {
+    at.engine.start();
+    await at.clock.settle();
+    expect(await ready()).toEqual([200, { ready: true, store: 'writable', draining: false, sfu: 'reachable' }]);
+  });
+
+  test('with an SFU that does not, which is told', async () => {
+    at.sfu.reachable = false;
+    at.engine.start();
+    await at.clock.settle();
+    expect(await ready()).toEqual([200, { ready: true, store: 'writable', draining: false, sfu: 'unreachable' }]);
+    at.sfu.reachable = true;
+    await at.clock.advance(3_000);
+    expect(await ready()).toEqual([200, { ready: true, store: 'writable', draining: false, sfu: 'reachable' }]);
+  });
+
+  test('not with a store that can not be written, and again when it can', async () => {
+    at.storeAway = true;
+    expect(await ready()).toEqual([503, { ready: false, store: 'not writable', draining: false, sfu: 'unknown' }]);
+    at.storeAway = false;
+    expect((await ready())[0]).toBe(200);
+  });
+
+  test('not while draining', async () => {
+    at.draining = true;
+    expect(await ready()).toEqual([503, { ready: false, store: 'writable', draining: true, sfu: 'unknown' }]);
+  });
+
+  test('not with a store that was closed', async () => {
+    await at.store.close();
+    expect((await ready())[0]).toBe(503);
+  });
+});
+
+describe('metrics', () => {
+  test('are all there, with their help', async () => {
+    const { status, text, headers } = await at.ask('GET', '/metrics');
+    expect(status).toBe(200);
+    expect(headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/);
+    for (const { name, type, help } of Object.values(METRICS)) {
+      expect(text).toContain(`# HELP ${name} ${help}`);
+      expect(text).toContain(`# TYPE ${name} ${type}`);
+    }
+  });
+
+  test('count what is held, by state', async () => {
+    at.engine.start();
+    await at.post(handOverBody(1), { n: 1 });
+    await at.post(handOverBody(2), { n: 2 });
+    await at.hook(participantEvent('participant_joined', 2));
+    const held = (state: string) => at.metric(`lastwill_delegations{state="${state}"}`);
+    expect([await held('awaiting'), await held('connected'), await held('ended')]).toEqual([1, 1, 0]);
+  });
+
+  test('do not grow with strangers, and hold no secret', async () => {
+    at.engine.start();
+    const series = async () => (await at.ask('GET', '/metrics')).text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+    const stranger = async (n: number): Promise<void> => {
+      await at.post(handOverBody(n), { n });
+      await at.post(handOverBody(n, { homeserver: `https://h${n}.example.net` }), { n });
+      await at.post(handOverBody(n, { [`field${n}`]: 1 }), { n });
+      await at.hook(participantEvent(`event_${n}`, n));
+      await at.hook(participantEvent('participant_joined', n));
+      await at.hook(participantEvent('participant_left', n, { reason: 'CLIENT_INITIATED' }));
+      await at.ask('GET', `/nowhere/${n}`);
+      await at.ask('GET', `/v1/delegations/x${n}`);
+      await at.clock.advance(3_000);
+    };
+    await stranger(1);
+    const before = await series();
+    for (let n = 2; n <= 20; n += 1) await stranger(n);
+    const after = await series();
+    const names = (lines: readonly string[]) => lines.map((line) => line.replace(/ [^ ]*$/, '')).sort();
+    expect(names(after)).toEqual(names(before));
+    expect(after.join('\n')).not.toMatch(SECRETS);
+    expect(after.join('\n')).not.toMatch(/identity-|room-|PA_|example\.net/);
+  });
+
+  test('come also when the store is closed', async () => {
+    at.engine.start();
+    await at.store.close();
+    expect((await at.ask('GET', '/metrics')).status).toBe(200);
+  });
+});
