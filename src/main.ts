@@ -5,6 +5,7 @@ import { type ServerType, serve } from '@hono/node-server';
 import { Registry } from 'prom-client';
 import { systemClock, systemRandom } from './clock.ts';
 import { type Config, readConfig } from './config.ts';
+import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
 import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-events.ts';
 import { createDiscovery } from './homeserver/discovery.ts';
@@ -126,6 +127,7 @@ interface ClientDeps {
 
 async function createClient(config: Config, { discovery, served, log, metrics }: ClientDeps): Promise<DelayedEvents> {
   const { applicationService, insecureTls } = config.homeservers;
+  const alarms = createAlarms({ clock, log });
   const resolved = applicationService === null ? null : await discovery.resolve({ kind: 'name', name: applicationService.serverName });
   if (resolved?.kind === 'unresolvable')
     log.error({ why: resolved.why }, 'the homeserver of LIVEKIT_AS_TOKEN can not be resolved: the token is not used');
@@ -138,6 +140,9 @@ async function createClient(config: Config, { discovery, served, log, metrics }:
         ? { homeserver: resolved.url, asToken: applicationService.asToken }
         : null,
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
-    onFailure: (homeserver, why) => metrics.homeserverFailure(homeserver, why),
+    onFailure: (homeserver, why) => {
+      metrics.homeserverFailure(homeserver, why);
+      alarms.failed(homeserver, why);
+    },
   });
 }

@@ -84,6 +84,6 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 }
 
 function isSame(row: Delegation, handOver: Omit<HandOver, 'id'>): boolean {
-  if (row.handlesHash !== handOver.handlesHash) return false;
+  if (row.handlesHash !== handOver.handlesHash || row.homeserver !== handOver.homeserver) return false;
   return row.state.kind !== 'ended' || !MAY_BEGIN_ANEW.has(row.state.outcome);
 }

@@ -1,0 +1,37 @@
+// What only an operator can mend, said loudly and not too often: one line a minute for each homeserver and fault, with what to do.
+import type { Clock } from '../clock.ts';
+import type { HomeserverUrl } from '../delegation/ids.ts';
+import type { HomeserverFailure, Log } from '../telemetry.ts';
+
+export interface Alarms {
+  failed(homeserver: HomeserverUrl, why: HomeserverFailure): void;
+}
+
+/** Faults that pass by themselves are in the metrics; these stay until somebody does something. */
+const ADVICE: Readonly<Partial<Record<HomeserverFailure, string>>> = {
+  limited:
+    'the homeserver limits how often its delayed events may be managed: restarts may come too late (Synapse: raise rc_delayed_event_mgmt, or configure LIVEKIT_AS_TOKEN of an application service with rate_limited: false)',
+  unauthorized: 'the homeserver wants authentication for its delayed events: configure LIVEKIT_AS_TOKEN and LIVEKIT_HS_SERVER_NAME',
+  forbidden:
+    'the homeserver forbids the action on a delayed event: its sender may not send it now, or the application service does not cover the user',
+  dialect: 'the homeserver knows no delayed events (MSC4140): on Synapse, set max_event_delay_duration',
+  address:
+    'the homeserver has an address that may not be called: name it in LIVEKIT_FULL_ACCESS_HOMESERVERS, or set LASTWILL_ALLOW_PRIVATE_ADDRESSES',
+};
+const QUIET_MS = 60_000;
+const MOST_REMEMBERED = 1_000;
+
+export function createAlarms({ clock, log }: { readonly clock: Clock; readonly log: Log }): Alarms {
+  const saidAtMs = new Map<string, number>();
+  return {
+    failed: (homeserver, why) => {
+      const advice = ADVICE[why];
+      const key = `${why} ${homeserver}`;
+      const nowMs = clock.nowMs();
+      if (advice === undefined || nowMs - (saidAtMs.get(key) ?? Number.NEGATIVE_INFINITY) < QUIET_MS) return;
+      if (saidAtMs.size >= MOST_REMEMBERED) saidAtMs.clear();
+      saidAtMs.set(key, nowMs);
+      log.error({ homeserver, why, advice }, 'a homeserver needs an operator');
+    },
+  };
+}
