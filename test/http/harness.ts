@@ -78,13 +78,19 @@ const SERVED: ServedConfig = {
   insecureTls: false,
 };
 
-export function createHarness(over: { readonly served?: Partial<ServedConfig> } = {}): Harness {
+export interface HarnessOptions {
+  readonly served?: Partial<ServedConfig>;
+  /** The store's file; in memory unless one is named. */
+  readonly file?: string;
+}
+
+export function createHarness(over: HarnessOptions = {}): Harness {
   const clock = createVirtualClock();
   const lines: string[] = [];
   const log = createLogger('debug', (line) => void lines.push(line));
   const registry = new Registry();
   const metrics = createMetrics(registry, { process: false });
-  const sqlite = openSqliteStore({ path: ':memory:', clock, seal: null });
+  const sqlite = openSqliteStore({ path: over.file ?? ':memory:', clock, seal: null });
   const [sfu, homeservers] = [createSfu(), createHomeservers()];
   const keys = createKeys([API_KEY]);
   const store = refusing(sqlite, () => harness.storeAway);

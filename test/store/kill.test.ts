@@ -91,7 +91,7 @@ describe('a store whose process is killed', () => {
     const newest = Math.max(first, ...numbers);
     // Those behind and before the newest may have been under way.
     const near = Array.from({ length: 24 }, (_, index) => newest + (index - 12) * 2).filter((n) => n >= first);
-    for (const n of new Set([...numbers, ...near])) await checkStory(store, n, said);
+    await Promise.all([...new Set([...numbers, ...near])].map((n) => checkStory(store, n, said)));
   }
 
   async function checkStory(store: Store, n: number, said: ReadonlySet<string>): Promise<void> {
@@ -135,7 +135,7 @@ describe('a service that is killed', () => {
     let [next, total] = [1, 0];
     for (let round = 0; round < ROUNDS; round += 1) {
       const service = await startService();
-      for (const [n, one] of promised) await checkPromise(service.url, n, one);
+      await checkPromises(service.url, promised);
       promised.clear();
       const clients = Array.from({ length: 8 }, async () => {
         while (await client(service.url, next++, promised));
@@ -146,7 +146,7 @@ describe('a service that is killed', () => {
       total += promised.size;
     }
     const last = await startService();
-    for (const [n, one] of promised) await checkPromise(last.url, n, one);
+    await checkPromises(last.url, promised);
     expect(total).toBeGreaterThan(0);
   });
 
@@ -175,18 +175,25 @@ describe('a service that is killed', () => {
     }
   }
 
-  async function checkPromise(url: string, n: number, one: Promised): Promise<void> {
+  async function checkPromises(url: string, promised: ReadonlyMap<number, Promised>): Promise<void> {
+    const alive = await Promise.all([...promised].map(async ([n, one]) => ((await checkPromise(url, n, one)) && one.joined ? [n] : [])));
+    const joined = alive.flat();
+    const before = await duplicates(url);
+    await Promise.all(joined.map((n) => hook(url, joinedOf(n))));
+    expect(await duplicates(url)).toBe(before + joined.length);
+  }
+
+  /** False: it has ended, perhaps by a request whose answer the kill has cut off. */
+  async function checkPromise(url: string, n: number, one: Promised): Promise<boolean> {
     const { status, json } = await call(url, 'GET', `/v1/delegations/${one.id}`, n);
     expect(status, `delegation of participant ${n}`).toBe(200);
     const events = json.history.map(({ event }: { event: string }) => event);
     expect(events[0]).toBe('delegated');
     if (one.joined) expect(events, `participant ${n} joined`).toContain('joined');
     if (one.handedBack) expect([json.state, json.outcome]).toEqual(['ended', 'handed-back']);
-    else if (json.state !== 'ended') expect((await call(url, 'POST', '/v1/delegations', n, bodyOf(n))).json.id).toBe(one.id);
-    if (!one.joined || json.state === 'ended') return;
-    const before = await duplicates(url);
-    expect(await hook(url, joinedOf(n))).toBe(200);
-    expect(await duplicates(url)).toBe(before + 1);
+    if (json.state === 'ended') return false;
+    expect((await call(url, 'POST', '/v1/delegations', n, bodyOf(n))).json.id).toBe(one.id);
+    return true;
   }
 
   async function startService(): Promise<{ child: Child; url: string }> {
