@@ -26,21 +26,29 @@ export function createVirtualClock(startMs: number = START_MS): VirtualClock {
   let nowMs = startMs;
   let order = 0;
   let endsOfTurn = 0;
-  const timers = new Set<Timer>();
+  /** By time, those of one time in the order in which they were set. */
+  const timers: Timer[] = [];
+
+  /** Where a timer of that time and order is, or would be. */
+  function placeOf(atMs: number, ofOrder: number): number {
+    let [low, high] = [0, timers.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const timer = timers[middle] as Timer;
+      if (timer.atMs < atMs || (timer.atMs === atMs && timer.order < ofOrder)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
 
   function at(atMs: number, fire: () => void): Cancel {
     order += 1;
     const timer: Timer = { atMs, order, fire };
-    timers.add(timer);
-    return () => void timers.delete(timer);
-  }
-
-  function next(): Timer | null {
-    let first: Timer | null = null;
-    for (const timer of timers) {
-      if (first === null || timer.atMs < first.atMs || (timer.atMs === first.atMs && timer.order < first.order)) first = timer;
-    }
-    return first;
+    timers.splice(placeOf(atMs, order), 0, timer);
+    return () => {
+      const place = placeOf(timer.atMs, timer.order);
+      if (timers[place] === timer) timers.splice(place, 1);
+    };
   }
 
   async function settle(): Promise<void> {
@@ -73,8 +81,8 @@ export function createVirtualClock(startMs: number = START_MS): VirtualClock {
     advance: async (ms) => {
       const untilMs = nowMs + ms;
       await settle();
-      for (let timer = next(); timer !== null && timer.atMs <= untilMs; timer = next()) {
-        timers.delete(timer);
+      for (let timer = timers[0]; timer !== undefined && timer.atMs <= untilMs; timer = timers[0]) {
+        timers.shift();
         nowMs = Math.max(nowMs, timer.atMs);
         timer.fire();
         await settle();
@@ -82,7 +90,7 @@ export function createVirtualClock(startMs: number = START_MS): VirtualClock {
       nowMs = Math.max(nowMs, untilMs);
     },
     settle,
-    nextTimerMs: () => next()?.atMs ?? null,
+    nextTimerMs: () => timers[0]?.atMs ?? null,
     stall: (ms) => {
       nowMs += ms;
     },
