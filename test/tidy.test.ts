@@ -31,6 +31,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/homeserver/', ['src/delegation/', 'src/clock.ts']],
   ['src/sfu/', ['src/delegation/', 'src/clock.ts']],
   ['src/engine/', ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts']],
+  ['src/takeover/', ['src/delegation/', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts']],
   [
     'src/http/',
     [

@@ -23,7 +23,9 @@
 // cancel_answered     | –                     | –                                              | –             | –             | ended / retry
 // superseded          | cancelling            | cancelling                                     | cancelling    | cancelling    | –
 // handed_back         | ended                 | ended                                          | ended         | ended         | –
+
 import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName, UserId } from './ids.ts';
+import { waitMsOf } from './reasons.ts';
 import type {
   Awaiting,
   Cancelling,
@@ -88,6 +90,11 @@ export interface HandOver {
   readonly delayMs: number;
 }
 
+export interface FirstDecision {
+  readonly next: LiveDelegation;
+  readonly effects: Decision['effects'];
+}
+
 /** A new delegation: the SFU is asked at once whether its participant is there already. */
 export function delegate(
   handOver: HandOver,
@@ -102,6 +109,38 @@ export function delegate(
   const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'awaiting', null);
   const next = { ...handOver, createdAtMs: nowMs, expiry, history, state };
   return { next, effects: [{ kind: 'check', notBeforeMs: nowMs, batchMs: FIRST_ASK_BATCH_MS }] };
+}
+
+/** What is known of a delegation that somebody else has looked after until now. */
+export interface Adopted {
+  /** The last restart by the one before us, Unix ms; null: unknown. */
+  readonly restartedAtMs: number | null;
+}
+
+/**
+ * A delegation whose participant was on the SFU when somebody else last looked: missing until a list shows it, and if two lists don't,
+ * gone. Its event may run out soon, so the SFU is asked at once.
+ */
+export function adopt(handOver: HandOver, { restartedAtMs }: Adopted, nowMs: number, roll: number, policy: Policy): FirstDecision {
+  const restartedMs = Math.min(restartedAtMs ?? nowMs - handOver.delayMs, nowMs);
+  const untilMs = nowMs + waitMsOf('missing', policy);
+  const identity = handOver.identities[0];
+  if (identity === undefined) throw new Error('a delegation watches at least one identity');
+  const state: Settling = {
+    kind: 'settling',
+    session: { identity, sid: null, joinedAtMs: null, roomSid: null, established: true },
+    departure: { cause: 'missing', atMs: nowMs, fence: null, certain: false },
+    untilMs,
+    nextAskMs: nowMs,
+    failures: 0,
+    attempted: null,
+  };
+  const expiry = { earliestMs: restartedMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
+  const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'settling', 'adopted');
+  return {
+    next: { ...handOver, createdAtMs: nowMs, expiry, history, state },
+    effects: [{ kind: 'check', notBeforeMs: nowMs, batchMs: 0 }],
+  };
 }
 
 /** When the row needs attention without any other event; null: never again. */

@@ -66,9 +66,10 @@ export function createApply(deps: ApplyDeps): Apply {
           .map(({ decision }) => ({ row: decision.next, leaseMs: decision.effects.length > 0 ? LEASE_MS : 0 }));
         return { writes, value: { rows: rows.length, decided } };
       });
-      onStore(true);
       if (updated.kind === 'duplicate') return { rows: 0, changed: 0, duplicate: true, earliestDueMs: null, todo: [] };
       const { rows, decided } = updated.value;
+      // Only a commit shows that the store can commit.
+      if (rows > 0 && (once !== null || decided.some(({ row, decision }) => decision.next !== row))) onStore(true);
       const transitions: Transition[] = decided.map(({ row, event, decision }) => ({ before: row, after: decision.next, event }));
       for (const transition of transitions) observer.committed(transition, clock.nowMs());
       const todo = decided

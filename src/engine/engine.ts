@@ -93,6 +93,16 @@ export function createEngine(deps: EngineDeps): Engine {
     }
   }
 
+  function tick(): void {
+    sweep.tick();
+    // Nothing else may have to be written for a while, and webhooks are being refused: its return must be noticed.
+    if (!storeAvailable)
+      store.ping().then(
+        () => onStore(true),
+        () => {},
+      );
+  }
+
   function perform(todo: Todo): void {
     track(performer.perform(todo));
   }
@@ -145,7 +155,7 @@ export function createEngine(deps: EngineDeps): Engine {
       metrics.countDelegationsWith(() => store.count());
       sweep.all();
       scheduler.start();
-      ticking = clock.everySecond(sweep.tick);
+      ticking = clock.everySecond(tick);
     },
     drain: async (graceMs) => {
       ticking();

@@ -1,6 +1,6 @@
 // Delegations come in and go back here: create, repeat (idempotent), supersede, hand back. Each is one commit.
 import type { Clock, Random } from '../clock.ts';
-import { type Decision, decide, delegate, type HandOver } from '../delegation/decide.ts';
+import { type Adopted, adopt, type Decision, decide, delegate, type HandOver } from '../delegation/decide.ts';
 import { type DelegationId, delegationId, type Owner } from '../delegation/ids.ts';
 import type { Delegation, Outcome, Policy } from '../delegation/state.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
@@ -12,8 +12,8 @@ export type HandedOver =
   | { readonly kind: 'repeated'; readonly row: Delegation };
 
 export interface HandOvers {
-  /** @throws StoreUnavailable: nothing was promised. */
-  handOver(handOver: Omit<HandOver, 'id'>): Promise<HandedOver>;
+  /** `adopted`: somebody else has looked after it until now. @throws StoreUnavailable: nothing was promised. */
+  handOver(handOver: Omit<HandOver, 'id'>, adopted?: Adopted): Promise<HandedOver>;
   /** Forgets the delegation without sending anything; null: this owner has no such delegation. */
   handBack(id: DelegationId, owner: Owner): Promise<Delegation | null>;
 }
@@ -37,11 +37,11 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   const { store, clock, random, policy, apply, perform, onStore } = deps;
 
   /** What a hand-over means for the rows of its owner. Pure apart from the time it is run at. */
-  function step(handOver: HandOver, roll: number, rows: readonly Delegation[]): Change<Committed> {
+  function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
     const same = rows.find((row) => isSame(row, handOver));
     if (same !== undefined) return { writes: [], value: { kind: 'repeated', row: same, decisions: [] } };
     const now = { nowMs: clock.nowMs(), roll };
-    const fresh = delegate(handOver, now.nowMs, roll, policy);
+    const fresh = adopted === null ? delegate(handOver, now.nowMs, roll, policy) : adopt(handOver, adopted, now.nowMs, roll, policy);
     const older = rows.map((row) => ({ row, decision: decide(row, { kind: 'superseded' }, now, policy) }));
     const superseded = older.filter(({ row, decision }) => decision.next !== row).map(({ decision }) => decision);
     const decisions = [...superseded, fresh];
@@ -49,12 +49,12 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     return { writes, value: { kind: 'created', row: fresh.next, superseded: superseded.length, decisions } };
   }
 
-  async function commit(handOver: HandOver): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
+  async function commit(handOver: HandOver, adopted: Adopted | null): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
     const roll = random.roll();
     try {
-      const updated = await store.update({ by: 'owner', owner: handOver.owner }, null, (rows) => step(handOver, roll, rows));
-      onStore(true);
+      const updated = await store.update({ by: 'owner', owner: handOver.owner }, null, (rows) => step(handOver, adopted, roll, rows));
       if (updated.kind === 'duplicate') throw new Error('a hand-over has no once key');
+      if (updated.value.kind === 'created') onStore(true);
       return updated;
     } catch (error) {
       if (error instanceof StoreUnavailable) onStore(false);
@@ -63,8 +63,8 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   }
 
   return {
-    handOver: async (handOver) => {
-      const { value, claims } = await commit({ ...handOver, id: delegationId(random.bytes(16)) });
+    handOver: async (handOver, adopted) => {
+      const { value, claims } = await commit({ ...handOver, id: delegationId(random.bytes(16)) }, adopted ?? null);
       for (const { next, effects } of value.decisions) {
         if (effects.length > 0) perform({ row: next, effects, claim: claims.get(next.id) ?? null });
       }

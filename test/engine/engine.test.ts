@@ -278,16 +278,37 @@ describe('the store', () => {
     const world = new EngineWorld();
     await present(world, 1, { delayMs: HOUR_MS });
     await world.clock.advance(5_000);
-    const update = world.store.update.bind(world.store);
-    world.store.update = () => Promise.reject(new StoreUnavailable(new Error('disk full')));
+    const { update, ping } = world.store;
+    const fail = () => Promise.reject(new StoreUnavailable(new Error('disk full')));
+    Object.assign(world.store, { update: fail, ping: fail });
     await expect(world.webhook(room(1), identity(1), sid(1), 'left')).rejects.toBeInstanceOf(StoreUnavailable);
     await expect(world.engine.handOver(handOver(2))).rejects.toBeInstanceOf(StoreUnavailable);
     world.leave(room(1), identity(1));
     await world.clock.advance(60_000);
-    world.store.update = update;
-    await world.clock.advance(40_000);
+    Object.assign(world.store, { update, ping });
+    // Noticed within a second, then a list, the wait for an absence without a webhook, and a second list.
+    await world.clock.advance(6_500);
     expect(world.actions('send', TARGET)).toHaveLength(1);
   });
+});
+
+it('an update that writes nothing does not show that the store can write', async () => {
+  const world = new EngineWorld();
+  await present(world, 1, { delayMs: HOUR_MS });
+  await world.clock.advance(5_000);
+  const { update } = world.store;
+  Object.assign(world.store, {
+    update: (...args: Parameters<typeof update>) =>
+      args[0].by === 'owner' ? Promise.reject(new StoreUnavailable('full')) : update.apply(world.store, args),
+    ping: () => Promise.reject(new StoreUnavailable('full')),
+  });
+  world.looks.length = 0;
+  for (let n = 10; n < 15; n += 1) {
+    await expect(world.engine.handOver(handOver(n))).rejects.toBeInstanceOf(StoreUnavailable);
+    expect(await world.webhook(room(n), identity(n), sid(n), 'joined')).toBe('irrelevant');
+  }
+  expect(world.lines.filter((line) => line.includes('writable again'))).toEqual([]);
+  expect(world.looks).toEqual([]);
 });
 
 describe('draining', () => {

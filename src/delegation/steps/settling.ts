@@ -24,7 +24,7 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export function settlingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
-  return unchanged(row, [{ kind: 'check', notBeforeMs: row.state.untilMs, batchMs: 0 }]);
+  return unchanged(row, [{ kind: 'check', notBeforeMs: Math.min(row.state.untilMs, at.nowMs), batchMs: 0 }]);
 }
 
 export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -61,14 +61,19 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
   if (seen !== null && seen.sid !== state.departure.fence && event.askedAtMs >= state.departure.atMs) {
     return connect(row, sessionOf(seen, state.session), event.askedAtMs, state.attempted, at);
   }
-  if (event.askedAtMs < state.untilMs) return unchanged(row);
+  if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   return owe(row, state.departure, state.session, state.attempted, at);
+}
+
+function askWhenWaitIsOver(row: Row, at: Moment): Decision {
+  const { state } = row;
+  return state.nextAskMs >= state.untilMs ? unchanged(row) : move(row, { ...state, nextAskMs: state.untilMs }, at);
 }
 
 /** A webhook's word stands when nobody can be asked; an absence that only a list told, or a takeover, proves nothing by itself. */
 export function settlingUnreachable(row: Row, event: Of<'sfu_unreachable'>, at: Moment): Decision {
   const { state } = row;
-  if (event.askedAtMs < state.untilMs) return unchanged(row);
+  if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   if (state.departure.certain && state.departure.cause !== 'replaced') {
     return owe(row, state.departure, state.session, state.attempted, at);
   }
