@@ -77,7 +77,7 @@ export function isRefusedOutright(policy: AddressPolicy, host: string): boolean 
   return isLoopbackHost(bare) && mode === 'public';
 }
 
-type Resolve = (
+export type Resolve = (
   host: string,
   options: LookupAllOptions,
   done: (error: NodeJS.ErrnoException | null, found: LookupAddress[]) => void,

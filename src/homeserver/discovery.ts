@@ -3,16 +3,16 @@
 import { z } from 'zod';
 import type { Cancel, Clock } from '../clock.ts';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
+import { createLookUps, type Found } from './look-ups.ts';
 import { splitServerName } from './names.ts';
 import type { Outbound, Reply } from './outbound.ts';
-import { Remembered } from './remembered.ts';
 import type { Served, ServedHomeserver } from './served.ts';
+import { fetchWellKnown, validityMs } from './well-known.ts';
 
 const TIMEOUT_MS = 10_000;
-const REDIRECTS = 5;
 const MOST_NAMES = 1000;
 const MINUTE_MS = 60_000;
-const SUCCESS_MS = { least: MINUTE_MS, usual: 60 * MINUTE_MS, most: 24 * 60 * MINUTE_MS };
+const SUCCESS = { leastMs: MINUTE_MS, usualMs: 60 * MINUTE_MS, mostMs: 24 * 60 * MINUTE_MS };
 const FAILURE_MS = MINUTE_MS;
 
 const WellKnown = z.object({ 'm.homeserver': z.object({ base_url: z.string() }) });
@@ -32,41 +32,29 @@ export interface Discovery {
   warm(): Cancel;
 }
 
-interface Known {
-  readonly answer: Promise<Resolved>;
-  /** Null while the look-up runs. */
-  untilMs: number | null;
-}
-
 export function createDiscovery(deps: { clock: Clock; served: Served; outbound: Outbound }): Discovery {
   const { clock, served, outbound } = deps;
-  const known = new Remembered<ServerName, Known>(MOST_NAMES);
+  const known = createLookUps({ clock, most: MOST_NAMES, look: lookUp });
 
   async function resolve(homeserver: ServedHomeserver): Promise<Resolved> {
     if (homeserver.kind === 'url') return { kind: 'resolved', url: homeserver.url };
     const override = served.override(homeserver.name);
     if (override !== null) return { kind: 'resolved', url: override };
-    const before = known.get(homeserver.name);
-    if (before && (before.untilMs === null || before.untilMs > clock.nowMs())) return before.answer;
-    const looking = lookUp(homeserver.name);
-    const entry: Known = { answer: looking.then((found) => found.resolved), untilMs: null };
-    known.set(homeserver.name, entry);
-    const { validMs } = await looking;
-    entry.untilMs = clock.nowMs() + validMs;
-    return entry.answer;
+    return known(homeserver.name);
   }
 
-  async function lookUp(name: ServerName): Promise<{ resolved: Resolved; validMs: number }> {
+  async function lookUp(name: ServerName): Promise<Found<Resolved>> {
     const endsAtMs = clock.nowMs() + TIMEOUT_MS;
     let first: Resolved | null = null;
     for (const host of wellKnownHosts(name)) {
-      const url = `https://${host}/.well-known/matrix/client`;
-      const reply = await outbound.request({ method: 'GET', url, timeoutMs: endsAtMs - clock.nowMs(), redirects: REDIRECTS });
-      const resolved = read(name, reply);
-      first ??= resolved;
-      if (resolved.kind === 'resolved' && reply.kind === 'answered') return { resolved, validMs: validity(reply.headers['cache-control']) };
+      const reply = await fetchWellKnown(outbound, { of: 'client', host, timeoutMs: endsAtMs - clock.nowMs() });
+      const value = read(name, reply);
+      first ??= value;
+      if (value.kind === 'resolved' && reply.kind === 'answered') {
+        return { value, validMs: validityMs(reply.headers, clock.nowMs(), SUCCESS) };
+      }
     }
-    return { resolved: first ?? { kind: 'unresolvable', why: 'not a server name' }, validMs: FAILURE_MS };
+    return { value: first ?? { kind: 'unresolvable', why: 'not a server name' }, validMs: FAILURE_MS };
   }
 
   function read(name: ServerName, reply: Reply): Resolved {
@@ -100,12 +88,4 @@ export function createDiscovery(deps: { clock: Clock; served: Served; outbound: 
 function wellKnownHosts(name: ServerName): readonly string[] {
   const split = splitServerName(name);
   return split === null || split.port === null ? [name] : [name, split.host];
-}
-
-/** How long an answer holds, by its Cache-Control header. */
-function validity(cacheControl: string | undefined): number {
-  if (cacheControl !== undefined && /\bno-(store|cache)\b/i.test(cacheControl)) return SUCCESS_MS.least;
-  const seconds = /\bmax-age\s*=\s*"?(\d{1,10})/i.exec(cacheControl ?? '')?.[1];
-  if (seconds === undefined) return SUCCESS_MS.usual;
-  return Math.min(Math.max(Number(seconds) * 1000, SUCCESS_MS.least), SUCCESS_MS.most);
 }

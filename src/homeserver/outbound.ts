@@ -1,10 +1,9 @@
 // Every call to a homeserver goes through here: one pool for each origin, caps on connections, bytes and time, addresses checked when
 // connecting. It answers with values and never throws: an error's text could carry the URL, and URLs here carry secrets.
-
 import { isIP } from 'node:net';
-import { Agent, buildConnector, type Dispatcher } from 'undici';
+import { Agent, buildConnector, type Dispatcher, Pool } from 'undici';
 import type { Clock } from '../clock.ts';
-import { type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
+import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed, type Resolve } from './address.ts';
 
 const MOST_BYTES = 64 * 1024;
 const MOST_CONNECTIONS = 64;
@@ -32,6 +31,19 @@ export interface Request {
   readonly timeoutMs: number;
   /** How many redirects to follow, to https only; 0 unless told. */
   readonly redirects?: number;
+  /** Where to connect, when the URL's host is served by another; says it for the first hop only. */
+  readonly at?: Endpoint;
+}
+
+/** A place to connect to, and who has to be there. */
+export interface Endpoint {
+  /** A name or an address, IPv6 without brackets. */
+  readonly host: string;
+  readonly port: number;
+  /** The name that is asked for by SNI and that the certificate must bear; an address only if it is `host`. */
+  readonly tlsName: string;
+  /** What the host may resolve to. */
+  readonly addresses: AddressMode;
 }
 
 export interface Outbound {
@@ -40,27 +52,63 @@ export interface Outbound {
   close(): Promise<void>;
 }
 
-export function createOutbound(deps: { clock: Clock; addresses: AddressPolicy; insecureTls: boolean }): Outbound {
+export interface OutboundDeps {
+  readonly clock: Clock;
+  readonly addresses: AddressPolicy;
+  readonly insecureTls: boolean;
+  /** Certificates to trust instead of the system's. */
+  readonly ca?: string;
+  readonly resolve?: Resolve;
+}
+
+export function createOutbound(deps: OutboundDeps): Outbound {
   const { clock } = deps;
-  const agent = new Agent({
-    connections: MOST_CONNECTIONS,
-    pipelining: 1,
-    connect: guardedConnector(deps.addresses, deps.insecureTls),
-  });
+  const agent = new Agent({ factory: poolFactory(deps) });
 
   async function request(wanted: Request): Promise<Reply> {
     const endsAtMs = clock.nowMs() + wanted.timeoutMs;
     let url = URL.parse(wanted.url);
+    let at = wanted.at ?? null;
     for (let left = wanted.redirects ?? 0; ; left -= 1) {
-      if (url === null) return failed(false, 'garbage');
-      const reply = await once(agent, clock, url, { ...wanted, timeoutMs: endsAtMs - clock.nowMs() });
+      const route = url === null ? null : routeOf(url, at);
+      if (url === null || route === null) return failed(false, 'garbage');
+      const reply = await once(agent, clock, { url, route }, { ...wanted, timeoutMs: endsAtMs - clock.nowMs() });
       if (reply.kind === 'failed' || !REDIRECTS.has(reply.status) || wanted.redirects === undefined) return reply;
       if (left === 0) return failed(true, 'redirects');
       url = URL.parse(reply.headers.location ?? '', url);
+      at = null;
       if (url?.protocol !== 'https:' || url.username !== '' || url.password !== '') return failed(true, 'redirects');
     }
   }
   return { request, close: () => agent.destroy() };
+}
+
+/** Which pool a request takes. Connections are shared by those who dial alike, expect the same name and trust alike, and by no others. */
+interface Route {
+  /** An origin, for an endpoint with a fragment that holds the rest. */
+  readonly pool: string;
+  readonly servername: string | null;
+}
+
+function routeOf(url: URL, at: Endpoint | null): Route | null {
+  if (at === null) return { pool: url.origin, servername: null };
+  const base = URL.parse(`https://${isIP(at.host) === 6 ? `[${at.host}]` : at.host}:${at.port}`);
+  if (base === null) return null;
+  return { pool: `${base.origin}/#${at.addresses}/${at.tlsName}`, servername: isIP(at.tlsName) === 0 ? at.tlsName : null };
+}
+
+function poolFactory(deps: OutboundDeps): (key: string | URL) => Pool {
+  const byHost = guardedConnector(deps, deps.addresses);
+  const byMode: Readonly<Record<AddressMode, buildConnector.connector>> = {
+    public: guardedConnector(deps, () => 'public'),
+    'loopback-too': guardedConnector(deps, () => 'loopback-too'),
+    any: guardedConnector(deps, () => 'any'),
+  };
+  return (key) => {
+    const { origin, hash } = new URL(key);
+    const connect = hash === '' ? byHost : byMode[hash.slice(1, hash.indexOf('/')) as AddressMode];
+    return new Pool(origin, { connections: MOST_CONNECTIONS, pipelining: 1, connect });
+  };
 }
 
 function failed(reached: boolean, why: FailureKind): Reply {
@@ -68,11 +116,12 @@ function failed(reached: boolean, why: FailureKind): Reply {
 }
 
 /** Checks IP literals itself (no look-up happens for them) and names after their look-up. */
-function guardedConnector(addresses: AddressPolicy, insecureTls: boolean): buildConnector.connector {
+function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): buildConnector.connector {
   const connect = buildConnector({
-    lookup: guardedLookup(addresses),
-    rejectUnauthorized: !insecureTls,
+    lookup: guardedLookup(addresses, deps.resolve),
+    rejectUnauthorized: !deps.insecureTls,
     timeout: CONNECT_TIMEOUT_MS,
+    ...(deps.ca === undefined ? {} : { ca: deps.ca }),
   } as buildConnector.BuildOptions);
   return (target, done) => {
     const host = bareHost(target.hostname);
@@ -81,7 +130,7 @@ function guardedConnector(addresses: AddressPolicy, insecureTls: boolean): build
   };
 }
 
-function once(agent: Agent, clock: Clock, url: URL, wanted: Request): Promise<Reply> {
+function once(agent: Agent, clock: Clock, { url, route }: { url: URL; route: Route }, wanted: Request): Promise<Reply> {
   return new Promise((resolve) => {
     if (wanted.timeoutMs <= 0) return resolve(failed(false, 'timeout'));
     const exchange = createExchange((reply) => {
@@ -91,7 +140,8 @@ function once(agent: Agent, clock: Clock, url: URL, wanted: Request): Promise<Re
     const stopTimer = clock.after(wanted.timeoutMs, () => exchange.end('timeout'));
     const { method, headers = {}, body = null } = wanted;
     const options = {
-      origin: url.origin,
+      origin: route.pool,
+      ...(route.servername === null ? {} : { servername: route.servername }),
       path: `${url.pathname}${url.search}`,
       method,
       headers: { accept: 'application/json', ...headers },

@@ -1,6 +1,6 @@
 // Which homeservers this deployment serves on its native API, and which addresses it may call for them (protocol.md §2a, §4, §5).
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
-import { type AddressPolicy, bareHost, isLoopbackHost, isRefusedOutright } from './address.ts';
+import { type AddressMode, type AddressPolicy, bareHost, isLoopbackHost, isRefusedOutright } from './address.ts';
 import { parseBaseUrl, parseServerName, splitServerName } from './names.ts';
 
 export interface ServedConfig {
@@ -23,6 +23,8 @@ export interface Served {
   /** Server names that the operator listed (those are trusted with private addresses). */
   readonly listed: readonly ServerName[];
   readonly addresses: AddressPolicy;
+  /** What a server name may lead to over federation, whichever host that is. */
+  readonly addressesOf: (name: ServerName) => AddressMode;
 }
 
 export function createServed(config: ServedConfig): Served {
@@ -34,10 +36,11 @@ export function createServed(config: ServedConfig): Served {
   /** Hosts that listed names were led to: the operator trusts the name, and so what it points at. */
   const led = new Map<ServerName, string>();
 
+  const strangers: AddressMode = config.allowPrivate || config.insecureTls ? 'any' : config.allowLoopback ? 'loopback-too' : 'public';
   const addresses: AddressPolicy = (host) => {
-    if (config.allowPrivate || config.insecureTls || trusted.has(host)) return 'any';
+    if (trusted.has(host)) return 'any';
     for (const target of led.values()) if (target === host) return 'any';
-    return config.allowLoopback ? 'loopback-too' : 'public';
+    return strangers;
   };
   const isCallable = (url: HomeserverUrl, parts: URL): boolean =>
     (parts.protocol === 'https:' || isLoopbackHost(parts.hostname) || overrideUrls.has(url)) &&
@@ -72,6 +75,7 @@ export function createServed(config: ServedConfig): Served {
     override: (name) => config.overrides.get(name) ?? null,
     listed,
     addresses,
+    addressesOf: (name) => (listed.includes(name) ? 'any' : strangers),
   };
 }
 

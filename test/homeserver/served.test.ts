@@ -184,4 +184,17 @@ describe('addresses', () => {
       expect(served.discovered(name('evil.org'), text)).toBe(null);
     }
   });
+  test('over federation go by the server name, wherever it leads', () => {
+    const served = createServed({
+      ...listing('example.org', '10.0.0.1:8448'),
+      overrides: new Map([[name('other.org'), 'http://synapse:8008' as HomeserverUrl]]),
+    });
+    for (const text of ['example.org', '10.0.0.1:8448', 'other.org']) expect(served.addressesOf(name(text))).toBe('any');
+    for (const text of ['example.org:443', 'EXAMPLE.org', '10.0.0.1', 'synapse', 'evil.org'])
+      expect(served.addressesOf(name(text))).toBe('public');
+    expect(createServed(all).addressesOf(name('example.org'))).toBe('public');
+    expect(createServed({ ...all, allowPrivate: true }).addressesOf(name('x.org'))).toBe('any');
+    expect(createServed({ ...all, insecureTls: true }).addressesOf(name('x.org'))).toBe('any');
+    expect(createServed({ ...all, allowLoopback: true }).addressesOf(name('x.org'))).toBe('loopback-too');
+  });
 });

@@ -1,0 +1,75 @@
+// Whose OpenID token is this? Its homeserver is asked, once, over federation (protocol.md §2b); its word counts for its own users only.
+import { z } from 'zod';
+import type { Clock } from '../clock.ts';
+import { parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
+import type { Federation, FederationTarget } from './federation.ts';
+import type { Outbound, Reply } from './outbound.ts';
+
+const TIMEOUT_MS = 10_000;
+const LONGEST_TOKEN = 4096;
+const LONGEST_USER_ID_BYTES = 255;
+
+const UserInfo = z.object({ sub: z.string() });
+
+export interface OpenIdToken {
+  readonly accessToken: string;
+  readonly serverName: ServerName;
+}
+export type OpenIdResult =
+  | { readonly kind: 'user'; readonly userId: UserId }
+  /** `why` is for the operator's log: no secret, no URL. */
+  | { readonly kind: 'refused'; readonly why: string };
+
+export interface OpenId {
+  /** Never throws; exactly one look-up, no retry; within ten seconds. */
+  check(token: OpenIdToken): Promise<OpenIdResult>;
+}
+
+export function createOpenId(deps: { readonly clock: Clock; readonly federation: Federation; readonly outbound: Outbound }): OpenId {
+  const { clock, federation, outbound } = deps;
+
+  async function check({ accessToken, serverName }: OpenIdToken): Promise<OpenIdResult> {
+    const endsAtMs = clock.nowMs() + TIMEOUT_MS;
+    if (accessToken === '' || accessToken.length > LONGEST_TOKEN || !accessToken.isWellFormed()) return refused('not a token');
+    const resolved = await federation.resolve(serverName);
+    if (resolved.kind === 'unresolvable') return refused(`its homeserver can not be resolved: ${resolved.why}`);
+    const reply = await ask(resolved.targets, accessToken, endsAtMs);
+    return reply === null ? refused('its homeserver has no address') : read(reply, serverName);
+  }
+
+  /** One question: the next target is tried only while none has been reached. */
+  async function ask(targets: readonly FederationTarget[], accessToken: string, endsAtMs: number): Promise<Reply | null> {
+    let reply: Reply | null = null;
+    for (const [index, at] of targets.entries()) {
+      const url = `https://${at.hostHeader}/_matrix/federation/v1/openid/userinfo?access_token=${encodeURIComponent(accessToken)}`;
+      const timeoutMs = (endsAtMs - clock.nowMs()) / (targets.length - index);
+      reply = await outbound.request({ method: 'GET', url, headers: { host: at.hostHeader }, at, timeoutMs });
+      if (reply.kind === 'answered' || reply.reached) break;
+    }
+    return reply;
+  }
+
+  return { check };
+}
+
+function read(reply: Reply, serverName: ServerName): OpenIdResult {
+  if (reply.kind === 'failed') return refused(`its homeserver could not be asked: ${reply.why}`);
+  if (reply.status !== 200) return refused(`its homeserver answered with status ${reply.status}`);
+  const parsed = UserInfo.safeParse(reply.json);
+  if (!parsed.success) return refused('its homeserver named no user');
+  const userId = userOf(parsed.data.sub, serverName);
+  return userId === null ? refused('its homeserver named what is no user of its own') : { kind: 'user', userId };
+}
+
+/** Names are compared as they are written: another spelling of the server is another server. */
+function userOf(sub: string, serverName: ServerName): UserId | null {
+  const userId = parseUserId(sub);
+  if (userId === null || userId.slice(userId.indexOf(':') + 1) !== serverName) return null;
+  // Old localparts may hold about anything, but for what can't be shown or sent.
+  if (!userId.isWellFormed() || /\p{Cc}/u.test(userId)) return null;
+  return Buffer.byteLength(userId) <= LONGEST_USER_ID_BYTES ? userId : null;
+}
+
+function refused(why: string): OpenIdResult {
+  return { kind: 'refused', why };
+}
