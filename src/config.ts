@@ -23,6 +23,8 @@ export interface Config {
   };
   /** An empty host is every interface; port 0 takes a free one. */
   readonly bind: { readonly host: string; readonly port: number };
+  /** What participants' tokens allow. */
+  readonly grants: { readonly restrictedCanPublish: boolean; readonly canUpdateOwnMetadata: boolean };
   readonly dataDir: string;
   readonly storeKey: string | null;
   readonly policy: Policy;
@@ -72,6 +74,7 @@ export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
     mode,
     livekit: { ...readLivekitUrl(reader, mode), keys: readKeys(reader, mode) },
     bind: readBind(reader, mode),
+    grants: readGrants(reader),
     dataDir: reader.get('LASTWILL_DATA_DIR') ?? './data',
     storeKey: readStoreKey(reader, mode),
     policy: readPolicy(reader),
@@ -119,10 +122,24 @@ function errorCode(error: unknown): string {
 }
 
 function readMode(reader: Reader): Config['mode'] {
-  const mode = reader.get('NODE_ENV') ?? 'development';
+  const mode = reader.get('NODE_ENV') ?? (isComplete(reader) ? 'production' : 'development');
   if (mode === 'production') return mode;
   if (mode !== 'development' && mode !== 'test') reader.note('NODE_ENV is neither production nor development: it counts as development.');
   return 'development';
+}
+
+/** With all that production needs it is meant, as of services that know no mode: theirs is a deployment to be taken over. */
+function isComplete({ get }: Reader): boolean {
+  const either = (variable: string): string | null => get(variable) ?? get(`${variable}_FROM_FILE`);
+  const key = get('LIVEKIT_KEY_FILE') ?? (either('LIVEKIT_KEY') === null ? null : either('LIVEKIT_SECRET'));
+  return [get('LIVEKIT_URL'), get('LIVEKIT_FULL_ACCESS_HOMESERVERS'), key].every((value) => value !== null);
+}
+
+function readGrants(reader: Reader): Config['grants'] {
+  const own = reader.get('LIVEKIT_CAN_UPDATE_OWN_METADATA');
+  if (own !== null && own !== 'true' && own !== 'false')
+    reader.note('LIVEKIT_CAN_UPDATE_OWN_METADATA counts only as false: it is ignored.');
+  return { restrictedCanPublish: readBoolean(reader, 'LASTWILL_RESTRICTED_CAN_PUBLISH', true), canUpdateOwnMetadata: own !== 'false' };
 }
 
 function readLivekitUrl(reader: Reader, mode: Config['mode']): { url: string; apiUrl: string } {
@@ -159,7 +176,7 @@ const KEY_PAIR = ['LIVEKIT_KEY', 'LIVEKIT_KEY_FROM_FILE', 'LIVEKIT_SECRET', 'LIV
 function readKeys(reader: Reader, mode: Config['mode']): readonly ApiKey[] {
   if (reader.get('LIVEKIT_KEY_FILE') !== null) {
     for (const variable of KEY_PAIR) {
-      if (reader.get(variable) !== null) reader.fault(variable, 'not set, because LIVEKIT_KEY_FILE is');
+      if (reader.get(variable) !== null) reader.note(`${variable} is not used, because LIVEKIT_KEY_FILE is set.`);
     }
     return parseKeyFile(reader, reader.file('LIVEKIT_KEY_FILE'));
   }
@@ -180,11 +197,12 @@ function readKeys(reader: Reader, mode: Config['mode']): readonly ApiKey[] {
   return [{ key: key.value, secret: secret.value }];
 }
 
+/** The file goes before the variable, as in the services whose settings these are. */
 function readEither(reader: Reader, variable: string, fileVariable: string): { set: boolean; value: string } {
-  const value = reader.get(variable);
-  if (value !== null && reader.get(fileVariable) !== null) reader.fault(fileVariable, `not set, because ${variable} is`);
-  if (value !== null) return { set: true, value };
-  return { set: reader.get(fileVariable) !== null, value: (reader.file(fileVariable) ?? '').trim() };
+  const value = reader.get(variable)?.trim() ?? '';
+  if (reader.get(fileVariable) === null) return { set: value !== '', value };
+  if (value !== '') reader.note(`${variable} is not used, because ${fileVariable} is set.`);
+  return { set: true, value: (reader.file(fileVariable) ?? '').trim() };
 }
 
 /** The lines are YAML to the SFU, which may share the file: comments and quotes are what they are there. */
@@ -249,10 +267,11 @@ function readPolicy(reader: Reader): Policy {
 
 function readPresenceInterval(reader: Reader): number {
   const ours = readInteger(reader, 'LASTWILL_PRESENCE_INTERVAL_MS', 1000, LONGEST_INTERVAL_MS);
-  const seconds = readInteger(reader, 'LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS', 0, LONGEST_INTERVAL_MS / 1000);
-  if (seconds === 0)
-    reader.note('LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS=0 does not turn the check off: without it a lost webhook is a ghost.');
-  const older = seconds === null || seconds === 0 ? null : seconds * 1000;
+  const seconds = readInteger(reader, 'LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS', 0, Number.MAX_SAFE_INTEGER);
+  if ((seconds ?? 0) * 1000 > LONGEST_INTERVAL_MS)
+    reader.note(`LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS counts as ${LONGEST_INTERVAL_MS / 1000}.`);
+  if (seconds === 0) reader.note('LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS=0 does not turn the check off: a lost webhook would be a ghost.');
+  const older = seconds === null || seconds === 0 ? null : Math.min(seconds * 1000, LONGEST_INTERVAL_MS);
   if (ours !== null && older !== null && ours !== older) {
     reader.fault('LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS', `not set, or the same as LASTWILL_PRESENCE_INTERVAL_MS (${ours} ms)`);
   }
@@ -269,16 +288,17 @@ function readInteger(reader: Reader, variable: string, least: number, most: numb
   return null;
 }
 
-function readBoolean(reader: Reader, variable: string): boolean {
+function readBoolean(reader: Reader, variable: string, byDefault: boolean): boolean {
   const text = reader.get(variable);
-  if (text !== null && text !== 'true' && text !== 'false') reader.fault(variable, 'true or false');
+  if (text === null) return byDefault;
+  if (text !== 'true' && text !== 'false') reader.fault(variable, 'true or false');
   return text === 'true';
 }
 
 function readLogLevel(reader: Reader): LogLevel {
-  const text = reader.get('LIVEKIT_LOG_LEVEL') ?? 'info';
+  const text = (reader.get('LIVEKIT_LOG_LEVEL') ?? 'info').toLowerCase();
   const level = (['debug', 'info', 'warn', 'error'] as const).find((known) => known === (text === 'warning' ? 'warn' : text));
-  if (level === undefined) reader.fault('LIVEKIT_LOG_LEVEL', 'debug, info, warn, warning or error');
+  if (level === undefined) reader.note('LIVEKIT_LOG_LEVEL is none of debug, info, warn, warning and error: it counts as info.');
   return level ?? 'info';
 }
 
@@ -288,7 +308,7 @@ function readHomeservers(reader: Reader, mode: Config['mode']): Config['homeserv
   if (insecureTls) reader.note('LIVEKIT_INSECURE_SKIP_VERIFY_TLS is on: no certificate is checked. For tests only.');
   else if (insecure !== null) reader.note(`LIVEKIT_INSECURE_SKIP_VERIFY_TLS is ignored: it counts only as ${INSECURE_TLS}.`);
   const listed = reader.get('LIVEKIT_FULL_ACCESS_HOMESERVERS');
-  const allowPrivate = readBoolean(reader, 'LASTWILL_ALLOW_PRIVATE_ADDRESSES') || insecureTls;
+  const allowPrivate = readBoolean(reader, 'LASTWILL_ALLOW_PRIVATE_ADDRESSES', false) || insecureTls;
   return {
     fullAccess: readFullAccess(reader, listed, mode),
     overrides: readOverrides(reader),
@@ -302,7 +322,8 @@ function readHomeservers(reader: Reader, mode: Config['mode']): Config['homeserv
 function readFullAccess(reader: Reader, listed: string | null, mode: Config['mode']): Config['homeservers']['fullAccess'] {
   const variable = 'LIVEKIT_FULL_ACCESS_HOMESERVERS';
   if (listed === null && mode === 'production') {
-    reader.note(`${variable} is not set: every homeserver is served. Better name those whose users may use this SFU.`);
+    reader.fault(variable, 'the server names whose users may have rooms made, or * for every homeserver');
+    return { all: false, names: [] };
   }
   const entries = splitList(listed ?? '*');
   const names = entries.filter((entry) => entry !== '*').map(parseServerName);

@@ -4,16 +4,22 @@ import { join } from 'node:path';
 import { type ServerType, serve } from '@hono/node-server';
 import { Registry } from 'prom-client';
 import { systemClock, systemRandom } from './clock.ts';
-import { type Config, readConfig } from './config.ts';
+import { type ApiKey, type Config, readConfig } from './config.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
 import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-events.ts';
 import { createDiscovery } from './homeserver/discovery.ts';
+import { createFederation } from './homeserver/federation.ts';
+import { createOpenId } from './homeserver/openid.ts';
 import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
+import type { MatrixRtc } from './http/matrixrtc.ts';
+import { helpText } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';
+import { createRoomCreation } from './sfu/room-creation.ts';
 import { createRooms } from './sfu/rooms.ts';
+import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
 import { createSeal } from './store/seal.ts';
 import { openSqliteStore } from './store/sqlite.ts';
@@ -27,6 +33,10 @@ const LAST_ANSWERS_MS = 1_000;
 const EXIT_CONFIG = 2;
 const EXIT_STORE = 1;
 
+if (process.argv.includes('--help') || process.argv.includes('-h')) {
+  process.stdout.write(`${helpText()}\n`);
+  process.exit(0);
+}
 const clock = systemClock();
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
 if (read.kind === 'faults') {
@@ -60,6 +70,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const app = createApp({
     ...{ engine, store, served, discovery, clock, metrics, registry, log },
     keys: createKeys(config.livekit.keys),
+    matrixRtc: createMatrixRtc(config, { served, outbound, signingKey }),
     isOpen: () => open,
   });
   const { host, port } = config.bind;
@@ -116,6 +127,24 @@ function openStore(config: Config, log: Log, metrics: Metrics): Store {
     process.stderr.write(`${(error as Error).message}\n`);
     return process.exit(EXIT_STORE);
   }
+}
+
+interface MatrixRtcDeps {
+  readonly served: ReturnType<typeof createServed>;
+  readonly outbound: ReturnType<typeof createOutbound>;
+  readonly signingKey: ApiKey;
+}
+
+function createMatrixRtc(config: Config, { served, outbound, signingKey }: MatrixRtcDeps): MatrixRtc {
+  const { fullAccess } = config.homeservers;
+  const names = new Set(fullAccess.names);
+  const federation = createFederation({ clock, random: systemRandom(), outbound, addressesOf: served.addressesOf });
+  return {
+    grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
+    openId: createOpenId({ clock, federation, outbound }),
+    tokens: createTokens(signingKey),
+    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey),
+  };
 }
 
 interface ClientDeps {

@@ -23,16 +23,26 @@ const WAIT = ` (0 to ${LONGEST_WAIT_MS})`;
 
 type Row = readonly [name: string, byDefault: string, help: string, kind?: 'secret' | 'path'];
 const ROWS: readonly Row[] = [
-  ['NODE_ENV', '`development`', '`production` asks for a complete configuration; anything else is development.'],
+  [
+    'NODE_ENV',
+    '`production` beside an SFU, its key and homeservers; else `development`',
+    '`production` asks for a complete configuration; anything else is development.',
+  ],
   ['LIVEKIT_URL', '`ws://127.0.0.1:7880` (*)', 'The SFU: ws, wss, http or https.'],
   ['LIVEKIT_KEY', '`devkey` (*)', 'API key of the SFU.', 'secret'],
-  ['LIVEKIT_KEY_FROM_FILE', '', 'A file with the API key, instead of LIVEKIT_KEY.', 'path'],
+  ['LIVEKIT_KEY_FROM_FILE', '', 'A file with the API key; goes before LIVEKIT_KEY.', 'path'],
   ['LIVEKIT_SECRET', '`secret` (*)', 'Secret of that API key.', 'secret'],
-  ['LIVEKIT_SECRET_FROM_FILE', '', 'A file with the secret, instead of LIVEKIT_SECRET.', 'path'],
-  ['LIVEKIT_KEY_FILE', '', 'A file of `key: secret` lines, instead of the four above. The first signs, all verify.', 'path'],
+  ['LIVEKIT_SECRET_FROM_FILE', '', 'A file with the secret; goes before LIVEKIT_SECRET.', 'path'],
+  ['LIVEKIT_KEY_FILE', '', 'A file of `key: secret` lines; goes before the four above. The first signs, all verify.', 'path'],
   ['LIVEKIT_JWT_BIND', '`127.0.0.1:8080`; in production `:8080`', 'Where to listen: `:port`, `host:port` or `[address]:port`.'],
   ['LIVEKIT_JWT_PORT', '', 'Deprecated: the port only. Not together with LIVEKIT_JWT_BIND.'],
-  ['LIVEKIT_FULL_ACCESS_HOMESERVERS', '`*`', 'The homeservers served: server names separated by commas, or `*`.'],
+  [
+    'LIVEKIT_FULL_ACCESS_HOMESERVERS',
+    '`*` (*)',
+    'Homeservers whose users may have rooms made and leaves kept: server names separated by commas, or `*` for all.',
+  ],
+  ['LASTWILL_RESTRICTED_CAN_PUBLISH', '`true`', '`false`: users of other homeservers may join and listen only.'],
+  ['LIVEKIT_CAN_UPDATE_OWN_METADATA', '`true`', '`false`: participants may not change their own name and metadata.'],
   ['LIVEKIT_CS_API_URL_OVERRIDES', '', 'Client-server API by server name, instead of .well-known: `name=url,…`.'],
   ['LIVEKIT_INSECURE_SKIP_VERIFY_TLS', '', `\`${INSECURE_TLS}\`, to the letter, accepts any certificate and any address.`],
   ['LASTWILL_ALLOW_PRIVATE_ADDRESSES', '`false`', '`true`: any homeserver may have a private or loopback address.'],
@@ -49,7 +59,7 @@ const ROWS: readonly Row[] = [
   ['LASTWILL_WAIT_SFU_DOWN_MS', '`15000`', `How long all may take to be back after the SFU stopped${WAIT}.`],
   ['LASTWILL_WAIT_ABORTED_MS', '`30000`', `How long the next attempt may take after an aborted connection${WAIT}.`],
   ['LASTWILL_WAIT_MISSING_MS', '`4000`', `How long an absence known from a list only waits for a second list${WAIT}.`],
-  ['LIVEKIT_LOG_LEVEL', '`info`', 'debug, info, warn (or warning) or error.'],
+  ['LIVEKIT_LOG_LEVEL', '`info`', 'debug, info, warn (or warning) or error, in any case.'],
   ['LIVEKIT_REDIS_URL', '', 'Known, not used: this version keeps its store in SQLite.', 'secret'],
 ];
 
@@ -57,14 +67,24 @@ export const SETTINGS: readonly Setting[] = ROWS.map(([name, byDefault, help, ki
   return { name, default: byDefault, help, secret: kind === 'secret', path: kind === 'path' };
 });
 
+const NOTE = '(*) in development; production has no default and asks for it. Names that end in _MS are milliseconds.';
+
+/** The answer to --help. */
+export function helpText(): string {
+  const lines = SETTINGS.map(({ name, default: value, help }) => {
+    const plain = value.replaceAll('`', '');
+    return `  ${name}${plain === '' ? '' : ` [${plain}]`}\n      ${help.replaceAll('`', '')}`;
+  });
+  return [
+    'lastwill: the sidecar of a LiveKit SFU that sends the delayed leave of a MatrixRTC member when it is gone from the SFU.',
+    'Its settings are environment variables:',
+    ...lines,
+    NOTE,
+  ].join('\n');
+}
+
 /** The table of the README, made of SETTINGS. */
 export function settingsTable(): string {
   const rows = SETTINGS.map(({ name, default: value, help }) => `| \`${name}\` | ${value === '' ? '–' : value} | ${help} |`);
-  return [
-    '(*) in development; production has no default and asks for it. Names that end in _MS are milliseconds.',
-    '',
-    '| Variable | Default | Meaning |',
-    '|---|---|---|',
-    ...rows,
-  ].join('\n');
+  return [NOTE, '', '| Variable | Default | Meaning |', '|---|---|---|', ...rows].join('\n');
 }

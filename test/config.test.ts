@@ -7,7 +7,13 @@ import { faultLines, startupLines } from '../src/startup-report.ts';
 
 type Env = Record<string, string | undefined>;
 
-const PRODUCTION: Env = { NODE_ENV: 'production', LIVEKIT_URL: 'wss://sfu.example.org', LIVEKIT_KEY: 'key1', LIVEKIT_SECRET: 'hush-hush' };
+const PRODUCTION: Env = {
+  NODE_ENV: 'production',
+  LIVEKIT_URL: 'wss://sfu.example.org',
+  LIVEKIT_KEY: 'key1',
+  LIVEKIT_SECRET: 'hush-hush',
+  LIVEKIT_FULL_ACCESS_HOMESERVERS: '*',
+};
 
 const FILES: Record<string, string> = {
   '/run/key': 'fileKey\n',
@@ -44,6 +50,7 @@ describe('with nothing set', () => {
       mode: 'development',
       livekit: { url: 'ws://127.0.0.1:7880', apiUrl: 'http://127.0.0.1:7880', keys: [{ key: 'devkey', secret: 'secret' }] },
       bind: { host: '127.0.0.1', port: 8080 },
+      grants: { restrictedCanPublish: true, canUpdateOwnMetadata: true },
       dataDir: './data',
       storeKey: null,
       policy: {
@@ -69,6 +76,7 @@ describe('with nothing set', () => {
       ['LIVEKIT_URL', '(not set)'],
       ['LIVEKIT_KEY', '(not set)'],
       ['LIVEKIT_SECRET', '(not set)'],
+      ['LIVEKIT_FULL_ACCESS_HOMESERVERS', '(not set)'],
     ]);
   });
 
@@ -77,16 +85,31 @@ describe('with nothing set', () => {
   });
 });
 
-test('production listens everywhere, serves every homeserver and recommends to name them', () => {
-  const { config, notes } = configOf(PRODUCTION);
+test('production listens everywhere, and serves every homeserver only when told so', () => {
+  const { config } = configOf(PRODUCTION);
   expect(config.bind).toEqual({ host: '', port: 8080 });
   expect(config.homeservers).toMatchObject({ fullAccess: { all: true, names: [] }, allowLoopback: false, allowPrivate: false });
-  expect(notes.some((note) => note.includes('LIVEKIT_FULL_ACCESS_HOMESERVERS'))).toBe(true);
 });
 
 test('the well-known key of development is remarked on in production', () => {
   const { notes } = configOf({ ...PRODUCTION, LIVEKIT_KEY: 'devkey', LIVEKIT_SECRET: 'secret' });
   expect(notes.join()).toContain('well-known');
+});
+
+test('all that production needs is production, named so or not', () => {
+  const { NODE_ENV: _, ...complete } = PRODUCTION;
+  expect(configOf(complete).config).toEqual(configOf(PRODUCTION).config);
+  expect(configOf({ ...complete, NODE_ENV: 'development' }).config.mode).toBe('development');
+  expect(configOf({ ...complete, LIVEKIT_FULL_ACCESS_HOMESERVERS: '' }).config.mode).toBe('development');
+});
+
+test('what tokens allow', () => {
+  const { grants } = configOf({ LASTWILL_RESTRICTED_CAN_PUBLISH: 'false', LIVEKIT_CAN_UPDATE_OWN_METADATA: 'false' }).config;
+  expect(grants).toEqual({ restrictedCanPublish: false, canUpdateOwnMetadata: false });
+});
+
+test.each(['INFO', 'Info', 'loud'])('the log level %s is info', (LIVEKIT_LOG_LEVEL) => {
+  expect(configOf({ LIVEKIT_LOG_LEVEL }).config.logLevel).toBe('info');
 });
 
 test('the configuration is frozen to the ground', () => {
@@ -124,7 +147,7 @@ test('LIVEKIT_JWT_PORT alone is the port, and deprecated', () => {
 });
 
 describe('keys', () => {
-  const base = { NODE_ENV: 'production', LIVEKIT_URL: 'wss://sfu.example.org' };
+  const base = { ...PRODUCTION, LIVEKIT_KEY: '', LIVEKIT_SECRET: '' };
 
   test('from two files, trimmed', () => {
     const { config } = configOf({ ...base, LIVEKIT_KEY_FROM_FILE: '/run/key', LIVEKIT_SECRET_FROM_FILE: '/run/secret' });
@@ -134,6 +157,25 @@ describe('keys', () => {
   test('from a variable and a file', () => {
     const { config } = configOf({ ...base, LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: '/run/secret' });
     expect(config.livekit.keys).toEqual([{ key: 'k', secret: 'fileSecret' }]);
+  });
+
+  test('a file goes before a variable, a key file before both', () => {
+    const files = { LIVEKIT_KEY_FROM_FILE: '/run/key', LIVEKIT_SECRET_FROM_FILE: '/run/secret' };
+    const both = configOf({ ...PRODUCTION, ...files });
+    expect(both.config.livekit.keys).toEqual([{ key: 'fileKey', secret: 'fileSecret' }]);
+    expect(both.notes.join()).toMatch(/LIVEKIT_KEY is not used.*LIVEKIT_SECRET is not used/);
+    const all = configOf({ ...PRODUCTION, ...files, LIVEKIT_KEY_FILE: '/run/keys' });
+    expect(all.config.livekit.keys[0]).toEqual({ key: 'first', secret: 'one:two' });
+    expect(all.notes.join()).toContain('LIVEKIT_KEY_FROM_FILE is not used');
+    expect([...both.notes, ...all.notes].join()).not.toContain('hush-hush');
+    expect(faulty({ ...PRODUCTION, LIVEKIT_KEY_FROM_FILE: '/run/none' })).toEqual(['LIVEKIT_KEY_FROM_FILE']);
+  });
+
+  test('spaces around them are not part of them, and alone they are nothing', () => {
+    expect(configOf({ ...PRODUCTION, LIVEKIT_KEY: ' key1 ', LIVEKIT_SECRET: '\thush-hush\n' }).config.livekit.keys).toEqual([
+      { key: 'key1', secret: 'hush-hush' },
+    ]);
+    expect(faulty({ ...PRODUCTION, LIVEKIT_SECRET: ' ' })).toEqual(['LIVEKIT_SECRET']);
   });
 
   test('several from a key file, in its order', () => {
@@ -203,6 +245,9 @@ test('waits may be 0; the presence interval has an older name in seconds', () =>
   const zero = configOf({ LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: '0' });
   expect(zero.config.policy.presenceIntervalMs).toBe(30_000);
   expect(zero.notes.join()).toContain('does not turn the check off');
+  const rare = configOf({ LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: '7200' });
+  expect(rare.config.policy.presenceIntervalMs).toBe(3_600_000);
+  expect(rare.notes.join()).toContain('counts as 3600');
 });
 
 const NOTED: [Env, string][] = [
@@ -210,6 +255,8 @@ const NOTED: [Env, string][] = [
   [{ LASTWILL_WAIT_LEFT: '5' }, 'LASTWILL_WAIT_LEFT is not a setting'],
   [{ LIVEKIT_API_KEY: 'pass' }, 'LIVEKIT_API_KEY is not a setting'],
   [{ NODE_ENV: 'prod' }, 'counts as development'],
+  [{ LIVEKIT_LOG_LEVEL: 'loud' }, 'counts as info'],
+  [{ LIVEKIT_CAN_UPDATE_OWN_METADATA: 'no' }, 'counts only as false'],
 ];
 test.each(NOTED)('%j is no fault, yet noted', (env, expected) => {
   const notes = configOf(env).notes.join('\n');
@@ -228,11 +275,8 @@ const FAULTS: [Env, string[]][] = [
   [{ LIVEKIT_KEY: 'k' }, ['LIVEKIT_SECRET']],
   [{ LIVEKIT_SECRET: 'hunter2' }, ['LIVEKIT_KEY']],
   [{ LIVEKIT_SECRET_FROM_FILE: '/run/secret' }, ['LIVEKIT_KEY']],
-  [{ LIVEKIT_KEY: 'k', LIVEKIT_KEY_FROM_FILE: '/run/key', LIVEKIT_SECRET: 'hunter2' }, ['LIVEKIT_KEY_FROM_FILE']],
-  [{ LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2', LIVEKIT_SECRET_FROM_FILE: '/run/secret' }, ['LIVEKIT_SECRET_FROM_FILE']],
   [{ LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: '/run/none' }, ['LIVEKIT_SECRET_FROM_FILE']],
   [{ LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: '/run/empty' }, ['LIVEKIT_SECRET_FROM_FILE']],
-  [{ LIVEKIT_KEY_FILE: '/run/keys', LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2' }, ['LIVEKIT_KEY', 'LIVEKIT_SECRET']],
   [{ LIVEKIT_KEY_FILE: '/run/none' }, ['LIVEKIT_KEY_FILE']],
   [{ LIVEKIT_KEY_FILE: '/run/keys-none' }, ['LIVEKIT_KEY_FILE']],
   ...['8080', 'localhost', ':', ':65536', '::1:8080', '[::g]:80', '[:::]:80', 'a b:80', 'http://a:80'].map((bind): [Env, string[]] => [
@@ -263,7 +307,7 @@ const FAULTS: [Env, string[]][] = [
   [{ LASTWILL_PRESENCE_INTERVAL_MS: '999' }, ['LASTWILL_PRESENCE_INTERVAL_MS']],
   [{ LASTWILL_CONNECT_TIMEOUT_MS: '300001' }, ['LASTWILL_CONNECT_TIMEOUT_MS']],
   [{ LASTWILL_PRESENCE_INTERVAL_MS: '5000', LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: '6' }, ['LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS']],
-  [{ LIVEKIT_LOG_LEVEL: 'INFO' }, ['LIVEKIT_LOG_LEVEL']],
+  [{ LASTWILL_RESTRICTED_CAN_PUBLISH: 'no' }, ['LASTWILL_RESTRICTED_CAN_PUBLISH']],
 ];
 test.each(FAULTS)('%j is refused in both modes', (env, variables) => {
   expect(faulty(env)).toEqual(variables);
@@ -279,13 +323,21 @@ test('all faults come at once, in the order of the table', () => {
   expect(
     faulty({
       NODE_ENV: 'production',
-      LIVEKIT_LOG_LEVEL: 'loud',
+      LASTWILL_PRESENCE_INTERVAL_MS: 'often',
       LASTWILL_WAIT_LOST_MS: 'x',
       LIVEKIT_JWT_BIND: 'x',
       LIVEKIT_SECRET: 'x',
       LIVEKIT_AS_TOKEN: 'x',
     }),
-  ).toEqual(['LIVEKIT_URL', 'LIVEKIT_KEY', 'LIVEKIT_JWT_BIND', 'LIVEKIT_HS_SERVER_NAME', 'LASTWILL_WAIT_LOST_MS', 'LIVEKIT_LOG_LEVEL']);
+  ).toEqual([
+    'LIVEKIT_URL',
+    'LIVEKIT_KEY',
+    'LIVEKIT_JWT_BIND',
+    'LIVEKIT_FULL_ACCESS_HOMESERVERS',
+    'LIVEKIT_HS_SERVER_NAME',
+    'LASTWILL_PRESENCE_INTERVAL_MS',
+    'LASTWILL_WAIT_LOST_MS',
+  ]);
 });
 
 test('a secret in place of its path is not shown', () => {

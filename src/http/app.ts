@@ -1,5 +1,6 @@
 // All routes in one place, and the one way from an error to an answer.
 import { Hono } from 'hono';
+import { getPath } from 'hono/utils/url';
 import type { Registry } from 'prom-client';
 import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -11,6 +12,7 @@ import type { Log, Metrics } from '../telemetry.ts';
 import { delegationRoutes } from './delegations.ts';
 import { errorResponse, MatrixError, unavailable } from './errors.ts';
 import { createLimit } from './limit.ts';
+import { type MatrixRtc, matrixRtcRoutes } from './matrixrtc.ts';
 import { operationRoutes } from './operations.ts';
 import { webhookRoutes } from './webhooks.ts';
 
@@ -24,20 +26,24 @@ export interface AppDeps {
   readonly metrics: Metrics;
   readonly registry: Registry;
   readonly log: Log;
+  /** Undefined: the native API alone. */
+  readonly matrixRtc?: MatrixRtc;
   /** False while draining: nothing new is promised. */
   readonly isOpen: () => boolean;
 }
 
 export function createApp(deps: AppDeps): Hono {
-  const { isOpen, log } = deps;
+  const { isOpen, log, matrixRtc } = deps;
   const assertOpen = () => {
     if (!isOpen()) throw unavailable('Shutting down');
   };
-  const app = new Hono();
+  // Clients join paths to base URLs that may end in a slash.
+  const app = new Hono({ getPath: (request) => getPath(request).replace(/\/{2,}/g, '/') });
   const webhooks = webhookRoutes({ ...deps, assertOpen });
   app.route('/sfu_webhook', webhooks);
   app.route('/v1/webhook', webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, assertOpen, limit: createLimit(deps.clock) }));
+  if (matrixRtc !== undefined) app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, assertOpen }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => {

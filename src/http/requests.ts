@@ -42,7 +42,7 @@ function refuse(ctx: z.RefinementCtx, message: string): never {
 /** @throws MatrixError 400 M_NOT_JSON when the bytes are not JSON text. */
 export function parseJson(bytes: ArrayBuffer): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch {
     throw new MatrixError(400, 'M_NOT_JSON', 'The body is not JSON');
   }
@@ -77,12 +77,18 @@ function toFuture(parsed: z.output<typeof future>): Future {
 function parseAs<S extends z.ZodType>(schema: S, value: unknown, path: readonly string[]): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  if (issue === undefined) throw bad(path, 'is wrong');
-  const field = [...path, ...issue.path.map(String)];
-  if (issue.code === 'unrecognized_keys') throw bad([...field, short(issue.keys[0] ?? '')], 'is not known');
+  const { field, what } = firstFault(result.error, value);
+  throw bad([...path, ...field], what);
+}
+
+/** What is wrong first, in words that hold no value. */
+export function firstFault(error: z.ZodError, value: unknown): { readonly field: readonly string[]; readonly what: string } {
+  const [issue] = error.issues;
+  if (issue === undefined) return { field: [], what: 'is wrong' };
+  const field = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') return { field: [...field, short(issue.keys[0] ?? '')], what: 'is not known' };
   const missing = issue.code === 'invalid_type' && valueAt(value, issue.path) === undefined;
-  throw bad(field, missing ? 'is required' : issue.message);
+  return { field, what: missing ? 'is required' : issue.message };
 }
 
 function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
@@ -90,7 +96,12 @@ function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
 }
 
 function bad(path: readonly string[], what: string): MatrixError {
-  return new MatrixError(400, 'M_BAD_JSON', `${path.length === 0 ? 'The body' : path.join('.')} ${what}`);
+  return new MatrixError(400, 'M_BAD_JSON', sentence(path, what));
+}
+
+/** An empty path is the body as a whole. */
+export function sentence(path: readonly string[], what: string): string {
+  return `${path.length === 0 ? 'The body' : path.join('.')} ${what}`;
 }
 
 /** A stranger's field name, fit to be shown. */

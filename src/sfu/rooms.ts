@@ -1,9 +1,9 @@
 // What we ask of the SFU: who is in a room. Three answers are possible, and unknown is never absent.
 import { ParticipantInfo_State } from '@livekit/protocol';
-import { RoomServiceClient } from 'livekit-server-sdk';
 import { parseIdentity, parseRoomSid, parseSid, type RoomName, type RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import type { ApiKey } from './keys.ts';
+import { createRoomService } from './room-service.ts';
 import { joinedAtMsOf } from './webhook.ts';
 
 export type Look =
@@ -22,11 +22,8 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-/** An SFU beside us that has not answered by now is away; its word would also be too old. */
-const TIMEOUT_SECONDS = 5;
-
 export function createRooms(apiUrl: string, key: ApiKey): Rooms {
-  const client = createClient(apiUrl, key);
+  const client = createRoomService(apiUrl, key);
   return {
     look: async (room) => {
       try {
@@ -59,16 +56,4 @@ export function createRooms(apiUrl: string, key: ApiKey): Rooms {
 /** A room that does not exist has nobody in it. */
 function isNotFound(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'not_found';
-}
-
-/**
- * The SDK resolves its calls against the host alone, yet SFUs often live behind a path (wss://host/livekit/sfu). Its RPC part can be
- * told a prefix, its clients can't; test/sfu/rooms.test.ts fails if a newer SDK moves it.
- */
-function createClient(apiUrl: string, key: ApiKey): RoomServiceClient {
-  const { origin, pathname } = new URL(apiUrl);
-  const client = new RoomServiceClient(origin, key.key, key.secret, { requestTimeout: TIMEOUT_SECONDS });
-  const { rpc } = client as unknown as { rpc: { prefix: string } };
-  rpc.prefix = `${pathname.replace(/\/+$/, '')}/twirp`;
-  return client;
 }

@@ -1,0 +1,112 @@
+// Bodies of the MatrixRTC authorization API (protocol.md §2b): unknown in, parsed values out, or one error that names the field.
+// Which fault has which code is fixed by the clients: an unknown field or one of another type is not the JSON of a request (M_NOT_JSON),
+// a field that is missing or empty makes a bad one (M_BAD_JSON). Null is missing.
+import { z } from 'zod';
+import { type DelayId, parseDelayId, type ServerName, sha256 } from '../delegation/ids.ts';
+import { LEGACY_SLOT } from '../delegation/names.ts';
+import type { Handles } from '../delegation/state.ts';
+import { parseServerName } from '../homeserver/names.ts';
+import { MatrixError } from './errors.ts';
+import { firstFault, parseJson, sentence } from './requests.ts';
+
+export interface DelegationFields {
+  readonly handles: Handles;
+  readonly handlesHash: string;
+  readonly delayMs: number;
+}
+
+export interface MatrixRtcRequest {
+  readonly openId: {
+    readonly accessToken: string;
+    /** Null: no server can have this name. */
+    readonly serverName: ServerName | null;
+  };
+  readonly roomId: string;
+  readonly slotId: string;
+  readonly deviceId: string;
+  /** Null: an older client, whose user is known from the OpenID token alone. */
+  readonly member: { readonly id: string; readonly claimedUserId: string } | null;
+  readonly delegation: DelegationFields | null;
+}
+
+/** A delay beyond this has more nanoseconds than 64 bits hold; no homeserver has one, and some of our kind count so. */
+const LONGEST_DELAY_MS = 9_223_372_036_854;
+
+const text = z.string('must be a text').nullish();
+const whole = z.int('must be a whole number').nullish();
+const openIdToken = z
+  .strictObject({ access_token: text, token_type: text, matrix_server_name: text, expires_in: whole }, 'must be an object')
+  .nullish();
+const member = z.strictObject({ id: text, claimed_user_id: text, claimed_device_id: text }, 'must be an object').nullish();
+const delegation = { delay_id: text, delay_timeout: whole, delay_cs_api_url: text };
+
+const MemberBody = z.strictObject({ room_id: text, slot_id: text, openid_token: openIdToken, member, ...delegation }, 'must be an object');
+const LegacyBody = z.strictObject({ room: text, openid_token: openIdToken, device_id: text, ...delegation }, 'must be an object');
+
+/** /get_token and /delegate_delayed_leave. @throws MatrixError 400 */
+export function parseMemberRequest(bytes: ArrayBuffer): MatrixRtcRequest {
+  const body = read(MemberBody, bytes);
+  return {
+    roomId: required('room_id', body.room_id),
+    slotId: required('slot_id', body.slot_id),
+    member: { id: required('member.id', body.member?.id), claimedUserId: required('member.claimed_user_id', body.member?.claimed_user_id) },
+    deviceId: required('member.claimed_device_id', body.member?.claimed_device_id),
+    openId: openIdOf(body.openid_token),
+    delegation: delegationOf(body),
+  };
+}
+
+/** /sfu/get: older clients know one slot, and a device id may be empty. @throws MatrixError 400 */
+export function parseLegacyRequest(bytes: ArrayBuffer): MatrixRtcRequest {
+  const body = read(LegacyBody, bytes);
+  return {
+    roomId: required('room', body.room),
+    slotId: LEGACY_SLOT,
+    member: null,
+    deviceId: wellFormed('device_id', body.device_id ?? ''),
+    openId: openIdOf(body.openid_token),
+    delegation: delegationOf(body),
+  };
+}
+
+function read<S extends z.ZodType>(schema: S, bytes: ArrayBuffer): z.output<S> {
+  // The JSON null is an empty object to the clients' other service.
+  const json = parseJson(bytes) ?? {};
+  const result = schema.safeParse(json);
+  if (result.success) return result.data;
+  const { field, what } = firstFault(result.error, json);
+  throw new MatrixError(400, 'M_NOT_JSON', sentence(field, what));
+}
+
+function openIdOf(token: z.output<typeof openIdToken>): MatrixRtcRequest['openId'] {
+  const accessToken = required('openid_token.access_token', token?.access_token);
+  return { accessToken, serverName: parseServerName(required('openid_token.matrix_server_name', token?.matrix_server_name)) };
+}
+
+/** Null where neither half is given; `delay_cs_api_url` is ignored: where a user's homeserver is, others say. */
+function delegationOf(body: { delay_id?: string | null | undefined; delay_timeout?: number | null | undefined }): DelegationFields | null {
+  const { delay_id, delay_timeout: delayMs } = body;
+  if ((delay_id ?? '') === '' && (delayMs ?? 0) === 0) return null;
+  const text = required('delay_id', delay_id);
+  if (delayMs === undefined || delayMs === null || delayMs === 0) throw badField('delay_timeout', 'is required beside delay_id');
+  if (delayMs < 0 || delayMs > LONGEST_DELAY_MS) throw badField('delay_timeout', `must be from 1 to ${LONGEST_DELAY_MS}`);
+  const delayId: DelayId | null = parseDelayId(text);
+  if (delayId === null) throw badField('delay_id', 'must be 1 to 255 of 0-9 A-Z a-z . _ ~ -');
+  const handles: Handles = { kind: 'delay', delayId };
+  return { handles, handlesHash: sha256(JSON.stringify(handles)), delayMs };
+}
+
+function required(field: string, value: string | null | undefined): string {
+  if (value === undefined || value === null || value === '') throw badField(field, 'is required');
+  return wellFormed(field, value);
+}
+
+/** Half a surrogate pair has no UTF-8 form: two such ids would get one name. */
+function wellFormed(field: string, value: string): string {
+  if (!value.isWellFormed()) throw badField(field, 'must be well-formed Unicode');
+  return value;
+}
+
+function badField(field: string, what: string): MatrixError {
+  return new MatrixError(400, 'M_BAD_JSON', sentence([field], what));
+}

@@ -1,0 +1,177 @@
+// The MatrixRTC authorization API (protocol.md §2b), as Element Call speaks it: a Matrix user proves who it is by an OpenID token and gets
+// a token of the SFU, and may hand its delayed leave over in the same breath or separately.
+//
+// Each request goes the same way, and stops at the first refusal:
+//   JSON ─▶ fields ─▶ OpenID (one look-up) ─▶ full access? ─▶ client-server API ─▶ room on the SFU ─▶ delegation ─▶ answer
+import { type Context, Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
+import { identitiesOf, legacyIdentity, legacyMemberId, type Member, memberIdentity, memberOwner, memberRoom } from '../delegation/names.ts';
+import type { Engine } from '../engine/engine.ts';
+import type { Discovery } from '../homeserver/discovery.ts';
+import type { OpenId } from '../homeserver/openid.ts';
+import type { RoomCreation } from '../sfu/room-creation.ts';
+import type { Tokens } from '../sfu/tokens.ts';
+import type { Store } from '../store/store.ts';
+import type { Log, Metrics } from '../telemetry.ts';
+import { MatrixError } from './errors.ts';
+import { type DelegationFields, type MatrixRtcRequest, parseLegacyRequest, parseMemberRequest } from './matrixrtc-requests.ts';
+
+/** What the operator lets whom do. */
+export interface Grants {
+  /** The SFU's URL for clients, to the letter. */
+  readonly url: string;
+  /** Users of these homeservers may have rooms made and leaves kept for them. */
+  readonly hasFullAccess: (serverName: ServerName) => boolean;
+  readonly restrictedCanPublish: boolean;
+  readonly canUpdateOwnMetadata: boolean;
+}
+
+export interface MatrixRtc {
+  readonly grants: Grants;
+  readonly openId: OpenId;
+  readonly tokens: Tokens;
+  readonly roomCreation: RoomCreation;
+}
+
+export interface MatrixRtcDeps extends MatrixRtc {
+  readonly engine: Engine;
+  readonly store: Store;
+  readonly discovery: Discovery;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly isOpen: () => boolean;
+  readonly assertOpen: () => void;
+}
+
+/** A request whose OpenID token has been checked. */
+interface Authenticated {
+  readonly member: Member;
+  readonly fullAccess: boolean;
+  readonly serverName: ServerName;
+}
+
+const PATHS = ['/get_token', '/sfu/get', '/delegate_delayed_leave'] as const;
+const MOST_BYTES = 64 * 1024;
+const ALLOWED_HEADERS = 'Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token';
+const FULL_ACCESS_ONLY = 'Delayed events are delegated for users of full-access homeservers only';
+
+export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
+  const app = new Hono();
+  const tooLarge = () => {
+    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
+  };
+  const limited = bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge });
+  const token = (parse: (bytes: ArrayBuffer) => MatrixRtcRequest) => async (c: Context) => {
+    const request = parse(await c.req.arrayBuffer());
+    return c.json(await counted(deps, request, () => getToken(deps, request)));
+  };
+
+  for (const path of PATHS) {
+    app.use(path, crossOrigin);
+    app.options(path, (c) => c.body(null, 200));
+  }
+  app.post('/get_token', limited, token(parseMemberRequest));
+  app.post('/sfu/get', limited, token(parseLegacyRequest));
+  app.post('/delegate_delayed_leave', limited, async (c) => {
+    const bytes = await c.req.arrayBuffer();
+    if (bytes.byteLength === 0) await assertKeepable(deps);
+    const request = parseMemberRequest(bytes);
+    await counted(deps, request, () => delegateLeave(deps, request));
+    return c.json({});
+  });
+  for (const path of PATHS) app.all(path, (c) => c.body(null, 405, { Allow: 'POST, OPTIONS' }));
+  return app;
+}
+
+/** Clients are web pages of any origin, and their token is the trust. On every answer, refusals as well: a page could not read them. */
+async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void> {
+  c.header('Access-Control-Allow-Origin', '*');
+  c.header('Access-Control-Allow-Methods', 'POST');
+  c.header('Access-Control-Allow-Headers', ALLOWED_HEADERS);
+  await next();
+}
+
+/**
+ * Element Call asks with an empty body whether delegations are taken, and only 404 means no: then it schedules its leave a few seconds
+ * ahead and keeps it up itself, else an hour ahead, and what we could not keep would be a ghost for that hour.
+ */
+async function assertKeepable({ isOpen, store }: MatrixRtcDeps): Promise<void> {
+  const keepable =
+    isOpen() &&
+    (await store.ping().then(
+      () => true,
+      () => false,
+    ));
+  if (!keepable) throw new MatrixError(404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
+}
+
+/** Counts a hand-over that was refused. */
+async function counted<T>({ metrics }: MatrixRtcDeps, { delegation }: MatrixRtcRequest, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof MatrixError && delegation !== null) metrics.delegation('rejected');
+    throw error;
+  }
+}
+
+async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<{ url: string; jwt: string }> {
+  const { grants, tokens, roomCreation } = deps;
+  const { delegation } = request;
+  if (delegation !== null) deps.assertOpen();
+  const authenticated = await authenticate(deps, request);
+  const { member, fullAccess } = authenticated;
+  if (delegation !== null && !fullAccess) throw new MatrixError(400, 'M_BAD_JSON', FULL_ACCESS_ONLY);
+  const homeserver = delegation === null ? null : await resolve(deps, authenticated);
+  const room = memberRoom(member);
+  if (fullAccess && !(await roomCreation.create(room))) throw new MatrixError(500, 'M_UNKNOWN', 'The room could not be made on the SFU');
+  if (delegation !== null && homeserver !== null) await handOver(deps, member, homeserver, delegation);
+  const identity = request.member === null ? legacyIdentity(member.userId, member.deviceId) : memberIdentity(member);
+  const canPublish = fullAccess || grants.restrictedCanPublish;
+  const jwt = await tokens.join({ room, identity, canPublish, canUpdateOwnMetadata: grants.canUpdateOwnMetadata });
+  return { url: grants.url, jwt };
+}
+
+async function delegateLeave(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<void> {
+  const { delegation } = request;
+  if (delegation === null) throw new MatrixError(400, 'M_BAD_JSON', 'delay_id and delay_timeout are required');
+  deps.assertOpen();
+  const authenticated = await authenticate(deps, request);
+  if (!authenticated.fullAccess) throw new MatrixError(403, 'M_FORBIDDEN', FULL_ACCESS_ONLY);
+  await handOver(deps, authenticated.member, await resolve(deps, authenticated), delegation);
+}
+
+/** One answer to all who are not who they say, whatever was wrong: the log knows. */
+async function authenticate({ openId, grants, log }: MatrixRtcDeps, request: MatrixRtcRequest): Promise<Authenticated> {
+  const { roomId, slotId, deviceId, member, openId: token } = request;
+  const { accessToken, serverName } = token;
+  const refuse = (why: string): never => {
+    log.info({ why, homeserver: serverName }, 'an OpenID token was refused');
+    throw new MatrixError(401, 'M_UNAUTHORIZED', 'The OpenID token does not prove this user');
+  };
+  if (serverName === null) return refuse('its server name is none');
+  const checked = await openId.check({ accessToken, serverName });
+  if (checked.kind === 'refused') return refuse(checked.why);
+  const { userId } = checked;
+  if (member !== null && member.claimedUserId !== userId) return refuse('it is of another user than the one claimed');
+  const memberId = member?.id ?? legacyMemberId(userId, deviceId);
+  return { serverName, fullAccess: grants.hasFullAccess(serverName), member: { roomId, slotId, userId, deviceId, memberId } };
+}
+
+async function resolve({ discovery, log }: MatrixRtcDeps, { serverName }: Authenticated): Promise<HomeserverUrl> {
+  const resolved = await discovery.resolve({ kind: 'name', name: serverName });
+  if (resolved.kind === 'resolved') return resolved.url;
+  log.warn({ why: resolved.why, homeserver: serverName }, 'the client-server API of a full-access homeserver can not be resolved');
+  throw new MatrixError(400, 'M_BAD_JSON', 'Unable to resolve client-server API');
+}
+
+/** A new delayed event of the same membership supersedes. @throws StoreUnavailable: nothing was promised. */
+async function handOver(deps: MatrixRtcDeps, member: Member, homeserver: HomeserverUrl, delegation: DelegationFields): Promise<void> {
+  const { engine, metrics } = deps;
+  const { userId } = member;
+  const to = { owner: memberOwner(member), room: memberRoom(member), identities: identitiesOf(member), homeserver, userId };
+  const done = await engine.handOver({ ...to, ...delegation });
+  metrics.delegation(done.kind);
+  if (done.kind === 'created') for (let count = done.superseded; count > 0; count -= 1) metrics.delegation('superseded');
+}
