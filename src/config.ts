@@ -2,7 +2,21 @@
 // Pure: variables and a file reader come in, nothing else is looked at. A fault never shows what could be a secret.
 import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
 import type { Policy } from './delegation/state.ts';
-import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS, SHORTEST_STORE_KEY } from './settings.ts';
+import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SHORTEST_STORE_KEY } from './settings.ts';
+import {
+  createReader,
+  type Env,
+  type Fault,
+  type Reader,
+  type ReadFile,
+  rank,
+  readBoolean,
+  readInteger,
+  readUrl,
+  splitList,
+} from './settings-reader.ts';
+
+export type { Fault } from './settings-reader.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -36,13 +50,9 @@ export interface Config {
     readonly insecureTls: boolean;
     readonly applicationService: { readonly serverName: ServerName; readonly asToken: string } | null;
   };
+  /** Where lk-jwt-service left its jobs; null: nowhere. */
+  readonly takeover: { readonly redisUrl: string; readonly password: string | null; readonly remove: boolean } | null;
   readonly logLevel: LogLevel;
-}
-
-export interface Fault {
-  readonly variable: string;
-  readonly value: string;
-  readonly expected: string;
 }
 
 export type ConfigResult =
@@ -50,20 +60,6 @@ export type ConfigResult =
   | { readonly kind: 'faults'; readonly faults: readonly Fault[] };
 
 const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
-
-type Env = Readonly<Record<string, string | undefined>>;
-type ReadFile = (path: string) => string;
-
-/** Collects faults and notes while the sections below read; a section that finds a fault answers with something harmless. */
-interface Reader {
-  /** Null when unset; an empty string counts as unset. */
-  get(variable: string): string | null;
-  fault(variable: string, expected: string): void;
-  /** As `fault`, for a value that may hold a password although its setting is no secret. */
-  hiddenFault(variable: string, expected: string): void;
-  note(text: string): void;
-  file(variable: string): string | null;
-}
 
 export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
   const faults: Fault[] = [];
@@ -79,46 +75,12 @@ export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
     storeKey: readStoreKey(reader, mode),
     policy: readPolicy(reader),
     homeservers: readHomeservers(reader, mode),
+    takeover: readTakeover(reader),
     logLevel: readLogLevel(reader),
   };
   noteUnused(env, reader);
   if (faults.length > 0) return { kind: 'faults', faults: faults.sort((a, b) => rank(a.variable) - rank(b.variable)) };
   return { kind: 'config', config: freeze(config), notes };
-}
-
-function createReader(env: Env, readFile: ReadFile, faults: Fault[], notes: string[]): Reader {
-  const get = (variable: string): string | null => {
-    const value = Object.hasOwn(env, variable) ? env[variable] : undefined;
-    return value === undefined || value === '' ? null : value;
-  };
-  const add = (variable: string, expected: string, hidden: boolean): void => {
-    const value = get(variable);
-    faults.push({ variable, value: value === null ? '(not set)' : hidden ? '(hidden)' : value, expected });
-  };
-  const fault = (variable: string, expected: string): void => add(variable, expected, isHidden(variable, get(variable) ?? ''));
-  const file = (variable: string): string | null => {
-    const path = get(variable);
-    if (path === null) return null;
-    try {
-      const text = readFile(path);
-      if (text.trim() !== '') return text;
-      fault(variable, 'a file that is not empty');
-    } catch (error) {
-      fault(variable, `a file that can be read${errorCode(error)}`);
-    }
-    return null;
-  };
-  return { get, fault, hiddenFault: (variable, expected) => add(variable, expected, true), note: (text) => void notes.push(text), file };
-}
-
-function isHidden(variable: string, value: string): boolean {
-  const setting = SETTINGS.find(({ name }) => name === variable);
-  return setting?.secret === true || (setting?.path === true && !/^(\.{0,2}\/|[A-Za-z]:\\)/.test(value));
-}
-
-function errorCode(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? error.code : null;
-  return typeof code === 'string' && /^E[A-Z]+$/.test(code) ? ` (${code})` : '';
 }
 
 function readMode(reader: Reader): Config['mode'] {
@@ -151,24 +113,6 @@ function readLivekitUrl(reader: Reader, mode: Config['mode']): { url: string; ap
   }
   const apiUrl = readUrl(reader, 'LIVEKIT_URL', url ?? 'ws://127.0.0.1:7880', ['ws:', 'wss:', 'http:', 'https:']);
   return { url: url ?? 'ws://127.0.0.1:7880', apiUrl: (apiUrl ?? '').replace(/^ws/, 'http') };
-}
-
-/** Without a trailing slash; null after a fault. What has an @ may hold a password and isn't shown. */
-function readUrl(reader: Reader, variable: string, text: string, schemes: readonly string[]): string | null {
-  const fault = text.includes('@') ? reader.hiddenFault : reader.fault;
-  const expected = `a URL that starts with ${schemes.map((scheme) => `${scheme}//`).join(', ')}`;
-  // A URL parser silently mends what is beyond plain ASCII, and two readers could then disagree about the host.
-  const url = /^[\x21-\x5b\x5d-\x7e]+$/.test(text) ? URL.parse(text) : null;
-  if (url === null || !schemes.includes(url.protocol) || !/^[a-z]+:\/\//i.test(text)) {
-    fault(variable, expected);
-  } else if (url.username !== '' || url.password !== '') {
-    reader.hiddenFault(variable, 'a URL without user name and password');
-  } else if (/[?#]/.test(text)) {
-    fault(variable, 'a URL without query and fragment');
-  } else {
-    return `${url.protocol}//${url.host}${url.pathname.replace(/\/+$/, '')}`;
-  }
-  return null;
 }
 
 const KEY_PAIR = ['LIVEKIT_KEY', 'LIVEKIT_KEY_FROM_FILE', 'LIVEKIT_SECRET', 'LIVEKIT_SECRET_FROM_FILE'] as const;
@@ -278,23 +222,6 @@ function readPresenceInterval(reader: Reader): number {
   return ours ?? older ?? 30_000;
 }
 
-/** Null when unset or after a fault. */
-function readInteger(reader: Reader, variable: string, least: number, most: number): number | null {
-  const text = reader.get(variable);
-  if (text === null) return null;
-  const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= least && value <= most) return value;
-  reader.fault(variable, `a whole number from ${least} to ${most}`);
-  return null;
-}
-
-function readBoolean(reader: Reader, variable: string, byDefault: boolean): boolean {
-  const text = reader.get(variable);
-  if (text === null) return byDefault;
-  if (text !== 'true' && text !== 'false') reader.fault(variable, 'true or false');
-  return text === 'true';
-}
-
 function readLogLevel(reader: Reader): LogLevel {
   const text = (reader.get('LIVEKIT_LOG_LEVEL') ?? 'info').toLowerCase();
   const level = (['debug', 'info', 'warn', 'error'] as const).find((known) => known === (text === 'warning' ? 'warn' : text));
@@ -363,10 +290,6 @@ function readApplicationService(reader: Reader): Config['homeservers']['applicat
   return asToken === null || serverName === null ? null : { serverName, asToken };
 }
 
-function splitList(text: string): readonly string[] {
-  return text.split(',').flatMap((entry) => (entry.trim() === '' ? [] : [entry.trim()]));
-}
-
 /** Matrix's grammar of server names: a DNS name, an IPv4 address or an IPv6 address in brackets, perhaps with a port. */
 function parseServerName(text: string): ServerName | null {
   const match = /^(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(?::(\d{1,5}))?$/.exec(text);
@@ -376,19 +299,23 @@ function parseServerName(text: string): ServerName | null {
   return valid ? (text as ServerName) : null;
 }
 
+function readTakeover(reader: Reader): Config['takeover'] {
+  const redisUrl = reader.get('LIVEKIT_REDIS_URL');
+  const password = reader.get('LIVEKIT_REDIS_PASSWORD');
+  const remove = readBoolean(reader, 'LASTWILL_TAKEOVER_REMOVE', false);
+  if (redisUrl === null) return null;
+  const url = URL.parse(redisUrl);
+  if (url === null || !['redis:', 'rediss:'].includes(url.protocol)) reader.fault('LIVEKIT_REDIS_URL', 'a redis:// or rediss:// URL');
+  reader.note('LIVEKIT_REDIS_URL: the jobs of lk-jwt-service are taken over from there at start; the store itself is SQLite.');
+  return { redisUrl, password, remove };
+}
+
 /** A misspelt name would else be silently without effect. */
 function noteUnused(env: Env, reader: Reader): void {
-  if (reader.get('LIVEKIT_REDIS_URL') !== null) {
-    reader.note('LIVEKIT_REDIS_URL is not used: this version keeps its store in SQLite, in LASTWILL_DATA_DIR.');
-  }
   for (const variable of Object.keys(env)) {
     if (!/^(LASTWILL|LIVEKIT)_[A-Z0-9_]+$/.test(variable) || reader.get(variable) === null || rank(variable) >= 0) continue;
     reader.note(`${variable} is not a setting of this version and has no effect.`);
   }
-}
-
-function rank(variable: string): number {
-  return SETTINGS.findIndex(({ name }) => name === variable);
 }
 
 function freeze<T>(value: T): T {

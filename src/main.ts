@@ -24,6 +24,8 @@ import { faultLines, startupLines } from './startup-report.ts';
 import { createSeal } from './store/seal.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
+import { openJobHash } from './takeover/redis.ts';
+import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
 import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
 
 /** What is under way gets this long at the end; an orchestrator's usual patience is 30 s. */
@@ -65,6 +67,8 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     random: systemRandom(),
     policy: config.policy,
   });
+
+  await takeOverJobs(config, { engine, served, discovery, log });
 
   let open = true;
   const app = createApp({
@@ -145,6 +149,19 @@ function createMatrixRtc(config: Config, { served, outbound, signingKey }: Matri
     tokens: createTokens(signingKey),
     roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey),
   };
+}
+
+type TakeOver = Pick<TakeOverDeps, 'engine' | 'served' | 'discovery' | 'log'>;
+
+/** Before the first webhook is heard. Without Redis the calls of before are left to their clients and homeservers, and new ones are served. */
+async function takeOverJobs({ takeover }: Config, deps: TakeOver): Promise<void> {
+  if (takeover === null) return;
+  try {
+    const hash = await openJobHash(takeover.redisUrl, takeover.password);
+    await takeOver({ ...deps, hash, remove: takeover.remove }).finally(() => hash.close());
+  } catch (err) {
+    deps.log.error({ err }, 'the jobs of lk-jwt-service could not be taken over');
+  }
 }
 
 interface ClientDeps {

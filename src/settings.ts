@@ -60,7 +60,13 @@ const ROWS: readonly Row[] = [
   ['LASTWILL_WAIT_ABORTED_MS', '`30000`', `How long the next attempt may take after an aborted connection${WAIT}.`],
   ['LASTWILL_WAIT_MISSING_MS', '`4000`', `How long an absence known from a list only waits for a second list${WAIT}.`],
   ['LIVEKIT_LOG_LEVEL', '`info`', 'debug, info, warn (or warning) or error, in any case.'],
-  ['LIVEKIT_REDIS_URL', '', 'Known, not used: this version keeps its store in SQLite.', 'secret'],
+  ['LIVEKIT_REDIS_URL', '', 'Where lk-jwt-service kept its jobs: they are taken over at start. The store itself is SQLite.', 'secret'],
+  ['LIVEKIT_REDIS_PASSWORD', '', 'The password for it, if the URL has none.', 'secret'],
+  [
+    'LASTWILL_TAKEOVER_REMOVE',
+    '`false`',
+    '`true`: jobs that were taken over are removed there; without it they stay, which is the way back.',
+  ],
 ];
 
 export const SETTINGS: readonly Setting[] = ROWS.map(([name, byDefault, help, kind]) => {

@@ -66,6 +66,7 @@ describe('with nothing set', () => {
         insecureTls: false,
         applicationService: null,
       },
+      takeover: null,
       logLevel: 'info',
     });
     expect(notes.join()).toContain('livekit-server --dev');
