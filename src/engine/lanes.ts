@@ -113,7 +113,14 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
     lane.queue = [];
     lane.owesCall = true;
     for (const waiting of turnedAway) waiting.resolve(null);
-    clock.after(lane.blockedUntilMs - clock.nowMs(), () => pump(lane));
+    reopen(lane);
+  }
+
+  function reopen(lane: Lane): void {
+    const restMs = lane.blockedUntilMs - clock.nowMs();
+    // A timer may fire a moment early.
+    if (restMs > 0) clock.after(restMs, () => reopen(lane));
+    else pump(lane);
   }
 
   return {

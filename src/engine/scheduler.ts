@@ -61,15 +61,17 @@ export function createScheduler({ store, lanes, clock, take }: SchedulerDeps): S
   }
 
   async function claimAll(): Promise<void> {
+    let lookedMs = clock.nowMs();
     let full = true;
     while (full && running && taken < MOST_AT_ONCE) {
-      const claimed = await store.claimDue(clock.nowMs(), LEASE_MS, BATCH, lanes.excluded());
+      lookedMs = clock.nowMs();
+      const claimed = await store.claimDue(lookedMs, LEASE_MS, BATCH, lanes.excluded());
       full = claimed.length === BATCH;
       for (const one of claimed) start(one);
     }
-    const nowMs = clock.nowMs();
-    const nextMs = await store.nextDueMs(nowMs);
-    sleepUntil(Math.min(nextMs ?? Number.POSITIVE_INFINITY, nowMs + LONGEST_SLEEP_MS));
+    // From the moment of the last look on: what has become due since then was not in it.
+    const nextMs = await store.nextDueMs(lookedMs);
+    sleepUntil(Math.min(nextMs ?? Number.POSITIVE_INFINITY, clock.nowMs() + LONGEST_SLEEP_MS));
   }
 
   function start(claimed: Claimed): void {

@@ -1,11 +1,12 @@
 // Bodies of the MatrixRTC authorization API (protocol.md §2b): unknown in, parsed values out, or one error that names the field.
 // Which fault has which code is fixed by the clients: an unknown field or one of another type is not the JSON of a request (M_NOT_JSON),
 // a field that is missing or empty makes a bad one (M_BAD_JSON). Null is missing.
+import { isIPv4 } from 'node:net';
 import { z } from 'zod';
 import { type DelayId, parseDelayId, type ServerName, sha256 } from '../delegation/ids.ts';
 import { LEGACY_SLOT } from '../delegation/names.ts';
 import type { Handles } from '../delegation/state.ts';
-import { parseServerName } from '../homeserver/names.ts';
+import { parseServerName, splitServerName } from '../homeserver/names.ts';
 import { MatrixError } from './errors.ts';
 import { firstFault, parseJson, sentence } from './requests.ts';
 
@@ -80,13 +81,20 @@ function read<S extends z.ZodType>(schema: S, bytes: ArrayBuffer): z.output<S> {
 
 function openIdOf(token: z.output<typeof openIdToken>): MatrixRtcRequest['openId'] {
   const accessToken = required('openid_token.access_token', token?.access_token);
-  return { accessToken, serverName: parseServerName(required('openid_token.matrix_server_name', token?.matrix_server_name)) };
+  return { accessToken, serverName: serverNameOf(required('openid_token.matrix_server_name', token?.matrix_server_name)) };
+}
+
+/** An IPv4 address in another spelling (`127.1`) would be the same server under a second name. */
+function serverNameOf(text: string): ServerName | null {
+  const host = splitServerName(text)?.host ?? '';
+  const meant = URL.parse(`https://${host}`)?.hostname ?? '';
+  return isIPv4(meant) && meant !== host ? null : parseServerName(text);
 }
 
 /** Null where neither half is given; `delay_cs_api_url` is ignored: where a user's homeserver is, others say. */
 function delegationOf(body: { delay_id?: string | null | undefined; delay_timeout?: number | null | undefined }): DelegationFields | null {
   const { delay_id, delay_timeout: delayMs } = body;
-  if ((delay_id ?? '') === '' && (delayMs ?? 0) === 0) return null;
+  if ((delay_id ?? '') === '' && (delayMs ?? 0) <= 0) return null;
   const text = required('delay_id', delay_id);
   if (delayMs === undefined || delayMs === null || delayMs === 0) throw badField('delay_timeout', 'is required beside delay_id');
   if (delayMs < 0 || delayMs > LONGEST_DELAY_MS) throw badField('delay_timeout', `must be from 1 to ${LONGEST_DELAY_MS}`);

@@ -52,6 +52,7 @@ interface Authenticated {
 }
 
 const PATHS = ['/get_token', '/sfu/get', '/delegate_delayed_leave'] as const;
+const JSON_TYPE = { 'Content-Type': 'application/json' };
 const MOST_BYTES = 64 * 1024;
 const ALLOWED_HEADERS = 'Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token';
 const FULL_ACCESS_ONLY = 'Delayed events are delegated for users of full-access homeservers only';
@@ -69,7 +70,7 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
 
   for (const path of PATHS) {
     app.use(path, crossOrigin);
-    app.options(path, (c) => c.body(null, 200));
+    app.options(path, (c) => c.body(null, 200, JSON_TYPE));
   }
   app.post('/get_token', limited, token(parseMemberRequest));
   app.post('/sfu/get', limited, token(parseLegacyRequest));
@@ -80,7 +81,7 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
     await counted(deps, request, () => delegateLeave(deps, request));
     return c.json({});
   });
-  for (const path of PATHS) app.all(path, (c) => c.body(null, 405, { Allow: 'POST, OPTIONS' }));
+  for (const path of PATHS) app.all(path, (c) => c.body(null, 405, { ...JSON_TYPE, Allow: 'POST, OPTIONS' }));
   return app;
 }
 

@@ -30,16 +30,15 @@ export function connectedDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.restartDueMs) return unchanged(row);
   // Tried since, and past the event's own end: nothing is left to keep alive.
-  if (state.failures > 0 && surelyExpired(row, at)) return end(row, 'expired', at, { sin: letExpire(row, at) });
+  if (state.failures > 0 && surelyExpired(row, at)) return end(row, 'expired', at, { sin: letExpire(row, state.seenAtMs) });
   const oldestMs = at.nowMs - leaseMs(row, at.policy);
   return unchanged(row, [state.seenAtMs >= oldestMs ? restartEffect(row, at) : ask(oldestMs)]);
 }
 
-/** Seen around the time when the event ran out, and by a session that was there before: they were present, and we let it. */
-function letExpire(row: Row, at: Moment): 'false-leave' | null {
-  const { session, seenAtMs } = row.state;
-  const there = seenAtMs >= row.expiry.earliestMs - leaseMs(row, at.policy);
-  return there && (session.joinedAtMs === null || session.joinedAtMs < row.expiry.earliestMs) ? 'false-leave' : null;
+/** The event ran out although its participant was there to the last of our knowledge; one who came later is not to blame on us. */
+function letExpire({ state, expiry }: Row, evidenceMs: number): 'false-leave' | null {
+  const { joinedAtMs } = state.session;
+  return evidenceMs >= expiry.earliestMs && (joinedAtMs === null || joinedAtMs < expiry.earliestMs) ? 'false-leave' : null;
 }
 
 export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -152,7 +151,8 @@ export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>
       if (answer.how === 'conflict') return end(row, 'cancelled', at);
       // Before its time somebody else has sent or cancelled it, the client itself as a rule; after it, it has run out under a present user.
       const ranOut = at.nowMs >= row.expiry.earliestMs;
-      return end(row, ranOut ? 'expired' : 'already-sent', at, { sin: ranOut ? letExpire(row, at) : null });
+      // No restart without fresh evidence, so its answer speaks of somebody who was there.
+      return end(row, ranOut ? 'expired' : 'already-sent', at, { sin: ranOut ? letExpire(row, at.nowMs) : null });
     }
     case 'limited':
     case 'refused':
@@ -161,7 +161,8 @@ export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>
       const restMs = Math.max(row.expiry.earliestMs - at.nowMs, 1_000);
       const pauseMs =
         answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, failures, at.roll) : backoffMs(failures, at.roll, restMs / 4);
-      return move(row, { ...state, failures, restartDueMs: at.nowMs + pauseMs }, at, [], { expiry });
+      const seenAtMs = Math.max(state.seenAtMs, askedAtMs - leaseMs(row, at.policy));
+      return move(row, { ...state, seenAtMs, failures, restartDueMs: at.nowMs + pauseMs }, at, [], { expiry });
     }
     default:
       return never(answer);
