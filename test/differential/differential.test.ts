@@ -1,0 +1,65 @@
+// Another service with the same API, named by LASTWILL_PEER, and lastwill: the same questions, the same answers, or a reason.
+import { isDeepStrictEqual } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Case, casesOf, type Difference, INTENDED } from './cases.ts';
+import { INTENDED_SETTINGS, SETTINGS_CASES, type SettingsDifference } from './settings-cases.ts';
+import { type Answered, LASTWILL, openStand, peerOf, type Running, type Stand } from './stand.ts';
+
+const PEER = process.env.LASTWILL_PEER ?? '';
+const SLOW_MS = 180_000;
+
+test.runIf(PEER === '')('nothing is compared: LASTWILL_PEER holds no start command of another service', ({ skip }) => skip());
+
+describe.skipIf(PEER === '')('beside another service', () => {
+  let stand: Stand;
+  const services: Running[] = [];
+  beforeAll(async () => {
+    stand = await openStand();
+    services.push(await stand.start(peerOf(PEER)), await stand.start(LASTWILL));
+  }, SLOW_MS);
+  afterAll(async () => stand?.close(), SLOW_MS);
+
+  async function answers({ wanted, roomStatus }: Case): Promise<readonly Answered[]> {
+    const all: Answered[] = [];
+    stand.roomStatus = roomStatus ?? 200;
+    for (const service of services) all.push(await service.ask(wanted));
+    return all;
+  }
+
+  test(
+    'every question is answered alike, or differs as it is meant to',
+    async () => {
+      const [unlike, alike]: [unknown[], string[]] = [[], []];
+      const used = new Set<Difference>();
+      for (const one of await casesOf(stand)) {
+        const [theirs, ours] = await answers(one);
+        const same = isDeepStrictEqual(theirs, ours);
+        if (one.differs === undefined && !same) unlike.push({ name: one.name, theirs, ours });
+        if (one.differs !== undefined && same) alike.push(`${one.name}: ${one.differs}`);
+        if (one.differs !== undefined) used.add(one.differs);
+      }
+      expect(unlike, 'differences that nobody meant').toEqual([]);
+      expect(alike, 'differences that are none').toEqual([]);
+      expect([...used].sort(), 'each difference is shown').toEqual(Object.keys(INTENDED).sort());
+    },
+    SLOW_MS,
+  );
+
+  test(
+    'the same settings start both, or differ as they are meant to',
+    async () => {
+      const unlike: string[] = [];
+      const used = new Set<SettingsDifference>();
+      for (const { name, differs, ...settings } of SETTINGS_CASES) {
+        const [theirs, ours] = await Promise.all([stand.starts(peerOf(PEER), settings), stand.starts(LASTWILL, settings)]);
+        if (differs !== undefined) used.add(differs);
+        const isDifferent = theirs !== ours;
+        if (isDifferent !== (differs !== undefined))
+          unlike.push(`${name}: theirs ${theirs ? 'starts' : 'ends'}, ours ${ours ? 'starts' : 'ends'}`);
+      }
+      expect(unlike).toEqual([]);
+      expect([...used].sort(), 'each difference is shown').toEqual(Object.keys(INTENDED_SETTINGS).sort());
+    },
+    SLOW_MS,
+  );
+});
