@@ -41,12 +41,14 @@ export async function eventually<T>(what: string, timeoutMs: number, look: () =>
 }
 
 // Systems take the ports of outgoing connections from 32768 (Linux) or 49152 up: what is free there now may be gone in a moment.
-const PORTS = { first: 20_000, count: 12_000 } as const;
+// Each process that asks has a range of its own and goes round in it, since a port is given out long before a server listens on it.
+const PORTS = { first: 20_000, ranges: 60, each: 200 } as const;
+let portsGiven = 0;
 
 /** A port that nobody listens on, and that no outgoing connection will take before we do. */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    const port = PORTS.first + (process.pid % PORTS.ranges) * PORTS.each + (portsGiven++ % PORTS.each);
     const server = createServer();
     const free = await new Promise<boolean>((answer) => {
       server.once('error', () => answer(false)).listen(port, '127.0.0.1', () => answer(true));
@@ -98,8 +100,12 @@ export class Server {
   async ready(timeoutMs: number, look: () => Promise<boolean>): Promise<void> {
     let died = false;
     await eventually(`${this.#name} to be ready`, timeoutMs, async () => {
+      const ready = await look().catch((error: unknown) => {
+        if (this.running) throw error;
+      });
+      // Asked afterwards: the answer may have been another server's.
       died = !this.running;
-      return died || (await look()) ? true : undefined;
+      return died || ready ? true : undefined;
     }).catch((error: unknown) => {
       throw new Error(`${String(error)}\n${this.#tail()}`);
     });
@@ -129,6 +135,13 @@ export class Server {
 
 // A test run that is cut short must not leave servers behind.
 const endWithUs = new Set<Server>();
-process.once('exit', () => {
+const endAll = (): void => {
   for (const server of endWithUs) server.signal('SIGKILL');
-});
+};
+process.once('exit', endAll);
+for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    endAll();
+    process.kill(process.pid, signal);
+  });
+}
