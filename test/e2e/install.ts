@@ -1,9 +1,10 @@
-// Brings what the stories need and package managers can give: livekit-server, built from its Go module, and Synapse, in a Python
-// environment of its own. Both go to a cache folder under their version, built beside it and renamed, so that a broken
+// Brings what the stories need and package managers can give: livekit-server, built from its Go module, Synapse, in a Python
+// environment of its own, and Debian's Chromium. The first two go to a cache folder under their version, built beside it and renamed, so that a broken
 // installation is never taken for a whole one. What is there already is left alone.
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { chromiumBinary } from './browser/stack/chromium-binary.ts';
 import { LIVEKIT_VERSION, livekitBinary, livekitDir, SYNAPSE_VERSION, synapseDir, synapsePython } from './stack/processes.ts';
 
 const OLDEST_PYTHON = [3, 10] as const;
@@ -95,8 +96,26 @@ function createEnvironment(dir: string): void {
     throw new Missing('the Python module "venv": apt-get install python3-venv did not bring it');
 }
 
+/** Without it the browser stories are skipped, and say so; everything else runs. */
+function installChromium(): void {
+  if (existsSync(chromiumBinary)) {
+    console.log(`Chromium: there (${chromiumBinary})`);
+    return;
+  }
+  const byHand = 'apt-get install chromium as root, or name a Chromium of yours in LASTWILL_CHROMIUM';
+  const skipped = `The browser stories will be skipped: no ${chromiumBinary}`;
+  if (process.getuid?.() !== 0 || output('apt-get', ['--version']) === null) {
+    console.warn(`${skipped}, and it can only be installed as root with apt-get (${byHand}).`);
+    return;
+  }
+  console.log('Chromium: installing the package of the distribution');
+  run('apt-get', ['update', '--quiet']);
+  const installed = run('apt-get', ['install', '--yes', '--quiet', '--no-install-recommends', 'chromium']);
+  if (!installed || !existsSync(chromiumBinary)) console.warn(`${skipped}: apt-get install chromium did not bring it (${byHand}).`);
+}
+
 let failed = false;
-for (const install of [installLiveKit, installSynapse]) {
+for (const install of [installLiveKit, installSynapse, installChromium]) {
   try {
     install();
   } catch (error) {

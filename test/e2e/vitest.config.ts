@@ -1,17 +1,38 @@
 import { defineConfig } from 'vitest/config';
 
-// Stories mostly wait (a crash takes LiveKit 20 s to notice), so many run side by side on few cores.
 export default defineConfig({
   test: {
-    root: import.meta.dirname,
-    include: ['**/*.test.ts'],
-    globalSetup: ['./stack/shared-stack.ts'],
     pool: 'forks',
-    maxWorkers: 2,
-    maxConcurrency: 4,
     sequence: { concurrent: true },
     testTimeout: 180_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
+    projects: [
+      {
+        extends: true,
+        // Stories mostly wait (a crash takes LiveKit 20 s to notice), so many run side by side on few cores.
+        test: {
+          name: 'stories',
+          root: import.meta.dirname,
+          include: ['*.test.ts'],
+          globalSetup: ['./stack/shared-stack.ts'],
+          maxWorkers: 2,
+          maxConcurrency: 4,
+        },
+      },
+      {
+        extends: true,
+        // After them, since browsers need the cores for themselves.
+        test: {
+          name: 'browser',
+          root: `${import.meta.dirname}/browser`,
+          include: ['*.test.ts'],
+          globalSetup: ['./stack/shared-call.ts'],
+          sequence: { groupOrder: 1 },
+          maxWorkers: 1,
+          maxConcurrency: 3,
+        },
+      },
+    ],
   },
 });
