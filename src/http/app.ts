@@ -26,8 +26,7 @@ export interface AppDeps {
   readonly metrics: Metrics;
   readonly registry: Registry;
   readonly log: Log;
-  /** Undefined: the native API alone. */
-  readonly matrixRtc?: MatrixRtc;
+  readonly matrixRtc: MatrixRtc;
   /** False while draining: nothing new is promised. */
   readonly isOpen: () => boolean;
 }
@@ -43,7 +42,7 @@ export function createApp(deps: AppDeps): Hono {
   app.route('/sfu_webhook', webhooks);
   app.route('/v1/webhook', webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, assertOpen, limit: createLimit(deps.clock) }));
-  if (matrixRtc !== undefined) app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, assertOpen }));
+  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, assertOpen }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => {

@@ -3,15 +3,19 @@ import { createHash, createHmac } from 'node:crypto';
 import type { Hono } from 'hono';
 import { AccessToken } from 'livekit-server-sdk';
 import { Registry } from 'prom-client';
-import type { HomeserverUrl, RoomName, RoomSid, ServerName } from '../../src/delegation/ids.ts';
+import type { HomeserverUrl, RoomName, RoomSid, ServerName, UserId } from '../../src/delegation/ids.ts';
 import type { Answer, Seen } from '../../src/delegation/state.ts';
 import { createEngine, type Engine } from '../../src/engine/engine.ts';
 import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
 import type { Discovery } from '../../src/homeserver/discovery.ts';
+import type { OpenId, OpenIdToken } from '../../src/homeserver/openid.ts';
 import { createServed, type ServedConfig } from '../../src/homeserver/served.ts';
 import { createApp } from '../../src/http/app.ts';
+import type { Grants } from '../../src/http/matrixrtc.ts';
 import { createKeys } from '../../src/sfu/keys.ts';
+import type { RoomCreation } from '../../src/sfu/room-creation.ts';
 import type { Rooms } from '../../src/sfu/rooms.ts';
+import { createTokens } from '../../src/sfu/tokens.ts';
 import { openSqliteStore } from '../../src/store/sqlite.ts';
 import { type Store, StoreUnavailable } from '../../src/store/store.ts';
 import { createLogger, createMetrics } from '../../src/telemetry.ts';
@@ -33,6 +37,16 @@ export interface Homeservers extends DelayedEvents {
   readonly calls: string[];
 }
 
+/** Takes `secret-alice` for the OpenID token of @alice of the server that is named. */
+export interface OpenIds extends OpenId {
+  readonly looks: OpenIdToken[];
+}
+
+export interface NewRooms extends RoomCreation {
+  fail: boolean;
+  readonly made: RoomName[];
+}
+
 export interface Harness {
   readonly app: Hono;
   readonly engine: Engine;
@@ -40,6 +54,8 @@ export interface Harness {
   readonly clock: VirtualClock;
   readonly sfu: Sfu;
   readonly homeservers: Homeservers;
+  readonly openIds: OpenIds;
+  readonly newRooms: NewRooms;
   readonly registry: Registry;
   readonly log: string[];
   /** While true no commit can be made. */
@@ -78,10 +94,19 @@ const SERVED: ServedConfig = {
   insecureTls: false,
 };
 
+export const SFU_URL = 'wss://sfu.example.org/livekit';
+const GRANTS: Grants = {
+  url: SFU_URL,
+  hasFullAccess: (name) => SERVED.fullAccess.names.includes(name),
+  restrictedCanPublish: true,
+  canUpdateOwnMetadata: true,
+};
+
 export interface HarnessOptions {
   readonly served?: Partial<ServedConfig>;
   /** The store's file; in memory unless one is named. */
   readonly file?: string;
+  readonly grants?: Partial<Grants>;
 }
 
 export function createHarness(over: HarnessOptions = {}): Harness {
@@ -91,7 +116,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
   const registry = new Registry();
   const metrics = createMetrics(registry, { process: false });
   const sqlite = openSqliteStore({ path: over.file ?? ':memory:', clock, seal: null });
-  const [sfu, homeservers] = [createSfu(), createHomeservers()];
+  const [sfu, homeservers, openIds, newRooms] = [createSfu(), createHomeservers(), createOpenIds(), createNewRooms()];
   const keys = createKeys([API_KEY]);
   const store = refusing(sqlite, () => harness.storeAway);
   const engine = createEngine({
@@ -101,6 +126,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
   const app = createApp({
     ...{ engine, store, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },
     served: createServed({ ...SERVED, ...over.served }),
+    matrixRtc: { grants: { ...GRANTS, ...over.grants }, openId: openIds, tokens: createTokens(API_KEY), roomCreation: newRooms },
   });
   const ask = async (method: string, path: string, init: Init = {}): Promise<Reply> => {
     const streamed = init.body instanceof ReadableStream ? { duplex: 'half' } : {};
@@ -109,7 +135,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     return { status: response.status, headers: response.headers, text, json: parsed(text) };
   };
   const harness: Harness = {
-    ...{ app, engine, store, clock, sfu, homeservers, registry, log: lines, storeAway: false, draining: false, ask },
+    ...{ app, engine, store, clock, sfu, homeservers, openIds, newRooms, registry, log: lines, storeAway: false, draining: false, ask },
     post: async (body, { n = 1, headers = {}, ...init } = {}) => {
       const authorization = `Bearer ${await participantToken(n)}`;
       const text = typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body);
@@ -167,6 +193,31 @@ function createHomeservers(): Homeservers {
       return this.answer;
     },
     close: async () => {},
+  };
+}
+
+function createOpenIds(): OpenIds {
+  const looks: OpenIdToken[] = [];
+  return {
+    looks,
+    async check(token) {
+      looks.push(token);
+      const localpart = /^secret-(.*)$/s.exec(token.accessToken)?.[1];
+      if (localpart === undefined || !localpart.isWellFormed()) return { kind: 'refused', why: 'told to be' };
+      return { kind: 'user', userId: `@${localpart}:${token.serverName}` as UserId };
+    },
+  };
+}
+
+function createNewRooms(): NewRooms {
+  const made: RoomName[] = [];
+  return {
+    fail: false,
+    made,
+    async create(name) {
+      if (!this.fail) made.push(name);
+      return !this.fail;
+    },
   };
 }
 
