@@ -17,7 +17,7 @@ export interface Applied {
   readonly rows: number;
   readonly changed: number;
   readonly duplicate: boolean;
-  /** The earliest time at which a row that was written becomes due. */
+  /** The earliest time at which a row that was written becomes due, of those that nothing is done for right now. */
   readonly earliestDueMs: number | null;
   readonly todo: readonly Todo[];
 }
@@ -76,8 +76,9 @@ export function createApply(deps: ApplyDeps): Apply {
         .filter(({ decision }) => decision.effects.length > 0)
         .map(({ decision }) => ({ row: decision.next, effects: decision.effects, claim: updated.claims.get(decision.next.id) ?? null }));
       const written = transitions.filter(({ before, after }) => before !== after);
-      const earliestDueMs = written.reduce<number | null>((earliest, { after }) => {
-        const dueMs = dueAtMs(after.state);
+      // What is followed by effects is claimed, and comes due again only after them.
+      const earliestDueMs = decided.reduce<number | null>((earliest, { row, decision: { next, effects } }) => {
+        const dueMs = next === row || effects.length > 0 ? null : dueAtMs(next.state);
         return dueMs === null || (earliest !== null && earliest <= dueMs) ? earliest : dueMs;
       }, null);
       return { rows, changed: written.length, duplicate: false, earliestDueMs, todo };

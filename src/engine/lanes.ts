@@ -39,8 +39,8 @@ interface Lane {
 const MOST_AT_ONCE = 64;
 const FIRST_AT_ONCE = 32;
 const FEWEST_AT_ONCE = 2;
-/** Waiting errands for each that may run: enough to keep it busy, few enough to stay fresh. */
-const QUEUE_FACTOR = 8;
+/** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
+const QUEUE_FACTOR = 64;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
 const LONGEST_PAUSE_MS = 300_000;
 const MOST_LANES = 10_000;

@@ -26,12 +26,15 @@ const MOST_AT_ONCE = 4_096;
 /** Looked at again at least so often, whatever was expected. */
 const LONGEST_SLEEP_MS = 30_000;
 const AFTER_FAILURE_MS = 1_000;
+/** While a homeserver takes no more, all its due rows are passed over at each look: so they are looked at less often. */
+const AFTER_EXCLUSION_MS = 25;
 
 export function createScheduler({ store, lanes, clock, take }: SchedulerDeps): Scheduler {
   let running = false;
   let looking = false;
   let again = false;
   let taken = 0;
+  let notBeforeMs = Number.NEGATIVE_INFINITY;
   let timer: { readonly atMs: number; readonly cancel: Cancel } | null = null;
 
   function sleepUntil(atMs: number): void {
@@ -50,6 +53,10 @@ export function createScheduler({ store, lanes, clock, take }: SchedulerDeps): S
       again = true;
       return;
     }
+    if (clock.nowMs() < notBeforeMs) {
+      sleepUntil(notBeforeMs);
+      return;
+    }
     looking = true;
     again = false;
     claimAll()
@@ -65,7 +72,9 @@ export function createScheduler({ store, lanes, clock, take }: SchedulerDeps): S
     let full = true;
     while (full && running && taken < MOST_AT_ONCE) {
       lookedMs = clock.nowMs();
-      const claimed = await store.claimDue(lookedMs, LEASE_MS, BATCH, lanes.excluded());
+      const excluded = lanes.excluded();
+      if (excluded.restarts.size > 0) notBeforeMs = lookedMs + AFTER_EXCLUSION_MS;
+      const claimed = await store.claimDue(lookedMs, LEASE_MS, BATCH, excluded);
       full = claimed.length === BATCH;
       for (const one of claimed) start(one);
     }

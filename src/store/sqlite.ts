@@ -10,6 +10,7 @@ import type { Clock } from '../clock.ts';
 import { dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId, RoomName } from '../delegation/ids.ts';
 import type { Delegation, State } from '../delegation/state.ts';
+import { Claims } from './claims.ts';
 import { decode, type Encoded, encode } from './codec.ts';
 import { migrate } from './migrations.ts';
 import { SEALED, type Seal } from './seal.ts';
@@ -79,7 +80,7 @@ class SqliteStore implements Store {
   readonly #db: DatabaseSync;
   readonly #options: SqliteOptions;
   readonly #sql: ReturnType<typeof prepareAll>;
-  readonly #claims = new Map<string, { rev: number; untilMs: number }>();
+  readonly #claims = new Claims();
   #pending: Pending[] = [];
   #inTransaction = false;
   #closed = false;
@@ -117,7 +118,7 @@ class SqliteStore implements Store {
 
   update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
     let result: Updated<T> | undefined;
-    let leases: readonly { id: string; rev: number; untilMs: number }[] = [];
+    let leases: readonly { id: string; rev: number; untilMs: number; dueMs: number | null }[] = [];
     const plan = () => {
       const found = this.#select(where);
       if (once !== null && found.length > 0 && this.#sql.onceKnown.get(once) !== undefined) {
@@ -131,7 +132,7 @@ class SqliteStore implements Store {
         const rev = (found.find((one) => one.row.id === row.id)?.rev ?? 0) + 1;
         return { row, rev, encoded: encode(row, this.#options.seal), untilMs: leaseMs > 0 ? nowMs + leaseMs : 0 };
       });
-      leases = rows.map(({ row, rev, untilMs }) => ({ id: row.id, rev, untilMs }));
+      leases = rows.map(({ row, rev, untilMs }) => ({ id: row.id, rev, untilMs, dueMs: dueAtMs(row.state) }));
       const claims = new Map(
         rows.filter(({ untilMs }) => untilMs > 0).map(({ row: { id }, rev }): [DelegationId, Claim] => [id, { id, rev }]),
       );
@@ -142,9 +143,9 @@ class SqliteStore implements Store {
       };
     };
     const committed = () => {
-      for (const { id, rev, untilMs } of leases) {
-        if (untilMs > 0) this.#claims.set(id, { rev, untilMs });
-        else this.#claims.delete(id);
+      for (const { id, dueMs, ...held } of leases) {
+        if (held.untilMs > 0) this.#claims.hold(id, { ...held, dueMs });
+        else this.#claims.written(id, dueMs);
       }
     };
     return this.#enqueue(plan, committed).then(() => result as Updated<T>);
@@ -268,29 +269,29 @@ class SqliteStore implements Store {
 
   async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Parameters<Store['claimDue']>[3]): Promise<readonly Claimed[]> {
     const claimed: Claimed[] = [];
-    // Claimed rows stay due until their holder writes them, so as many more have to be looked at.
+    const fromMs = this.#claims.searchFromMs(nowMs);
+    // Those that are claimed already are looked at as well.
     const look = limit + this.#claims.size;
     const leaves = JSON.stringify([...excluded.leaves]);
     const restarts = JSON.stringify([...excluded.restarts]);
-    const owed = this.#sql.dueLeaves.all(nowMs, leaves, look) as unknown as Raw[];
-    this.#take(owed, nowMs, leaseMs, limit, claimed);
-    if (claimed.length < limit) this.#take(this.#sql.dueOthers.all(nowMs, leaves, restarts, look), nowMs, leaseMs, limit, claimed);
+    this.#take(this.#sql.dueLeaves.all(fromMs, nowMs, leaves, look), nowMs, leaseMs, limit, claimed);
+    if (claimed.length < limit) this.#take(this.#sql.dueOthers.all(fromMs, nowMs, leaves, restarts, look), nowMs, leaseMs, limit, claimed);
+    if (claimed.length < limit && excluded.leaves.size === 0 && excluded.restarts.size === 0) this.#claims.allClaimedUpTo(nowMs);
     return claimed;
   }
 
   #take(raws: unknown[], nowMs: number, leaseMs: number, limit: number, into: Claimed[]): void {
-    for (const raw of raws as Raw[]) {
+    for (const raw of raws as (Raw & { due_at: number })[]) {
       if (into.length >= limit) return;
-      const held = this.#claims.get(raw.id);
-      if (held !== undefined && held.rev === raw.rev && held.untilMs > nowMs) continue;
-      this.#claims.set(raw.id, { rev: raw.rev, untilMs: nowMs + leaseMs });
+      if (this.#claims.isHeld(raw.id, raw.rev, nowMs)) continue;
+      this.#claims.hold(raw.id, { rev: raw.rev, untilMs: nowMs + leaseMs, dueMs: raw.due_at });
       const [found] = this.#read([raw]);
       if (found !== undefined) into.push({ row: found.row, claim: { id: found.row.id, rev: raw.rev } });
     }
   }
 
   async release(claim: Claim): Promise<void> {
-    if (this.#claims.get(claim.id)?.rev === claim.rev) this.#claims.delete(claim.id);
+    this.#claims.release(claim);
   }
 
   async nextDueMs(afterMs: number): Promise<number | null> {
@@ -354,10 +355,11 @@ function prepareAll(db: DatabaseSync) {
     onceKnown: sql('SELECT 1 FROM webhook WHERE key = ?'),
     onceKeep: sql('INSERT OR IGNORE INTO webhook (key, at) VALUES (?,?)'),
     dueLeaves: sql(
-      `SELECT ${columns} FROM delegation d WHERE d.kind = 'leaving' AND d.due_at <= ? AND ${outside('?')} ORDER BY d.due_at LIMIT ?`,
+      `SELECT ${columns}, d.due_at FROM delegation d INDEXED BY delegation_owed WHERE d.kind = 'leaving' AND d.due_at >= ? AND d.due_at <= ? AND ${outside('?')}
+       ORDER BY d.due_at LIMIT ?`,
     ),
     dueOthers: sql(
-      `SELECT ${columns} FROM delegation d WHERE d.due_at <= ? AND d.kind <> 'leaving' AND (d.kind <> 'cancelling' OR ${outside('?')})
+      `SELECT ${columns}, d.due_at FROM delegation d INDEXED BY delegation_due WHERE d.due_at >= ? AND d.due_at <= ? AND d.kind <> 'leaving' AND (d.kind <> 'cancelling' OR ${outside('?')})
        AND (d.kind <> 'connected' OR ${outside('?')}) ORDER BY d.due_at LIMIT ?`,
     ),
     nextDue: sql('SELECT MIN(due_at) AS due FROM delegation WHERE due_at > ?'),
