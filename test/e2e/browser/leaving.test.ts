@@ -4,13 +4,7 @@ import { describe, expect } from 'vitest';
 import { now } from '../stack/processes.ts';
 import { browserStory } from './stack/caller.ts';
 import { noChromium } from './stack/chromium-binary.ts';
-
-/** The wait for a return and what a machine with a few browsers on it may add. */
-const WAIT_MS = 1_000;
-const SLACK_MS = 1_500;
-const SOON_MS = WAIT_MS + SLACK_MS;
-/** LiveKit notices a crash after 19.5 to 21.6 s. */
-const CRASH_MS = 21_600 + SOON_MS;
+import { CRASH_MS, SOON_MS } from './stack/promises.ts';
 
 describe.skipIf(noChromium !== undefined)('a browser goes', () => {
   browserStory('hang-up', async ({ newCaller }) => {

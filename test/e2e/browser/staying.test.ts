@@ -21,7 +21,7 @@ describe.skipIf(noChromium !== undefined)('a browser stays', () => {
         return here !== undefined && here.atMs > goneMs ? here : undefined;
       });
       await alice.delegated();
-      await alice.expectNoLeaveAfter(back, AFTERMATH_MS);
+      await alice.expectNoLeaveSince(back.atMs, AFTERMATH_MS, back.key);
       const between = alice.leaves().filter(({ atMs }) => atMs > goneMs && atMs < back.atMs).length;
       alice.record(`reload, ${mode}, announced again`, back.atMs - goneMs, null, `${between} honest leave before it`);
     });

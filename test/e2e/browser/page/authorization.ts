@@ -1,14 +1,10 @@
 // The drop-in API as a client uses it: probe, token, delegation. No answer is trusted to be there; each failure says what was asked.
 import type { IOpenIDToken, MatrixClient } from 'matrix-js-sdk';
-import type { Mode } from './contract.ts';
+import type { Delay, Mode } from './contract.ts';
 
 export interface Grant {
   readonly url: string;
   readonly jwt: string;
-}
-export interface Delay {
-  readonly delayId: string;
-  readonly delayMs: number;
 }
 export interface Membership {
   readonly room: string;

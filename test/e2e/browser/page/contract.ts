@@ -29,6 +29,19 @@ export interface HostOrder {
   readonly elementCallUrl: string;
 }
 
+export interface Delay {
+  readonly delayId: string;
+  readonly delayMs: number;
+}
+
+export interface HostReport {
+  /** What the widget asked of its client beside Matrix: `ready`, `io.element.join`, `im.vector.hangup` … */
+  readonly steps: string[];
+  readonly failures: string[];
+  readonly delays: Delay[];
+}
+
+/** Of a member page. */
 export interface Report {
   /** What happened so far, in order: `joined`, `announced`, `delegated …`, `sfu …`. */
   readonly steps: string[];
@@ -39,7 +52,7 @@ export interface Report {
   /** Of the newest token for the SFU: its video grant. */
   grant: Readonly<Record<string, unknown>>;
   /** Delayed leaves scheduled so far. */
-  readonly delays: { delayId: string; delayMs: number }[];
+  readonly delays: Delay[];
   /** Whether the page hears and is heard by the SFU at this moment. */
   connected: boolean;
 }

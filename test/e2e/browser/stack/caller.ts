@@ -12,6 +12,12 @@ import type { SharedCall } from './shared-call.ts';
 
 const JOINING_MS = 40_000;
 
+/** Where somebody sits on the SFU. */
+export interface Seat {
+  readonly sfuRoom: string;
+  readonly identity: string;
+}
+
 export class Caller {
   readonly call: SharedCall;
   readonly credentials: Credentials;
@@ -58,12 +64,16 @@ export class Caller {
     const report = await this.reaches('the page to delegate its leave', ({ steps, delays }) =>
       steps.includes(`delegated ${delays.length}`),
     );
-    const { delayId = '' } = report.delays.at(-1) ?? {};
+    await this.restarted(report.delays.at(-1)?.delayId ?? '');
+    return report;
+  }
+
+  /** The service has restarted that delayed event: it knows of it, and of a participant whom it belongs to. */
+  async restarted(delayId: string): Promise<void> {
     await eventually(`the service to restart ${delayId}`, JOINING_MS, () => {
       const calls = this.calls(delayId);
       return calls.includes('restart 200') ? true : fail(`calls of the service about it: ${calls.join(', ') || 'none'}`);
     });
-    return report;
   }
 
   reaches(what: string, holds: (report: Report) => boolean, timeoutMs = JOINING_MS): Promise<Report> {
@@ -94,11 +104,10 @@ export class Caller {
     return this.announcements().filter(({ kind }) => kind === 'gone');
   }
 
-  webhooks = async (report: Report): Promise<Webhook[]> => {
-    const response = await fetch(`${this.call.tapUrl}/?room=${encodeURIComponent(report.sfuRoom)}`);
-    const all = (await response.json()) as Webhook[];
-    return all.filter(({ identity }) => identity === report.identity);
-  };
+  async webhooks({ sfuRoom, identity }: Seat): Promise<Webhook[]> {
+    const response = await fetch(`${this.call.tapUrl}/?room=${encodeURIComponent(sfuRoom)}`);
+    return ((await response.json()) as Webhook[]).filter((webhook) => webhook.identity === identity);
+  }
 
   /** No leave while `durationMs` pass. */
   async expectPresentFor(durationMs: number): Promise<void> {
@@ -110,21 +119,21 @@ export class Caller {
     expect(this.leaves(), 'false leave').toEqual([]);
   }
 
-  /** No leave of a membership from its announcement on, until `durationMs` have passed. */
-  async expectNoLeaveAfter(announced: Announcement, durationMs: number): Promise<void> {
+  /** No leave since the return, until `durationMs` have passed. With a key, only that membership counts. */
+  async expectNoLeaveSince(returnedMs: number, durationMs: number, membership?: string): Promise<void> {
     const untilMs = now() + durationMs;
     do {
       await sleep(200);
-      const after = this.leaves().filter(({ key, atMs }) => key === announced.key && atMs > announced.atMs);
-      expect(after, 'false leave').toEqual([]);
+      const since = this.leaves().filter(({ key, atMs }) => atMs > returnedMs && (membership ?? key) === key);
+      expect(since, 'false leave').toEqual([]);
     } while (now() < untilMs);
   }
 
   /** The first leave, seen after the departure and within the bound; its time goes into the table. */
-  async expectLeave(story: string, report: Report, departedMs: number, boundMs: number): Promise<Announcement> {
+  async expectLeave(story: string, seat: Seat, departedMs: number, boundMs: number): Promise<Announcement> {
     const leave = await eventually(`the leave of ${story}`, Math.max(0, departedMs + boundMs - now()), () => this.leaves()[0]);
     expect(leave.atMs, 'a leave before the departure').toBeGreaterThan(departedMs);
-    const told = (await this.webhooks(report)).find(
+    const told = (await this.webhooks(seat)).find(
       ({ event, atMs }) => event === 'participant_left' && atMs >= departedMs - 50 && atMs <= leave.atMs,
     );
     const afterWebhookMs = told === undefined ? null : leave.atMs - told.atMs;

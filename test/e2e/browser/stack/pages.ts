@@ -52,7 +52,7 @@ export class Pages {
 
 async function bundle(): Promise<ReadonlyMap<string, Answer>> {
   const answers = new Map<string, Answer>();
-  for (const name of ['member']) {
+  for (const name of ['member', 'host']) {
     const built = await build({
       entryPoints: [join(pageDir, `${name}.ts`)],
       bundle: true,
