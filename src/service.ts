@@ -1,0 +1,194 @@
+// Wiring and closing: configuration → parts → listen → signals → close. Nothing here decides anything.
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type ServerType, serve } from '@hono/node-server';
+import { Registry } from 'prom-client';
+import { systemClock, systemRandom } from './clock.ts';
+import { type ApiKey, type Config, readConfig } from './config.ts';
+import { createAlarms } from './engine/alarms.ts';
+import { createEngine } from './engine/engine.ts';
+import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-events.ts';
+import { createDiscovery } from './homeserver/discovery.ts';
+import { createFederation } from './homeserver/federation.ts';
+import { createOpenId } from './homeserver/openid.ts';
+import { createOutbound } from './homeserver/outbound.ts';
+import { createServed } from './homeserver/served.ts';
+import { createApp } from './http/app.ts';
+import type { MatrixRtc } from './http/matrixrtc.ts';
+import { helpText } from './settings.ts';
+import { createKeys } from './sfu/keys.ts';
+import { createRoomCreation } from './sfu/room-creation.ts';
+import { createRooms } from './sfu/rooms.ts';
+import { createTokens } from './sfu/tokens.ts';
+import { faultLines, startupLines } from './startup-report.ts';
+import { createSeal } from './store/seal.ts';
+import { openSqliteStore } from './store/sqlite.ts';
+import type { Store } from './store/store.ts';
+import { openJobHash } from './takeover/redis.ts';
+import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
+import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
+
+/** What is under way gets this long at the end; an orchestrator's usual patience is 30 s. */
+const GRACE_MS = 10_000;
+/** Answers that are on their way still reach their callers. */
+const LAST_ANSWERS_MS = 1_000;
+const EXIT_CONFIG = 2;
+const EXIT_STORE = 1;
+
+if (process.argv.includes('--help') || process.argv.includes('-h')) {
+  process.stdout.write(`${helpText()}\n`);
+  process.exit(0);
+}
+const clock = systemClock();
+const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
+if (read.kind === 'faults') {
+  process.stderr.write(`${faultLines(read.faults).join('\n')}\n`);
+  process.exit(EXIT_CONFIG);
+}
+await run(read.config, read.notes);
+
+async function run(config: Config, notes: readonly string[]): Promise<void> {
+  const log = createLogger(config.logLevel);
+  const registry = new Registry();
+  const metrics = createMetrics(registry, { homeservers: config.homeservers });
+  const store = openStore(config, log, metrics);
+  const served = createServed(config.homeservers);
+  const { addresses } = served;
+  const { insecureTls } = config.homeservers;
+  const outbound = createOutbound({ clock, addresses, insecureTls });
+  const discovery = createDiscovery({ clock, served, outbound });
+  const stopWarming = discovery.warm();
+  const [signingKey] = config.livekit.keys;
+  if (signingKey === undefined) throw new Error('a configuration has at least one API key');
+  const delayedEvents = await createClient(config, { discovery, served, log, metrics });
+  const engine = createEngine({
+    ...{ store, delayedEvents, clock, metrics, log },
+    rooms: createRooms(config.livekit.apiUrl, signingKey),
+    random: systemRandom(),
+    policy: config.policy,
+  });
+
+  await takeOverJobs(config, { engine, served, discovery, log });
+
+  let open = true;
+  const app = createApp({
+    ...{ engine, store, served, discovery, clock, metrics, registry, log },
+    keys: createKeys(config.livekit.keys),
+    matrixRtc: createMatrixRtc(config, { served, outbound, signingKey }),
+    isOpen: () => open,
+  });
+  const { host, port } = config.bind;
+  const server = serve({ fetch: app.fetch, port, ...(host === '' ? {} : { hostname: host }) }, (address) => {
+    if (config.mode === 'development') {
+      const actual: Config = { ...config, bind: { host, port: address.port } };
+      process.stderr.write(`${startupLines(actual, notes).join('\n')}\n`);
+    } else for (const note of notes) log.warn({}, note);
+    log.info({ address: address.address, port: address.port }, 'listening');
+    engine.start();
+  });
+  server.on('error', (error) => {
+    process.stderr.write(`lastwill can not listen on ${host}:${port}: ${error.message}\n`);
+    process.exit(EXIT_CONFIG);
+  });
+
+  let stopping: Promise<void> | null = null;
+  const stop = (signal: string): Promise<void> => {
+    stopping ??= (async () => {
+      open = false;
+      log.info({ signal }, 'draining');
+      stopWarming();
+      await engine.drain(GRACE_MS);
+      await Promise.race([closed(server), new Promise<void>((resolve) => clock.after(LAST_ANSWERS_MS, resolve))]);
+      await Promise.allSettled([delayedEvents.close(), outbound.close()]);
+      await store.close();
+      log.info({}, 'stopped');
+      process.exit(0);
+    })();
+    return stopping;
+  };
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
+}
+
+/** Resolves when the last request has been answered; connections that only idle are closed at once. */
+function closed(server: ServerType): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    if ('closeIdleConnections' in server) server.closeIdleConnections();
+  });
+}
+
+function openStore(config: Config, log: Log, metrics: Metrics): Store {
+  try {
+    mkdirSync(config.dataDir, { recursive: true });
+    return openSqliteStore({
+      path: join(config.dataDir, 'lastwill.sqlite'),
+      clock,
+      seal: config.storeKey === null ? null : createSeal(config.storeKey),
+      onCommit: (ok, updates, tookMs) => metrics.storeCommit(ok ? 'ok' : 'failed', tookMs, updates),
+      onUnreadable: (delegation, err) => log.error({ delegation, err }, 'a stored delegation can not be read; it is kept and left alone'),
+    });
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`);
+    return process.exit(EXIT_STORE);
+  }
+}
+
+interface MatrixRtcDeps {
+  readonly served: ReturnType<typeof createServed>;
+  readonly outbound: ReturnType<typeof createOutbound>;
+  readonly signingKey: ApiKey;
+}
+
+function createMatrixRtc(config: Config, { served, outbound, signingKey }: MatrixRtcDeps): MatrixRtc {
+  const { fullAccess } = config.homeservers;
+  const names = new Set(fullAccess.names);
+  const federation = createFederation({ clock, random: systemRandom(), outbound, addressesOf: served.addressesOf });
+  return {
+    grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
+    openId: createOpenId({ clock, federation, outbound }),
+    tokens: createTokens(signingKey),
+    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey),
+  };
+}
+
+type TakeOver = Pick<TakeOverDeps, 'engine' | 'served' | 'discovery' | 'log'>;
+
+/** Before the first webhook is heard. Without Redis the calls of before are left to their clients and homeservers, and new ones are served. */
+async function takeOverJobs({ takeover }: Config, deps: TakeOver): Promise<void> {
+  if (takeover === null) return;
+  try {
+    const hash = await openJobHash(takeover.redisUrl, takeover.password);
+    await takeOver({ ...deps, hash, remove: takeover.remove }).finally(() => hash.close());
+  } catch (err) {
+    deps.log.error({ err }, 'the jobs of lk-jwt-service could not be taken over');
+  }
+}
+
+interface ClientDeps {
+  readonly discovery: ReturnType<typeof createDiscovery>;
+  readonly served: ReturnType<typeof createServed>;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+async function createClient(config: Config, { discovery, served, log, metrics }: ClientDeps): Promise<DelayedEvents> {
+  const { applicationService, insecureTls } = config.homeservers;
+  const alarms = createAlarms({ clock, log });
+  const resolved = applicationService === null ? null : await discovery.resolve({ kind: 'name', name: applicationService.serverName });
+  if (resolved?.kind === 'unresolvable')
+    log.error({ why: resolved.why }, 'the homeserver of LIVEKIT_AS_TOKEN can not be resolved: the token is not used');
+  return createDelayedEvents({
+    clock,
+    addresses: served.addresses,
+    insecureTls,
+    applicationService:
+      applicationService !== null && resolved?.kind === 'resolved'
+        ? { homeserver: resolved.url, asToken: applicationService.asToken }
+        : null,
+    onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
+    onFailure: (homeserver, why) => {
+      metrics.homeserverFailure(homeserver, why);
+      alarms.failed(homeserver, why);
+    },
+  });
+}
