@@ -59,11 +59,15 @@ interface Wanted {
   readonly rooms: number;
   readonly delayMs?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** Asks the homeserver over federation who a token belongs to. */
+  readonly openId?: boolean;
 }
 
 /** A fresh world and subject; whatever happens, both end. */
 async function staged(setting: Setting, wanted: Wanted, play: (stage: Stage) => Promise<void>): Promise<Outcome> {
-  const world = await startWorld(wanted.members, wanted.rooms, wanted.delayMs ?? HOUR_MS, { tls: setting.kind === 'peer' });
+  const world = await startWorld(wanted.members, wanted.rooms, wanted.delayMs ?? HOUR_MS, {
+    tls: setting.kind === 'peer' || wanted.openId === true,
+  });
   const subject = new Subject({ ...setting, world, env: wanted.env ?? {} });
   const figures: Figure[] = [];
   const failures: string[] = [];
@@ -104,13 +108,23 @@ function prepared(from: number, to: number, make: (member: number) => string): s
   return Array.from({ length: to - from }, (_, nth) => make(from + nth));
 }
 
-async function delegate({ world, subject, failures }: Stage, from: number, to: number, concurrency = CONCURRENCY): Promise<Load> {
+/** At a pace where one is given, as fast as it goes otherwise. */
+async function delegate(
+  { world, subject, failures }: Stage,
+  from: number,
+  to: number,
+  how: { concurrency?: number; perSecond?: number } = {},
+): Promise<Load> {
   const requests = prepared(from, to, (member) => subject.delegation(member));
   world.enter(from, to);
-  const load = await closedLoop(subject.port, concurrency, to - from, (nth) => {
+  const make = (nth: number): string => {
     world.shared.startedAt[from + nth] = nowMs();
     return requests[nth] as string;
-  });
+  };
+  const load =
+    how.perSecond === undefined
+      ? await closedLoop(subject.port, how.concurrency ?? CONCURRENCY, to - from, make)
+      : await openLoop(subject.port, how.perSecond, to - from, make);
   checkAnswers(failures, load, subject.taken, 'delegations');
   return load;
 }
@@ -149,7 +163,7 @@ function latency(env: Readonly<Record<string, string>>, waitMs: number, label: s
       checkAnswers(failures, load, 200, 'webhooks');
       await until(15_000, () => counter(world.shared, 'sends') >= departing);
       lost(stage, 0, departing);
-      const took = toldAt.map((atMs, member) => (world.shared.sentAt[member] ?? 0) - atMs - waitMs);
+      const took = toldAt.map((atMs, member) => (world.shared.sentAt[member] || Number.POSITIVE_INFINITY) - atMs - waitMs);
       figure(`${label}, p50`, 'ms', quantile(took, 0.5));
       figure(`${label}, p99`, 'ms', quantile(took, 0.99));
     });
@@ -182,7 +196,7 @@ async function delegations(setting: Setting): Promise<Outcome> {
     let from = 0;
     for (const [concurrency, count] of loads) {
       const beforeMs = subject.cpuMs();
-      const load = await delegate(stage, from, from + count, concurrency);
+      const load = await delegate(stage, from, from + count, { concurrency });
       figure(`delegations, c = ${concurrency}`, '/s', (count * 1000) / load.tookMs);
       figure(`delegations, c = ${concurrency}, p99`, 'ms', quantile(load.latencies, 0.99));
       if (concurrency === 64) figure('delegations, CPU each', 'µs', ((subject.cpuMs() - beforeMs) * 1000) / count);
@@ -194,6 +208,32 @@ async function delegations(setting: Setting): Promise<Outcome> {
     if (!(await until(60_000, found))) failures.push('participants on the SFU were not found');
   });
 }
+
+const tokens =
+  (delegates: boolean) =>
+  (setting: Setting): Promise<Outcome> =>
+    staged(setting, { members: 16_000, rooms: 500, openId: true }, async ({ subject, world, failures, figure }) => {
+      const what = delegates ? '/get_token with a delegation' : '/get_token';
+      let from = 0;
+      for (const [concurrency, count] of [
+        [1, 1_000],
+        [16, 5_000],
+        [64, 10_000],
+      ] as const) {
+        const requests = prepared(from, from + count, (member) => subject.dropIn('/get_token', member, delegates));
+        world.enter(from, from + count);
+        const beforeMs = subject.cpuMs();
+        const load = await closedLoop(subject.port, concurrency, count, (nth) => requests[nth] as string);
+        checkAnswers(failures, load, 200, 'tokens');
+        figure(`${what}, c = ${concurrency}`, '/s', (count * 1000) / load.tookMs);
+        figure(`${what}, c = ${concurrency}, p99`, 'ms', quantile(load.latencies, 0.99));
+        if (concurrency === 64) figure(`${what}, CPU each`, 'µs', ((subject.cpuMs() - beforeMs) * 1000) / count);
+        from += count;
+        await pause(1_000);
+      }
+      const asked = counter(world.shared, 'openid');
+      if (asked !== from) failures.push(`${asked} OpenID look-ups for ${from} requests`);
+    });
 
 async function memory(setting: Setting): Promise<Outcome> {
   return staged(setting, { members: 100_000, rooms: 1_000 }, async (stage) => {
@@ -226,7 +266,8 @@ async function wave(setting: Setting): Promise<Outcome> {
   return staged(setting, { members, rooms: 1_000, delayMs: 10_000 }, async (stage) => {
     const { world, subject, figure, failures } = stage;
     const { shared } = world;
-    await delegate(stage, 0, members);
+    // Arrivals at a bearable pace: the row is about the restarts.
+    await delegate(stage, 0, members, { perSecond: 500 });
     const before = { restarts: counter(shared, 'restarts'), cpuMs: subject.cpuMs(), asks: asked(world) };
     await pause(watchedMs);
     const seconds = watchedMs / 1000;
@@ -349,6 +390,8 @@ export const ROWS: readonly Row[] = [
   { name: 'irrelevant', help: 'track_published', peer: true, run: webhooks('track_published') },
   { name: 'relevant', help: 'participant_joined of held delegations', peer: true, run: webhooks('participant_joined') },
   { name: 'delegations', help: 'hand-overs of participants on the SFU', peer: true, run: delegations },
+  { name: 'token', help: '/get_token', peer: true, run: tokens(false) },
+  { name: 'token-delegation', help: '/get_token with a delegation', peer: true, run: tokens(true) },
   { name: 'burst', help: '10,000 departures at once', peer: true, run: burst },
   { name: 'wave', help: '20,000 delegations with a delay of 10 s', peer: true, run: wave },
   { name: 'idle', help: 'CPU and SFU calls with 10,000 held', peer: true, run: idle },

@@ -59,11 +59,14 @@ export class Subject {
     const log = openSync(join(this.dataDir, 'log'), 'a');
     const startedMs = nowMs();
     const { program, args, env } = this.#commandLine();
-    this.#child = spawn(program, args, { cwd: this.dataDir, env, stdio: ['ignore', log, log] });
+    const child = spawn(program, args, { cwd: this.dataDir, env, stdio: ['ignore', log, log] });
+    this.#child = child;
+    running.add(child);
+    child.once('exit', () => running.delete(child));
     closeSync(log);
     const ready = written('GET', this.kind === 'lastwill' ? '/readyz' : '/healthz', {}, '');
     while ((await once(this.#port, ready)).status !== 200) {
-      if (this.#child.exitCode !== null || nowMs() - startedMs > LONGEST_START_MS) {
+      if (child.exitCode !== null || nowMs() - startedMs > LONGEST_START_MS) {
         throw new Error(`${this.kind} did not start:\n${this.log().slice(-2_000)}`);
       }
       await new Promise((done) => setTimeout(done, 2));
@@ -101,24 +104,28 @@ export class Subject {
     return Number(readFileSync(`/proc/${this.#child?.pid}/statm`, 'utf8').split(' ')[1]) * (4096 / 1e6);
   }
 
-  /** Hands the delayed event of a member over. */
+  /** Hands the delayed event of a member over, by the native API where there is one. */
   delegation(member: number): string {
+    if (this.kind === 'peer') return this.dropIn('/delegate_delayed_leave', member, true);
     const { world } = this.#options;
     const { rooms, delayMs } = world.shared;
-    const room = member % rooms;
-    const headers = { 'Content-Type': 'application/json' };
-    if (this.kind === 'peer') {
-      const user = userOf(member, world.serverName);
-      const token = { access_token: `t${member}`, token_type: 'Bearer', matrix_server_name: world.serverName, expires_in: 3600 };
-      const body = {
-        ...{ room_id: matrixRoom(room), slot_id: SLOT, openid_token: token, delay_id: `d-${member}`, delay_timeout: delayMs },
-        ...{ member: { id: memberOf(member), claimed_user_id: user, claimed_device_id: deviceOf(member) }, delay_cs_api_url: world.url },
-      };
-      return written('POST', '/delegate_delayed_leave', headers, JSON.stringify(body));
-    }
-    const authorization = `Bearer ${jwt({ sub: this.identity(member), video: { room: sfuRoom(room), roomJoin: true } })}`;
+    const video = { room: sfuRoom(member % rooms), roomJoin: true };
+    const authorization = `Bearer ${jwt({ sub: this.identity(member), video })}`;
     const body = { homeserver: world.url, leave: { delay_id: `d-${member}` }, timeout_ms: delayMs };
-    return written('POST', '/v1/delegations', { ...headers, Authorization: authorization }, JSON.stringify(body));
+    return written('POST', '/v1/delegations', { 'Content-Type': 'application/json', Authorization: authorization }, JSON.stringify(body));
+  }
+
+  /** By the API that both have. */
+  dropIn(path: '/get_token' | '/delegate_delayed_leave', member: number, delegates: boolean): string {
+    const { world } = this.#options;
+    const { rooms, delayMs } = world.shared;
+    const token = { access_token: `t${member}`, token_type: 'Bearer', matrix_server_name: world.serverName, expires_in: 3600 };
+    const claimed = { claimed_user_id: userOf(member, world.serverName), claimed_device_id: deviceOf(member) };
+    const body = {
+      ...{ room_id: matrixRoom(member % rooms), slot_id: SLOT, openid_token: token, member: { id: memberOf(member), ...claimed } },
+      ...(delegates && { delay_id: `d-${member}`, delay_timeout: delayMs, delay_cs_api_url: world.url }),
+    };
+    return written('POST', path, { 'Content-Type': 'application/json' }, JSON.stringify(body));
   }
 
   /** The status of a delegation taken. */
@@ -170,6 +177,13 @@ export class Subject {
 }
 
 let serial = 0;
+
+/** A bench that is cut short leaves nothing running. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
 
 async function freePort(): Promise<number> {
   const server = createServer();

@@ -33,6 +33,8 @@ class Connection {
   #socket: Socket | null = null;
   #buffer: Buffer = Buffer.alloc(0);
   #answer: ((reply: Reply) => void) | null = null;
+  /** To be written once more: a server may close a connection that was idle just as it is used again. */
+  #again: string | null = null;
 
   constructor(port: number) {
     this.#port = port;
@@ -41,6 +43,7 @@ class Connection {
   request(text: string): Promise<Reply> {
     return new Promise((resolve) => {
       this.#answer = resolve;
+      this.#again = this.#socket === null ? null : text;
       this.#open().write(text);
     });
   }
@@ -57,8 +60,12 @@ class Connection {
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('error', () => {});
     socket.on('close', () => {
-      if (this.#socket === socket) this.#socket = null;
-      this.#settle({ status: 0, body: '' });
+      if (this.#socket !== socket) return;
+      this.#socket = null;
+      const again = this.#again;
+      this.#again = null;
+      if (again !== null && this.#answer !== null && this.#buffer.length === 0) this.#open().write(again);
+      else this.#settle({ status: 0, body: '' });
     });
     return socket;
   }
@@ -157,22 +164,23 @@ export async function once(port: number, text: string): Promise<Reply> {
   return reply;
 }
 
-/** An answer's status and JSON text; a promise where it comes late. */
-export type Handle = (
-  method: string,
-  path: string,
-  body: string,
-) => readonly [status: number, body: string] | Promise<readonly [number, string]>;
+/** An answer: its status, and JSON text or the bytes of a protobuf message; a promise where it comes late. */
+export type Answer = readonly [status: number, body: string | Uint8Array];
+export type Handle = (method: string, path: string, body: Buffer, isBinary: boolean) => Answer | Promise<Answer>;
 
 export async function serveWire(handle: Handle, tls: { key: string; cert: string } | null): Promise<{ port: number; server: Server }> {
   const listener = (socket: Socket): void => {
     let buffer: Buffer = Buffer.alloc(0);
     socket.setNoDelay(true);
     socket.on('error', () => {});
-    const answer = ([status, body]: readonly [number, string]): void => {
-      socket.write(
-        `HTTP/1.1 ${status} ${status === 200 ? 'OK' : 'Not'}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-      );
+    const answer = ([status, body]: Answer): void => {
+      const isText = typeof body === 'string';
+      const length = isText ? Buffer.byteLength(body) : body.length;
+      const type = isText ? 'application/json' : 'application/protobuf';
+      const head = `HTTP/1.1 ${status} ${status === 200 ? 'OK' : 'Not'}\r\nContent-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n`;
+      if (isText) return void socket.write(head + body);
+      socket.write(head);
+      socket.write(body);
     };
     socket.on('data', (chunk: Buffer) => {
       buffer = buffer.length === 0 ? chunk : Buffer.concat([buffer, chunk]);
@@ -182,10 +190,10 @@ export async function serveWire(handle: Handle, tls: { key: string; cert: string
         const head = buffer.toString('latin1', 0, headEnd);
         const end = bodyEnd(buffer, head, headEnd + 4);
         if (end < 0) return;
-        const body = buffer.toString('utf8', headEnd + 4, end);
+        const body = buffer.subarray(headEnd + 4, end);
         buffer = buffer.subarray(end);
         const [method = '', path = ''] = head.slice(0, head.indexOf('\r\n')).split(' ');
-        const found = handle(method, path, body);
+        const found = handle(method, path, body, /\r\ncontent-type: *application\/protobuf/i.test(head));
         if (found instanceof Promise) void found.then(answer);
         else answer(found);
       }

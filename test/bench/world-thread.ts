@@ -2,6 +2,16 @@
 // kept in shared memory; nothing has a timer, an event that ran out is noticed when somebody asks.
 import { parentPort, workerData } from 'node:worker_threads';
 import {
+  CreateRoomRequest,
+  ListParticipantsRequest,
+  ListParticipantsResponse,
+  ListRoomsRequest,
+  ListRoomsResponse,
+  ParticipantInfo,
+  Room,
+  RoomParticipantIdentity,
+} from '@livekit/protocol';
+import {
   COUNTERS,
   type Counter,
   identityOf,
@@ -14,7 +24,7 @@ import {
   userOf,
   view,
 } from './shared.ts';
-import { serveWire } from './wire.ts';
+import { type Answer, serveWire } from './wire.ts';
 
 const {
   shared: buffers,
@@ -74,9 +84,29 @@ function list(room: number): string {
   return text;
 }
 
-function sfu(method: string, text: string): readonly [number, string] {
-  const body = JSON.parse(text) as { room?: string; identity?: string; name?: string; names?: string[] };
-  const room = roomIndex.get(body.room ?? body.name ?? body.names?.[0] ?? '');
+interface Question {
+  readonly room?: string;
+  readonly identity?: string;
+  readonly name?: string;
+  readonly names?: readonly string[];
+}
+/** Go's SDK speaks protobuf, the one for Node JSON. */
+const MESSAGES = {
+  ListParticipants: [ListParticipantsRequest, ListParticipantsResponse],
+  ListRooms: [ListRoomsRequest, ListRoomsResponse],
+  GetParticipant: [RoomParticipantIdentity, ParticipantInfo],
+  CreateRoom: [CreateRoomRequest, Room],
+} as const;
+
+function sfu(method: string, body: Buffer, isBinary: boolean): Answer {
+  const messages = MESSAGES[method as keyof typeof MESSAGES];
+  if (!isBinary || messages === undefined) return answerOf(method, JSON.parse(body.toString()) as Question);
+  const [status, text] = answerOf(method, messages[0].fromBinary(body) as Question);
+  return status === 200 ? [status, messages[1].fromJsonString(text).toBinary()] : [status, text];
+}
+
+function answerOf(method: string, question: Question): readonly [number, string] {
+  const room = roomIndex.get(question.room || question.name || question.names?.[0] || '');
   switch (method) {
     case 'ListParticipants':
       count('ListParticipants');
@@ -86,12 +116,12 @@ function sfu(method: string, text: string): readonly [number, string] {
       return [200, room === undefined ? '{"rooms":[]}' : `{"rooms":[{"sid":"${roomSidOf(room)}","name":"${sfuRoom(room)}"}]}`];
     case 'GetParticipant': {
       count('GetParticipant');
-      const found = room === undefined ? -1 : memberIn(room, body.identity ?? '');
+      const found = room === undefined ? -1 : memberIn(room, question.identity ?? '');
       return found < 0 ? [404, '{"code":"not_found","msg":"participant does not exist"}'] : [200, participant(found)];
     }
     case 'CreateRoom':
       count('CreateRoom');
-      return [200, `{"sid":"${roomSidOf(room ?? 0)}","name":${JSON.stringify(body.name ?? '')}}`];
+      return [200, `{"sid":"${roomSidOf(room ?? 0)}","name":${JSON.stringify(question.name ?? '')}}`];
     default:
       count('other');
       return [404, '{"code":"bad_route","msg":"no such method"}'];
@@ -155,20 +185,20 @@ function homeserver(path: string, body: string): readonly [number, string] {
   return [404, '{"errcode":"M_UNRECOGNIZED","error":"Unrecognized request"}'];
 }
 
-function handle(method: string, path: string, body: string): readonly [number, string] | Promise<readonly [number, string]> {
-  if (path.startsWith('/twirp/')) return sfu(path.slice('/twirp/livekit.RoomService/'.length), body);
+function handle(method: string, path: string, body: Buffer, isBinary: boolean): Answer | Promise<Answer> {
+  if (path.startsWith('/twirp/')) return sfu(path.slice('/twirp/livekit.RoomService/'.length), body, isBinary);
   if (path === '/nothing') {
     count('webhooks');
     return DONE;
   }
   const slowMs = setting('slowMs');
-  if (slowMs === 0 || method !== 'POST') return homeserver(path, body);
+  if (slowMs === 0 || method !== 'POST') return homeserver(path, body.toString());
   return new Promise((resolve) =>
     setTimeout(() => {
       if (Math.random() * 100 < setting('failPercent')) {
         count('failed');
         resolve([502, '<html>Bad Gateway</html>']);
-      } else resolve(homeserver(path, body));
+      } else resolve(homeserver(path, body.toString()));
     }, slowMs),
   );
 }

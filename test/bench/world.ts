@@ -28,6 +28,9 @@ export async function startWorld(size: number, rooms: number, delayMs: number, o
   const { port, serverName } = await new Promise<{ port: number; serverName: string }>((resolve, reject) => {
     worker.once('message', resolve).once('error', reject);
   });
+  worker.on('error', (error) => {
+    throw new Error('the world broke, and with it every figure', { cause: error });
+  });
   const presence = (from: number, to: number, present: 0 | 1): void => {
     shared.present.fill(present, from, to);
     setCounter(shared, 'epoch', counter(shared, 'epoch') + 1);
