@@ -34,6 +34,16 @@ const MIGRATIONS: readonly string[] = [
   CREATE TABLE pulse (one INTEGER PRIMARY KEY CHECK (one = 1), beat INTEGER NOT NULL) STRICT;
   INSERT INTO pulse VALUES (1, 0);
   `,
+  `
+  CREATE TABLE tracked (
+    room_id TEXT NOT NULL,
+    room TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    granted_at INTEGER NOT NULL,
+    PRIMARY KEY (room_id, room, identity)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** @throws StoreUnusable when the file was written by a newer version. */

@@ -5,15 +5,17 @@
 // should, and claiming costs no write.
 import { createHash } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { DatabaseSync } from 'node:sqlite';
 import type { Clock } from '../clock.ts';
 import { dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId, RoomName } from '../delegation/ids.ts';
 import type { Delegation, State } from '../delegation/state.ts';
+import type { Attendance, Tracked } from './attendance.ts';
 import { Claims } from './claims.ts';
 import { decode, type Encoded, encode } from './codec.ts';
 import { migrate } from './migrations.ts';
 import { SEALED, type Seal } from './seal.ts';
+import { prepareAll } from './sqlite-statements.ts';
 import {
   type Change,
   type Claim,
@@ -59,13 +61,12 @@ const MOST_PENDING = 20_000;
 const OWNER_ROWS = 8;
 /** The primary result code; the low byte of every extended one. */
 const SQLITE_CONSTRAINT = 19;
-const columns = 'd.id, d.rev, d.body, d.handles';
 
 /**
  * Opens the store, creating or migrating it.
  * @throws StoreUnusable when the file is damaged, of a newer version, locked by another process, or sealed with another key.
  */
-export function openSqliteStore(options: SqliteOptions): Store {
+export function openSqliteStore(options: SqliteOptions): Store & Attendance {
   try {
     return new SqliteStore(options);
   } catch (error) {
@@ -76,7 +77,7 @@ export function openSqliteStore(options: SqliteOptions): Store {
   }
 }
 
-class SqliteStore implements Store {
+class SqliteStore implements Store, Attendance {
   readonly #db: DatabaseSync;
   readonly #options: SqliteOptions;
   readonly #sql: ReturnType<typeof prepareAll>;
@@ -317,6 +318,28 @@ class SqliteStore implements Store {
     return gone;
   }
 
+  track({ roomId, room, identity, userId, grantedAtMs }: Tracked): Promise<void> {
+    return this.#enqueue(() => () => {
+      this.#begin();
+      this.#sql.track.run(roomId, room, identity, userId, grantedAtMs);
+    });
+  }
+
+  untrack({ roomId, room, identity, grantedAtMs }: Tracked): Promise<void> {
+    return this.#enqueue(() => () => {
+      this.#begin();
+      this.#sql.untrack.run(roomId, room, identity, grantedAtMs);
+    });
+  }
+
+  async trackedRooms(): Promise<readonly string[]> {
+    return (this.#sql.trackedRooms.all() as unknown as { roomId: string }[]).map(({ roomId }) => roomId);
+  }
+
+  async trackedIn(roomId: string): Promise<readonly Tracked[]> {
+    return (this.#sql.trackedIn.all(roomId) as unknown as Tracked[]).map((one) => ({ ...one }));
+  }
+
   async ping(): Promise<void> {
     await this.#enqueue(() => () => {
       this.#begin();
@@ -330,45 +353,6 @@ class SqliteStore implements Store {
     this.#closed = true;
     this.#db.close();
   }
-}
-
-function prepareAll(db: DatabaseSync) {
-  const sql = (text: string): StatementSync => db.prepare(text);
-  // Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for.
-  const order = `CASE d.kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, d.ended_at DESC`;
-  const outside = (parameter: string) => `d.homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
-  return {
-    begin: sql('BEGIN IMMEDIATE'),
-    commit: sql('COMMIT'),
-    rollback: sql('ROLLBACK'),
-    anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
-    byId: sql(`SELECT ${columns} FROM delegation d WHERE d.id = ?`),
-    byOwner: sql(`SELECT ${columns} FROM delegation d WHERE d.owner = ? ORDER BY ${order} LIMIT ?`),
-    byWatched: sql(`SELECT ${columns} FROM watched w JOIN delegation d ON d.id = w.id WHERE w.room = ? AND w.identity = ?`),
-    byRoom: sql(`SELECT ${columns} FROM delegation d WHERE d.slot = ? AND d.room = ? AND d.ended_at IS NULL`),
-    insert: sql(
-      'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
-    ),
-    replace: sql('UPDATE delegation SET kind = ?, due_at = ?, ended_at = ?, rev = ?, body = ?, handles = ? WHERE id = ?'),
-    watch: sql('INSERT OR IGNORE INTO watched (room, identity, id) VALUES (?,?,?)'),
-    unwatch: sql('DELETE FROM watched WHERE room = ? AND identity = ? AND id = ?'),
-    onceKnown: sql('SELECT 1 FROM webhook WHERE key = ?'),
-    onceKeep: sql('INSERT OR IGNORE INTO webhook (key, at) VALUES (?,?)'),
-    dueLeaves: sql(
-      `SELECT ${columns}, d.due_at FROM delegation d INDEXED BY delegation_owed WHERE d.kind = 'leaving' AND d.due_at >= ? AND d.due_at <= ? AND ${outside('?')}
-       ORDER BY d.due_at LIMIT ?`,
-    ),
-    dueOthers: sql(
-      `SELECT ${columns}, d.due_at FROM delegation d INDEXED BY delegation_due WHERE d.due_at >= ? AND d.due_at <= ? AND d.kind <> 'leaving' AND (d.kind <> 'cancelling' OR ${outside('?')})
-       AND (d.kind <> 'connected' OR ${outside('?')}) ORDER BY d.due_at LIMIT ?`,
-    ),
-    nextDue: sql('SELECT MIN(due_at) AS due FROM delegation WHERE due_at > ?'),
-    rooms: sql('SELECT DISTINCT room FROM delegation WHERE slot >= ? AND slot < ? AND ended_at IS NULL'),
-    count: sql('SELECT kind, COUNT(*) AS n FROM delegation GROUP BY kind'),
-    purgeEnded: sql('DELETE FROM delegation WHERE id IN (SELECT id FROM delegation WHERE ended_at < ? LIMIT ?)'),
-    purgeOnce: sql('DELETE FROM webhook WHERE key IN (SELECT key FROM webhook WHERE at < ? LIMIT ?)'),
-    beat: sql('UPDATE pulse SET beat = beat + 1'),
-  };
 }
 
 function isSqliteError(error: unknown): error is Error & { readonly errcode: number } {

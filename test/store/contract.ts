@@ -1,17 +1,18 @@
 // The promise of src/store/store.ts, as tests: every implementation passes them, also after it was closed or killed.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { HomeserverUrl, Identity, Owner, RoomName } from '../../src/delegation/ids.ts';
+import type { HomeserverUrl, Identity, Owner, RoomName, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation, LiveState } from '../../src/delegation/state.ts';
+import type { Attendance, Tracked } from '../../src/store/attendance.ts';
 import { type Claimed, type Excluded, SLOTS, type Store, StoreUnavailable, type Where } from '../../src/store/store.ts';
 import { ended, HOMESERVER, handOver, identity, idOf, LIVE_KINDS, type RowOptions, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
 
 export interface Opened {
-  readonly store: Store;
+  readonly store: Store & Attendance;
   /** The same data again, after `store` was closed. Null: its data ends with it. */
-  readonly reopen: (() => Promise<Store>) | null;
+  readonly reopen: (() => Promise<Store & Attendance>) | null;
   /** What a crash at this moment leaves. */
-  readonly kill: (() => Promise<Store>) | null;
+  readonly kill: (() => Promise<Store & Attendance>) | null;
 }
 
 const NOBODY: Excluded = { restarts: new Set(), leaves: new Set() };
@@ -21,7 +22,7 @@ const DAY_MS = 86_400_000;
 export function storeContract(name: string, open: (clock: VirtualClock) => Promise<Opened>): void {
   let clock: VirtualClock;
   let opened: Opened;
-  let store: Store;
+  let store: Store & Attendance;
   let more: Store[];
 
   const put = (row: Delegation, leaseMs = 0) =>
@@ -434,6 +435,52 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect(await store.purge(START_MS + 1, 0, 3)).toBe(3);
         expect(await store.purge(START_MS + 1, 0, 3)).toBe(2);
         expect((await store.count()).ended).toBe(0);
+      });
+    });
+
+    describe('who was given a token', () => {
+      const tracked = (n: number, over: Partial<Tracked> = {}): Tracked => {
+        const userId = `@user-${n}:example.org` as UserId;
+        return { roomId: '!room:example.org', room: room(1), identity: identity(n), userId, grantedAtMs: START_MS, ...over };
+      };
+
+      test('is found by the Matrix room, and only there', async () => {
+        const elsewhere = tracked(3, { roomId: '!other:example.org', room: room(2) });
+        for (const one of [tracked(1), tracked(2), elsewhere]) await store.track(one);
+        expect([...(await store.trackedRooms())].sort()).toEqual(['!other:example.org', '!room:example.org']);
+        expect(new Set(await store.trackedIn('!room:example.org'))).toEqual(new Set([tracked(1), tracked(2)]));
+        expect(await store.trackedIn('!other:example.org')).toEqual([elsewhere]);
+        expect(await store.trackedIn('!none:example.org')).toEqual([]);
+      });
+
+      test('is known once, with the time of the newest token', async () => {
+        await store.track(tracked(1));
+        await store.track(tracked(1, { grantedAtMs: START_MS + 5 }));
+        expect(await store.trackedIn('!room:example.org')).toEqual([tracked(1, { grantedAtMs: START_MS + 5 })]);
+      });
+
+      test('is forgotten, but not if another token was given meanwhile', async () => {
+        await store.track(tracked(1));
+        await store.track(tracked(2));
+        await store.track(tracked(2, { grantedAtMs: START_MS + 1 }));
+        await Promise.all([store.untrack(tracked(1)), store.untrack(tracked(2)), store.untrack(tracked(3))]);
+        expect(await store.trackedIn('!room:example.org')).toEqual([tracked(2, { grantedAtMs: START_MS + 1 })]);
+        await store.untrack(tracked(2, { grantedAtMs: START_MS + 1 }));
+        expect(await store.trackedRooms()).toEqual([]);
+      });
+
+      test('is there again after a kill, if it was answered', async ({ skip }) => {
+        const { kill } = opened;
+        if (kill === null) return skip('the data of this one ends with it');
+        await store.track(tracked(1));
+        const left = await kill();
+        more.push(left);
+        expect(await left.trackedIn('!room:example.org')).toEqual([tracked(1)]);
+      });
+
+      test('is refused by a closed store', async () => {
+        await store.close();
+        await expect(store.track(tracked(1))).rejects.toBeInstanceOf(StoreUnavailable);
       });
     });
 

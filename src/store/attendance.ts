@@ -1,0 +1,24 @@
+// Who was given a token for which Matrix room: what has to be known to end a stay on the SFU with the stay in the Matrix room. Kept beside
+// the delegations, since most participants have none of ours, and by the same rule: a promise that resolves survives a crash.
+import type { Identity, RoomName, UserId } from '../delegation/ids.ts';
+
+export interface Tracked {
+  /** The Matrix room. */
+  readonly roomId: string;
+  /** Its name on the SFU. */
+  readonly room: RoomName;
+  readonly identity: Identity;
+  readonly userId: UserId;
+  /** When the newest token was given. */
+  readonly grantedAtMs: number;
+}
+
+export interface Attendance {
+  /** A second token of one identity only renews the time. @throws StoreUnavailable: nothing is kept. */
+  track(participant: Tracked): Promise<void>;
+  /** Does nothing if a newer token has been given meanwhile. @throws StoreUnavailable */
+  untrack(participant: Tracked): Promise<void>;
+  /** The Matrix rooms of all who are tracked. */
+  trackedRooms(): Promise<readonly string[]>;
+  trackedIn(roomId: string): Promise<readonly Tracked[]>;
+}
