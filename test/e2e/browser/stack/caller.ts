@@ -119,12 +119,12 @@ export class Caller {
     expect(this.leaves(), 'false leave').toEqual([]);
   }
 
-  /** No leave since the return, until `durationMs` have passed. With a key, only that membership counts. */
+  /** The homeserver took no leave since the return, until `durationMs` have passed. With a key, only that membership counts. */
   async expectNoLeaveSince(returnedMs: number, durationMs: number, membership?: string): Promise<void> {
     const untilMs = now() + durationMs;
     do {
       await sleep(200);
-      const since = this.leaves().filter(({ key, atMs }) => atMs > returnedMs && (membership ?? key) === key);
+      const since = this.leaves().filter(({ key, sentMs }) => sentMs > returnedMs && (membership ?? key) === key);
       expect(since, 'false leave').toEqual([]);
     } while (now() < untilMs);
   }

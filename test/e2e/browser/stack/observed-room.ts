@@ -1,12 +1,15 @@
 // A room as others in it see it: who is announced as a member of its call, who is announced as gone, in the order of /sync.
-import { MatrixClient, type RoomWatcher, type Sighting } from '../../stack/matrix.ts';
+import { MatrixClient, type RoomEvent, type RoomWatcher, type Sighting } from '../../stack/matrix.ts';
 import type { Credentials } from '../page/contract.ts';
 
 const LEGACY = 'org.matrix.msc3401.call.member';
 const STICKY = 'org.matrix.msc4143.rtc.member';
 
 export interface Announcement {
+  /** When the observer saw it, which on a busy machine may be long after the homeserver took it. */
   readonly atMs: number;
+  /** When the homeserver took it. */
+  readonly sentMs: number;
   readonly kind: 'here' | 'gone';
   /** Which membership: the state key, or the sticky key. */
   readonly key: string;
@@ -56,9 +59,10 @@ export class ObservedRoom {
 }
 
 function announcement({ atMs, event }: Sighting, userId: string): Announcement | undefined {
+  const { origin_server_ts: sentMs } = event as RoomEvent & { readonly origin_server_ts: number };
   if (event.type === LEGACY && event.state_key?.includes(userId) === true) {
-    return { atMs, kind: Object.keys(event.content).length > 0 ? 'here' : 'gone', key: event.state_key };
+    return { atMs, sentMs, kind: Object.keys(event.content).length > 0 ? 'here' : 'gone', key: event.state_key };
   }
   if (event.type !== STICKY || event.sender !== userId) return undefined;
-  return { atMs, kind: event.content.application === undefined ? 'gone' : 'here', key: String(event.content.msc4354_sticky_key) };
+  return { atMs, sentMs, kind: event.content.application === undefined ? 'gone' : 'here', key: String(event.content.msc4354_sticky_key) };
 }
