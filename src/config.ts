@@ -2,6 +2,7 @@
 // Pure: variables and a file reader come in, nothing else is looked at. A fault never shows what could be a secret.
 import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
 import type { Policy } from './delegation/state.ts';
+import { parseRegistration, TOKEN } from './registration.ts';
 import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SHORTEST_STORE_KEY } from './settings.ts';
 import {
   createReader,
@@ -23,6 +24,15 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export interface ApiKey {
   readonly key: string;
   readonly secret: string;
+}
+
+export interface ApplicationServiceConfig {
+  readonly serverName: ServerName;
+  readonly asToken: string;
+  /** Null: the homeserver passes nothing on to us. */
+  readonly hsToken: string | null;
+  /** How often participants are looked for in their Matrix rooms; 0: never. */
+  readonly membershipCheckMs: number;
 }
 
 export interface Config {
@@ -48,7 +58,7 @@ export interface Config {
     readonly allowPrivate: boolean;
     readonly allowLoopback: boolean;
     readonly insecureTls: boolean;
-    readonly applicationService: { readonly serverName: ServerName; readonly asToken: string } | null;
+    readonly applicationService: ApplicationServiceConfig | null;
   };
   /** Where lk-jwt-service left its jobs; null: nowhere. */
   readonly takeover: { readonly redisUrl: string; readonly password: string | null; readonly remove: boolean } | null;
@@ -59,6 +69,7 @@ export type ConfigResult =
   | { readonly kind: 'config'; readonly config: Config; readonly notes: readonly string[] }
   | { readonly kind: 'faults'; readonly faults: readonly Fault[] };
 
+const MEMBERSHIP_CHECK_SECONDS = 60;
 const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
 
 export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
@@ -278,16 +289,53 @@ function readOverrides(reader: Reader): ReadonlyMap<ServerName, HomeserverUrl> {
 }
 
 function readApplicationService(reader: Reader): Config['homeservers']['applicationService'] {
-  const asToken = reader.get('LIVEKIT_AS_TOKEN');
+  const seconds =
+    readInteger(reader, 'LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS', 0, LONGEST_INTERVAL_MS / 1000) ?? MEMBERSHIP_CHECK_SECONDS;
+  const found = reader.get('LIVEKIT_AS_REGISTRATION_FILE') === null ? readTokens(reader) : readRegistration(reader);
+  return found === null ? null : { ...found, membershipCheckMs: seconds * 1000 };
+}
+
+type Tokens = Omit<ApplicationServiceConfig, 'membershipCheckMs'>;
+
+function readTokens(reader: Reader): Tokens | null {
+  const token = (variable: string): string | null => {
+    const text = reader.get(variable);
+    if (text !== null && !TOKEN.test(text)) reader.fault(variable, 'printable characters without spaces');
+    return text;
+  };
+  const [asToken, hsToken] = [token('LIVEKIT_AS_TOKEN'), token('LIVEKIT_HS_TOKEN')];
   const name = reader.get('LIVEKIT_HS_SERVER_NAME');
-  if (asToken === null && name === null) return null;
+  if (asToken === null && hsToken === null && name === null) return null;
+  const cause = asToken !== null ? 'LIVEKIT_AS_TOKEN' : hsToken !== null ? 'LIVEKIT_HS_TOKEN' : 'LIVEKIT_HS_SERVER_NAME';
+  if (asToken === null) reader.fault('LIVEKIT_AS_TOKEN', `set, because ${cause} is`);
+  else if (hsToken === null) reader.note('LIVEKIT_HS_TOKEN is not set: LIVEKIT_AS_TOKEN goes with delayed events only.');
+  const serverName = readServerName(reader, name, `set, because ${cause} is`);
+  return asToken === null || serverName === null ? null : { serverName, asToken, hsToken };
+}
+
+/** The file goes before the variables, as with keys. */
+function readRegistration(reader: Reader): Tokens | null {
+  const variable = 'LIVEKIT_AS_REGISTRATION_FILE';
+  for (const other of ['LIVEKIT_AS_TOKEN', 'LIVEKIT_HS_TOKEN']) {
+    if (reader.get(other) !== null) reader.note(`${other} is not used, because ${variable} is set.`);
+  }
+  const text = reader.file(variable);
+  if (text === null) return null;
+  const parsed = parseRegistration(text);
+  if (parsed.kind === 'malformed') {
+    reader.fault(variable, parsed.why);
+    return null;
+  }
+  const { serverName: told, ...tokens } = parsed.registration;
+  const name = reader.get('LIVEKIT_HS_SERVER_NAME') ?? told;
+  const serverName = readServerName(reader, name, 'set, because the namespaces of LIVEKIT_AS_REGISTRATION_FILE do not tell it');
+  return serverName === null ? null : { serverName, ...tokens };
+}
+
+function readServerName(reader: Reader, name: string | null, missing: string): ServerName | null {
   const serverName = parseServerName(name ?? '');
-  if (name === null) reader.fault('LIVEKIT_HS_SERVER_NAME', 'set, because LIVEKIT_AS_TOKEN is');
-  else if (serverName === null) reader.fault('LIVEKIT_HS_SERVER_NAME', 'a server name');
-  if (asToken === null) reader.fault('LIVEKIT_AS_TOKEN', 'set, because LIVEKIT_HS_SERVER_NAME is');
-  // It becomes a header value.
-  else if (!/^[\x21-\x7e]+$/.test(asToken)) reader.fault('LIVEKIT_AS_TOKEN', 'printable characters without spaces');
-  return asToken === null || serverName === null ? null : { serverName, asToken };
+  if (serverName === null) reader.fault('LIVEKIT_HS_SERVER_NAME', name === null ? missing : 'a server name');
+  return serverName;
 }
 
 /** Matrix's grammar of server names: a DNS name, an IPv4 address or an IPv6 address in brackets, perhaps with a port. */

@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ServerType, serve } from '@hono/node-server';
 import { Registry } from 'prom-client';
+import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
 import { systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
 import { createAlarms } from './engine/alarms.ts';
@@ -10,17 +11,20 @@ import { createEngine } from './engine/engine.ts';
 import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-events.ts';
 import { createDiscovery } from './homeserver/discovery.ts';
 import { createFederation } from './homeserver/federation.ts';
+import type { Home } from './homeserver/home.ts';
 import { createOpenId } from './homeserver/openid.ts';
 import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
+import { newRegistration } from './new-registration.ts';
 import { helpText } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';
 import { createRoomCreation } from './sfu/room-creation.ts';
 import { createRooms } from './sfu/rooms.ts';
 import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
+import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
@@ -38,6 +42,12 @@ const EXIT_STORE = 1;
 if (process.argv.includes('--help') || process.argv.includes('-h')) {
   process.stdout.write(`${helpText()}\n`);
   process.exit(0);
+}
+if (process.argv[2] === 'registration') {
+  const [serverName = '', proxyUrl = ''] = process.argv.slice(3);
+  const made = newRegistration(serverName, proxyUrl, systemRandom());
+  process.stdout.write(made ?? 'Usage: npm run --silent registration -- <server name> <URL of lastwill for the homeserver>\n');
+  process.exit(made === null ? EXIT_CONFIG : 0);
 }
 const clock = systemClock();
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
@@ -60,7 +70,9 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const stopWarming = discovery.warm();
   const [signingKey] = config.livekit.keys;
   if (signingKey === undefined) throw new Error('a configuration has at least one API key');
-  const delayedEvents = await createClient(config, { discovery, served, log, metrics });
+  const home = createHomeOf(config, { clock, discovery, log });
+  await home?.resolve();
+  const delayedEvents = createClient(config, { home, served, log, metrics });
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
     rooms: createRooms(config.livekit.apiUrl, signingKey),
@@ -70,11 +82,15 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 
   await takeOverJobs(config, { engine, served, discovery, log });
 
+  const matrixRtc = createMatrixRtc(config, { served, outbound, signingKey });
+  const behind = createBehindHomeserver(config, { home, attendance: store, outbound, matrixRtc, signingKey, clock, metrics, log });
+  const stopWatching = home?.watch();
   let open = true;
   const app = createApp({
     ...{ engine, store, served, discovery, clock, metrics, registry, log },
     keys: createKeys(config.livekit.keys),
-    matrixRtc: createMatrixRtc(config, { served, outbound, signingKey }),
+    matrixRtc,
+    ...(behind === null ? {} : { proxied: behind.proxied }),
     isOpen: () => open,
   });
   const { host, port } = config.bind;
@@ -85,6 +101,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     } else for (const note of notes) log.warn({}, note);
     log.info({ address: address.address, port: address.port }, 'listening');
     engine.start();
+    behind?.departures?.start();
   });
   server.on('error', (error) => {
     process.stderr.write(`lastwill can not listen on ${host}:${port}: ${error.message}\n`);
@@ -97,7 +114,8 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       open = false;
       log.info({ signal }, 'draining');
       stopWarming();
-      await engine.drain(GRACE_MS);
+      stopWatching?.();
+      await Promise.all([engine.drain(GRACE_MS), behind?.departures?.stop()]);
       await Promise.race([closed(server), new Promise<void>((resolve) => clock.after(LAST_ANSWERS_MS, resolve))]);
       await Promise.allSettled([delayedEvents.close(), outbound.close()]);
       await store.close();
@@ -117,7 +135,7 @@ function closed(server: ServerType): Promise<void> {
   });
 }
 
-function openStore(config: Config, log: Log, metrics: Metrics): Store {
+function openStore(config: Config, log: Log, metrics: Metrics): Store & Attendance {
   try {
     mkdirSync(config.dataDir, { recursive: true });
     return openSqliteStore({
@@ -165,26 +183,26 @@ async function takeOverJobs({ takeover }: Config, deps: TakeOver): Promise<void>
 }
 
 interface ClientDeps {
-  readonly discovery: ReturnType<typeof createDiscovery>;
+  readonly home: Home | null;
   readonly served: ReturnType<typeof createServed>;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-async function createClient(config: Config, { discovery, served, log, metrics }: ClientDeps): Promise<DelayedEvents> {
-  const { applicationService, insecureTls } = config.homeservers;
+function createClient(config: Config, { home, served, log, metrics }: ClientDeps): DelayedEvents {
+  const { applicationService: settings, insecureTls } = config.homeservers;
   const alarms = createAlarms({ clock, log });
-  const resolved = applicationService === null ? null : await discovery.resolve({ kind: 'name', name: applicationService.serverName });
-  if (resolved?.kind === 'unresolvable')
-    log.error({ why: resolved.why }, 'the homeserver of LIVEKIT_AS_TOKEN can not be resolved: the token is not used');
+  const applicationService =
+    home === null || settings === null
+      ? null
+      : {
+          asToken: settings.asToken,
+          get homeserver() {
+            return home.url;
+          },
+        };
   return createDelayedEvents({
-    clock,
-    addresses: served.addresses,
-    insecureTls,
-    applicationService:
-      applicationService !== null && resolved?.kind === 'resolved'
-        ? { homeserver: resolved.url, asToken: applicationService.asToken }
-        : null,
+    ...{ clock, addresses: served.addresses, insecureTls, applicationService },
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
     onFailure: (homeserver, why) => {
       metrics.homeserverFailure(homeserver, why);

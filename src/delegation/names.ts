@@ -38,6 +38,29 @@ export function identitiesOf(member: Member): readonly Identity[] {
   return memberId === legacyMemberId(userId, deviceId) ? [hashed, legacyIdentity(userId, deviceId)] : [hashed];
 }
 
+/** A membership as it is named behind the homeserver, where the device may be left out. */
+export type ProxiedMember = Omit<Member, 'deviceId'> & { readonly deviceId: string | null };
+
+/** With a device it is named as elsewhere; without one by the user and the membership alone. */
+export function proxiedIdentity(member: ProxiedMember): Identity {
+  const { userId, deviceId, memberId } = member;
+  return deviceId === null ? (hashOf([userId, memberId]) as Identity) : memberIdentity({ userId, deviceId, memberId });
+}
+
+/** Both forms, and in compatibility mode, where the membership tells the device, all that such a client could be. */
+export function proxiedIdentitiesOf(member: ProxiedMember): readonly Identity[] {
+  const { userId, memberId } = member;
+  const told = memberId.startsWith(`${userId}:`) ? memberId.slice(userId.length + 1) : null;
+  const deviceId = member.deviceId ?? told;
+  const short = proxiedIdentity({ ...member, deviceId: null });
+  return deviceId === null ? [short] : [short, ...identitiesOf({ ...member, deviceId })];
+}
+
+/** One live delegation for each membership, whichever way it is named. */
+export function proxiedOwner({ roomId, slotId, userId, memberId }: ProxiedMember): Owner {
+  return `proxied:${hashOf([roomId, slotId, userId, memberId])}` as Owner;
+}
+
 /** One live delegation for each membership. */
 export function memberOwner({ roomId, slotId, userId, deviceId, memberId }: Member): Owner {
   return `member:${hashOf([roomId, slotId, userId, deviceId, memberId])}` as Owner;

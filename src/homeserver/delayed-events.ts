@@ -22,7 +22,8 @@ export interface DelayedEventsDeps {
   readonly clock: Clock;
   readonly addresses: AddressPolicy;
   readonly insecureTls: boolean;
-  readonly applicationService: { readonly homeserver: HomeserverUrl; readonly asToken: string } | null;
+  /** `homeserver` is read at each call: null while it is not known yet. */
+  readonly applicationService: { readonly homeserver: HomeserverUrl | null; readonly asToken: string } | null;
   readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
   readonly onFailure?: (homeserver: HomeserverUrl, why: FailureWhy) => void;
 }

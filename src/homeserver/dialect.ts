@@ -105,7 +105,7 @@ function missing(status: number, errcode: unknown, proven: boolean): Heard {
 }
 
 /** The longer of the header (seconds or a date) and the body's hint, within bounds. */
-function retryAfterMs(header: string | undefined, json: unknown, nowMs: number): number | null {
+export function retryAfterMs(header: string | undefined, json: unknown, nowMs: number): number | null {
   const hints: number[] = [];
   if (header !== undefined && /^\d+(\.\d+)?$/.test(header.trim())) hints.push(Number(header) * 1000);
   else if (header !== undefined) hints.push(Date.parse(header) - nowMs);

@@ -27,6 +27,8 @@ export interface Request {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** The longest body that is read; 64 KiB unless told. */
+  readonly mostBytes?: number;
   /** For everything, redirects included. */
   readonly timeoutMs: number;
   /** How many redirects to follow, to https only; 0 unless told. */
@@ -133,7 +135,7 @@ function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): buildCo
 function once(agent: Agent, clock: Clock, { url, route }: { url: URL; route: Route }, wanted: Request): Promise<Reply> {
   return new Promise((resolve) => {
     if (wanted.timeoutMs <= 0) return resolve(failed(false, 'timeout'));
-    const exchange = createExchange((reply) => {
+    const exchange = createExchange(wanted.mostBytes ?? MOST_BYTES, (reply) => {
       stopTimer();
       resolve(reply);
     });
@@ -156,7 +158,10 @@ function once(agent: Agent, clock: Clock, { url, route }: { url: URL; route: Rou
 }
 
 /** One request and its answer; settles once, whichever of answer, error and timeout comes first. */
-function createExchange(settled: (reply: Reply) => void): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
+function createExchange(
+  mostBytes: number,
+  settled: (reply: Reply) => void,
+): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
   let done = false;
   let controller: Dispatcher.DispatchController | null = null;
   let status = 0;
@@ -185,7 +190,7 @@ function createExchange(settled: (reply: Reply) => void): { handler: Dispatcher.
     },
     onResponseData(_, chunk) {
       bytes += chunk.length;
-      if (bytes > MOST_BYTES) end('too_large');
+      if (bytes > mostBytes) end('too_large');
       else chunks.push(chunk);
     },
     onResponseEnd: () => settle({ kind: 'answered', status, headers, json: parseJson(Buffer.concat(chunks)) }),

@@ -14,6 +14,7 @@ import { errorResponse, MatrixError, unavailable } from './errors.ts';
 import { createLimit } from './limit.ts';
 import { type MatrixRtc, matrixRtcRoutes } from './matrixrtc.ts';
 import { operationRoutes } from './operations.ts';
+import { type Proxied, proxiedRoutes } from './proxied.ts';
 import { webhookRoutes } from './webhooks.ts';
 
 export interface AppDeps {
@@ -27,12 +28,14 @@ export interface AppDeps {
   readonly registry: Registry;
   readonly log: Log;
   readonly matrixRtc: MatrixRtc;
+  /** Undefined: no homeserver passes requests on to us. */
+  readonly proxied?: Proxied;
   /** False while draining: nothing new is promised. */
   readonly isOpen: () => boolean;
 }
 
 export function createApp(deps: AppDeps): Hono {
-  const { isOpen, log, matrixRtc } = deps;
+  const { isOpen, log, matrixRtc, proxied } = deps;
   const assertOpen = () => {
     if (!isOpen()) throw unavailable('Shutting down');
   };
@@ -43,6 +46,7 @@ export function createApp(deps: AppDeps): Hono {
   app.route('/v1/webhook', webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, assertOpen, limit: createLimit(deps.clock) }));
   app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, assertOpen }));
+  if (proxied !== undefined) app.route('/', proxiedRoutes({ ...deps, ...proxied, assertOpen }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => {

@@ -5,7 +5,10 @@ import type { ContentfulStatusCode } from 'hono/utils/http-status';
 export type ErrCode =
   | 'M_NOT_JSON'
   | 'M_BAD_JSON'
+  | 'M_INVALID_PARAM'
   | 'M_UNAUTHORIZED'
+  | 'M_MISSING_TOKEN'
+  | 'M_UNKNOWN_TOKEN'
   | 'M_FORBIDDEN'
   | 'M_NOT_FOUND'
   | 'M_TOO_LARGE'

@@ -97,7 +97,7 @@ async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void>
  * Element Call asks with an empty body whether delegations are taken, and only 404 means no: then it schedules its leave a few seconds
  * ahead and keeps it up itself, else an hour ahead, and what we could not keep would be a ghost for that hour.
  */
-async function assertKeepable({ isOpen, store }: MatrixRtcDeps): Promise<void> {
+export async function assertKeepable({ isOpen, store }: Pick<MatrixRtcDeps, 'isOpen' | 'store'>): Promise<void> {
   const keepable =
     isOpen() &&
     (await store.ping().then(

@@ -9,6 +9,8 @@ export interface JoinGrant {
   readonly identity: Identity;
   readonly canPublish: boolean;
   readonly canUpdateOwnMetadata: boolean;
+  /** Written out only where it is given: some who read tokens want it said that a guest may not. */
+  readonly roomCreate?: false;
 }
 
 export interface Tokens {
@@ -19,9 +21,9 @@ export interface Tokens {
 export function createTokens({ key, secret }: ApiKey): Tokens {
   const signing = createSecretKey(Buffer.from(secret));
   return {
-    join: ({ room, identity, canPublish, canUpdateOwnMetadata }) => {
+    join: ({ room, identity, canPublish, canUpdateOwnMetadata, ...more }) => {
       // To the SFU a right that is not mentioned is granted: each is written out, also as false.
-      const video = { roomJoin: true, room, canPublish, canSubscribe: true, canUpdateOwnMetadata };
+      const video = { roomJoin: true, room, canPublish, canSubscribe: true, canUpdateOwnMetadata, ...more };
       return new SignJWT({ identity, video })
         .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
         .setIssuer(key)

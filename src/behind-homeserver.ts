@@ -1,0 +1,61 @@
+// The parts of a service behind its homeserver (protocol.md §2c), wired as the settings say: nothing, the as_token alone, or all of it.
+import type { Clock } from './clock.ts';
+import type { ApiKey, Config } from './config.ts';
+import { createRoomDepartures, type RoomDepartures } from './engine/room-departures.ts';
+import { createApplicationService } from './homeserver/application-service.ts';
+import type { Discovery } from './homeserver/discovery.ts';
+import { createHome, type Home } from './homeserver/home.ts';
+import type { Outbound } from './homeserver/outbound.ts';
+import type { MatrixRtc } from './http/matrixrtc.ts';
+import type { Proxied } from './http/proxied.ts';
+import { createEvictions } from './sfu/evictions.ts';
+import { createRooms } from './sfu/rooms.ts';
+import type { Attendance } from './store/attendance.ts';
+import type { Log, Metrics } from './telemetry.ts';
+
+export function createHomeOf(config: Config, deps: { clock: Clock; discovery: Discovery; log: Log }): Home | null {
+  const { applicationService } = config.homeservers;
+  if (applicationService === null) return null;
+  const { log, ...parts } = deps;
+  const onUnresolved = (why: string) =>
+    log.error({ why }, 'the homeserver of LIVEKIT_HS_SERVER_NAME can not be resolved; it is tried again');
+  return createHome({ ...parts, serverName: applicationService.serverName, onUnresolved });
+}
+
+export interface BehindHomeserver {
+  readonly proxied: Proxied;
+  /** Null: switched off. */
+  readonly departures: RoomDepartures | null;
+}
+
+export interface BehindHomeserverDeps {
+  readonly home: Home | null;
+  readonly attendance: Attendance;
+  readonly outbound: Outbound;
+  readonly matrixRtc: MatrixRtc;
+  readonly signingKey: ApiKey;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** Null unless the homeserver can prove itself to us. */
+export function createBehindHomeserver(config: Config, deps: BehindHomeserverDeps): BehindHomeserver | null {
+  const { home, attendance, matrixRtc, clock, log } = deps;
+  const settings = config.homeservers.applicationService;
+  if (home === null || settings === null || settings.hsToken === null) return null;
+  const { outbound, metrics } = deps;
+  const onFailure = metrics.homeserverFailure;
+  const service = createApplicationService({ clock, home, outbound, asToken: settings.asToken, onFailure });
+  const { apiUrl } = config.livekit;
+  const intervalMs = settings.membershipCheckMs;
+  const parts = { rooms: createRooms(apiUrl, deps.signingKey), evictions: createEvictions(apiUrl, deps.signingKey) };
+  return {
+    proxied: {
+      ...{ service, hsToken: settings.hsToken, attendance: intervalMs === 0 ? null : attendance },
+      ...{ url: config.livekit.url, canUpdateOwnMetadata: config.grants.canUpdateOwnMetadata },
+      ...{ tokens: matrixRtc.tokens, roomCreation: matrixRtc.roomCreation },
+    },
+    departures: intervalMs === 0 ? null : createRoomDepartures({ ...parts, attendance, service, clock, intervalMs, log }),
+  };
+}

@@ -1,0 +1,166 @@
+// Who has left the Matrix room, or was banned from it, does not stay in its call: each Matrix room with participants on the SFU is looked
+// at once an interval, by one question to the homeserver for all of them.
+//
+// Removing somebody is the one thing here that can do harm, so it takes certainty: an answer of the homeserver that was asked for after
+// the newest token was given, and that is whole. Whatever else comes back, everybody stays.
+import type { Cancel, Clock } from '../clock.ts';
+import type { RoomName } from '../delegation/ids.ts';
+import type { ApplicationService, Failed, Members } from '../homeserver/application-service.ts';
+import type { Evictions } from '../sfu/evictions.ts';
+import type { Rooms } from '../sfu/rooms.ts';
+import type { Attendance, Tracked } from '../store/attendance.ts';
+import type { Log } from '../telemetry.ts';
+
+export interface RoomDepartures {
+  start(): void;
+  /** Resolves when what is under way is done. */
+  stop(): Promise<void>;
+}
+
+export interface RoomDeparturesDeps {
+  readonly attendance: Attendance;
+  readonly service: Pick<ApplicationService, 'home' | 'joinedMembers' | 'isJoined'>;
+  readonly rooms: Rooms;
+  readonly evictions: Evictions;
+  readonly clock: Clock;
+  readonly intervalMs: number;
+  readonly log: Log;
+}
+
+/**
+ * A token is good for an hour, and a removed participant may come again with it; a connected one gets newer tokens from the SFU. So who is
+ * gone is kept in mind for as long as a token can be used.
+ */
+const TOKEN_MS = 3_600_000;
+/** After a 429 that does not say for how long. */
+const LIMITED_MS = 5_000;
+const MOST_LIMITED_MS = 300_000;
+
+type Gone = { readonly kind: 'server' } | { readonly kind: 'users'; readonly stillIn: ReadonlySet<string> } | { readonly kind: 'nobody' };
+
+export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
+  const { attendance, service, rooms, evictions, clock, intervalMs, log } = deps;
+  /** Since when somebody tracked is not on the SFU. */
+  const absentSinceMs = new Map<string, number>();
+  let stopped = false;
+  let cancel: Cancel = () => {};
+  let running: Promise<void> = Promise.resolve();
+  let endPause = (): void => {};
+
+  /** One room after the other: a homeserver is not to be hurried by us. */
+  async function round(): Promise<void> {
+    for (const roomId of await attendance.trackedRooms()) {
+      if (stopped) return;
+      await check(roomId);
+    }
+  }
+
+  async function check(roomId: string): Promise<void> {
+    const present = await presentIn(await attendance.trackedIn(roomId));
+    if (present.length === 0 || stopped) return;
+    const askedAtMs = clock.nowMs();
+    const gone = await goneFrom(roomId);
+    if (gone.kind === 'nobody') return;
+    // Who was given a token meanwhile was found to be a member after the question.
+    const now = (await attendance.trackedIn(roomId)).filter(({ grantedAtMs }) => grantedAtMs < askedAtMs);
+    const judged = now.filter((one) => present.some((other) => keyOf(other) === keyOf(one)));
+    if (gone.kind === 'server') return closeRooms(new Set(judged.map(({ room }) => room)));
+    for (const one of judged) if (!gone.stillIn.has(one.userId)) await remove(one);
+  }
+
+  /** Those on the SFU. Who has not been there for as long as a token lasts is forgotten. */
+  async function presentIn(tracked: readonly Tracked[]): Promise<readonly Tracked[]> {
+    const present: Tracked[] = [];
+    for (const [room, ones] of Map.groupBy(tracked, ({ room }) => room)) {
+      const look = await rooms.look(room);
+      if (look.kind === 'unreachable') continue;
+      const identities = new Set(look.present.map(({ identity }) => identity));
+      for (const one of ones) {
+        if (identities.has(one.identity)) {
+          absentSinceMs.delete(keyOf(one));
+          present.push(one);
+        } else await missing(one);
+      }
+    }
+    return present;
+  }
+
+  async function missing(one: Tracked): Promise<void> {
+    const nowMs = clock.nowMs();
+    const sinceMs = absentSinceMs.get(keyOf(one)) ?? nowMs;
+    absentSinceMs.set(keyOf(one), sinceMs);
+    if (nowMs - Math.max(sinceMs, one.grantedAtMs) < TOKEN_MS) return;
+    absentSinceMs.delete(keyOf(one));
+    await attendance.untrack(one);
+  }
+
+  async function goneFrom(roomId: string): Promise<Gone> {
+    const members = await ask(roomId);
+    if (members.kind === 'members') {
+      const { userIds } = members;
+      const ours = `:${service.home.serverName}`;
+      return [...userIds].some((userId) => userId.endsWith(ours)) ? { kind: 'users', stillIn: userIds } : { kind: 'server' };
+    }
+    // Who is in no room may not list its members, and then the homeserver is asked about itself; other reasons to refuse change nothing.
+    if (members.why === 'forbidden') {
+      const server = await service.isJoined(roomId, { serverName: service.home.serverName });
+      if (server.kind === 'not_joined') return { kind: 'server' };
+    }
+    log.warn({ why: members.why }, 'the members of a room are not known: nobody is removed');
+    return { kind: 'nobody' };
+  }
+
+  /** A limit of the homeserver holds the whole round up, once for each room. */
+  async function ask(roomId: string): Promise<Members> {
+    const first = await service.joinedMembers(roomId);
+    if (first.kind !== 'failed' || first.why !== 'limited') return first;
+    await pause(first);
+    return stopped ? first : service.joinedMembers(roomId);
+  }
+
+  function pause({ retryAfterMs }: Failed): Promise<void> {
+    return new Promise((resolve) => {
+      const stopTimer = clock.after(Math.min(retryAfterMs ?? LIMITED_MS, MOST_LIMITED_MS), resolve);
+      endPause = () => {
+        stopTimer();
+        resolve();
+      };
+    });
+  }
+
+  async function remove({ room, identity }: Tracked): Promise<void> {
+    const done = await evictions.remove(room, identity);
+    log.info({ room, identity, done }, 'a participant who is no longer in the Matrix room was removed from the SFU');
+  }
+
+  async function closeRooms(names: ReadonlySet<RoomName>): Promise<void> {
+    for (const room of names) {
+      const done = await evictions.close(room);
+      log.info({ room, done }, 'our homeserver is no longer in the Matrix room: its room on the SFU was closed');
+    }
+  }
+
+  function schedule(): void {
+    cancel = clock.after(intervalMs, () => {
+      running = round()
+        .catch((err: unknown) => log.warn({ err }, 'a look at who is still in the Matrix rooms could not be finished'))
+        .then(() => {
+          if (!stopped) schedule();
+        });
+    });
+  }
+
+  return {
+    start: schedule,
+    stop: async () => {
+      stopped = true;
+      cancel();
+      endPause();
+      await running;
+    },
+  };
+}
+
+function keyOf({ roomId, room, identity }: Tracked): string {
+  return JSON.stringify([roomId, room, identity]);
+}

@@ -1,0 +1,156 @@
+// What we ask of our own homeserver as its application service (protocol.md §2c): who is in a room, what a delayed event is, and to carry
+// a request to another homeserver. Proposals move from unstable to stable paths: which of the two is spoken is found by asking.
+import { z } from 'zod';
+import type { Clock } from '../clock.ts';
+import type { DelayId, HomeserverUrl, ServerName, UserId } from '../delegation/ids.ts';
+import { asUser, type FailureWhy, hear, retryAfterMs } from './dialect.ts';
+import type { Home } from './home.ts';
+import type { Outbound, Reply, Request } from './outbound.ts';
+
+/** No answer to the question: nothing may be concluded. */
+export interface Failed {
+  readonly kind: 'failed';
+  readonly why: FailureWhy;
+  /** When to come back, if it was said. */
+  readonly retryAfterMs: number | null;
+}
+
+export type Subject = { readonly userId: UserId } | { readonly serverName: ServerName };
+export type Joined = { readonly kind: 'joined' | 'not_joined' } | Failed;
+export type Members = { readonly kind: 'members'; readonly userIds: ReadonlySet<string> } | Failed;
+export type Scheduled =
+  | { readonly kind: 'scheduled'; readonly roomId: string; readonly delayMs: number }
+  | { readonly kind: 'none' }
+  | Failed;
+/** What another homeserver answered. */
+export type Relayed = { readonly kind: 'relayed'; readonly status: number; readonly content: unknown } | Failed;
+
+export interface FederationCall {
+  readonly destination: ServerName;
+  readonly path: string;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** None of these throws, and each answers within ten seconds. */
+export interface ApplicationService {
+  readonly home: Home;
+  isJoined(roomId: string, subject: Subject): Promise<Joined>;
+  joinedMembers(roomId: string): Promise<Members>;
+  /** The delayed event, if it is this user's and has not been sent or cancelled yet. */
+  scheduled(delayId: DelayId, userId: UserId): Promise<Scheduled>;
+  relay(call: FederationCall): Promise<Relayed>;
+}
+
+export interface ApplicationServiceDeps {
+  readonly clock: Clock;
+  readonly home: Home;
+  readonly outbound: Outbound;
+  readonly asToken: string;
+  readonly onFailure?: (homeserver: HomeserverUrl, why: FailureWhy) => void;
+}
+
+const TIMEOUT_MS = 10_000;
+/** The members of a very large room, from a homeserver that is our own. */
+const MOST_MEMBERS_BYTES = 32 * 1024 * 1024;
+const CLIENT = '/_matrix/client';
+const segment = encodeURIComponent;
+
+const JoinedBody = z.object({ joined: z.boolean() });
+const MembersBody = z.object({ joined: z.record(z.string(), z.unknown()) });
+/** `delay` was the name of `delay_ms` before. */
+const ScheduledBody = z.object({
+  room_id: z.string(),
+  delay_ms: z.int().positive().optional(),
+  delay: z.int().positive().optional(),
+  finalised_ts: z.unknown().optional(),
+});
+const RelayedBody = z.object({ status: z.int().min(100).max(599), content: z.unknown().optional() });
+
+type Asked = Omit<Request, 'url' | 'timeoutMs' | 'headers'>;
+
+export function createApplicationService(deps: ApplicationServiceDeps): ApplicationService {
+  const { clock, home, outbound, asToken } = deps;
+  const authorization = `Bearer ${asToken}`;
+
+  async function ask(path: string, asked: Asked): Promise<Reply> {
+    const url = await home.resolve();
+    if (url === null) return { kind: 'failed', reached: false, why: 'refused' };
+    const headers = { authorization, ...(asked.body === undefined ? {} : { 'content-type': 'application/json' }) };
+    return outbound.request({ ...asked, url: `${url}${path}`, headers, timeoutMs: TIMEOUT_MS });
+  }
+
+  /** One question under whichever of two prefixes is known to be there. */
+  function eitherOf(unstable: string, stable: string): (rest: string, asked: Asked) => Promise<Reply> {
+    let settled: string | null = null;
+    return async (rest, asked) => {
+      const order = settled === stable ? [stable, unstable] : [unstable, stable];
+      let reply = await ask(`${CLIENT}${order[0]}${rest}`, asked);
+      if (!isUnrecognised(reply)) return reply;
+      const other = await ask(`${CLIENT}${order[1]}${rest}`, asked);
+      if (isUnrecognised(other)) return other;
+      settled = order[1] ?? null;
+      reply = other;
+      return reply;
+    };
+  }
+
+  function failed(reply: Reply): Failed {
+    const heard = hear(reply, { proven: false, nowMs: clock.nowMs() });
+    const why = heard.kind === 'unrecognised' ? 'dialect' : heard.kind === 'unauthenticated' ? 'unauthorized' : (heard.why ?? 'garbage');
+    if (home.url !== null) deps.onFailure?.(home.url, why);
+    return {
+      kind: 'failed',
+      why,
+      retryAfterMs: reply.kind === 'answered' ? retryAfterMs(reply.headers['retry-after'], reply.json, clock.nowMs()) : null,
+    };
+  }
+
+  const membership = eitherOf('/unstable/io.element.msc4502/rooms/', '/v3/rooms/');
+  const events = eitherOf('/unstable/org.matrix.msc4140/delayed_events/', '/v1/delayed_events/');
+  const proxy = eitherOf('/unstable/io.element.msc4512/appservice/fed_proxy', '/v1/appservice/fed_proxy');
+
+  return {
+    home,
+    isJoined: async (roomId, subject) => {
+      const query = 'userId' in subject ? `mxid=${segment(subject.userId)}` : `server_name=${segment(subject.serverName)}`;
+      const reply = await membership(`${segment(roomId)}/is_joined?${query}`, { method: 'GET' });
+      const body = JoinedBody.safeParse(bodyOf(reply));
+      if (body.success) return { kind: body.data.joined ? 'joined' : 'not_joined' };
+      // Nobody is in a room that can't be.
+      return isError(reply, 400, 'M_INVALID_PARAM') ? { kind: 'not_joined' } : failed(reply);
+    },
+    joinedMembers: async (roomId) => {
+      const reply = await ask(`${CLIENT}/v3/rooms/${segment(roomId)}/joined_members`, { method: 'GET', mostBytes: MOST_MEMBERS_BYTES });
+      const body = MembersBody.safeParse(bodyOf(reply));
+      return body.success ? { kind: 'members', userIds: new Set(Object.keys(body.data.joined)) } : failed(reply);
+    },
+    scheduled: async (delayId, userId) => {
+      const reply = await events(`${segment(delayId)}${asUser(userId)}`, { method: 'GET' });
+      if (isError(reply, 404, 'M_NOT_FOUND')) return { kind: 'none' };
+      const body = ScheduledBody.safeParse(bodyOf(reply));
+      const delayMs = body.data?.delay_ms ?? body.data?.delay;
+      if (!body.success || delayMs === undefined) return failed(reply);
+      return body.data.finalised_ts === undefined ? { kind: 'scheduled', roomId: body.data.room_id, delayMs } : { kind: 'none' };
+    },
+    relay: async ({ destination, path, body }) => {
+      const reply = await proxy('', { method: 'POST', body: JSON.stringify({ destination, method: 'POST', path, body }) });
+      const relayed = RelayedBody.safeParse(bodyOf(reply));
+      return relayed.success ? { kind: 'relayed', status: relayed.data.status, content: relayed.data.content } : failed(reply);
+    },
+  };
+}
+
+/** Undefined unless the answer is a good one. */
+function bodyOf(reply: Reply): unknown {
+  return reply.kind === 'answered' && reply.status === 200 ? reply.json : undefined;
+}
+
+function isUnrecognised(reply: Reply): boolean {
+  return hear(reply, { proven: false, nowMs: 0 }).kind === 'unrecognised';
+}
+
+function isError(reply: Reply, status: number, errcode: string): boolean {
+  if (reply.kind === 'failed' || reply.status !== status) return false;
+  const { json } = reply;
+  return typeof json === 'object' && json !== null && 'errcode' in json && json.errcode === errcode;
+}

@@ -1,0 +1,138 @@
+// What a homeserver passes on to us (protocol.md §2c): headers and bodies, unknown in, parsed values out, or one error that names the fault.
+// Unlike the API for clients alone, fields that we do not know are left alone: this one may grow, and old services must stand new clients.
+import { z } from 'zod';
+import { type DelayId, parseDelayId, parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
+import type { ProxiedMember } from '../delegation/names.ts';
+import { parseServerName } from '../homeserver/names.ts';
+import { MatrixError } from './errors.ts';
+import { firstFault, parseJson, sentence } from './requests.ts';
+
+/** Everything but the user. */
+export type Membership = Omit<ProxiedMember, 'userId'>;
+
+export interface TokenRequest {
+  /** Null: not given, which only a request for another server may do. */
+  readonly url: string | null;
+  /** Null: our own. */
+  readonly serverName: ServerName | null;
+  readonly membership: Membership;
+}
+
+export interface LeaveRequest {
+  readonly url: string;
+  readonly membership: Membership;
+  readonly delayId: DelayId;
+}
+
+export interface FederatedRequest {
+  readonly url: string;
+  readonly userId: UserId;
+  readonly membership: Membership;
+}
+
+const LONGEST_USER_ID_BYTES = 255;
+const text = z.string('must be a text').nullish();
+const member = z.looseObject({ id: text, claimed_device_id: text }, 'must be an object').nullish();
+const Body = z.looseObject(
+  { url: text, server_name: text, room_id: text, slot_id: text, member_id: text, member, delay_id: text, user_id: text },
+  'must be an object',
+);
+type Fields = z.output<typeof Body>;
+
+/** @throws MatrixError 400 */
+export function parseTokenRequest(bytes: ArrayBuffer): TokenRequest {
+  const body = read(bytes);
+  const named = body.server_name ?? null;
+  const serverName = named === null ? null : parseServerName(named);
+  if (named !== null && serverName === null) throw new MatrixError(400, 'M_INVALID_PARAM', 'server_name is not a server name');
+  return {
+    url: body.url === undefined || body.url === null ? null : required('url', body.url),
+    serverName,
+    membership: membershipOf(body),
+  };
+}
+
+/** @throws MatrixError 400 */
+export function parseLeaveRequest(bytes: ArrayBuffer): LeaveRequest {
+  const body = read(bytes);
+  const url = required('url', body.url);
+  const membership = membershipOf(body);
+  const delayId = parseDelayId(required('delay_id', body.delay_id));
+  if (delayId === null) throw new MatrixError(400, 'M_BAD_JSON', 'delay_id must be 1 to 255 of 0-9 A-Z a-z . _ ~ -');
+  return { url, membership, delayId };
+}
+
+/** @throws MatrixError 400 */
+export function parseFederatedRequest(bytes: ArrayBuffer): FederatedRequest {
+  const body = read(bytes);
+  const url = required('url', body.url);
+  const userId = userOf(required('user_id', body.user_id));
+  if (userId === null) throw new MatrixError(400, 'M_INVALID_PARAM', 'user_id is not a user id');
+  return { url, userId, membership: membershipOf(body) };
+}
+
+/** Whom the homeserver has authenticated. @throws MatrixError 401, 400 */
+export function parseUserHeader(header: string | undefined): UserId {
+  if (header === undefined || header === '') throw new MatrixError(401, 'M_UNAUTHORIZED', 'X-Matrix-User-Identifier is required');
+  const userId = userOf(header);
+  if (userId === null) throw new MatrixError(400, 'M_INVALID_PARAM', 'X-Matrix-User-Identifier is not a user id');
+  return userId;
+}
+
+/** Which server our own has authenticated. @throws MatrixError 401, 400 */
+export function parseOriginHeader(header: string | undefined): ServerName {
+  if (header === undefined || header === '') throw new MatrixError(401, 'M_UNAUTHORIZED', 'X-Matrix-Origin is required');
+  const origin = parseServerName(header);
+  if (origin === null) throw new MatrixError(400, 'M_INVALID_PARAM', 'X-Matrix-Origin is not a server name');
+  return origin;
+}
+
+/** The server of a user id; names are compared as they are written. */
+export function serverOf(userId: UserId): string {
+  return userId.slice(userId.indexOf(':') + 1);
+}
+
+/** How a membership is named to another server: as the client named it to us. */
+export function membershipFields({ roomId, slotId, memberId, deviceId }: Membership): Record<string, unknown> {
+  const named = deviceId === null ? { member_id: memberId } : { member: { id: memberId, claimed_device_id: deviceId } };
+  return { room_id: roomId, slot_id: slotId, ...named };
+}
+
+function userOf(value: string): UserId | null {
+  const userId = parseUserId(value);
+  if (userId === null || parseServerName(serverOf(userId)) === null) return null;
+  if (!userId.isWellFormed() || /\p{Cc}/u.test(userId)) return null;
+  return Buffer.byteLength(userId) <= LONGEST_USER_ID_BYTES ? userId : null;
+}
+
+function read(bytes: ArrayBuffer): Fields {
+  const json = parseJson(bytes);
+  const result = Body.safeParse(json);
+  if (result.success) return result.data;
+  const { field, what } = firstFault(result.error, json);
+  throw new MatrixError(400, 'M_BAD_JSON', sentence(field, what));
+}
+
+/** `member_id`, or in its place the older object with the device that is claimed. */
+function membershipOf(body: Fields): Membership {
+  const roomId = required('room_id', body.room_id);
+  const slotId = required('slot_id', body.slot_id);
+  if (body.member_id !== undefined && body.member_id !== null) {
+    return { roomId, slotId, memberId: required('member_id', body.member_id), deviceId: null };
+  }
+  if (body.member === undefined || body.member === null) throw badField('member_id', 'is required');
+  const device = body.member.claimed_device_id ?? null;
+  const deviceId = device === null ? null : required('member.claimed_device_id', device);
+  return { roomId, slotId, memberId: required('member.id', body.member.id), deviceId };
+}
+
+/** Half a surrogate pair has no UTF-8 form: two such ids would get one name. */
+function required(field: string, value: string | null | undefined): string {
+  if (value === undefined || value === null || value === '') throw badField(field, 'is required');
+  if (!value.isWellFormed()) throw badField(field, 'must be well-formed Unicode');
+  return value;
+}
+
+function badField(field: string, what: string): MatrixError {
+  return new MatrixError(400, 'M_BAD_JSON', sentence([field], what));
+}

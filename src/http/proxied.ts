@@ -1,0 +1,247 @@
+// Behind the homeserver (protocol.md §2c): it authenticates users and other servers and passes their requests on to us, its application
+// service. What it says about them counts because it proves itself by the hs_token.
+//
+//   method ─▶ hs_token ─▶ who asks (header) ─▶ JSON, fields ─▶ url ─▶ member of the room? ─▶ room on the SFU ─▶ token
+//                                                            └▶ another server's SFU: relayed    delayed event ─▶ delegation
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { type Context, Hono, type MiddlewareHandler } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import type { Clock } from '../clock.ts';
+import { type ServerName, sha256, type UserId } from '../delegation/ids.ts';
+import { memberRoom, type ProxiedMember, proxiedIdentitiesOf, proxiedIdentity, proxiedOwner } from '../delegation/names.ts';
+import type { Handles } from '../delegation/state.ts';
+import type { Engine } from '../engine/engine.ts';
+import type { ApplicationService, Failed, Relayed, Subject } from '../homeserver/application-service.ts';
+import type { RoomCreation } from '../sfu/room-creation.ts';
+import type { Tokens } from '../sfu/tokens.ts';
+import type { Attendance } from '../store/attendance.ts';
+import type { Store } from '../store/store.ts';
+import type { Log, Metrics } from '../telemetry.ts';
+import { MatrixError, unavailable } from './errors.ts';
+import { assertKeepable } from './matrixrtc.ts';
+import {
+  type LeaveRequest,
+  membershipFields,
+  parseFederatedRequest,
+  parseLeaveRequest,
+  parseOriginHeader,
+  parseTokenRequest,
+  parseUserHeader,
+  serverOf,
+  type TokenRequest,
+} from './proxied-requests.ts';
+
+export interface Proxied {
+  readonly service: ApplicationService;
+  readonly hsToken: string;
+  /** The SFU's URL for clients, to the letter. */
+  readonly url: string;
+  readonly canUpdateOwnMetadata: boolean;
+  readonly tokens: Tokens;
+  readonly roomCreation: RoomCreation;
+  /** Null: nobody looks whether participants are still in the Matrix room. */
+  readonly attendance: Pick<Attendance, 'track'> | null;
+}
+
+export interface ProxiedDeps extends Proxied {
+  readonly engine: Engine;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly isOpen: () => boolean;
+  readonly assertOpen: () => void;
+}
+
+/** Another server is asked by the prefix that our client used: who speaks one of them to us speaks it to them. */
+const EDITIONS = ['v1', 'unstable/io.element.msc4195'] as const;
+type Edition = (typeof EDITIONS)[number];
+
+const MOST_BYTES = 64 * 1024;
+
+export function proxiedRoutes(deps: ProxiedDeps): Hono {
+  const app = new Hono();
+  const tooLarge = () => {
+    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
+  };
+  const authentic = homeserverOnly(deps.hsToken);
+  const limited = bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge });
+
+  for (const edition of EDITIONS) {
+    const [client, federation] = [`/_matrix/client/${edition}/rtc/livekit`, `/_matrix/federation/${edition}/rtc/livekit`];
+    const [getToken, delegate] = [`${client}/get_token`, `${client}/delegate_delayed_leave`];
+    for (const path of [getToken, delegate]) {
+      app.use(path, crossOrigin);
+      app.options(path, (c) => c.body(null, 200));
+    }
+    app.post(getToken, authentic, limited, async (c) => {
+      const userId = parseUserHeader(c.req.header('X-Matrix-User-Identifier'));
+      return c.json(await tokenForUser(deps, userId, parseTokenRequest(await c.req.arrayBuffer()), edition));
+    });
+    app.post(delegate, authentic, limited, async (c) => {
+      const userId = parseUserHeader(c.req.header('X-Matrix-User-Identifier'));
+      const bytes = await c.req.arrayBuffer();
+      if (bytes.byteLength === 0) await assertKeepable(deps);
+      await counted(deps, async () => delegateLeave(deps, userId, parseLeaveRequest(bytes)));
+      return c.json({});
+    });
+    const guestToken = `${federation}/get_token`;
+    app.post(guestToken, authentic, limited, async (c) => {
+      const origin = parseOriginHeader(c.req.header('X-Matrix-Origin'));
+      return c.json(await tokenForGuest(deps, origin, await c.req.arrayBuffer()));
+    });
+    for (const path of [getToken, delegate]) app.all(path, (c) => methodNotAllowed(c, 'POST, OPTIONS'));
+    app.all(guestToken, (c) => methodNotAllowed(c, 'POST'));
+  }
+
+  app.post('/_matrix/app/v1/ping', authentic, (c) => c.json({}));
+  app.all('/_matrix/app/v1/ping', (c) => methodNotAllowed(c, 'POST'));
+  // We ask for no events; a homeserver that sends some all the same must not send them for ever.
+  app.put('/_matrix/app/v1/transactions/:id', authentic, (c) => c.json({}));
+  app.all('/_matrix/app/v1/transactions/:id', (c) => methodNotAllowed(c, 'PUT'));
+  return app;
+}
+
+function methodNotAllowed(c: Context, allowed: string): never {
+  c.header('Allow', allowed);
+  throw new MatrixError(405, 'M_UNRECOGNIZED', `The method must be one of ${allowed}`);
+}
+
+/** For what browsers see of it: the headers that the client-server API asks for, on refusals as well. */
+async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void> {
+  c.header('Access-Control-Allow-Origin', '*');
+  c.header('Access-Control-Allow-Methods', 'POST, OPTIONS');
+  c.header('Access-Control-Allow-Headers', 'X-Requested-With, Content-Type, Authorization');
+  await next();
+}
+
+function homeserverOnly(hsToken: string): MiddlewareHandler {
+  const digest = (text: string) => createHash('sha256').update(text).digest();
+  const expected = digest(hsToken);
+  return async (c, next) => {
+    const given = /^Bearer +(\S+)$/i.exec(c.req.header('Authorization') ?? '')?.[1];
+    if (given === undefined) throw new MatrixError(401, 'M_MISSING_TOKEN', 'The hs_token is required');
+    if (!timingSafeEqual(digest(given), expected)) throw new MatrixError(401, 'M_UNKNOWN_TOKEN', 'This is not the hs_token');
+    return next();
+  };
+}
+
+async function counted<T>({ metrics }: ProxiedDeps, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof MatrixError) metrics.delegation('rejected');
+    throw error;
+  }
+}
+
+async function tokenForUser(
+  deps: ProxiedDeps,
+  userId: UserId,
+  request: TokenRequest,
+  edition: Edition,
+): Promise<{ jwt: string; url?: string }> {
+  const { service, roomCreation, url } = deps;
+  const { serverName, membership } = request;
+  const isOurs = serverName === null || serverName === service.home.serverName;
+  if (isOurs) assertOurSfu(deps, request.url);
+  await assertJoined(deps, membership.roomId, { userId });
+  if (!isOurs) return relay(deps, userId, { ...request, serverName }, edition);
+  const member: ProxiedMember = { ...membership, userId };
+  if (!(await roomCreation.create(memberRoom(member)))) throw new MatrixError(500, 'M_UNKNOWN', 'The room could not be made on the SFU');
+  return { url, jwt: await grant(deps, member, 'publish') };
+}
+
+/** Of another server's users: they publish on their own SFU, and only listen on ours. */
+async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: ArrayBuffer): Promise<{ jwt: string; url: string }> {
+  const { service, url } = deps;
+  const request = parseFederatedRequest(bytes);
+  const { userId, membership } = request;
+  if (serverOf(userId) !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'user_id is of another server than the one that asks');
+  assertOurSfu(deps, request.url);
+  await assertJoined(deps, membership.roomId, { serverName: service.home.serverName });
+  await assertJoined(deps, membership.roomId, { userId });
+  return { url, jwt: await grant(deps, { ...membership, userId }, 'listen') };
+}
+
+/** The stay is on record before the token is out of our hands. */
+async function grant(deps: ProxiedDeps, member: ProxiedMember, may: 'publish' | 'listen'): Promise<string> {
+  const { tokens, attendance, clock, canUpdateOwnMetadata } = deps;
+  const { roomId, userId } = member;
+  const [room, identity] = [memberRoom(member), proxiedIdentity(member)];
+  await attendance?.track({ roomId, room, identity, userId, grantedAtMs: clock.nowMs() });
+  const rights = may === 'publish' ? { canPublish: true } : { canPublish: false, roomCreate: false as const };
+  return tokens.join({ room, identity, canUpdateOwnMetadata, ...rights });
+}
+
+function assertOurSfu({ url }: ProxiedDeps, asked: string | null): void {
+  if (asked === null) throw new MatrixError(400, 'M_BAD_JSON', 'url is required');
+  if (asked !== url) throw new MatrixError(400, 'M_INVALID_PARAM', 'url is not an SFU of this server');
+}
+
+/**
+ * Who is not in the room gets 403 M_FORBIDDEN. MSC4195 asks for 401 M_UNAUTHORIZED, but to Matrix clients 401 is about their access
+ * token, which is fine here: many answer it with a refresh or a logout, neither of which helps. 403 is what the client-server API says
+ * elsewhere to those who are not in a room, and what other services of this API answer and pass on between servers.
+ */
+async function assertJoined(deps: ProxiedDeps, roomId: string, subject: Subject): Promise<void> {
+  const answer = await deps.service.isJoined(roomId, subject);
+  if (answer.kind === 'failed') throw unanswered(deps, 'membership', answer);
+  if (answer.kind === 'joined') return;
+  throw new MatrixError(403, 'M_FORBIDDEN', 'Only members of the room may do this');
+}
+
+/** Neither a yes nor a no: nothing is granted, and the client comes again. */
+function unanswered({ log }: ProxiedDeps, what: string, { why, retryAfterMs }: Failed): MatrixError {
+  log.warn({ what, why }, 'our homeserver did not answer its application service');
+  const error = unavailable('The homeserver can not be asked now');
+  return new MatrixError(error.status, error.errcode, error.message, retryAfterMs ?? error.retryAfterMs);
+}
+
+type RemoteRequest = TokenRequest & { readonly serverName: ServerName };
+
+async function relay(deps: ProxiedDeps, userId: UserId, request: RemoteRequest, edition: Edition): Promise<{ jwt: string }> {
+  const { serverName, membership, url } = request;
+  const body = { user_id: userId, ...(url === null ? {} : { url }), ...membershipFields(membership) };
+  const path = `/_matrix/federation/${edition}/rtc/livekit/get_token`;
+  const answer = await deps.service.relay({ destination: serverName, path, body });
+  if (answer.kind === 'relayed') return tokenOf(deps, answer);
+  deps.log.warn({ why: answer.why, destination: serverName }, 'our homeserver did not pass a request on');
+  throw new MatrixError(502, 'M_UNKNOWN', 'The other server could not be asked');
+}
+
+/** Two refusals mean something to the client; of everything else it only has to know that it did not work. Nobody's words are repeated. */
+function tokenOf({ log }: ProxiedDeps, { status, content }: Extract<Relayed, { kind: 'relayed' }>): { jwt: string } {
+  const field = (name: string): unknown =>
+    typeof content === 'object' && content !== null ? (content as Readonly<Record<string, unknown>>)[name] : undefined;
+  const jwt = field('jwt');
+  if (status === 200 && typeof jwt === 'string' && jwt !== '') return { jwt };
+  const errcode = field('errcode');
+  if (status === 403 && errcode === 'M_FORBIDDEN') throw new MatrixError(403, 'M_FORBIDDEN', 'The other server refused');
+  if (status === 400 && errcode === 'M_INVALID_PARAM')
+    throw new MatrixError(400, 'M_INVALID_PARAM', 'The other server refused a parameter');
+  log.warn({ status }, 'another server gave no token');
+  throw new MatrixError(502, 'M_UNKNOWN', 'The other server gave no token');
+}
+
+async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membership, delayId }: LeaveRequest): Promise<void> {
+  const { engine, metrics, service } = deps;
+  deps.assertOpen();
+  assertOurSfu(deps, url);
+  const found = await service.scheduled(delayId, userId);
+  if (found.kind === 'failed') throw unanswered(deps, 'delayed event', found);
+  // One answer for both: whether an event exists elsewhere is nobody's business.
+  if (found.kind === 'none' || found.roomId !== membership.roomId) {
+    throw new MatrixError(400, 'M_INVALID_PARAM', 'delay_id is not a delayed event of this user in this room');
+  }
+  const homeserver = service.home.url;
+  if (homeserver === null) throw unavailable('The homeserver can not be asked now');
+  const member: ProxiedMember = { ...membership, userId };
+  const handles: Handles = { kind: 'delay', delayId };
+  const done = await engine.handOver({
+    ...{ owner: proxiedOwner(member), room: memberRoom(member), identities: proxiedIdentitiesOf(member), homeserver, userId },
+    ...{ handles, handlesHash: sha256(JSON.stringify(handles)), delayMs: found.delayMs },
+  });
+  metrics.delegation(done.kind);
+  if (done.kind === 'created') for (let count = done.superseded; count > 0; count -= 1) metrics.delegation('superseded');
+}

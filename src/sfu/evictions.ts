@@ -1,0 +1,23 @@
+// What we may end on the SFU: one participant's stay, or a room's.
+import type { Identity, RoomName } from '../delegation/ids.ts';
+import type { ApiKey } from './keys.ts';
+import { createRoomService } from './room-service.ts';
+
+/** False: the SFU did not do it. None of these throws. */
+export interface Evictions {
+  remove(room: RoomName, identity: Identity): Promise<boolean>;
+  close(room: RoomName): Promise<boolean>;
+}
+
+export function createEvictions(apiUrl: string, key: ApiKey): Evictions {
+  const service = createRoomService(apiUrl, key);
+  const done = (work: Promise<unknown>): Promise<boolean> =>
+    work.then(
+      () => true,
+      () => false,
+    );
+  return {
+    remove: (room, identity) => done(service.removeParticipant(room, identity)),
+    close: (room) => done(service.deleteRoom(room)),
+  };
+}
