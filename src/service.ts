@@ -202,7 +202,7 @@ function createClient(config: Config, { home, served, log, metrics }: ClientDeps
           },
         };
   return createDelayedEvents({
-    ...{ clock, addresses: served.addresses, insecureTls, applicationService },
+    ...{ clock, outbound: createOutbound({ clock, addresses: served.addresses, insecureTls }), applicationService },
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
     onFailure: (homeserver, why) => {
       metrics.homeserverFailure(homeserver, why);

@@ -5,9 +5,8 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
-import type { AddressPolicy } from './address.ts';
 import { asUser, type Call, type Dialect, type FailureWhy, type Hints, hear, orderOf, readHints, VERSIONS_PATH, write } from './dialect.ts';
-import { createOutbound, type Reply } from './outbound.ts';
+import type { Outbound, Reply } from './outbound.ts';
 import { Remembered } from './remembered.ts';
 
 export type { Call } from './dialect.ts';
@@ -20,8 +19,8 @@ export interface DelayedEvents {
 
 export interface DelayedEventsDeps {
   readonly clock: Clock;
-  readonly addresses: AddressPolicy;
-  readonly insecureTls: boolean;
+  /** For these calls alone: whatever else a homeserver is asked must not stand in a leave's way. Closed with them. */
+  readonly outbound: Outbound;
   /** `homeserver` is read at each call: null while it is not known yet. */
   readonly applicationService: { readonly homeserver: HomeserverUrl | null; readonly asToken: string } | null;
   readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
@@ -63,8 +62,7 @@ interface Result {
 }
 
 export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
-  const { clock } = deps;
-  const outbound = createOutbound(deps);
+  const { clock, outbound } = deps;
   const memory = new Remembered<string, Knowledge>(MOST_HOMESERVERS);
   const hints = new Remembered<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
 

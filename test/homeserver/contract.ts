@@ -5,6 +5,7 @@ import { systemClock } from '../../src/clock.ts';
 import { type DelayId, type HomeserverUrl, parseDelayId, parseUserId } from '../../src/delegation/ids.ts';
 import type { Answer } from '../../src/delegation/state.ts';
 import { type Call, createDelayedEvents, type DelayedEvents } from '../../src/homeserver/delayed-events.ts';
+import { createOutbound } from '../../src/homeserver/outbound.ts';
 
 /** One scheduled state event, and the calls that act on it. */
 export interface Target {
@@ -60,7 +61,11 @@ export function homeserverContract(name: string, begin: () => Promise<ContractHo
       homeserver = await begin();
       const asToken = homeserver.asOwner?.asToken;
       const applicationService = asToken === undefined ? null : { homeserver: homeserver.url as HomeserverUrl, asToken };
-      client = createDelayedEvents({ clock, addresses: () => 'any', insecureTls: true, applicationService });
+      client = createDelayedEvents({
+        clock,
+        outbound: createOutbound({ clock, addresses: () => 'any', insecureTls: true }),
+        applicationService,
+      });
     }, 60_000);
     afterAll(async () => {
       await client.close();

@@ -2,8 +2,10 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { FutureToken, HomeserverUrl, UserId } from '../../src/delegation/ids.ts';
 import type { Answer } from '../../src/delegation/state.ts';
+import type { AddressPolicy } from '../../src/homeserver/address.ts';
 import { type Call, createDelayedEvents, type DelayedEvents, type DelayedEventsDeps } from '../../src/homeserver/delayed-events.ts';
 import type { Dialect } from '../../src/homeserver/dialect.ts';
+import { createOutbound } from '../../src/homeserver/outbound.ts';
 import { answer, type Script, type ScriptedServer, startScriptedServer } from '../support/scripted-server.ts';
 import { delayTarget } from './contract.ts';
 
@@ -50,13 +52,16 @@ const says =
   (_, response) =>
     answer(response, status, body, headers);
 
-function client(more: Partial<DelayedEventsDeps> = {}): { client: DelayedEvents; dialects: string[]; failures: string[] } {
+function client({ addresses = () => 'loopback-too', ...more }: Partial<DelayedEventsDeps> & { addresses?: AddressPolicy } = {}): {
+  client: DelayedEvents;
+  dialects: string[];
+  failures: string[];
+} {
   const dialects: string[] = [];
   const failures: string[] = [];
   const delayed = createDelayedEvents({
     clock: systemClock(),
-    addresses: () => 'loopback-too',
-    insecureTls: false,
+    outbound: createOutbound({ clock: systemClock(), addresses, insecureTls: false }),
     applicationService: null,
     onDialect: (_, dialect) => void dialects.push(dialect),
     onFailure: (_, why) => void failures.push(why),

@@ -5,6 +5,7 @@ import { systemClock } from '../../src/clock.ts';
 import type { HomeserverUrl, UserId } from '../../src/delegation/ids.ts';
 import type { Answer } from '../../src/delegation/state.ts';
 import { type Call, createDelayedEvents, type DelayedEvents } from '../../src/homeserver/delayed-events.ts';
+import { createOutbound } from '../../src/homeserver/outbound.ts';
 import { type DelayedHomeserver, type DelayedOptions, startDelayedHomeserver } from '../support/delayed-homeserver.ts';
 import { delayTarget, type Target } from './contract.ts';
 
@@ -20,8 +21,13 @@ async function begin(options: DelayedOptions): Promise<void> {
   await homeserver?.close();
   homeserver = await startDelayedHomeserver({ asToken: AS_TOKEN, ...options });
   alice = homeserver.login(ALICE);
+  const clock = systemClock();
   const applicationService = { homeserver: homeserver.url as HomeserverUrl, asToken: AS_TOKEN };
-  client = createDelayedEvents({ clock: systemClock(), addresses: () => 'any', insecureTls: false, applicationService });
+  client = createDelayedEvents({
+    clock,
+    outbound: createOutbound({ clock, addresses: () => 'any', insecureTls: false }),
+    applicationService,
+  });
 }
 beforeEach(() => begin({}));
 afterEach(async () => {
