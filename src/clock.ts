@@ -43,6 +43,14 @@ export function systemClock(): Clock {
   };
 }
 
+/**
+ * Unix time in whole seconds as others see it, for tokens that are made here and judged elsewhere, or the other way round: when the wall
+ * clock steps, so do they.
+ */
+export function wallSeconds(): number {
+  return Math.floor(Date.now() / 1000);
+}
+
 export function systemRandom(): Random {
   return {
     roll: () => Math.random(),

@@ -31,8 +31,9 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/telemetry.ts', ['src/delegation/', 'src/config.ts']],
   ['src/startup-report.ts', ['src/config.ts']],
   ['src/store/', ['src/delegation/', 'src/clock.ts']],
-  ['src/homeserver/', ['src/delegation/', 'src/clock.ts']],
-  ['src/sfu/', ['src/delegation/', 'src/clock.ts']],
+  ['src/exchange.ts', ['src/clock.ts']],
+  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts']],
+  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts']],
   ['src/engine/', ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts']],
   ['src/takeover/', ['src/delegation/', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts']],
   [

@@ -2,33 +2,35 @@
 // and whether the webhook's word is enough. The waits themselves are the operator's (Policy); this table says which one counts.
 import type { Action, Cause, Policy } from './state.ts';
 
-/** Every DisconnectReason of the LiveKit protocol, by the name it has in webhooks. */
+/** Every DisconnectReason of the LiveKit protocol by the name it has in webhooks, in the order of their numbers. */
 const CAUSE_OF_REASON = {
   // Older servers and other senders leave the reason out; nothing says that the connection was lost.
   UNKNOWN_REASON: 'left',
   // A real goodbye, and for a moment also every full reconnect and page reload.
   CLIENT_INITIATED: 'left',
   DUPLICATE_IDENTITY: 'replaced',
-  MIGRATION: 'replaced',
   // Clients are about to reconnect, possibly to another node.
   SERVER_SHUTDOWN: 'sfu_down',
   PARTICIPANT_REMOVED: 'removed',
   ROOM_DELETED: 'room_deleted',
-  ROOM_CLOSED: 'room_deleted',
   STATE_MISMATCH: 'lost',
   JOIN_FAILURE: 'lost',
+  MIGRATION: 'replaced',
   SIGNAL_CLOSE: 'lost',
-  CONNECTION_TIMEOUT: 'lost',
-  MEDIA_FAILURE: 'lost',
+  ROOM_CLOSED: 'room_deleted',
   USER_UNAVAILABLE: 'left',
   USER_REJECTED: 'left',
   SIP_TRUNK_FAILURE: 'lost',
+  CONNECTION_TIMEOUT: 'lost',
+  MEDIA_FAILURE: 'lost',
   AGENT_ERROR: 'lost',
 } as const satisfies Record<string, Cause>;
+const REASONS = Object.keys(CAUSE_OF_REASON);
 
-/** The cause behind a webhook's reason; a reason that a newer LiveKit invents is weighed like an unknown one. */
-export function causeOfReason(reason: string): Cause {
-  return Object.hasOwn(CAUSE_OF_REASON, reason) ? CAUSE_OF_REASON[reason as keyof typeof CAUSE_OF_REASON] : 'left';
+/** The cause behind a webhook's reason, a name or its number; one that a newer LiveKit invents is weighed like an unknown one. */
+export function causeOfReason(reason: string | number): Cause {
+  const name = typeof reason === 'number' ? (REASONS[reason] ?? '') : reason;
+  return Object.hasOwn(CAUSE_OF_REASON, name) ? CAUSE_OF_REASON[name as keyof typeof CAUSE_OF_REASON] : 'left';
 }
 
 interface Weight {

@@ -1,26 +1,17 @@
 // Every call to a homeserver goes through here: one pool for each origin, caps on connections, bytes and time, addresses checked when
-// connecting. It answers with values and never throws: an error's text could carry the URL, and URLs here carry secrets.
+// connecting.
 import { isIP } from 'node:net';
-import { Agent, buildConnector, type Dispatcher, Pool } from 'undici';
+import { Agent, buildConnector, Pool } from 'undici';
 import type { Clock } from '../clock.ts';
+import { exchange, failed, type Reply } from '../exchange.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed, type Resolve } from './address.ts';
+
+export type { FailureKind, Reply } from '../exchange.ts';
 
 const MOST_BYTES = 64 * 1024;
 const MOST_CONNECTIONS = 64;
 const CONNECT_TIMEOUT_MS = 10_000;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
-
-export type FailureKind = 'timeout' | 'refused' | 'address' | 'too_large' | 'garbage' | 'redirects';
-export type Reply =
-  | {
-      readonly kind: 'answered';
-      readonly status: number;
-      readonly headers: Readonly<Record<string, string>>;
-      /** The parsed body; undefined when it is not JSON. */
-      readonly json: unknown;
-    }
-  /** `reached`: the request was being written, so it may have been carried out. */
-  | { readonly kind: 'failed'; readonly reached: boolean; readonly why: FailureKind };
 
 export interface Request {
   readonly method: 'GET' | 'POST';
@@ -113,10 +104,6 @@ function poolFactory(deps: OutboundDeps): (key: string | URL) => Pool {
   };
 }
 
-function failed(reached: boolean, why: FailureKind): Reply {
-  return { kind: 'failed', reached, why };
-}
-
 /** Checks IP literals itself (no look-up happens for them) and names after their look-up. */
 function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): buildConnector.connector {
   const connect = buildConnector({
@@ -133,92 +120,14 @@ function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): buildCo
 }
 
 function once(agent: Agent, clock: Clock, { url, route }: { url: URL; route: Route }, wanted: Request): Promise<Reply> {
-  return new Promise((resolve) => {
-    if (wanted.timeoutMs <= 0) return resolve(failed(false, 'timeout'));
-    const exchange = createExchange(wanted.mostBytes ?? MOST_BYTES, (reply) => {
-      stopTimer();
-      resolve(reply);
-    });
-    const stopTimer = clock.after(wanted.timeoutMs, () => exchange.end('timeout'));
-    const { method, headers = {}, body = null } = wanted;
-    const options = {
-      origin: route.pool,
-      ...(route.servername === null ? {} : { servername: route.servername }),
-      path: `${url.pathname}${url.search}`,
-      method,
-      headers: { accept: 'application/json', ...headers },
-      body,
-    };
-    try {
-      agent.dispatch(options, exchange.handler);
-    } catch {
-      exchange.end('refused');
-    }
-  });
-}
-
-/** One request and its answer; settles once, whichever of answer, error and timeout comes first. */
-function createExchange(
-  mostBytes: number,
-  settled: (reply: Reply) => void,
-): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
-  let done = false;
-  let controller: Dispatcher.DispatchController | null = null;
-  let status = 0;
-  let headers: Record<string, string> = {};
-  let bytes = 0;
-  const chunks: Buffer[] = [];
-
-  const settle = (reply: Reply): void => {
-    if (done) return;
-    done = true;
-    settled(reply);
+  const { method, headers = {}, body = null, timeoutMs, mostBytes = MOST_BYTES } = wanted;
+  const options = {
+    origin: route.pool,
+    ...(route.servername === null ? {} : { servername: route.servername }),
+    path: `${url.pathname}${url.search}`,
+    method,
+    headers: { accept: 'application/json', ...headers },
+    body,
   };
-  const end = (why: FailureKind): void => {
-    settle(failed(controller !== null, why));
-    controller?.abort(new Error('ended'));
-  };
-  const handler: Dispatcher.DispatchHandler = {
-    onRequestStart(started) {
-      // Called when a connection is there, just before the request is written to it.
-      if (done) started.abort(new Error('ended'));
-      else controller = started;
-    },
-    onResponseStart(_, code, received) {
-      status = code;
-      headers = firstValues(received);
-    },
-    onResponseData(_, chunk) {
-      bytes += chunk.length;
-      if (bytes > mostBytes) end('too_large');
-      else chunks.push(chunk);
-    },
-    onResponseEnd: () => settle({ kind: 'answered', status, headers, json: parseJson(Buffer.concat(chunks)) }),
-    onResponseError: (_, error) => settle(failed(controller !== null, failureOf(error))),
-  };
-  return { handler, end };
-}
-
-function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
-  const first: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    const text = Array.isArray(value) ? value[0] : value;
-    if (text !== undefined) first[name.toLowerCase()] = text;
-  }
-  return first;
-}
-
-function parseJson(body: Buffer): unknown {
-  try {
-    return JSON.parse(body.toString('utf8'));
-  } catch {
-    return undefined;
-  }
-}
-
-function failureOf(error: Error): FailureKind {
-  const code = (error as NodeJS.ErrnoException).code ?? '';
-  if (code === 'ADDRESS_REFUSED') return 'address';
-  if (code === 'ETIMEDOUT' || /^UND_ERR_.*TIMEOUT$/.test(code)) return 'timeout';
-  return code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW' ? 'garbage' : 'refused';
+  return exchange((handler) => agent.dispatch(options, handler), clock, { timeoutMs, mostBytes });
 }

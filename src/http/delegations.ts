@@ -1,6 +1,5 @@
 // The native API (protocol.md §2a): a participant hands over the token of its own leave, and tells nothing else.
 import { type Context, Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import { type Owner, parseDelegationId, participantOwner, userInIdentity } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
@@ -9,6 +8,7 @@ import type { Discovery } from '../homeserver/discovery.ts';
 import type { Served } from '../homeserver/served.ts';
 import type { Keys, Participant } from '../sfu/keys.ts';
 import type { Metrics } from '../telemetry.ts';
+import { readBody } from './body.ts';
 import { MatrixError } from './errors.ts';
 import type { Limit } from './limit.ts';
 import { parseDelegation, parseJson } from './requests.ts';
@@ -33,23 +33,20 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
     '*',
     cors({ origin: '*', allowMethods: ['GET', 'POST', 'DELETE'], allowHeaders: ['Authorization', 'Content-Type'], maxAge: 86_400 }),
   );
-  const tooLarge = () => {
-    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
-  };
 
-  app.post('/', bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge }), async (c) => {
+  app.post('/', async (c) => {
     assertOpen();
     try {
-      const participant = await authenticate(c, keys);
-      return await create(c, participant);
+      const body = await readBody(c, MOST_BYTES);
+      return await create(c, authenticate(c, keys), body);
     } catch (error) {
       if (error instanceof MatrixError) metrics.delegation('rejected');
       throw error;
     }
   });
 
-  async function create(c: Context, { room, identity }: Participant): Promise<Response> {
-    const { homeserver: named, handles, handlesHash, delayMs } = parseDelegation(parseJson(await c.req.arrayBuffer()));
+  async function create(c: Context, { room, identity }: Participant, body: Buffer): Promise<Response> {
+    const { homeserver: named, handles, handlesHash, delayMs } = parseDelegation(parseJson(body));
     const owner = participantOwner(room, identity);
     const waitMs = deps.limit.take(owner);
     if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many delegations by this participant', waitMs);
@@ -71,7 +68,7 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
   }
 
   app.get('/:id', async (c) => {
-    const owner = await ownerOf(c, keys);
+    const owner = ownerOf(c, keys);
     const id = parseDelegationId(c.req.param('id'));
     const row = id === null ? null : await engine.read(id);
     if (row === null || row.owner !== owner) throw notFound();
@@ -80,7 +77,7 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
 
   app.delete('/:id', async (c) => {
     assertOpen();
-    const owner = await ownerOf(c, keys);
+    const owner = ownerOf(c, keys);
     const id = parseDelegationId(c.req.param('id'));
     const row = id === null ? null : await engine.handBack(id, owner);
     if (row === null) throw notFound();
@@ -100,9 +97,9 @@ function methodNotAllowed(c: Context, allowed: string): never {
 
 const notFound = () => new MatrixError(404, 'M_NOT_FOUND', 'No such delegation of this participant');
 
-async function authenticate(c: Context, keys: Keys): Promise<Participant> {
+function authenticate(c: Context, keys: Keys): Participant {
   const jwt = /^Bearer +(\S+)$/i.exec(c.req.header('Authorization') ?? '')?.[1];
-  const participant = jwt === undefined ? null : await keys.participant(jwt);
+  const participant = jwt === undefined ? null : keys.participant(jwt);
   if (participant !== null) return participant;
   throw new MatrixError(
     401,
@@ -111,8 +108,8 @@ async function authenticate(c: Context, keys: Keys): Promise<Participant> {
   );
 }
 
-async function ownerOf(c: Context, keys: Keys): Promise<Owner> {
-  const { room, identity } = await authenticate(c, keys);
+function ownerOf(c: Context, keys: Keys): Owner {
+  const { room, identity } = authenticate(c, keys);
   return participantOwner(room, identity);
 }
 

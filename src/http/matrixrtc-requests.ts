@@ -8,7 +8,7 @@ import { LEGACY_SLOT } from '../delegation/names.ts';
 import type { Handles } from '../delegation/state.ts';
 import { parseServerName, splitServerName } from '../homeserver/names.ts';
 import { MatrixError } from './errors.ts';
-import { firstFault, parseJson, sentence } from './requests.ts';
+import { type Bytes, firstFault, parseJson, sentence } from './requests.ts';
 
 export interface DelegationFields {
   readonly handles: Handles;
@@ -45,7 +45,7 @@ const MemberBody = z.strictObject({ room_id: text, slot_id: text, openid_token: 
 const LegacyBody = z.strictObject({ room: text, openid_token: openIdToken, device_id: text, ...delegation }, 'must be an object');
 
 /** /get_token and /delegate_delayed_leave. @throws MatrixError 400 */
-export function parseMemberRequest(bytes: ArrayBuffer): MatrixRtcRequest {
+export function parseMemberRequest(bytes: Bytes): MatrixRtcRequest {
   const body = read(MemberBody, bytes);
   return {
     roomId: required('room_id', body.room_id),
@@ -58,7 +58,7 @@ export function parseMemberRequest(bytes: ArrayBuffer): MatrixRtcRequest {
 }
 
 /** /sfu/get: older clients know one slot, and a device id may be empty. @throws MatrixError 400 */
-export function parseLegacyRequest(bytes: ArrayBuffer): MatrixRtcRequest {
+export function parseLegacyRequest(bytes: Bytes): MatrixRtcRequest {
   const body = read(LegacyBody, bytes);
   return {
     roomId: required('room', body.room),
@@ -70,7 +70,7 @@ export function parseLegacyRequest(bytes: ArrayBuffer): MatrixRtcRequest {
   };
 }
 
-function read<S extends z.ZodType>(schema: S, bytes: ArrayBuffer): z.output<S> {
+function read<S extends z.ZodType>(schema: S, bytes: Bytes): z.output<S> {
   // The JSON null is an empty object to the clients' other service.
   const json = parseJson(bytes) ?? {};
   const result = schema.safeParse(json);

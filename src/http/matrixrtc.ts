@@ -4,7 +4,6 @@
 // Each request goes the same way, and stops at the first refusal:
 //   JSON ─▶ fields ─▶ OpenID (one look-up) ─▶ full access? ─▶ client-server API ─▶ room on the SFU ─▶ delegation ─▶ answer
 import { type Context, Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import { identitiesOf, legacyIdentity, legacyMemberId, type Member, memberIdentity, memberOwner, memberRoom } from '../delegation/names.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -14,6 +13,7 @@ import type { RoomCreation } from '../sfu/room-creation.ts';
 import type { Tokens } from '../sfu/tokens.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
+import { readBody } from './body.ts';
 import { MatrixError } from './errors.ts';
 import { type DelegationFields, type MatrixRtcRequest, parseLegacyRequest, parseMemberRequest } from './matrixrtc-requests.ts';
 
@@ -59,12 +59,8 @@ const FULL_ACCESS_ONLY = 'Delayed events are delegated for users of full-access 
 
 export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   const app = new Hono();
-  const tooLarge = () => {
-    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
-  };
-  const limited = bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge });
-  const token = (parse: (bytes: ArrayBuffer) => MatrixRtcRequest) => async (c: Context) => {
-    const request = parse(await c.req.arrayBuffer());
+  const token = (parse: (bytes: Uint8Array) => MatrixRtcRequest) => async (c: Context) => {
+    const request = parse(await readBody(c, MOST_BYTES));
     return c.json(await counted(deps, request, () => getToken(deps, request)));
   };
 
@@ -72,10 +68,10 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
     app.use(path, crossOrigin);
     app.options(path, (c) => c.body(null, 200, JSON_TYPE));
   }
-  app.post('/get_token', limited, token(parseMemberRequest));
-  app.post('/sfu/get', limited, token(parseLegacyRequest));
-  app.post('/delegate_delayed_leave', limited, async (c) => {
-    const bytes = await c.req.arrayBuffer();
+  app.post('/get_token', token(parseMemberRequest));
+  app.post('/sfu/get', token(parseLegacyRequest));
+  app.post('/delegate_delayed_leave', async (c) => {
+    const bytes = await readBody(c, MOST_BYTES);
     if (bytes.byteLength === 0) await assertKeepable(deps);
     const request = parseMemberRequest(bytes);
     await counted(deps, request, () => delegateLeave(deps, request));
@@ -130,7 +126,7 @@ async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise
   if (delegation !== null && homeserver !== null) await handOver(deps, member, homeserver, delegation);
   const identity = request.member === null ? legacyIdentity(member.userId, member.deviceId) : memberIdentity(member);
   const canPublish = fullAccess || grants.restrictedCanPublish;
-  const jwt = await tokens.join({ room, identity, canPublish, canUpdateOwnMetadata: grants.canUpdateOwnMetadata });
+  const jwt = tokens.join({ room, identity, canPublish, canUpdateOwnMetadata: grants.canUpdateOwnMetadata });
   return { url: grants.url, jwt };
 }
 

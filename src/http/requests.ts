@@ -39,10 +39,14 @@ function refuse(ctx: z.RefinementCtx, message: string): never {
   return z.NEVER;
 }
 
+export type Bytes = ArrayBuffer | Uint8Array;
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 /** @throws MatrixError 400 M_NOT_JSON when the bytes are not JSON text. */
-export function parseJson(bytes: ArrayBuffer): unknown {
+export function parseJson(bytes: Bytes): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+    return JSON.parse(utf8.decode(bytes));
   } catch {
     throw new MatrixError(400, 'M_NOT_JSON', 'The body is not JSON');
   }

@@ -1,10 +1,10 @@
 // Where the SFU sends its webhooks. 200 means committed: LiveKit forgets what was answered 2xx, and 4xx as well, but repeats on 5xx.
 import { Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import type { Engine } from '../engine/engine.ts';
 import type { Keys } from '../sfu/keys.ts';
 import { readWebhook } from '../sfu/webhook.ts';
 import type { Log, Metrics } from '../telemetry.ts';
+import { readBody } from './body.ts';
 import { MatrixError } from './errors.ts';
 
 export interface WebhooksDeps {
@@ -20,13 +20,9 @@ const MOST_BYTES = 1024 * 1024;
 
 export function webhookRoutes({ engine, keys, metrics, log, assertOpen }: WebhooksDeps): Hono {
   const app = new Hono();
-  const tooLarge = () => {
-    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
-  };
-
-  app.post('/', bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge }), async (c) => {
+  app.post('/', async (c) => {
     assertOpen();
-    const webhook = await readWebhook(new Uint8Array(await c.req.arrayBuffer()), c.req.header('Authorization'), keys);
+    const webhook = readWebhook(await readBody(c, MOST_BYTES), c.req.header('Authorization'), keys);
     switch (webhook.kind) {
       case 'unauthorized':
         metrics.webhook('other', 'rejected');

@@ -11,13 +11,9 @@ export interface Evictions {
 
 export function createEvictions(apiUrl: string, key: ApiKey): Evictions {
   const service = createRoomService(apiUrl, key);
-  const done = (work: Promise<unknown>): Promise<boolean> =>
-    work.then(
-      () => true,
-      () => false,
-    );
+  const done = async (called: ReturnType<typeof service.call>): Promise<boolean> => (await called).kind === 'answered';
   return {
-    remove: (room, identity) => done(service.removeParticipant(room, identity)),
-    close: (room) => done(service.deleteRoom(room)),
+    remove: (room, identity) => done(service.call('RemoveParticipant', { roomAdmin: true, room }, { room, identity })),
+    close: (room) => done(service.call('DeleteRoom', { roomCreate: true }, { room })),
   };
 }

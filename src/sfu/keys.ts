@@ -1,6 +1,7 @@
 // Who signed this? LiveKit's API keys sign webhooks and participants' tokens alike; a JWT names its key as issuer.
-import { TokenVerifier } from 'livekit-server-sdk';
+import { wallSeconds } from '../clock.ts';
 import { type Identity, parseIdentity, parseRoomName, type RoomName } from '../delegation/ids.ts';
+import { type Claims, hmacKey, verifyJwt } from './jwt.ts';
 
 export interface ApiKey {
   readonly key: string;
@@ -14,43 +15,27 @@ export interface Participant {
 }
 
 export interface Keys {
-  /** The verifier of the key that claims to have signed the JWT, null where it is none of ours. */
-  verifierFor(jwt: string): TokenVerifier | null;
+  /** What one of our keys has signed and what holds now; null: anything else. */
+  claims(jwt: string): Claims | null;
   /** Null: not signed by us, expired, or no token to join a room with. */
-  participant(jwt: string): Promise<Participant | null>;
+  participant(jwt: string): Participant | null;
 }
 
-/** A token longer than this is no token of ours; it is not even parsed. */
-const LONGEST_JWT = 16_384;
-
-export function createKeys(keys: readonly ApiKey[]): Keys {
-  const verifiers = new Map(keys.map(({ key, secret }) => [key, new TokenVerifier(key, secret)]));
-  const verifierFor = (jwt: string) => {
-    const issuer = issuerOf(jwt);
-    return issuer === null ? null : (verifiers.get(issuer) ?? null);
-  };
+export function createKeys(keys: readonly ApiKey[], nowSeconds: () => number = wallSeconds): Keys {
+  const secrets = new Map(keys.map(({ key, secret }) => [key, hmacKey(secret)]));
+  const claims = (jwt: string) => verifyJwt(jwt, (issuer) => secrets.get(issuer), nowSeconds());
   return {
-    verifierFor,
-    participant: async (jwt) => {
-      const claims = await verifierFor(jwt)
-        ?.verify(jwt)
-        .catch(() => null);
-      if (claims?.video?.roomJoin !== true) return null;
-      const room = typeof claims.video.room === 'string' ? parseRoomName(claims.video.room) : null;
-      const identity = typeof claims.sub === 'string' ? parseIdentity(claims.sub) : null;
+    claims,
+    participant: (jwt) => {
+      const { sub, video } = claims(jwt) ?? {};
+      if (!isObject(video) || video.roomJoin !== true) return null;
+      const room = typeof video.room === 'string' ? parseRoomName(video.room) : null;
+      const identity = typeof sub === 'string' ? parseIdentity(sub) : null;
       return room === null || identity === null ? null : { room, identity };
     },
   };
 }
 
-/** The issuer that a JWT claims, before anything is verified: it only picks the key to verify with. */
-function issuerOf(jwt: string): string | null {
-  if (jwt.length > LONGEST_JWT) return null;
-  try {
-    const payload: unknown = JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString('utf8'));
-    const issuer = payload !== null && typeof payload === 'object' && 'iss' in payload ? payload.iss : null;
-    return typeof issuer === 'string' ? issuer : null;
-  } catch {
-    return null;
-  }
+function isObject(value: unknown): value is Claims {
+  return typeof value === 'object' && value !== null;
 }

@@ -14,12 +14,10 @@ const DEPARTURE_SECONDS = 20;
 
 export function createRoomCreation(apiUrl: string, key: ApiKey): RoomCreation {
   const service = createRoomService(apiUrl, key);
-  return singleFlight((room) =>
-    service.createRoom({ name: room, emptyTimeout: EMPTY_SECONDS, departureTimeout: DEPARTURE_SECONDS }).then(
-      () => true,
-      () => false,
-    ),
-  );
+  return singleFlight(async (name) => {
+    const room = { name, emptyTimeout: EMPTY_SECONDS, departureTimeout: DEPARTURE_SECONDS };
+    return (await service.call('CreateRoom', { roomCreate: true }, room)).kind === 'answered';
+  });
 }
 
 /** Who asks for a room that is being made waits for that answer: two calls for one room at once could race on the SFU. */

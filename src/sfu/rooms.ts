@@ -1,10 +1,9 @@
 // What we ask of the SFU: who is in a room. Three answers are possible, and unknown is never absent.
-import { ParticipantInfo_State } from '@livekit/protocol';
-import { parseIdentity, parseRoomSid, parseSid, type RoomName, type RoomSid } from '../delegation/ids.ts';
+import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import type { ApiKey } from './keys.ts';
+import { partsOf, roomSidOf, seenOf } from './protojson.ts';
 import { createRoomService } from './room-service.ts';
-import { joinedAtMsOf } from './webhook.ts';
 
 export type Look =
   | {
@@ -23,37 +22,24 @@ export interface Rooms {
 }
 
 export function createRooms(apiUrl: string, key: ApiKey): Rooms {
-  const client = createRoomService(apiUrl, key);
-  return {
-    look: async (room) => {
-      try {
-        const participants = await client.listParticipants(room);
-        const present = participants
-          .filter(({ state }) => state !== ParticipantInfo_State.DISCONNECTED)
-          .flatMap((participant): Seen[] => {
-            const identity = parseIdentity(participant.identity);
-            const sid = parseSid(participant.sid);
-            if (identity === null || sid === null) return [];
-            return [{ identity, sid, joinedAtMs: joinedAtMsOf(participant), active: participant.state === ParticipantInfo_State.ACTIVE }];
-          });
-        if (present.length > 0) return { kind: 'list', present, roomSid: undefined };
-        const [found] = await client.listRooms([room]);
-        return { kind: 'list', present, roomSid: found === undefined ? null : parseRoomSid(found.sid) };
-      } catch (error) {
-        if (isNotFound(error)) return { kind: 'list', present: [], roomSid: null };
-        return { kind: 'unreachable', why: error instanceof Error ? error.name : 'unknown' };
-      }
-    },
-    // A name that no room has: the answer is empty, and cheap however many rooms there are.
-    answers: () =>
-      client.listRooms(['-']).then(
-        () => true,
-        () => false,
-      ),
-  };
-}
+  const service = createRoomService(apiUrl, key);
+  const list = (names: readonly string[]) => service.call('ListRooms', { roomList: true }, { names });
 
-/** A room that does not exist has nobody in it. */
-function isNotFound(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'not_found';
+  async function look(room: RoomName): Promise<Look> {
+    const called = await service.call('ListParticipants', { roomAdmin: true, room }, { room });
+    if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
+    const present = called.kind === 'not_found' ? [] : partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []);
+    if (present.length > 0) return { kind: 'list', present, roomSid: undefined };
+    if (called.kind === 'not_found') return { kind: 'list', present, roomSid: null };
+    const rooms = await list([room]);
+    if (rooms.kind === 'failed') return { kind: 'unreachable', why: rooms.why };
+    const [found] = rooms.kind === 'not_found' ? [] : partsOf(rooms.message, 'rooms');
+    return { kind: 'list', present, roomSid: found === undefined ? null : roomSidOf(found) };
+  }
+
+  return {
+    look: (room) => look(room).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
+    // A name that no room has: the answer is empty, and cheap however many rooms there are.
+    answers: async () => (await list(['-'])).kind === 'answered',
+  };
 }

@@ -1,7 +1,7 @@
 // The tokens with which participants join: signed with our first API key, good for an hour, for one room and one identity.
-import { createSecretKey } from 'node:crypto';
-import { SignJWT } from 'jose';
+import { wallSeconds } from '../clock.ts';
 import type { Identity, RoomName } from '../delegation/ids.ts';
+import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 
 export interface JoinGrant {
@@ -14,24 +14,19 @@ export interface JoinGrant {
 }
 
 export interface Tokens {
-  join(grant: JoinGrant): Promise<string>;
+  join(grant: JoinGrant): string;
 }
 
-/** Time in these tokens is the SFU's business, so it is the wall clock's, which the library looks at by itself. */
+const VALID_SECONDS = 3_600;
+
 export function createTokens({ key, secret }: ApiKey): Tokens {
-  const signing = createSecretKey(Buffer.from(secret));
+  const signing = hmacKey(secret);
   return {
     join: ({ room, identity, canPublish, canUpdateOwnMetadata, ...more }) => {
       // To the SFU a right that is not mentioned is granted: each is written out, also as false.
       const video = { roomJoin: true, room, canPublish, canSubscribe: true, canUpdateOwnMetadata, ...more };
-      return new SignJWT({ identity, video })
-        .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
-        .setIssuer(key)
-        .setSubject(identity)
-        .setIssuedAt()
-        .setNotBefore('0s')
-        .setExpirationTime('1h')
-        .sign(signing);
+      const iat = wallSeconds();
+      return signJwt({ identity, video, iss: key, sub: identity, iat, nbf: iat, exp: iat + VALID_SECONDS }, signing);
     },
   };
 }

@@ -1,0 +1,108 @@
+// One HTTP request and its answer over pooled connections, capped in bytes and time. It answers with values and never throws: an error's
+// text could carry the URL, and URLs here carry secrets.
+import type { Dispatcher } from 'undici';
+import type { Clock } from './clock.ts';
+
+export type FailureKind = 'timeout' | 'refused' | 'address' | 'too_large' | 'garbage' | 'redirects';
+export type Reply =
+  | {
+      readonly kind: 'answered';
+      readonly status: number;
+      readonly headers: Readonly<Record<string, string>>;
+      /** The parsed body; undefined when it is not JSON. */
+      readonly json: unknown;
+    }
+  /** `reached`: the request was being written, so it may have been carried out. */
+  | { readonly kind: 'failed'; readonly reached: boolean; readonly why: FailureKind };
+
+export interface Limits {
+  readonly timeoutMs: number;
+  readonly mostBytes: number;
+}
+
+export function failed(reached: boolean, why: FailureKind): Reply {
+  return { kind: 'failed', reached, why };
+}
+
+/** `dispatch` hands the request to the pool that it is for. */
+export function exchange(dispatch: (handler: Dispatcher.DispatchHandler) => void, clock: Clock, limits: Limits): Promise<Reply> {
+  return new Promise((resolve) => {
+    if (limits.timeoutMs <= 0) return resolve(failed(false, 'timeout'));
+    const { handler, end } = createHandler(limits.mostBytes, (reply) => {
+      stopTimer();
+      resolve(reply);
+    });
+    const stopTimer = clock.after(limits.timeoutMs, () => end('timeout'));
+    try {
+      dispatch(handler);
+    } catch {
+      end('refused');
+    }
+  });
+}
+
+/** Settles once, whichever of answer, error and timeout comes first. */
+function createHandler(
+  mostBytes: number,
+  settled: (reply: Reply) => void,
+): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
+  let done = false;
+  let controller: Dispatcher.DispatchController | null = null;
+  let status = 0;
+  let headers: Record<string, string> = {};
+  let bytes = 0;
+  const chunks: Buffer[] = [];
+
+  const settle = (reply: Reply): void => {
+    if (done) return;
+    done = true;
+    settled(reply);
+  };
+  const end = (why: FailureKind): void => {
+    settle(failed(controller !== null, why));
+    controller?.abort(new Error('ended'));
+  };
+  const handler: Dispatcher.DispatchHandler = {
+    onRequestStart(started) {
+      // Called when a connection is there, just before the request is written to it.
+      if (done) started.abort(new Error('ended'));
+      else controller = started;
+    },
+    onResponseStart(_, code, received) {
+      status = code;
+      headers = firstValues(received);
+    },
+    onResponseData(_, chunk) {
+      bytes += chunk.length;
+      if (bytes > mostBytes) end('too_large');
+      else chunks.push(chunk);
+    },
+    onResponseEnd: () => settle({ kind: 'answered', status, headers, json: parseJson(Buffer.concat(chunks)) }),
+    onResponseError: (_, error) => settle(failed(controller !== null, failureOf(error))),
+  };
+  return { handler, end };
+}
+
+function firstValues(headers: Readonly<Record<string, string | string[] | undefined>>): Record<string, string> {
+  const first: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    const text = Array.isArray(value) ? value[0] : value;
+    if (text !== undefined) first[name.toLowerCase()] = text;
+  }
+  return first;
+}
+
+function parseJson(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+function failureOf(error: Error): FailureKind {
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (code === 'ADDRESS_REFUSED') return 'address';
+  if (code === 'ETIMEDOUT' || /^UND_ERR_.*TIMEOUT$/.test(code)) return 'timeout';
+  return code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW' ? 'garbage' : 'refused';
+}
