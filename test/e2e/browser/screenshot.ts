@@ -1,12 +1,12 @@
 // The picture in the documentation: Element Call with two people in a call whose tokens and delegations go through lastwill.
 // npm run screenshot writes deploy/element-call.png.
 import { join } from 'node:path';
+import { register } from '../stack/homeserver.ts';
 import { repositoryDir, sleep } from '../stack/processes.ts';
 import type { Credentials } from './page/contract.ts';
 import { Chromium } from './stack/chromium.ts';
 import { noChromium } from './stack/chromium-binary.ts';
 import { ElementCall } from './stack/element-call.ts';
-import { register } from './stack/homeserver.ts';
 import { ObservedRoom } from './stack/observed-room.ts';
 import { startCall } from './stack/shared-call.ts';
 

@@ -1,6 +1,7 @@
 // A call between two homeservers of which the service knows one: the other's users may take part, but neither make rooms on the SFU
 // nor hand their leave over.
 import { describe, expect, inject } from 'vitest';
+import { Homeserver, register } from '../stack/homeserver.ts';
 import { roomService } from '../stack/livekit.ts';
 import type { Json } from '../stack/matrix.ts';
 import { eventually, now } from '../stack/processes.ts';
@@ -8,7 +9,6 @@ import type { Credentials } from './page/contract.ts';
 import { browserStory, Caller } from './stack/caller.ts';
 import { Chromium } from './stack/chromium.ts';
 import { noChromium } from './stack/chromium-binary.ts';
-import { Homeserver, register } from './stack/homeserver.ts';
 import { SOON_MS } from './stack/promises.ts';
 
 const SLOT = 'm.call#ROOM';
@@ -38,7 +38,7 @@ const newer = (bob: Credentials, room: string, openid: Json): Json => ({
 describe.skipIf(noChromium !== undefined)('two homeservers', () => {
   browserStory('the remote one may take part, nothing more', async ({ newCaller, onTestFinished }) => {
     const call = inject('call');
-    const remote = await Homeserver.start(call.serviceUrl);
+    const remote = await Homeserver.start({ serviceUrl: call.serviceUrl });
     onTestFinished(() => remote.kill());
     const alice = await newCaller();
     const bob = await register(remote.url, 'bob');

@@ -9,6 +9,12 @@ import { SERVER_NAME } from './synapse.ts';
 
 export const MEMBER = 'org.matrix.msc3401.call.member';
 
+/** How a member comes to its room and its seat, where it is not alone in a room of its own with a name that nobody else has. */
+export interface Entrance {
+  readonly room?: (matrix: MatrixClient) => Promise<string>;
+  readonly seat?: (matrix: MatrixClient, room: string) => Promise<SeatNames>;
+}
+
 export class Member extends Seat {
   readonly matrix: MatrixClient;
   readonly room: string;
@@ -24,10 +30,11 @@ export class Member extends Seat {
   }
 
   /** In the Matrix room, membership sent; neither scheduled, delegated nor connected yet. */
-  static async enter(place: Place): Promise<Member> {
+  static async enter(place: Place, entrance: Entrance = {}): Promise<Member> {
     const matrix = await MatrixClient.register(place.synapseUrl, 'alice');
-    const room = await matrix.createRoom();
-    const member = new Member(place, await seatNames(), matrix, room, await matrix.watch(room));
+    const room = await (entrance.room?.(matrix) ?? matrix.createRoom());
+    const names = await (entrance.seat?.(matrix, room) ?? seatNames());
+    const member = new Member(place, names, matrix, room, await matrix.watch(room));
     await matrix.sendState(room, MEMBER, member.stateKey, { application: 'm.call', call_id: '', device_id: 'DEVICE' });
     return member;
   }

@@ -55,6 +55,11 @@ export class MatrixClient {
     return send(this.url, method, path, this.#token, body);
   }
 
+  /** The answer as it came, whatever its status. */
+  raw(method: string, path: string, body: Json): Promise<Response> {
+    return fetch(`${this.url}${path}`, { method, headers: { authorization: `Bearer ${this.#token}` }, body: JSON.stringify(body) });
+  }
+
   async createRoom(options: Json = {}): Promise<string> {
     return String((await this.call('POST', '/_matrix/client/v3/createRoom', { preset: 'private_chat', ...options })).room_id);
   }

@@ -1,10 +1,12 @@
 // The places where stories happen: the shared stack, or one of their own for those that kill a server or meddle with webhooks.
 import { inject, test } from 'vitest';
-import { Member } from './call.ts';
+import { type Entrance, Member } from './call.ts';
+import { Homeserver } from './homeserver.ts';
 import { Lastwill, synapseAt } from './lastwill.ts';
 import { LastwillApi } from './lastwill-api.ts';
 import { LiveKit } from './livekit.ts';
 import { freePort } from './processes.ts';
+import { printedRegistration } from './registration.ts';
 import { type Place, Seat, seatNames } from './seat.ts';
 import { type RateLimit, Synapse } from './synapse.ts';
 import { type Copies, type Webhook, WebhookTap } from './webhooks.ts';
@@ -26,6 +28,10 @@ export interface OwnPlace extends Place {
   readonly lastwill: Lastwill;
   readonly livekit: LiveKit;
   readonly tap: WebhookTap;
+}
+
+export interface PlaceBehindHomeserver extends OwnPlace {
+  readonly homeserver: Homeserver;
 }
 
 /** What one story needs, taken down when it is over, last things first. */
@@ -59,8 +65,38 @@ export class Stage {
     return synapse;
   }
 
-  async member(place: Place = sharedPlace()): Promise<Member> {
-    const member = await Member.enter(place);
+  /** A homeserver that passes requests on to its lastwill, with default limits, the two known to each other by the printed registration. */
+  async behindHomeserver(env: Record<string, string> = {}): Promise<PlaceBehindHomeserver> {
+    const { timesFile } = inject('shared');
+    const port = await freePort();
+    const url = `http://127.0.0.1:${port}`;
+    const tap = await WebhookTap.start({ target: `${url}/sfu_webhook` });
+    this.later(() => tap.stop());
+    const livekit = await LiveKit.start([tap.url]);
+    this.later(() => livekit.kill());
+    const homeserver = await Homeserver.start({ serviceUrl: url, registration: (name) => printedRegistration(name, url) });
+    this.later(() => homeserver.kill());
+    const lastwill = await Lastwill.start({
+      port,
+      sfu: livekit.address,
+      homeservers: { [homeserver.serverName]: homeserver.url },
+      env: {
+        LIVEKIT_AS_REGISTRATION_FILE: homeserver.registrationFile,
+        LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS: '1',
+        LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING',
+        ...env,
+      },
+    });
+    this.later(() => lastwill.kill());
+    return {
+      ...{ homeserver, livekit, lastwill, tap, timesFile, shared: true },
+      ...{ synapseUrl: homeserver.url, synapseLog: homeserver.logFile, sfu: livekit.address },
+      webhooks: async (room) => tap.seen.filter((webhook) => webhook.room === room),
+    };
+  }
+
+  async member(place: Place = sharedPlace(), entrance: Entrance = {}): Promise<Member> {
+    const member = await Member.enter(place, entrance);
     this.later(() => member.end());
     return member;
   }

@@ -1,12 +1,12 @@
 // Somebody in a browser who takes part in a call, the room that others watch, and what is known of both.
 import { readFileSync } from 'node:fs';
 import { expect, inject, test } from 'vitest';
+import { register } from '../../stack/homeserver.ts';
 import { eventually, now, sleep } from '../../stack/processes.ts';
 import { recordTime } from '../../stack/times.ts';
 import type { Webhook } from '../../stack/webhooks.ts';
 import type { Credentials, MemberOrder, Mode, Report } from '../page/contract.ts';
 import { Chromium } from './chromium.ts';
-import { register } from './homeserver.ts';
 import { type Announcement, ObservedRoom } from './observed-room.ts';
 import type { SharedCall } from './shared-call.ts';
 

@@ -3,9 +3,9 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Homeserver } from '../../stack/homeserver.ts';
 import { API_KEY, API_SECRET, type LiveKitAddress, sfuUrl } from '../../stack/livekit.ts';
 import { nodeBinary, repositoryDir, Server } from '../../stack/processes.ts';
-import type { Homeserver } from './homeserver.ts';
 
 const peer = process.env.LASTWILL_PEER?.trim().split(/\s+/) ?? [];
 export const underTest = peer[0] === undefined ? 'lastwill' : `LASTWILL_PEER (${peer[0].split('/').at(-1)})`;

@@ -3,11 +3,11 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
+import { Homeserver } from '../../stack/homeserver.ts';
 import type { LiveKitAddress } from '../../stack/livekit.ts';
 import { freePort } from '../../stack/processes.ts';
 import { WebhookTap } from '../../stack/webhooks.ts';
 import { noChromium } from './chromium-binary.ts';
-import { Homeserver } from './homeserver.ts';
 import { Pages } from './pages.ts';
 import { Service } from './service.ts';
 import { Sfu } from './sfu.ts';
@@ -35,7 +35,7 @@ export async function startCall(timesFile: string): Promise<{ call: SharedCall; 
   const serviceUrl = `http://127.0.0.1:${port}`;
   const tap = await WebhookTap.start();
   const [homeserver, sfu, pages] = await Promise.all([
-    Homeserver.start(serviceUrl),
+    Homeserver.start({ serviceUrl }),
     Sfu.start([`${serviceUrl}/sfu_webhook`, tap.url]),
     Pages.start(),
   ]);

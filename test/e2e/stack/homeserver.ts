@@ -6,11 +6,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Json } from '../../stack/matrix.ts';
-import { freePort, Server, synapsePython } from '../../stack/processes.ts';
-import type { Credentials } from '../page/contract.ts';
+import type { Credentials } from '../browser/page/contract.ts';
+import type { Json } from './matrix.ts';
+import { freePort, Server, synapsePython } from './processes.ts';
 
 const UNLIMITED = { per_second: 1000, burst_count: 1000 };
+
+const REGISTRATION = 'lastwill-registration.yaml';
 
 const MAKE_CERTIFICATE = `
 import datetime, ipaddress
@@ -29,37 +31,54 @@ open("tls.key", "wb").write(key.private_bytes(serialization.Encoding.PEM,
     serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 `;
 
+export interface HomeserverOptions {
+  /** The MatrixRTC authorization service that it tells clients of. */
+  readonly serviceUrl: string;
+  /** Makes the registration of an application service for that server name; requests under its prefix are then passed on to it. */
+  readonly registration?: (serverName: string) => string;
+}
+
 export class Homeserver {
   readonly url: string;
   readonly serverName: string;
   readonly logFile: string;
-  readonly #server: Server;
+  readonly registrationFile: string;
+  readonly #dir: string;
+  #server: Server | undefined;
 
   private constructor(url: string, serverName: string, dir: string) {
     this.url = url;
     this.serverName = serverName;
     this.logFile = join(dir, 'homeserver.log');
-    this.#server = new Server('Synapse', synapsePython, ['-m', 'synapse.app.homeserver', '--config-path', 'homeserver.yaml'], {
-      cwd: dir,
-      logFile: join(dir, 'output.log'),
-    });
+    this.registrationFile = join(dir, REGISTRATION);
+    this.#dir = dir;
   }
 
-  static async start(serviceUrl: string): Promise<Homeserver> {
+  /** Same database, same ports. */
+  async startAgain(): Promise<void> {
+    this.#server = new Server('Synapse', synapsePython, ['-m', 'synapse.app.homeserver', '--config-path', 'homeserver.yaml'], {
+      cwd: this.#dir,
+      logFile: join(this.#dir, 'output.log'),
+    });
+    await this.#server.ready(60_000, async () => (await fetch(`${this.url}/_matrix/client/versions`)).ok);
+  }
+
+  static async start({ serviceUrl, registration }: HomeserverOptions): Promise<Homeserver> {
     const [port, tlsPort] = [await freePort(), await freePort()];
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-synapse-'));
     const made = spawnSync(synapsePython, ['-c', MAKE_CERTIFICATE], { cwd: dir, encoding: 'utf8' });
     if (made.status !== 0) throw new Error(`no certificate for Synapse: ${made.stderr}`);
     const url = `http://127.0.0.1:${port}`;
     const serverName = `localhost:${tlsPort}`;
-    writeConfiguration(dir, { url, serverName, port, tlsPort, serviceUrl });
+    if (registration !== undefined) writeFileSync(join(dir, REGISTRATION), registration(serverName));
+    writeConfiguration(dir, { url, serverName, port, tlsPort, serviceUrl, proxies: registration !== undefined });
     const homeserver = new Homeserver(url, serverName, dir);
-    await homeserver.#server.ready(60_000, async () => (await fetch(`${url}/_matrix/client/versions`)).ok);
+    await homeserver.startAgain();
     return homeserver;
   }
 
   async kill(): Promise<void> {
-    await this.#server.kill();
+    await this.#server?.kill();
   }
 }
 
@@ -90,9 +109,10 @@ interface Configuration {
   readonly port: number;
   readonly tlsPort: number;
   readonly serviceUrl: string;
+  readonly proxies: boolean;
 }
 
-function writeConfiguration(dir: string, { url, serverName, port, tlsPort, serviceUrl }: Configuration): void {
+function writeConfiguration(dir: string, { url, serverName, port, tlsPort, serviceUrl, proxies }: Configuration): void {
   const transports = [{ type: 'livekit', livekit_service_url: serviceUrl }];
   const resources = [{ names: ['client', 'federation'] }];
   const key = `ed25519 a_${randomBytes(3).toString('hex')} ${randomBytes(32).toString('base64').replace(/=+$/, '')}`;
@@ -138,13 +158,18 @@ function writeConfiguration(dir: string, { url, serverName, port, tlsPort, servi
       enable_registration_without_verification: true,
       bcrypt_rounds: 4,
       max_event_delay_duration: '24h',
-      experimental_features: { msc4143_enabled: true, msc4354_enabled: true },
+      experimental_features: {
+        ...{ msc4143_enabled: true, msc4354_enabled: true },
+        ...(proxies ? { msc4502_enabled: true, msc4512_enabled: true } : {}),
+      },
+      ...(proxies ? { app_service_config_files: [join(dir, REGISTRATION)] } : {}),
       rc_message: UNLIMITED,
       rc_registration: UNLIMITED,
       rc_room_creation: UNLIMITED,
       rc_joins: { local: UNLIMITED, remote: UNLIMITED },
       rc_login: { address: UNLIMITED, account: UNLIMITED, failed_attempts: UNLIMITED },
-      rc_delayed_event_mgmt: UNLIMITED,
+      // An application service that is exempt from limits needs none of its own: Synapse's default shows that.
+      ...(proxies ? {} : { rc_delayed_event_mgmt: UNLIMITED }),
     }),
   );
 }
