@@ -2,7 +2,7 @@
 import type { Clock, Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Effect, Event, Policy } from '../delegation/state.ts';
-import { type Claim, type OnceKey, type Store, StoreUnavailable, type Where, type Write } from '../store/store.ts';
+import { type Claim, type OnceKey, type Store, StoreUnavailable, type Urgency, type Where, type Write } from '../store/store.ts';
 import type { Log } from '../telemetry.ts';
 import type { Observer, Transition } from './observe.ts';
 
@@ -26,7 +26,7 @@ export interface Applied {
  * Commits what the event means for each row that `where` finds; `eventOf` says it for one row, null: nothing.
  * Rejects with StoreUnavailable when nothing could be promised.
  */
-export type Apply = (where: Where, once: OnceKey | null, eventOf: (row: Delegation) => Event | null) => Promise<Applied>;
+export type Apply = (where: Where, once: OnceKey | null, eventOf: (row: Delegation) => Event | null, urgency?: Urgency) => Promise<Applied>;
 
 export interface ApplyDeps {
   readonly store: Store;
@@ -54,18 +54,23 @@ export function createApply(deps: ApplyDeps): Apply {
     }
   }
 
-  return async (where, once, eventOf) => {
+  return async (where, once, eventOf, urgency) => {
     try {
-      const updated = await store.update(where, once, (rows) => {
-        const decided = rows.flatMap((row) => {
-          const event = eventOf(row);
-          return event === null ? [] : [{ row, event: event.kind, decision: one(row, event) }];
-        });
-        const writes: Write[] = decided
-          .filter(({ row, decision }) => decision.next !== row)
-          .map(({ decision }) => ({ row: decision.next, leaseMs: decision.effects.length > 0 ? LEASE_MS : 0 }));
-        return { writes, value: { rows: rows.length, decided } };
-      });
+      const updated = await store.update(
+        where,
+        once,
+        (rows) => {
+          const decided = rows.flatMap((row) => {
+            const event = eventOf(row);
+            return event === null ? [] : [{ row, event: event.kind, decision: one(row, event) }];
+          });
+          const writes: Write[] = decided
+            .filter(({ row, decision }) => decision.next !== row)
+            .map(({ decision }) => ({ row: decision.next, leaseMs: decision.effects.length > 0 ? LEASE_MS : 0 }));
+          return { writes, value: { rows: rows.length, decided } };
+        },
+        urgency,
+      );
       if (updated.kind === 'duplicate') return { rows: 0, changed: 0, duplicate: true, earliestDueMs: null, todo: [] };
       const { rows, decided } = updated.value;
       // Only a commit shows that the store can commit.

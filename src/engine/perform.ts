@@ -60,7 +60,9 @@ export function createPerformer(deps: PerformerDeps): Performer {
   async function follow(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<void> {
     const event = await once(row, effect);
     if (event === null) return;
-    const applied = await apply({ by: 'id', id: row.id }, null, () => event);
+    // A homeserver's answer can be had again: the same call a second time finds the event restarted or final.
+    const urgency = effect.kind === 'check' ? 'now' : 'soon';
+    const applied = await apply({ by: 'id', id: row.id }, null, () => event, urgency);
     // What follows from an unwritten row is still done under the claim it began with.
     for (const next of applied.todo) {
       if (next.claim === null) for (const more of next.effects) await follow(next.row as LiveDelegation, more, claim);

@@ -1,7 +1,7 @@
 // Every statement of the embedded store, prepared once.
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 
-const columns = 'd.id, d.rev, d.body, d.handles';
+const columns = 'd.number, d.id, d.rev, d.body, d.handles';
 
 export function prepareAll(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
@@ -15,14 +15,18 @@ export function prepareAll(db: DatabaseSync) {
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
     byId: sql(`SELECT ${columns} FROM delegation d WHERE d.id = ?`),
     byOwner: sql(`SELECT ${columns} FROM delegation d WHERE d.owner = ? ORDER BY ${order} LIMIT ?`),
-    byWatched: sql(`SELECT ${columns} FROM watched w JOIN delegation d ON d.id = w.id WHERE w.room = ? AND w.identity = ?`),
+    byWatched: sql(`SELECT ${columns} FROM watched w JOIN delegation d ON d.number = w.number WHERE w.room = ? AND w.identity = ?`),
     byRoom: sql(`SELECT ${columns} FROM delegation d WHERE d.slot = ? AND d.room = ? AND d.ended_at IS NULL`),
     insert: sql(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
     ),
-    replace: sql('UPDATE delegation SET kind = ?, due_at = ?, ended_at = ?, rev = ?, body = ?, handles = ? WHERE id = ?'),
-    watch: sql('INSERT OR IGNORE INTO watched (room, identity, id) VALUES (?,?,?)'),
-    unwatch: sql('DELETE FROM watched WHERE room = ? AND identity = ? AND id = ?'),
+    // SQLite writes every index of a column that is named, whether it changes or not; most updates are restarts, which change one.
+    keep: sql('UPDATE delegation SET due_at = ?, rev = ?, body = ? WHERE number = ?'),
+    move: sql('UPDATE delegation SET kind = ?, due_at = ?, rev = ?, body = ? WHERE number = ?'),
+    reseal: sql('UPDATE delegation SET handles = ? WHERE number = ?'),
+    end: sql('UPDATE delegation SET kind = ?, due_at = NULL, ended_at = ?, rev = ?, body = ?, handles = NULL WHERE number = ?'),
+    watch: sql('INSERT OR IGNORE INTO watched (room, identity, number) VALUES (?,?,?)'),
+    unwatch: sql('DELETE FROM watched WHERE room = ? AND identity = ? AND number = ?'),
     onceKnown: sql('SELECT 1 FROM webhook WHERE key = ?'),
     onceKeep: sql('INSERT OR IGNORE INTO webhook (key, at) VALUES (?,?)'),
     dueLeaves: sql(
@@ -36,7 +40,7 @@ export function prepareAll(db: DatabaseSync) {
     nextDue: sql('SELECT MIN(due_at) AS due FROM delegation WHERE due_at > ?'),
     rooms: sql('SELECT DISTINCT room FROM delegation WHERE slot >= ? AND slot < ? AND ended_at IS NULL'),
     count: sql('SELECT kind, COUNT(*) AS n FROM delegation GROUP BY kind'),
-    purgeEnded: sql('DELETE FROM delegation WHERE id IN (SELECT id FROM delegation WHERE ended_at < ? LIMIT ?)'),
+    purgeEnded: sql('DELETE FROM delegation WHERE number IN (SELECT number FROM delegation WHERE ended_at < ? LIMIT ?)'),
     purgeOnce: sql('DELETE FROM webhook WHERE key IN (SELECT key FROM webhook WHERE at < ? LIMIT ?)'),
     track: sql(
       `INSERT INTO tracked (room_id, room, identity, user_id, granted_at) VALUES (?,?,?,?,?)

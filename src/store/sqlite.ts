@@ -3,29 +3,28 @@
 //
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
-import { createHash } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import type { Clock } from '../clock.ts';
+import type { Cancel, Clock } from '../clock.ts';
 import { dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId, RoomName } from '../delegation/ids.ts';
-import type { Delegation, State } from '../delegation/state.ts';
+import type { State } from '../delegation/state.ts';
 import type { Attendance, Tracked } from './attendance.ts';
 import { Claims } from './claims.ts';
-import { decode, type Encoded, encode } from './codec.ts';
 import { migrate } from './migrations.ts';
 import { SEALED, type Seal } from './seal.ts';
+import { type Raw, SqliteRows } from './sqlite-rows.ts';
 import { prepareAll } from './sqlite-statements.ts';
 import {
-  type Change,
   type Claim,
   type Claimed,
   type OnceKey,
-  SLOTS,
+  type Step,
   type Store,
   StoreUnavailable,
   StoreUnusable,
   type Updated,
+  type Urgency,
   type Where,
 } from './store.ts';
 
@@ -40,13 +39,6 @@ export interface SqliteOptions {
   readonly onUnreadable?: (id: string, why: Error) => void;
 }
 
-interface Raw {
-  readonly id: string;
-  readonly rev: number;
-  readonly body: string;
-  readonly handles: string | null;
-}
-
 interface Pending {
   /** Reads and decides, and returns what is then to be written. */
   readonly plan: () => () => void;
@@ -58,7 +50,8 @@ interface Pending {
 
 /** Past this many waiting updates new ones are refused: 503 beats memory growth. */
 const MOST_PENDING = 20_000;
-const OWNER_ROWS = 8;
+/** How long an update that is not urgent waits for company. */
+const SOON_MS = 10;
 /** The primary result code; the low byte of every extended one. */
 const SQLITE_CONSTRAINT = 19;
 
@@ -82,7 +75,11 @@ class SqliteStore implements Store, Attendance {
   readonly #options: SqliteOptions;
   readonly #sql: ReturnType<typeof prepareAll>;
   readonly #claims = new Claims();
+  readonly #rows: SqliteRows;
   #pending: Pending[] = [];
+  /** The end of this turn is waited for, and whatever waits is committed then. */
+  #flushing = false;
+  #stopWaiting: Cancel = () => {};
   #inTransaction = false;
   #closed = false;
 
@@ -95,11 +92,12 @@ class SqliteStore implements Store, Attendance {
       // Exclusive: a second process on the same file would act on the same delegations.
       this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY');
       // The handles of an ended row are overwritten, not only unlinked.
-      this.#db.exec('PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 1000; PRAGMA secure_delete = ON');
+      this.#db.exec('PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON');
       const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
       if (check.quick_check !== 'ok') throw new StoreUnusable(`the store ${options.path} is damaged: ${check.quick_check}`);
       migrate(this.#db);
       this.#sql = prepareAll(this.#db);
+      this.#rows = new SqliteRows(this.#sql, options);
       this.#sql.beat.run();
       this.#refuseForeignSeal();
     } catch (error) {
@@ -117,11 +115,11 @@ class SqliteStore implements Store, Attendance {
     throw new StoreUnusable(`the delegations in ${this.#options.path} can not be read: ${why}`);
   }
 
-  update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
+  update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency: Urgency = 'now'): Promise<Updated<T>> {
     let result: Updated<T> | undefined;
     let leases: readonly { id: string; rev: number; untilMs: number; dueMs: number | null }[] = [];
     const plan = () => {
-      const found = this.#select(where);
+      const found = this.#rows.find(where);
       if (once !== null && found.length > 0 && this.#sql.onceKnown.get(once) !== undefined) {
         result = { kind: 'duplicate' };
         return () => {};
@@ -129,18 +127,20 @@ class SqliteStore implements Store, Attendance {
       const change = step(found.map(({ row }) => row));
       const nowMs = this.#options.clock.nowMs();
       // All are encoded before the first is written: a row that breaks an invariant takes its whole update out, and only that.
-      const rows = change.writes.map(({ row, leaseMs }) => {
-        const rev = (found.find((one) => one.row.id === row.id)?.rev ?? 0) + 1;
-        return { row, rev, encoded: encode(row, this.#options.seal), untilMs: leaseMs > 0 ? nowMs + leaseMs : 0 };
+      const drafts = change.writes.map(({ row }) => this.#rows.draft(row, found.find((one) => one.row.id === row.id) ?? null));
+      leases = change.writes.map(({ row, leaseMs }, nth) => {
+        const rev = drafts[nth]?.rev ?? 0;
+        return { id: row.id, rev, untilMs: leaseMs > 0 ? nowMs + leaseMs : 0, dueMs: dueAtMs(row.state) };
       });
-      leases = rows.map(({ row, rev, untilMs }) => ({ id: row.id, rev, untilMs, dueMs: dueAtMs(row.state) }));
-      const claims = new Map(
-        rows.filter(({ untilMs }) => untilMs > 0).map(({ row: { id }, rev }): [DelegationId, Claim] => [id, { id, rev }]),
-      );
+      const held = leases.filter(({ untilMs }) => untilMs > 0);
+      const claims = new Map(held.map(({ id, rev }) => [id as DelegationId, { id, rev } as Claim]));
       result = { kind: 'done', value: change.value, claims };
       return () => {
-        if (once !== null && found.length > 0) this.#keepOnce(once, nowMs);
-        for (const { row, rev, encoded } of rows) this.#write(row, rev, encoded);
+        const keeps = once !== null && found.length > 0;
+        if (!keeps && drafts.length === 0) return;
+        this.#begin();
+        if (keeps) this.#sql.onceKeep.run(once, nowMs);
+        for (const draft of drafts) this.#rows.write(draft);
       };
     };
     const committed = () => {
@@ -149,52 +149,7 @@ class SqliteStore implements Store, Attendance {
         else this.#claims.written(id, dueMs);
       }
     };
-    return this.#enqueue(plan, committed).then(() => result as Updated<T>);
-  }
-
-  #select(where: Where): { row: Delegation; rev: number }[] {
-    switch (where.by) {
-      case 'id':
-        return this.#read(this.#sql.byId.all(where.id));
-      case 'owner':
-        return this.#read(this.#sql.byOwner.all(where.owner, OWNER_ROWS));
-      case 'watched':
-        return this.#read(this.#sql.byWatched.all(where.room, where.identity));
-      case 'room':
-        return this.#read(this.#sql.byRoom.all(slotOf(where.room), where.room));
-      default:
-        return where satisfies never;
-    }
-  }
-
-  #read(raws: unknown[]): { row: Delegation; rev: number }[] {
-    const rows: { row: Delegation; rev: number }[] = [];
-    for (const raw of raws as Raw[]) {
-      try {
-        rows.push({ row: decode(raw, this.#options.seal), rev: raw.rev });
-      } catch (error) {
-        this.#options.onUnreadable?.(raw.id, error as Error);
-      }
-    }
-    return rows;
-  }
-
-  #keepOnce(once: OnceKey, nowMs: number): void {
-    this.#begin();
-    this.#sql.onceKeep.run(once, nowMs);
-  }
-
-  #write(row: Delegation, rev: number, { body, handles }: Encoded): void {
-    this.#begin();
-    const endedAt = row.state.kind === 'ended' ? row.state.atMs : null;
-    const due = dueAtMs(row.state);
-    if (rev === 1) {
-      this.#sql.insert.run(row.id, row.owner, row.room, slotOf(row.room), row.homeserver, row.state.kind, due, endedAt, rev, body, handles);
-      if (endedAt === null) for (const identity of row.identities) this.#sql.watch.run(row.room, identity, row.id);
-    } else {
-      this.#sql.replace.run(row.state.kind, due, endedAt, rev, body, handles, row.id);
-      if (endedAt !== null) for (const identity of row.identities) this.#sql.unwatch.run(row.room, identity, row.id);
-    }
+    return this.#enqueue(plan, { committed, urgency }).then(() => result as Updated<T>);
   }
 
   #begin(): void {
@@ -203,15 +158,23 @@ class SqliteStore implements Store, Attendance {
     this.#inTransaction = true;
   }
 
-  #enqueue(plan: () => () => void, committed: () => void = () => {}): Promise<void> {
+  #enqueue(plan: () => () => void, how: { committed?: () => void; urgency?: Urgency } = {}): Promise<void> {
     if (this.#closed || this.#pending.length >= MOST_PENDING) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
-    if (this.#pending.length === 0) this.#options.clock.endOfTurn(() => this.#flush());
+    const { committed = () => {}, urgency = 'now' } = how;
+    const { clock } = this.#options;
+    if (urgency === 'now' && !this.#flushing) {
+      this.#flushing = true;
+      clock.endOfTurn(() => this.#flush());
+    }
+    if (this.#pending.length === 0 && urgency === 'soon') this.#stopWaiting = clock.after(SOON_MS, () => this.#flush());
     return new Promise((resolve, reject) => this.#pending.push({ plan, committed, resolve, reject }));
   }
 
   #flush(): void {
+    this.#stopWaiting();
+    this.#flushing = false;
     const batch = this.#pending;
     this.#pending = [];
     this.#commit(batch);
@@ -261,6 +224,7 @@ class SqliteStore implements Store, Attendance {
 
   #rollBack(): void {
     this.#inTransaction = false;
+    this.#rows.forget();
     try {
       this.#sql.rollback.run();
     } catch {
@@ -286,8 +250,10 @@ class SqliteStore implements Store, Attendance {
       if (into.length >= limit) return;
       if (this.#claims.isHeld(raw.id, raw.rev, nowMs)) continue;
       this.#claims.hold(raw.id, { rev: raw.rev, untilMs: nowMs + leaseMs, dueMs: raw.due_at });
-      const [found] = this.#read([raw]);
-      if (found !== undefined) into.push({ row: found.row, claim: { id: found.row.id, rev: raw.rev } });
+      const [found] = this.#rows.read([raw]);
+      if (found === undefined) continue;
+      this.#rows.keepAtHand(found);
+      into.push({ row: found.row, claim: { id: found.row.id, rev: raw.rev } });
     }
   }
 
@@ -313,6 +279,7 @@ class SqliteStore implements Store, Attendance {
     let gone = 0;
     await this.#enqueue(() => () => {
       this.#begin();
+      this.#rows.forget();
       gone = Number(this.#sql.purgeEnded.run(endedBeforeMs, limit).changes) + Number(this.#sql.purgeOnce.run(onceBeforeMs, limit).changes);
     });
     return gone;
@@ -362,9 +329,4 @@ function isSqliteError(error: unknown): error is Error & { readonly errcode: num
 /** The store can't write now, as opposed to: not this. */
 function isOutage(error: unknown): boolean {
   return isSqliteError(error) && (error.errcode & 0xff) !== SQLITE_CONSTRAINT;
-}
-
-/** The slot of a room: the same in every process and version, since it is stored. */
-export function slotOf(room: RoomName): number {
-  return createHash('sha256').update(room).digest().readUInt16BE(0) % SLOTS;
 }

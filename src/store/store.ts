@@ -21,6 +21,15 @@ export interface Write {
   readonly leaseMs: number;
 }
 
+/** Pure: what the rows become. */
+export type Step<T> = (rows: readonly Delegation[]) => Change<T>;
+
+/**
+ * `now`: somebody waits for the commit. `soon`: nobody does, and what would be lost in a crash can be found out again; it may wait some
+ * milliseconds for the company of other updates.
+ */
+export type Urgency = 'now' | 'soon';
+
 export interface Change<T> {
   readonly writes: readonly Write[];
   readonly value: T;
@@ -53,7 +62,7 @@ export interface Store {
    * Runs `step` on the rows and commits what it writes, as one. The once key is kept with the commit if there were rows at all.
    * @throws StoreUnavailable when the commit was not made (disk full, read-only, gone): nothing was promised.
    */
-  update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>>;
+  update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency?: Urgency): Promise<Updated<T>>;
   /** Due rows that nobody holds, owed leaves first, then the longest overdue; each claimed for `leaseMs`. */
   claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
   /** Gives a claim back before its lease ends; a void claim is ignored. */

@@ -75,6 +75,13 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect([...rooms].sort()).toEqual(names.map((text) => `room ${text}`).sort());
       });
 
+      test('is found by whoever comes next, also where nobody was in a hurry', async () => {
+        const soon = store.update({ by: 'id', id: idOf(1) }, null, () => ({ writes: [{ row: row(1), leaseMs: 0 }], value: null }), 'soon');
+        const found = byId(1);
+        await soon;
+        expect(await found).toEqual(row(1));
+      });
+
       test('is there again after the store was closed', async ({ skip }) => {
         const { reopen } = opened;
         if (reopen === null) return skip('the data of this one ends with it');

@@ -7,9 +7,14 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { dueAtMs } from '../../src/delegation/decide.ts';
+import type { Identity } from '../../src/delegation/ids.ts';
+import { encode } from '../../src/store/codec.ts';
+import { MIGRATIONS } from '../../src/store/migrations.ts';
 import { createSeal, type Seal } from '../../src/store/seal.ts';
 import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite.ts';
-import { type Store, StoreUnavailable, StoreUnusable } from '../../src/store/store.ts';
+import { slotOf } from '../../src/store/sqlite-rows.ts';
+import { SLOTS, type Store, StoreUnavailable, StoreUnusable } from '../../src/store/store.ts';
 import { ended, futureHandles, idOf, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 import { storeContract } from './contract.ts';
@@ -82,6 +87,25 @@ describe('commits', () => {
     const all = Array.from({ length: 100 }, (_, n) => put(store, row(n + 1)).then(() => told.push('answered')));
     await Promise.all([...all, store.ping()]);
     expect(told).toEqual([101, ...Array.from({ length: 100 }, () => 'answered')]);
+  });
+
+  test('wait a moment for company where nobody waits for them', async () => {
+    const told: number[] = [];
+    const clock = createVirtualClock();
+    const store = open({ clock, onCommit: (_ok, updates) => told.push(updates) });
+    const soon = (n: number) =>
+      store.update({ by: 'id', id: idOf(n) }, null, () => ({ writes: [{ row: row(n), leaseMs: 0 }], value: null }), 'soon');
+    const [first, second] = [soon(1), soon(2)];
+    await clock.advance(9);
+    expect(told).toEqual([]);
+    await clock.advance(1);
+    await Promise.all([first, second]);
+    expect(told).toEqual([2]);
+    const third = soon(3);
+    await put(store, row(4));
+    await third;
+    await clock.advance(100);
+    expect(told).toEqual([2, 2]);
   });
 
   test('are not made where nothing was written', async () => {
@@ -203,6 +227,47 @@ describe('another process or version', () => {
     await put(store, row(2));
     await store.close();
     expect(outcome()).toBe('opened\n');
+  });
+
+  test.each(MIGRATIONS.keys().toArray().slice(1))('what schema %i holds is all there in the newest', async (version) => {
+    const db = new DatabaseSync(file);
+    for (const sql of MIGRATIONS.slice(0, version)) db.exec(sql);
+    db.exec(`PRAGMA user_version = ${version}`);
+    const connected = row(2, { kind: 'connected' });
+    const rows = [row(1), connected, row(3, { kind: 'leaving' }), ended(row(4))];
+    const insert = db.prepare(
+      'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
+    );
+    for (const one of rows) {
+      const { body, handles } = encode(one, null);
+      const endedAt = one.state.kind === 'ended' ? one.state.atMs : null;
+      insert.run(
+        one.id,
+        one.owner,
+        one.room,
+        slotOf(one.room),
+        one.homeserver,
+        one.state.kind,
+        dueAtMs(one.state),
+        endedAt,
+        3,
+        body,
+        handles,
+      );
+      if (endedAt === null) db.prepare('INSERT INTO watched VALUES (?,?,?)').run(one.room, one.identities[0] as string, one.id);
+    }
+    db.close();
+    const store = open();
+    for (const [n, one] of rows.entries()) expect(await byId(store, n + 1)).toEqual(one);
+    const where = { by: 'watched', room: connected.room, identity: connected.identities[0] as Identity } as const;
+    await store.update(where, null, (found) => {
+      expect(found).toEqual([connected]);
+      return { writes: [{ row: ended(row(2)), leaseMs: 0 }], value: null };
+    });
+    expect(await store.count()).toMatchObject({ awaiting: 1, leaving: 1, ended: 2 });
+    expect(await store.rooms(0, SLOTS)).toHaveLength(2);
+    const claimed = await store.claimDue(START_MS * 2, 1_000, 10, { restarts: new Set(), leaves: new Set() });
+    expect(claimed.map(({ row: { id } }) => id)).toEqual([idOf(3), idOf(1)]);
   });
 
   test('a newer schema is refused and left as it is', async () => {

@@ -1,0 +1,117 @@
+// Delegations in the tables: found by what a step is about, and written by what has changed.
+import { createHash } from 'node:crypto';
+import { dueAtMs } from '../delegation/decide.ts';
+import type { RoomName } from '../delegation/ids.ts';
+import type { Delegation } from '../delegation/state.ts';
+import { decode, type Encoded, encode } from './codec.ts';
+import { type Kept, Recent } from './recent.ts';
+import type { Seal } from './seal.ts';
+import type { prepareAll } from './sqlite-statements.ts';
+import { SLOTS, type Where } from './store.ts';
+
+export interface Raw {
+  readonly number: number;
+  readonly id: string;
+  readonly rev: number;
+  readonly body: string;
+  readonly handles: string | null;
+}
+
+/** A row ready to be written. */
+export interface Draft {
+  readonly row: Delegation;
+  readonly rev: number;
+  readonly before: Kept | null;
+  readonly encoded: Encoded;
+}
+
+export interface RowsOptions {
+  readonly seal: Seal | null;
+  readonly onUnreadable?: (id: string, why: Error) => void;
+}
+
+const OWNER_ROWS = 8;
+
+export class SqliteRows {
+  readonly #sql: ReturnType<typeof prepareAll>;
+  readonly #options: RowsOptions;
+  readonly #recent = new Recent();
+
+  constructor(sql: ReturnType<typeof prepareAll>, options: RowsOptions) {
+    this.#sql = sql;
+    this.#options = options;
+  }
+
+  find(where: Where): Kept[] {
+    switch (where.by) {
+      case 'id': {
+        const recent = this.#recent.get(where.id);
+        return recent === undefined ? this.read(this.#sql.byId.all(where.id)) : [recent];
+      }
+      case 'owner':
+        return this.read(this.#sql.byOwner.all(where.owner, OWNER_ROWS));
+      case 'watched':
+        return this.read(this.#sql.byWatched.all(where.room, where.identity));
+      case 'room':
+        return this.read(this.#sql.byRoom.all(slotOf(where.room), where.room));
+      default:
+        return where satisfies never;
+    }
+  }
+
+  read(raws: unknown[]): Kept[] {
+    const rows: Kept[] = [];
+    for (const raw of raws as Raw[]) {
+      try {
+        rows.push(this.#recent.get(raw.id) ?? { ...raw, row: decode(raw, this.#options.seal) });
+      } catch (error) {
+        this.#options.onUnreadable?.(raw.id, error as Error);
+      }
+    }
+    return rows;
+  }
+
+  /** @throws Error on a row that breaks an invariant, before anything was written. */
+  draft(row: Delegation, before: Kept | null): Draft {
+    return { row, rev: (before?.rev ?? 0) + 1, before, encoded: encode(row, this.#options.seal, before?.handles) };
+  }
+
+  write({ row, rev, before, encoded }: Draft): void {
+    const { body, handles } = encoded;
+    const number = before?.number ?? this.#insert(row, rev, encoded);
+    if (row.state.kind === 'ended') {
+      if (before !== null) this.#sql.end.run(row.state.kind, row.state.atMs, rev, body, number);
+      for (const identity of row.identities) this.#sql.unwatch.run(row.room, identity, number);
+    } else if (before !== null) {
+      if (handles !== before.handles) this.#sql.reseal.run(handles, number);
+      const due = dueAtMs(row.state);
+      if (before.row.state.kind === row.state.kind) this.#sql.keep.run(due, rev, body, number);
+      else this.#sql.move.run(row.state.kind, due, rev, body, number);
+    }
+    this.#recent.set({ row, rev, number, handles });
+  }
+
+  #insert(row: Delegation, rev: number, { body, handles }: Encoded): number {
+    const { id, owner, room, homeserver, state } = row;
+    const endedAt = state.kind === 'ended' ? state.atMs : null;
+    const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, state.kind, dueAtMs(state), endedAt, rev, body, handles);
+    const number = Number(made.lastInsertRowid);
+    for (const identity of row.identities) this.#sql.watch.run(room, identity, number);
+    return number;
+  }
+
+  /** Somebody is about to act on it. */
+  keepAtHand(kept: Kept): void {
+    this.#recent.set(kept);
+  }
+
+  /** What was written may not be in the file. */
+  forget(): void {
+    this.#recent.clear();
+  }
+}
+
+/** The slot of a room: the same in every process and version, since it is stored. */
+export function slotOf(room: RoomName): number {
+  return createHash('sha256').update(room).digest().readUInt16BE(0) % SLOTS;
+}
