@@ -126,7 +126,7 @@ export const METRICS = {
   homeserverFailures: counter(
     'lastwill_homeserver_failures_total',
     ['homeserver', 'why'],
-    'Failed calls to homeservers; those that the settings do not name count as `other`.',
+    'Failed calls to homeservers; those that the settings do not name count as `other`. `limited`: on Synapse raise rc_delayed_event_mgmt.',
   ),
   sfuRequests: counter('lastwill_sfu_requests_total', ['result'], "Calls to the SFU's API."),
   sfuUp: gauge('lastwill_sfu_up', [], '1 when the SFU answered the latest call, 0 when not, NaN before the first.'),

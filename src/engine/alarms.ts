@@ -7,10 +7,13 @@ export interface Alarms {
   failed(homeserver: HomeserverUrl, why: HomeserverFailure): void;
 }
 
+/** What to do about a limit. */
+export const LIMITED_ADVICE =
+  'the homeserver limits how often its delayed events may be managed: restarts may come too late (Synapse: raise rc_delayed_event_mgmt, or configure LIVEKIT_AS_TOKEN of an application service with rate_limited: false)';
+
 /** Faults that pass by themselves are in the metrics; these stay until somebody does something. */
 const ADVICE: Readonly<Partial<Record<HomeserverFailure, string>>> = {
-  limited:
-    'the homeserver limits how often its delayed events may be managed: restarts may come too late (Synapse: raise rc_delayed_event_mgmt, or configure LIVEKIT_AS_TOKEN of an application service with rate_limited: false)',
+  limited: LIMITED_ADVICE,
   unauthorized: 'the homeserver wants authentication for its delayed events: configure LIVEKIT_AS_TOKEN and LIVEKIT_HS_SERVER_NAME',
   forbidden:
     'the homeserver forbids the action on a delayed event: its sender may not send it now, or the application service does not cover the user',

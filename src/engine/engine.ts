@@ -5,7 +5,7 @@
 //                            └─▶ perform (SFU, homeserver) ─▶ answers are events, too
 import type { Cancel, Clock, Random } from '../clock.ts';
 import { dueAtMs } from '../delegation/decide.ts';
-import type { DelegationId, RoomName } from '../delegation/ids.ts';
+import type { DelegationId, HomeserverUrl, RoomName } from '../delegation/ids.ts';
 import type { Delegation, Policy } from '../delegation/state.ts';
 import type { DelayedEvents } from '../homeserver/delayed-events.ts';
 import type { Rooms } from '../sfu/rooms.ts';
@@ -46,6 +46,8 @@ export interface Engine extends HandOvers {
   read(id: DelegationId): Promise<Delegation | null>;
   /** Null: the SFU has not been asked yet. */
   readonly sfuReachable: boolean | null;
+  /** Homeservers that refuse calls because there are too many, and so may lose participants. */
+  readonly limiting: readonly HomeserverUrl[];
   start(): void;
   /** Takes no new work and resolves when what is under way is done, or after `graceMs`. */
   drain(graceMs: number): Promise<void>;
@@ -150,6 +152,9 @@ export function createEngine(deps: EngineDeps): Engine {
     },
     get sfuReachable() {
       return presence.reachable;
+    },
+    get limiting() {
+      return lanes.limiting();
     },
     start: () => {
       metrics.countDelegationsWith(() => store.count());

@@ -3,36 +3,45 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
+import { type Budget, createBudget, type Wanted } from './budget.ts';
 
-export interface Errand {
+export interface Errand extends Wanted {
   /** A leave or a cancellation, as opposed to a restart. */
   readonly owed: boolean;
-  /** When the homeserver's own timer runs out. */
-  readonly expiryMs: number;
   /** Not begun by then: not at all, its evidence is stale. */
   readonly beginByMs: number;
   readonly work: () => Promise<Answer>;
 }
 
 export interface Lanes {
-  /** Null: deferred, nothing was called; the row stays due and is claimed again when the lane takes more. */
+  /**
+   * Null: deferred, nothing was called; the row stays due and is claimed again when the lane takes more. A restart that a limit leaves no
+   * room for is answered as if the homeserver had refused it.
+   */
   run(homeserver: HomeserverUrl, errand: Errand): Promise<Answer | null>;
   /** Homeservers that take no more of a kind now. */
   excluded(): { readonly restarts: ReadonlySet<HomeserverUrl>; readonly leaves: ReadonlySet<HomeserverUrl> };
+  /** Homeservers that have refused calls lately because there were too many. */
+  limiting(): readonly HomeserverUrl[];
 }
 
 interface Waiting extends Errand {
+  /** Refused after this, it goes back to where it came from. */
+  readonly patientUntilMs: number;
   readonly resolve: (answer: Answer | null) => void;
 }
 
 interface Lane {
   running: number;
-  /** Grows by one with each success, halves with each failure, is one after a 429: found out, not configured. */
+  /** Grows by one with each success, halves with each failure, is small after a 429: found out, not configured. */
   cap: number;
   queue: Waiting[];
   blockedUntilMs: number;
   /** Somebody was turned away and waits to be called again. */
   owesCall: boolean;
+  readonly budget: Budget;
+  /** A timer waits for the next restart's time. */
+  restartsLater: boolean;
 }
 
 /** As many connections as the pool behind it has. */
@@ -44,6 +53,12 @@ const QUEUE_FACTOR = 64;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
 const LONGEST_PAUSE_MS = 300_000;
 const MOST_LANES = 10_000;
+/** Before a pause ends, those who want a call gather in the order of their urgency. */
+const GATHER_MS = 2_000;
+/** Less than the lease of a claim. */
+const PATIENT_MS = 20_000;
+/** What has to be done by when may change while a restart waits for its time. */
+const LOOK_AGAIN_MS = 250;
 
 export function createLanes(deps: { readonly clock: Clock; readonly onFree: () => void }): Lanes {
   const { clock, onFree } = deps;
@@ -55,21 +70,32 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
     if (lanes.size >= MOST_LANES) {
       for (const [key, lane] of lanes) if (isIdle(lane, clock.nowMs())) lanes.delete(key);
     }
-    const lane: Lane = { running: 0, cap: FIRST_AT_ONCE, queue: [], blockedUntilMs: 0, owesCall: false };
+    const lane: Lane = {
+      running: 0,
+      cap: FIRST_AT_ONCE,
+      queue: [],
+      blockedUntilMs: 0,
+      owesCall: false,
+      budget: createBudget(clock.nowMs),
+      restartsLater: false,
+    };
     lanes.set(homeserver, lane);
     return lane;
   }
 
   const isFull = (lane: Lane, owed: boolean): boolean => lane.queue.length >= lane.cap * QUEUE_FACTOR * (owed ? 2 : 1);
   const isBlocked = (lane: Lane): boolean => clock.nowMs() < lane.blockedUntilMs;
+  const isShut = (lane: Lane): boolean => clock.nowMs() + GATHER_MS < lane.blockedUntilMs;
 
   function pump(lane: Lane): void {
     while (lane.queue.length > 0 && !isBlocked(lane)) {
       const next = lane.queue[0] as Waiting;
-      // Restarts leave a quarter of the lane free for leaves.
-      if (lane.running >= (next.owed ? lane.cap : Math.ceil(lane.cap * 0.75))) break;
+      if (lane.running >= (next.owed ? lane.cap : mostRestarts(lane))) break;
+      if (!next.owed && isTooSoon(lane)) break;
       lane.queue.shift();
+      const putOff = putOffBy(lane, next);
       if (clock.nowMs() > next.beginByMs) next.resolve(null);
+      else if (putOff !== null) next.resolve(putOff);
       else void begin(lane, next);
     }
     if (lane.owesCall && !isBlocked(lane) && lane.queue.length <= (lane.cap * QUEUE_FACTOR) / 2) {
@@ -78,19 +104,52 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
     }
   }
 
+  /** Restarts leave a quarter of the lane free for leaves; where calls are counted, one at a time shows what is left. */
+  const mostRestarts = ({ budget, cap }: Lane): number => (budget.limited ? 1 : Math.ceil(cap * 0.75));
+
+  /** What a restart that the budget has no room for is answered. */
+  function putOffBy({ budget }: Lane, errand: Errand): Answer | null {
+    const putOffMs = errand.owed ? 0 : budget.putOffMs(errand);
+    return putOffMs > 0 ? { kind: 'limited', retryAfterMs: putOffMs } : null;
+  }
+
+  /** Where calls are counted, a restart waits for its time, so that a leave finds something left. */
+  function isTooSoon(lane: Lane): boolean {
+    const waitMs = lane.budget.nextRestartMs() - clock.nowMs();
+    if (waitMs <= 0) return false;
+    if (!lane.restartsLater) {
+      lane.restartsLater = true;
+      clock.after(Math.min(Math.ceil(waitMs), LOOK_AGAIN_MS), () => {
+        lane.restartsLater = false;
+        pump(lane);
+      });
+    }
+    return true;
+  }
+
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
+    const beganMs = clock.nowMs();
     lane.running += 1;
     const answer = await errand.work();
     lane.running -= 1;
-    learn(lane, answer);
-    errand.resolve(answer);
+    learn(lane, answer, beganMs);
+    if (answer.kind === 'ok') {
+      if (errand.owed) lane.budget.ended(errand.id);
+      else lane.budget.restarted(errand, beganMs);
+    }
+    // Refused is not begun: for a short pause it keeps its place.
+    if (answer.kind === 'limited' && !isShut(lane) && clock.nowMs() < errand.patientUntilMs) insert(lane.queue, errand);
+    else errand.resolve(answer);
     pump(lane);
   }
 
-  function learn(lane: Lane, answer: Answer): void {
+  function learn(lane: Lane, answer: Answer, beganMs: number): void {
+    if (answer.kind !== 'limited') lane.budget.passed(beganMs);
     switch (answer.kind) {
       case 'limited':
-        block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS));
+        lane.budget.refused(beganMs, answer.retryAfterMs ?? 0);
+        // Its word is older than its way back.
+        block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - beganMs));
         return;
       case 'failed':
         lane.cap = Math.max(Math.floor(lane.cap / 2), FEWEST_AT_ONCE);
@@ -105,14 +164,12 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
     }
   }
 
-  /** Nobody is called before the homeserver wants it; who waits is turned away, to be called again in order of urgency. */
+  /** Nobody is called before the homeserver wants it; who would wait long is turned away, to be called again. */
   function block(lane: Lane, pauseMs: number): void {
-    lane.cap = 1;
+    lane.cap = FEWEST_AT_ONCE;
     lane.blockedUntilMs = Math.max(lane.blockedUntilMs, clock.nowMs() + pauseMs);
-    const turnedAway = lane.queue;
-    lane.queue = [];
     lane.owesCall = true;
-    for (const waiting of turnedAway) waiting.resolve(null);
+    if (isShut(lane)) for (const waiting of lane.queue.splice(0)) waiting.resolve(null);
     reopen(lane);
   }
 
@@ -126,12 +183,15 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
   return {
     run: (homeserver, errand) => {
       const lane = laneOf(homeserver);
-      if (isBlocked(lane) || isFull(lane, errand.owed)) {
+      if (isShut(lane) || isFull(lane, errand.owed)) {
         lane.owesCall = true;
         return Promise.resolve(null);
       }
+      const putOff = putOffBy(lane, errand);
+      if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve) => {
-        insert(lane.queue, { ...errand, resolve });
+        const patientUntilMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
+        insert(lane.queue, { ...errand, patientUntilMs, resolve });
         pump(lane);
       });
     },
@@ -139,13 +199,14 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
       const restarts = new Set<HomeserverUrl>();
       const leaves = new Set<HomeserverUrl>();
       for (const [homeserver, lane] of lanes) {
-        const blocked = isBlocked(lane);
+        const blocked = isShut(lane);
         if (blocked || isFull(lane, false)) restarts.add(homeserver);
         if (blocked || isFull(lane, true)) leaves.add(homeserver);
         if (restarts.has(homeserver)) lane.owesCall = true;
       }
       return { restarts, leaves };
     },
+    limiting: () => [...lanes].flatMap(([homeserver, { budget }]) => (budget.limited ? [homeserver] : [])),
   };
 }
 

@@ -6,6 +6,7 @@ import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
+import type { Wanted } from './budget.ts';
 import type { Lanes } from './lanes.ts';
 import type { Evidence, Presence } from './presence.ts';
 
@@ -88,8 +89,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
   async function restart(row: LiveDelegation, timeoutMs: number): Promise<Event | null> {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
+      ...wantedBy(row),
       owed: false,
-      expiryMs: row.expiry.earliestMs,
       beginByMs: clock.nowMs() + leaseMs(row, policy),
       work: () => {
         askedAtMs = clock.nowMs();
@@ -116,7 +117,9 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   function owed(row: LiveDelegation, action: 'send' | 'cancel', calls: readonly Call[], timeoutMs: number): Promise<Answer | null> {
     const work = () => callAll(row, action, calls, timeoutMs);
-    return lanes.run(row.homeserver, { owed: true, expiryMs: row.expiry.earliestMs, beginByMs: Number.POSITIVE_INFINITY, work });
+    // Who would cancel an event that has run out can wait; an event that has run out unnoticed is still to be sent.
+    const owed = action === 'send' || clock.nowMs() <= row.expiry.latestMs;
+    return lanes.run(row.homeserver, { ...wantedBy(row), owed, beginByMs: Number.POSITIVE_INFINITY, work });
   }
 
   /** A group may have more than one timer; the worst answer speaks for all. */
@@ -137,6 +140,10 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   return { perform };
+}
+
+function wantedBy({ id, createdAtMs, delayMs, expiry }: LiveDelegation): Wanted {
+  return { id, createdAtMs, delayMs, expiryMs: expiry.earliestMs, lostMs: expiry.latestMs };
 }
 
 const SEVERITY: Record<Answer['kind'], number> = { ok: 0, failed: 1, refused: 2, limited: 3, final: 4 };

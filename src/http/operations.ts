@@ -1,6 +1,7 @@
 // For orchestrators and Prometheus: alive, ready, and what has happened.
 import { Hono } from 'hono';
 import type { Registry } from 'prom-client';
+import { LIMITED_ADVICE } from '../engine/alarms.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Store } from '../store/store.ts';
 import { MatrixError } from './errors.ts';
@@ -24,7 +25,10 @@ export function operationRoutes({ engine, store, registry, isOpen }: OperationsD
     const ready = writable && isOpen();
     // An SFU that is away must not take its sidecar out of service: webhooks and hand-overs can still be kept.
     const sfu = engine.sfuReachable === null ? 'unknown' : engine.sfuReachable ? 'reachable' : 'unreachable';
-    return c.json({ ready, store: writable ? 'writable' : 'not writable', draining: !isOpen(), sfu }, ready ? 200 : 503);
+    // Nor must a homeserver that limits us; it is named, with the setting to change.
+    const limits = engine.limiting.map((homeserver) => ({ homeserver, advice: LIMITED_ADVICE }));
+    const detail = { store: writable ? 'writable' : 'not writable', draining: !isOpen(), sfu, ...(limits.length > 0 && { limits }) };
+    return c.json({ ready, ...detail }, ready ? 200 : 503);
   });
   app.get('/metrics', async (c) => c.body(await registry.metrics(), 200, { 'Content-Type': registry.contentType }));
   for (const page of ['/healthz', '/readyz', '/metrics']) {

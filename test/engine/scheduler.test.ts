@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { createLanes } from '../../src/engine/lanes.ts';
 import { createScheduler } from '../../src/engine/scheduler.ts';
 import type { Store } from '../../src/store/store.ts';
-import { HOMESERVER } from '../support/fixtures.ts';
+import { HOMESERVER, idOf } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 
 it('takes what becomes due while it is looking', async () => {
@@ -35,9 +35,11 @@ it('a lane that was closed calls again, also when its timer fires a moment early
   };
   const early = { ...clock, after: (delayMs: number, fire: () => void) => clock.after(Math.max(delayMs - 1, 1), fire) };
   const lanes = createLanes({ clock: early, onFree });
-  const errand = { owed: false, expiryMs: START_MS, beginByMs: START_MS + 60_000 };
-  await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'limited', retryAfterMs: 1_000 }) });
+  const delayMs = 60_000;
+  const expiryMs = START_MS + delayMs;
+  const errand = { id: idOf(), createdAtMs: START_MS, delayMs, expiryMs, lostMs: expiryMs, owed: false, beginByMs: expiryMs };
+  await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'limited', retryAfterMs: 5_000 }) });
   expect(await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'ok' }) })).toBeNull();
-  await clock.advance(1_100);
+  await clock.advance(5_100);
   expect(calls).toBe(1);
 });

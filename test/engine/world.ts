@@ -33,6 +33,8 @@ export class EngineWorld {
   sfuUp = true;
   /** What a homeserver answers to a call; null: it hangs until the call's own timeout. */
   answer: (homeserver: string, call: Call) => Answer | null = () => ({ kind: 'ok' });
+  /** How long it takes for that, ms. */
+  takesMs: (answer: Answer) => number = () => HOMESERVER_MS;
   engine: Engine;
   #hooks = 0;
   readonly #present = new Map<RoomName, Map<Identity, Seen>>();
@@ -107,7 +109,7 @@ export class EngineWorld {
         const [action, target] = call.kind === 'token' ? ['token', call.token] : [call.action, call.delayId];
         this.calls.push({ atMs: this.clock.nowMs(), homeserver, action, target });
         const answer = this.answer(homeserver, call);
-        await this.#wait(answer === null ? timeoutMs : HOMESERVER_MS);
+        await this.#wait(answer === null ? timeoutMs : this.takesMs(answer));
         return answer ?? { kind: 'failed', reached: true };
       },
       close: async () => {},

@@ -1,0 +1,146 @@
+// What a homeserver that limits us lets us do, and for whom it is spent. Synapse's default of one call a second carries nine participants
+// with a delay of 10 s; sixteen that share it evenly are lost one after the other. So the rate is learnt from the refusals, restarts are
+// for those who can be kept with it (the longest delays, which cost the least, then the oldest delegations), and they are made as late as
+// it takes to leave something over: a leave that comes must find the homeserver willing.
+import type { DelegationId } from '../delegation/ids.ts';
+
+/** A restart that somebody wants. */
+export interface Wanted {
+  readonly id: DelegationId;
+  readonly createdAtMs: number;
+  readonly delayMs: number;
+  /** The event runs out not before, and not after. */
+  readonly expiryMs: number;
+  readonly lostMs: number;
+}
+
+export interface Budget {
+  /** Calls have been refused lately. */
+  readonly limited: boolean;
+  /** A call that was begun at `beganMs` was let through, whatever became of it. */
+  passed(beganMs: number): void;
+  /** A call was refused; the next one is let through `retryAfterMs` after it began. */
+  refused(beganMs: number, retryAfterMs: number): void;
+  restarted(wanted: Wanted, beganMs: number): void;
+  /** It wants no restart any more. */
+  ended(id: DelegationId): void;
+  /** How long this restart is not to be made; 0: it may be, when its turn comes. */
+  putOffMs(wanted: Wanted): number;
+  /** When the next restart has to begin so that all are in time. */
+  nextRestartMs(): number;
+}
+
+/** Without a refusal for so long we do as if there were no limit: it may have been raised. */
+const FORGET_AFTER_MS = 120_000;
+/** The rate is measured over at least so long, and only over a time in which the homeserver can have saved up little. */
+const SHORTEST_MEASURE_MS = 250;
+const LONGEST_MEASURE_MS = 5_000;
+/** So many calls are to be left for leaves. No homeserver is believed to save up more for us than one beside them. */
+const LEFT_FOR_LEAVES = 1;
+const MOST_SAVED = LEFT_FOR_LEAVES + 2;
+/** The parts of a delay after which a restart is made: where enough is left, and at the latest. */
+const USUAL_PART = 0.8;
+const LATEST_PART = 0.93;
+/** Nobody needs one before. */
+const EARLIEST_PART = 0.4;
+const AGAIN_MS = 1_000;
+const LOST_AGAIN_MS = 10_000;
+/** Who can be kept is reckoned anew so often, for somebody may have left. */
+const RECKON_MS = 1_000;
+/** Longer delays weigh next to nothing: they are neither counted nor held back. */
+const SHORT_DELAY_MS = 120_000;
+const MOST_REMEMBERED = 4_096;
+
+export function createBudget(nowMs: () => number): Budget {
+  /** Calls in a ms; null: not known yet. */
+  let rate: number | null = null;
+  let refusedAtMs = Number.NEGATIVE_INFINITY;
+  /** When the first call after a refusal is let through: the rate is what passes from there to the next such moment. */
+  let measuredFromMs = Number.NEGATIVE_INFINITY;
+  let passes = 0;
+  /** How many calls would be let through at once, as far as we know. */
+  let saved = { calls: 0, atMs: 0 };
+  /** Who has been restarted lately or wants to be, the newest last: when a limit shows, all who need a share are known. */
+  const remembered = new Map<DelegationId, Wanted>();
+  let kept: readonly DelegationId[] = [];
+  let reckonedAtMs = Number.NEGATIVE_INFINITY;
+
+  const savedNow = (): number => Math.min(saved.calls + (nowMs() - saved.atMs) * (rate ?? 0), MOST_SAVED);
+
+  function remember(wanted: Wanted): void {
+    if (wanted.delayMs > SHORT_DELAY_MS) return;
+    if (!remembered.delete(wanted.id)) reckonedAtMs = Number.NEGATIVE_INFINITY;
+    remembered.set(wanted.id, wanted);
+    if (remembered.size <= MOST_REMEMBERED) return;
+    for (const id of remembered.keys()) {
+      remembered.delete(id);
+      return;
+    }
+  }
+
+  /** Those who fit into the rate. */
+  function reckon(most: number): void {
+    const atMs = nowMs();
+    if (atMs - reckonedAtMs < RECKON_MS) return;
+    reckonedAtMs = atMs;
+    for (const [id, { lostMs }] of remembered) if (lostMs < atMs) remembered.delete(id);
+    const order = [...remembered.values()].sort((a, b) => b.delayMs - a.delayMs || a.createdAtMs - b.createdAtMs);
+    let spent = 0;
+    const fits = order.findIndex(({ delayMs }) => {
+      const more = 1 / (delayMs * LATEST_PART);
+      if (spent + more > most) return true;
+      spent += more;
+      return false;
+    });
+    kept = order.slice(0, fits === -1 ? order.length : fits).map(({ id }) => id);
+  }
+
+  const isLimited = (): boolean => nowMs() - refusedAtMs < FORGET_AFTER_MS;
+
+  return {
+    get limited() {
+      return isLimited();
+    },
+    passed: (beganMs) => {
+      if (beganMs < refusedAtMs) return;
+      passes += 1;
+      saved = { calls: savedNow() - 1, atMs: nowMs() };
+    },
+    refused: (beganMs, retryAfterMs) => {
+      refusedAtMs = nowMs();
+      const nextMs = beganMs + retryAfterMs;
+      saved = { calls: 1, atMs: nextMs };
+      const tookMs = nextMs - measuredFromMs;
+      if (tookMs < SHORTEST_MEASURE_MS) return;
+      if (passes > 0 && tookMs <= LONGEST_MEASURE_MS) {
+        rate = passes / tookMs;
+        reckonedAtMs = Number.NEGATIVE_INFINITY;
+      }
+      measuredFromMs = nextMs;
+      passes = 0;
+    },
+    restarted: (wanted, beganMs) => remember({ ...wanted, expiryMs: beganMs + wanted.delayMs, lostMs: nowMs() + wanted.delayMs }),
+    ended: (id) => void remembered.delete(id),
+    putOffMs: (wanted) => {
+      if (!isLimited()) return 0;
+      const atMs = nowMs();
+      if (wanted.lostMs < atMs) return LOST_AGAIN_MS;
+      remember(wanted);
+      if (rate === null || wanted.delayMs > SHORT_DELAY_MS) return 0;
+      reckon(rate);
+      if (!kept.includes(wanted.id)) return AGAIN_MS;
+      return Math.max(wanted.expiryMs - wanted.delayMs * (1 - EARLIEST_PART) - atMs, 0);
+    },
+    nextRestartMs: () => {
+      if (rate === null || !isLimited()) return Number.NEGATIVE_INFINITY;
+      reckon(rate);
+      const gapMs = 1 / rate;
+      const part = savedNow() > LEFT_FOR_LEAVES + 1 ? USUAL_PART : LATEST_PART;
+      const latest = kept
+        .flatMap((id) => remembered.get(id) ?? [])
+        .map(({ expiryMs, delayMs }) => expiryMs - delayMs * (1 - part))
+        .sort((a, b) => a - b);
+      return Math.min(...latest.map((ms, place) => ms - place * gapMs));
+    },
+  };
+}

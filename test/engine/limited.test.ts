@@ -1,0 +1,110 @@
+// A homeserver that takes fewer calls than its participants need (Synapse's default: 1/s for each address, 5 at once): the budget goes to
+// those who can be kept, and never at the cost of who leaves.
+import { describe, expect, it } from 'vitest';
+import type { DelayId } from '../../src/delegation/ids.ts';
+import type { Answer } from '../../src/delegation/state.ts';
+import type { Call } from '../../src/homeserver/delayed-events.ts';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld } from './world.ts';
+
+const DELAY_MS = 10_000;
+const PER_SECOND = 1;
+const BURST = 5;
+
+/** Synapse's bucket and timers: what is over the limit is refused before anything is looked at, an expired event is gone. */
+class Limited {
+  readonly #world: EngineWorld;
+  readonly #expiresMs = new Map<string, number>();
+  readonly sentMs = new Map<string, number>();
+  refused = 0;
+  #tokens = BURST;
+  #atMs: number;
+
+  constructor(world: EngineWorld) {
+    this.#world = world;
+    this.#atMs = world.clock.nowMs();
+    // Synapse holds a refusal back for half a second.
+    world.takesMs = ({ kind }) => (kind === 'limited' ? 508 : 9);
+    world.answer = (_, call) => this.#answer(call as Extract<Call, { kind: 'delay' }>);
+  }
+
+  schedule(delayId: DelayId): void {
+    this.#expiresMs.set(delayId, this.#world.clock.nowMs() + DELAY_MS);
+  }
+
+  /** Neither run out nor sent. */
+  kept(): string[] {
+    return [...this.#expiresMs].filter(([id, atMs]) => atMs > this.#world.clock.nowMs() && !this.sentMs.has(id)).map(([id]) => id);
+  }
+
+  #answer({ delayId, action }: Extract<Call, { kind: 'delay' }>): Answer {
+    const nowMs = this.#world.clock.nowMs();
+    this.#tokens = Math.min(BURST, this.#tokens + ((nowMs - this.#atMs) / 1_000) * PER_SECOND);
+    this.#atMs = nowMs;
+    if (this.#tokens < 1) {
+      this.refused += 1;
+      return { kind: 'limited', retryAfterMs: Math.ceil(((1 - this.#tokens) / PER_SECOND) * 1_000) };
+    }
+    this.#tokens -= 1;
+    if ((this.#expiresMs.get(delayId) ?? 0) <= nowMs || this.sentMs.has(delayId)) return { kind: 'final', how: 'gone' };
+    if (action === 'restart') this.#expiresMs.set(delayId, nowMs + DELAY_MS);
+    else this.sentMs.set(delayId, nowMs);
+    return { kind: 'ok' };
+  }
+}
+
+/** So many come, one every so often, and stay. */
+async function call(people: number, everyMs: number): Promise<{ world: EngineWorld; homeserver: Limited }> {
+  const world = new EngineWorld();
+  const homeserver = new Limited(world);
+  for (let n = 1; n <= people; n += 1) {
+    world.join(room(), identity(n), sid(n));
+    const { id: _, ...rest } = handOver(n, { delayMs: DELAY_MS, room: room() });
+    if (rest.handles.kind === 'delay') homeserver.schedule(rest.handles.delayId);
+    await world.engine.handOver(rest);
+    await world.webhook(room(), identity(n), sid(n), 'joined');
+    await world.clock.advance(everyMs);
+  }
+  return { world, homeserver };
+}
+
+describe('a call of 16 with delays of 10 s, where the homeserver takes a call a second', () => {
+  it.each([10, 300, 1_000, 3_000])('that come one every %d ms: 9 are kept, minute after minute', async (everyMs) => {
+    const { world, homeserver } = await call(16, everyMs);
+    await world.clock.advance(60_000);
+    const kept = homeserver.kept();
+    expect(kept.length).toBeGreaterThanOrEqual(9);
+    await world.clock.advance(300_000);
+    expect(homeserver.kept().length).toBeGreaterThanOrEqual(9);
+    expect(homeserver.kept().toSorted()).toEqual(kept.toSorted());
+  });
+
+  it('who leaves is not made to wait by those who stay', async () => {
+    const { world, homeserver } = await call(16, 300);
+    await world.clock.advance(60_000);
+    expect(homeserver.kept().length).toBeGreaterThanOrEqual(9);
+    const tookMs: number[] = [];
+    for (const delayId of homeserver.kept()) {
+      const n = Number(delayId.split('-').at(-1));
+      world.leave(room(), identity(n));
+      const leftMs = world.clock.nowMs();
+      await world.webhook(room(), identity(n), sid(n), 'left');
+      await world.clock.advance(5_300);
+      tookMs.push((homeserver.sentMs.get(delayId) ?? Number.POSITIVE_INFINITY) - leftMs);
+    }
+    expect(Math.max(...tookMs)).toBeLessThan(1_000 + 100);
+  });
+
+  it('nobody is lost of 9', async () => {
+    const { world, homeserver } = await call(9, 10);
+    await world.clock.advance(300_000);
+    expect(homeserver.kept()).toHaveLength(9);
+  });
+
+  it('what is refused is asked for again when the homeserver wants it, not before', async () => {
+    const { world, homeserver } = await call(16, 10);
+    await world.clock.advance(300_000);
+    // Between two refusals lies at least one call that is taken.
+    expect(homeserver.refused).toBeLessThan(world.calls.length / 2);
+  });
+});
