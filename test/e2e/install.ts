@@ -1,6 +1,6 @@
 // Brings what the stories need and package managers can give: livekit-server, built from its Go module, Synapse, in a Python
-// environment of its own, and Debian's Chromium. The first two go to a cache folder under their version, built beside it and renamed, so that a broken
-// installation is never taken for a whole one. What is there already is left alone.
+// environment of its own, and Debian's Chromium and iproute2. The first two go to a cache folder under their version, built beside it and
+// renamed, so that a broken installation is never taken for a whole one. What is there already is left alone.
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -114,8 +114,23 @@ function installChromium(): void {
   if (!installed || !existsSync(chromiumBinary)) console.warn(`${skipped}: apt-get install chromium did not bring it (${byHand}).`);
 }
 
+/** For network namespaces; without it the chaos is skipped, and says so. */
+function installIproute(): void {
+  if (output('ip', ['-V']) !== null) {
+    console.log('iproute2: there');
+    return;
+  }
+  if (process.getuid?.() !== 0 || output('apt-get', ['--version']) === null) {
+    console.warn('The chaos will be skipped: it needs root and "ip" (Debian: apt-get install iproute2).');
+    return;
+  }
+  console.log('iproute2: installing the package of the distribution');
+  run('apt-get', ['update', '--quiet']);
+  run('apt-get', ['install', '--yes', '--quiet', '--no-install-recommends', 'iproute2']);
+}
+
 let failed = false;
-for (const install of [installLiveKit, installSynapse, installChromium]) {
+for (const install of [installLiveKit, installSynapse, installChromium, installIproute]) {
   try {
     install();
   } catch (error) {

@@ -77,6 +77,15 @@ export class Homeserver {
     return homeserver;
   }
 
+  /** Takes connections, answers nothing. */
+  freeze(): void {
+    this.#server?.signal('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#server?.signal('SIGCONT');
+  }
+
   async kill(): Promise<void> {
     await this.#server?.kill();
   }

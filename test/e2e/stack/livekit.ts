@@ -3,15 +3,24 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AccessToken, RoomServiceClient } from 'livekit-server-sdk';
-import { freePort, livekitBinary, Server } from './processes.ts';
+import { freePort, livekitBinary, Server, sleep } from './processes.ts';
 
 export const API_KEY = 'e2e-key';
 export const API_SECRET = 'e2e-secret-of-at-least-32-characters';
 
 export interface LiveKitAddress {
+  /** 127.0.0.1, unless told otherwise. */
+  readonly host?: string;
   readonly port: number;
   readonly rtcTcpPort: number;
   readonly rtcUdpPort: number;
+}
+
+export interface LiveKitOptions {
+  /** For participants who are not on loopback: the network's address, and the interface that has it. */
+  readonly network?: { readonly address: string; readonly bridge: string };
+  /** Keys of its configuration file that go before ours. */
+  readonly configuration?: Readonly<Record<string, unknown>>;
 }
 
 export class LiveKit {
@@ -24,27 +33,29 @@ export class LiveKit {
     this.#dir = dir;
   }
 
-  static async start(webhookUrls: readonly string[]): Promise<LiveKit> {
-    const address = { port: await freePort(), rtcTcpPort: await freePort(), rtcUdpPort: await freePort() };
+  static async start(webhookUrls: readonly string[], { network, configuration }: LiveKitOptions = {}): Promise<LiveKit> {
+    const host = network?.address ?? '127.0.0.1';
+    const address = { host, port: await freePort(), rtcTcpPort: await freePort(), rtcUdpPort: await freePort() };
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-livekit-'));
     // JSON is YAML.
     writeFileSync(
       join(dir, 'livekit.yaml'),
       JSON.stringify({
         port: address.port,
-        bind_addresses: ['127.0.0.1'],
+        bind_addresses: [host],
         rtc: {
           tcp_port: address.rtcTcpPort,
           udp_port: address.rtcUdpPort,
-          node_ip: '127.0.0.1',
+          node_ip: host,
           use_external_ip: false,
-          enable_loopback_candidate: true,
-          interfaces: { includes: ['lo'] },
+          enable_loopback_candidate: network === undefined,
+          interfaces: { includes: [network?.bridge ?? 'lo'] },
           stun_servers: [],
         },
         keys: { [API_KEY]: API_SECRET },
         webhook: { api_key: API_KEY, urls: webhookUrls },
         logging: { level: 'info', json: true },
+        ...configuration,
       }),
     );
     const livekit = new LiveKit(address, dir);
@@ -61,6 +72,10 @@ export class LiveKit {
     await this.#server.ready(20_000, async () => (await fetch(httpUrl(this.address))).ok);
   }
 
+  get rooms(): RoomServiceClient {
+    return roomService(this.address);
+  }
+
   get logFile(): string {
     return join(this.#dir, 'livekit.log');
   }
@@ -68,10 +83,18 @@ export class LiveKit {
   async kill(): Promise<void> {
     await this.#server?.kill();
   }
+
+  /** Asked to stop, as a supervisor does; with participants it drains, so it is asked twice. */
+  async terminate(): Promise<void> {
+    this.#server?.signal('SIGTERM');
+    await sleep(500);
+    await this.#server?.stop();
+  }
 }
 
-const httpUrl = (address: LiveKitAddress): string => `http://127.0.0.1:${address.port}`;
-export const sfuUrl = (address: LiveKitAddress): string => `ws://127.0.0.1:${address.port}`;
+const at = ({ host = '127.0.0.1', port }: LiveKitAddress): string => `${host}:${port}`;
+const httpUrl = (address: LiveKitAddress): string => `http://${at(address)}`;
+export const sfuUrl = (address: LiveKitAddress): string => `ws://${at(address)}`;
 export const roomService = (address: LiveKitAddress): RoomServiceClient => new RoomServiceClient(httpUrl(address), API_KEY, API_SECRET);
 
 /** The participant's own token, as an authorisation service would give it. */

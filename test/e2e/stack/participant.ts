@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Answer, Command } from './participant-process.ts';
+import type { Answer, Command, Scenario } from './participant-process.ts';
 import { eventually, nodeBinary, now } from './processes.ts';
 
 const program = join(dirname(fileURLToPath(import.meta.url)), 'participant-process.ts');
@@ -14,18 +14,28 @@ export class Participant {
   readonly #answers: Answer[] = [];
   /** What the SDK reported: reconnecting, reconnected, disconnected. */
   readonly events: string[] = [];
+  /** The same, with their times. */
+  readonly happened: { readonly what: string; readonly atMs: number }[] = [];
 
-  private constructor() {
-    this.#child = fork(program, [], { execPath: nodeBinary, execArgv: [], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] });
+  private constructor(namespace: string | undefined) {
+    // The namespace's "ip" becomes the program: the process is the participant alone.
+    const [execPath, execArgv] = namespace === undefined ? [nodeBinary, []] : ['ip', ['netns', 'exec', namespace, nodeBinary]];
+    this.#child = fork(program, [], {
+      execPath,
+      execArgv,
+      stdio: ['ignore', 'ignore', namespace === undefined ? 'inherit' : 'ignore', 'ipc'],
+    });
     this.#child.on('message', (answer: Answer) => {
-      if (answer.kind === 'event') this.events.push(answer.name);
-      else this.#answers.push(answer);
+      if (answer.kind === 'event') {
+        this.events.push(answer.name);
+        this.happened.push({ what: answer.name, atMs: answer.atMs });
+      } else this.#answers.push(answer);
     });
   }
 
   /** A process that is ready to connect; separate from `connect`, since starting one takes a while. */
-  static async prepare(): Promise<Participant> {
-    const participant = new Participant();
+  static async prepare(namespace?: string): Promise<Participant> {
+    const participant = new Participant(namespace);
     const answer = await participant.#answer();
     if (answer.kind !== 'ready') throw new Error(`participant did not start: ${JSON.stringify(answer)}`);
     return participant;
@@ -48,8 +58,13 @@ export class Participant {
     return atMs;
   }
 
-  async fullReconnect(): Promise<void> {
-    await this.#command({ kind: 'full_reconnect' });
+  /** The SDK throws its session away and builds a new one. */
+  fullReconnect(): Promise<void> {
+    return this.simulate('full reconnect');
+  }
+
+  async simulate(scenario: Scenario): Promise<void> {
+    await this.#command({ kind: 'simulate', scenario });
   }
 
   /** A crash: no goodbye of any kind; returns its moment. */
@@ -61,9 +76,13 @@ export class Participant {
     return atMs;
   }
 
+  get alive(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
   /** Ends the process, whatever state it is in. */
   async end(): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) await this.crash();
+    if (this.alive) await this.crash();
   }
 
   async #command(command: Command): Promise<void> {
@@ -75,7 +94,7 @@ export class Participant {
 
   #answer(): Promise<Answer> {
     return eventually('the participant process to answer', COMMAND_TIMEOUT_MS, () => {
-      if (this.#child.exitCode !== null || this.#child.signalCode !== null) throw new Error('the participant process is gone');
+      if (!this.alive) throw new Error('the participant process is gone');
       return this.#answers.shift();
     });
   }

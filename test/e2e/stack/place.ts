@@ -8,7 +8,7 @@ import { LiveKit } from './livekit.ts';
 import { freePort } from './processes.ts';
 import { printedRegistration } from './registration.ts';
 import { type Place, Seat, seatNames } from './seat.ts';
-import { type RateLimit, Synapse } from './synapse.ts';
+import { Synapse, type SynapseOptions } from './synapse.ts';
 import { type Copies, type Webhook, WebhookTap } from './webhooks.ts';
 
 function sharedPlace(): Place {
@@ -59,7 +59,7 @@ export class Stage {
   }
 
   /** A homeserver of its own, for stories that stop it. */
-  async synapse(options: { delayedEventLimit?: RateLimit } = {}): Promise<Synapse> {
+  async synapse(options: SynapseOptions = {}): Promise<Synapse> {
     const synapse = await Synapse.start(options);
     this.later(() => synapse.kill());
     return synapse;

@@ -15,6 +15,12 @@ export interface RateLimit {
 export const DEFAULT_DELAYED_EVENT_LIMIT: RateLimit = { per_second: 1, burst_count: 5 };
 const GENEROUS: RateLimit = { per_second: 1000, burst_count: 1000 };
 
+export interface SynapseOptions {
+  readonly delayedEventLimit?: RateLimit;
+  /** An application service that may act as any of its users, and is not limited. */
+  readonly asToken?: string;
+}
+
 export class Synapse {
   readonly url: string;
   readonly #dir: string;
@@ -25,10 +31,10 @@ export class Synapse {
     this.#dir = dir;
   }
 
-  static async start(options: { delayedEventLimit?: RateLimit } = {}): Promise<Synapse> {
+  static async start(options: SynapseOptions = {}): Promise<Synapse> {
     const port = await freePort();
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-synapse-'));
-    writeConfiguration(dir, port, options.delayedEventLimit ?? GENEROUS);
+    writeConfiguration(dir, port, options);
     const synapse = new Synapse(`http://127.0.0.1:${port}`, dir);
     await synapse.startAgain();
     return synapse;
@@ -76,7 +82,7 @@ export function callsAbout(logFile: string, delayId: string): { action: string; 
     }));
 }
 
-function writeConfiguration(dir: string, port: number, delayedEventLimit: RateLimit): void {
+function writeConfiguration(dir: string, port: number, { delayedEventLimit = GENEROUS, asToken }: SynapseOptions): void {
   const keyVersion = randomBytes(3).toString('hex');
   writeFileSync(join(dir, 'signing.key'), `ed25519 a_${keyVersion} ${randomBytes(32).toString('base64').replace(/=+$/, '')}\n`);
   writeFileSync(
@@ -91,6 +97,12 @@ function writeConfiguration(dir: string, port: number, delayedEventLimit: RateLi
       disable_existing_loggers: false,
     }),
   );
+  if (asToken !== undefined) {
+    const users = [{ exclusive: false, regex: `@.*:${SERVER_NAME.replaceAll('.', '\\.')}` }];
+    const tokens = { as_token: asToken, hs_token: randomBytes(16).toString('hex') };
+    const registration = { id: 'lastwill', url: null, ...tokens, sender_localpart: 'lastwill', rate_limited: false, namespaces: { users } };
+    writeFileSync(join(dir, 'registration.yaml'), JSON.stringify(registration));
+  }
   const login = { address: GENEROUS, account: GENEROUS, failed_attempts: GENEROUS };
   writeFileSync(
     join(dir, 'homeserver.yaml'),
@@ -119,6 +131,7 @@ function writeConfiguration(dir: string, port: number, delayedEventLimit: RateLi
       rc_login: login,
       rc_joins: { local: GENEROUS, remote: GENEROUS },
       rc_delayed_event_mgmt: delayedEventLimit,
+      ...(asToken !== undefined && { app_service_config_files: [join(dir, 'registration.yaml')] }),
     }),
   );
 }

@@ -24,6 +24,13 @@ interface ProcessInfo {
   readonly id: number;
 }
 
+export interface ChromiumOptions {
+  /** What is started instead of it, to start it in turn. */
+  readonly executable?: string;
+  /** An origin that is to be trusted with a microphone although it is not on loopback. */
+  readonly trusted?: string;
+}
+
 export class Chromium {
   readonly page: Page;
   readonly #server: BrowserServer;
@@ -35,8 +42,9 @@ export class Chromium {
     this.page = page;
   }
 
-  static async start(): Promise<Chromium> {
-    const server = await chromium.launchServer({ executablePath: chromiumBinary, args: ARGUMENTS, headless: true, timeout: 60_000 });
+  static async start({ executable = chromiumBinary, trusted }: ChromiumOptions = {}): Promise<Chromium> {
+    const args = trusted === undefined ? ARGUMENTS : [...ARGUMENTS, `--unsafely-treat-insecure-origin-as-secure=${trusted}`];
+    const server = await chromium.launchServer({ executablePath: executable, args, headless: true, timeout: 60_000 });
     const browser = await chromium.connect(server.wsEndpoint());
     const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1024, height: 640 } });
     return new Chromium(server, browser, await context.newPage());

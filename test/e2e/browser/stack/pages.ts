@@ -30,7 +30,8 @@ export class Pages {
     this.#server = server;
   }
 
-  static async start(): Promise<Pages> {
+  /** On loopback, where browsers trust it, unless told otherwise. */
+  static async start(address?: string): Promise<Pages> {
     const ours = await bundle();
     const server = createServer((request, response) => {
       const path = decodeURIComponent(new URL(request.url ?? '/', 'http://pages').pathname);
@@ -40,8 +41,8 @@ export class Pages {
       );
     });
     const port = await freePort();
-    await new Promise<void>((listening) => server.listen(port, '127.0.0.1', listening));
-    return new Pages(`http://localhost:${port}`, server);
+    await new Promise<void>((listening) => server.listen(port, address ?? '127.0.0.1', listening));
+    return new Pages(`http://${address ?? 'localhost'}:${port}`, server);
   }
 
   stop(): void {
@@ -52,7 +53,7 @@ export class Pages {
 
 async function bundle(): Promise<ReadonlyMap<string, Answer>> {
   const answers = new Map<string, Answer>();
-  for (const name of ['member', 'host']) {
+  for (const name of ['member', 'host', 'guest']) {
     const built = await build({
       entryPoints: [join(pageDir, `${name}.ts`)],
       bundle: true,

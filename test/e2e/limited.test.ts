@@ -1,0 +1,71 @@
+// Sixteen in a call with delays of 10 s behind Synapse's default limit: more than it carries, and with an application service's token no
+// matter at all.
+import { describe, expect } from 'vitest';
+import type { Member } from './stack/call.ts';
+import type { Participant } from './stack/participant.ts';
+import { type OwnPlace, type Stage, story } from './stack/place.ts';
+import { now, sleep } from './stack/processes.ts';
+import { seatNames } from './stack/seat.ts';
+import { DEFAULT_DELAYED_EVENT_LIMIT, SERVER_NAME, type Synapse } from './stack/synapse.ts';
+
+const PEOPLE = 16;
+const DELAY_MS = 10_000;
+const HOLD_MS = 45_000;
+const SOON_MS = 3_000;
+const AS_TOKEN = 'as_token_of_the_end_to_end_stories';
+
+interface Seated {
+  readonly one: Member;
+  readonly participant: Participant;
+}
+
+/** One after the other, as people come; all are there for as long as a call needs to show who can be kept. */
+async function everybody(stage: Stage, synapse: Synapse, env: Record<string, string>): Promise<{ place: OwnPlace; seated: Seated[] }> {
+  const place = await stage.place({ synapse, env });
+  const seated: Seated[] = [];
+  for (let count = 0; count < PEOPLE; count += 1) {
+    const one = await stage.member(place, { seat: ({ userId }) => seatNames(`${userId}:DEVICE`) });
+    const participant = await one.join();
+    await one.scheduleAndDelegate(DELAY_MS);
+    seated.push({ one, participant });
+  }
+  await sleep(HOLD_MS);
+  return { place, seated };
+}
+
+const gone = ({ one }: Seated): boolean => one.leaves().length > 0;
+
+describe("Synapse's default limit for delayed events, and 16 participants with a delay of 10 s", () => {
+  story("with an application service's token nobody is lost", async ({ stage }) => {
+    const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT, asToken: AS_TOKEN });
+    const { place, seated } = await everybody(stage, synapse, { LIVEKIT_AS_TOKEN: AS_TOKEN, LIVEKIT_HS_SERVER_NAME: SERVER_NAME });
+    expect(seated.filter(gone)).toHaveLength(0);
+    for (const { one, participant } of seated.slice(0, 3)) {
+      await one.expectLeave("16 with 10 s, default limit, application service's token", await participant.leave(), SOON_MS);
+    }
+    expect(await place.lastwill.metric('lastwill_false_leaves_total')).toBe(0);
+    expect(await (await fetch(`${place.lastwill.url}/readyz`)).json()).not.toHaveProperty('limits');
+  });
+
+  story('without it 9 are kept, who leaves is not made to wait, and the operator is told', async ({ stage }) => {
+    const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT });
+    const { place, seated } = await everybody(stage, synapse, {});
+    const kept = seated.filter((one) => !gone(one));
+    expect(kept.length).toBeGreaterThanOrEqual(9);
+    const ready = await (await fetch(`${place.lastwill.url}/readyz`)).json();
+    expect(ready).toMatchObject({
+      ready: true,
+      limits: [{ homeserver: synapse.url, advice: expect.stringContaining('rc_delayed_event_mgmt') }],
+    });
+    expect(place.lastwill.log()).toContain('raise rc_delayed_event_mgmt');
+    expect(await place.lastwill.metric('lastwill_homeserver_failures_total', 'why="limited"')).toBeGreaterThan(0);
+    for (const { one, participant } of kept.slice(0, 4)) {
+      await one.expectLeave('16 with 10 s, default limit', await participant.leave(), SOON_MS, `${kept.length} kept`);
+      await sleep(1_000);
+    }
+    const atMs = now();
+    await sleep(12_000);
+    const lost = kept.slice(4).filter(({ one }) => one.leaves().some((leave) => leave.atMs > atMs - 10_000));
+    expect(lost, 'lost by the leaves of others').toEqual([]);
+  });
+});

@@ -1,0 +1,124 @@
+// Every way of leaving or of coming back that is recorded, and what it takes to make it happen.
+import type { LiveKit } from '../stack/livekit.ts';
+import type { Cable } from '../stack/network.ts';
+import { sleep } from '../stack/processes.ts';
+import type { Guest } from './guests.ts';
+
+/** Who and what a case can do something to. */
+export interface Scene {
+  readonly guest: Guest;
+  readonly cable: Cable;
+  readonly livekit: LiveKit;
+  readonly room: string;
+  readonly identity: string;
+  /** Another client of the same identity comes. */
+  readonly another: () => Promise<unknown>;
+}
+
+export interface Case {
+  readonly name: string;
+  /** Null: this client has no such thing. */
+  readonly act: (scene: Scene) => (() => Promise<unknown>) | null;
+  /** How long what follows is watched. */
+  readonly watchMs: number;
+  /** It takes the SFU from everybody: it has one of its own. */
+  readonly alone?: true;
+}
+
+/** LiveKit takes 20 s to miss somebody; a webhook that waits for a retry comes later yet. */
+const MISSED_MS = 26_000;
+const SOON_MS = 6_000;
+const SFU_DOWN_MS = 2_000;
+
+const cut = (seconds: number): Case => ({
+  name: `network cut for ${seconds} s`,
+  act:
+    ({ cable }) =>
+    async () => {
+      await cable.cut('silent');
+      await sleep(seconds * 1_000);
+      await cable.mend();
+    },
+  watchMs: Math.max(seconds * 1_000, MISSED_MS) + 24_000,
+});
+
+export const CASES: readonly Case[] = [
+  { name: 'hang-up', act: ({ guest }) => guest.hangUp, watchMs: SOON_MS },
+  { name: 'tab closed', act: ({ guest }) => guest.closeTab, watchMs: SOON_MS },
+  { name: 'reload', act: ({ guest }) => guest.reload, watchMs: SOON_MS * 2 },
+  { name: 'process killed', act: ({ guest }) => guest.kill, watchMs: MISSED_MS },
+  ...[1, 5, 15, 30, 60].map(cut),
+  {
+    name: 'signal socket cut',
+    act:
+      ({ guest }) =>
+      () =>
+        guest.simulate('signal reconnect'),
+    watchMs: SOON_MS * 2,
+  },
+  {
+    name: 'full reconnect',
+    act:
+      ({ guest }) =>
+      () =>
+        guest.simulate('full reconnect'),
+    watchMs: SOON_MS * 2,
+  },
+  {
+    name: 'the SFU lets go of the session (migration)',
+    act:
+      ({ guest }) =>
+      () =>
+        guest.simulate('migration'),
+    watchMs: SOON_MS * 4,
+  },
+  {
+    name: 'the SFU tells it to leave',
+    act:
+      ({ guest }) =>
+      () =>
+        guest.simulate('server leave'),
+    watchMs: SOON_MS * 2,
+  },
+  { name: 'same identity connects again', act: ({ another }) => another, watchMs: SOON_MS },
+  {
+    name: 'removed by the API',
+    act:
+      ({ livekit, room, identity }) =>
+      () =>
+        livekit.rooms.removeParticipant(room, identity),
+    watchMs: SOON_MS,
+  },
+  {
+    name: 'room deleted by the API',
+    act:
+      ({ livekit, room }) =>
+      () =>
+        livekit.rooms.deleteRoom(room),
+    watchMs: SOON_MS,
+  },
+  {
+    name: `SFU killed, back after ${SFU_DOWN_MS / 1_000} s`,
+    act:
+      ({ livekit }) =>
+      () =>
+        livekit
+          .kill()
+          .then(() => sleep(SFU_DOWN_MS))
+          .then(() => livekit.startAgain()),
+    watchMs: MISSED_MS,
+    alone: true,
+  },
+  {
+    name: `SFU stopped by TERM, back after ${SFU_DOWN_MS / 1_000} s`,
+    act:
+      ({ livekit }) =>
+      () =>
+        livekit
+          .terminate()
+          .then(() => sleep(SFU_DOWN_MS))
+          .then(() => livekit.startAgain()),
+    watchMs: MISSED_MS,
+    alone: true,
+  },
+];
