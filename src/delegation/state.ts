@@ -83,6 +83,8 @@ export interface Leaving {
   readonly session: Session | null;
   /** The leave is on time up to this moment; later it is a ghost. */
   readonly onTimeUntilMs: number;
+  /** When it was found out that nobody is there: whoever sends later looks again first. */
+  readonly confirmedAtMs: number;
   readonly nextTryMs: number;
   readonly attempts: number;
   readonly last: 'none' | 'unsure' | 'refused' | 'failed';
@@ -90,6 +92,8 @@ export interface Leaving {
 /** Superseded; the older event is cancelled so that it can't fire under a present user. */
 export interface Cancelling {
   readonly kind: 'cancelling';
+  /** When it was superseded. */
+  readonly sinceMs: number;
   readonly nextTryMs: number;
   readonly attempts: number;
 }

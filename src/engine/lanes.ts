@@ -10,12 +10,13 @@ export interface Errand extends Wanted {
   readonly owed: boolean;
   /** Not begun by then: not at all, its evidence is stale. */
   readonly beginByMs: number;
-  readonly work: () => Promise<Answer>;
+  /** Null: it is not wanted any more, and nothing was called. */
+  readonly work: () => Promise<Answer | null>;
 }
 
 export interface Lanes {
   /**
-   * Null: deferred, nothing was called; the row stays due and is claimed again when the lane takes more. A restart that a limit leaves no
+   * Rejects as its work does. Null: deferred, nothing was called; the row stays due and is claimed again when the lane takes more. A restart that a limit leaves no
    * room for is answered as if the homeserver had refused it.
    */
   run(homeserver: HomeserverUrl, errand: Errand): Promise<Answer | null>;
@@ -29,6 +30,7 @@ interface Waiting extends Errand {
   /** Refused after this, it goes back to where it came from. */
   readonly patientUntilMs: number;
   readonly resolve: (answer: Answer | null) => void;
+  readonly reject: (why: unknown) => void;
 }
 
 interface Lane {
@@ -130,17 +132,22 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
     const beganMs = clock.nowMs();
     lane.running += 1;
-    const answer = await errand.work();
-    lane.running -= 1;
-    learn(lane, answer, beganMs);
-    if (answer.kind === 'ok') {
-      if (errand.owed) lane.budget.ended(errand.id);
-      else lane.budget.restarted(errand, beganMs);
+    try {
+      const answer = await errand.work();
+      if (answer !== null) learn(lane, answer, beganMs);
+      if (answer?.kind === 'ok') {
+        if (errand.owed) lane.budget.ended(errand.id);
+        else lane.budget.restarted(errand, beganMs);
+      }
+      // Refused is not begun: for a short pause it keeps its place.
+      if (answer?.kind === 'limited' && !isShut(lane) && clock.nowMs() < errand.patientUntilMs) insert(lane.queue, errand);
+      else errand.resolve(answer);
+    } catch (error) {
+      errand.reject(error);
+    } finally {
+      lane.running -= 1;
+      pump(lane);
     }
-    // Refused is not begun: for a short pause it keeps its place.
-    if (answer.kind === 'limited' && !isShut(lane) && clock.nowMs() < errand.patientUntilMs) insert(lane.queue, errand);
-    else errand.resolve(answer);
-    pump(lane);
   }
 
   function learn(lane: Lane, answer: Answer, beganMs: number): void {
@@ -189,9 +196,9 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
       }
       const putOff = putOffBy(lane, errand);
       if (putOff !== null) return Promise.resolve(putOff);
-      return new Promise((resolve) => {
+      return new Promise((resolve, reject) => {
         const patientUntilMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
-        insert(lane.queue, { ...errand, patientUntilMs, resolve });
+        insert(lane.queue, { ...errand, patientUntilMs, resolve, reject });
         pump(lane);
       });
     },

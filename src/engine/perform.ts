@@ -1,7 +1,7 @@
 // Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
 import type { Clock } from '../clock.ts';
 import type { Action, Answer, Effect, Event, Future, Handles, LiveDelegation, Policy } from '../delegation/state.ts';
-import { leaseMs } from '../delegation/steps/moves.ts';
+import { FRESH_MS, leaseMs } from '../delegation/steps/moves.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
@@ -27,6 +27,15 @@ export interface PerformerDeps {
   readonly log: Log;
 }
 
+interface Owed {
+  readonly action: 'send' | 'cancel';
+  readonly calls: readonly Call[];
+  readonly timeoutMs: number;
+  readonly claim: Claim | null;
+  /** Whether what was decided still holds. */
+  readonly confirm: () => Promise<boolean>;
+}
+
 /** A restart made after this part of the delay was late. */
 const LATE_PART = 0.9;
 
@@ -47,19 +56,19 @@ export function createPerformer(deps: PerformerDeps): Performer {
   /** Calls under way: a sweep and a due time may both want the same restart. */
   const underWay = new Set<string>();
 
-  async function once(row: LiveDelegation, effect: Effect): Promise<Event | null> {
+  async function once(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<Event | null> {
     const key = `${effect.kind} ${row.id}`;
     if (effect.kind !== 'check' && underWay.has(key)) return null;
     underWay.add(key);
     try {
-      return await outcomeOf(row, effect);
+      return await outcomeOf(row, effect, claim);
     } finally {
       underWay.delete(key);
     }
   }
 
   async function follow(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<void> {
-    const event = await once(row, effect);
+    const event = await once(row, effect, claim);
     if (event === null) return;
     // A homeserver's answer can be had again: the same call a second time finds the event restarted or final.
     const urgency = effect.kind === 'check' ? 'now' : 'soon';
@@ -71,16 +80,16 @@ export function createPerformer(deps: PerformerDeps): Performer {
     }
   }
 
-  function outcomeOf(row: LiveDelegation, effect: Effect): Promise<Event | null> {
+  function outcomeOf(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<Event | null> {
     switch (effect.kind) {
       case 'check':
         return presence.ask(row.room, effect.notBeforeMs, effect.batchMs).then((evidence) => eventOf(evidence, row));
       case 'restart':
         return restart(row, effect.timeoutMs);
       case 'send':
-        return send(row, effect.action, effect.timeoutMs);
+        return send(row, effect.action, effect.timeoutMs, claim);
       case 'cancel':
-        return cancel(row, effect.timeoutMs);
+        return cancel(row, effect.timeoutMs, claim);
       default:
         return effect satisfies never;
     }
@@ -105,18 +114,34 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return { kind: 'restart_answered', askedAtMs, answer };
   }
 
-  async function send(row: LiveDelegation, action: Action, timeoutMs: number): Promise<Event | null> {
-    const answer = await owed(row, 'send', callToSend(row.handles, action), timeoutMs);
+  async function send(row: LiveDelegation, action: Action, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
+    const confirm = () => isStillGone(row);
+    const answer = await owed(row, { action: 'send', calls: callToSend(row.handles, action), timeoutMs, claim, confirm });
     return answer === null ? null : { kind: 'send_answered', action, answer };
   }
 
-  async function cancel(row: LiveDelegation, timeoutMs: number): Promise<Event | null> {
-    const answer = await owed(row, 'cancel', callsToCancel(row.handles), timeoutMs);
+  async function cancel(row: LiveDelegation, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
+    const answer = await owed(row, { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim, confirm: async () => true });
     return answer === null ? null : { kind: 'cancel_answered', answer };
   }
 
-  function owed(row: LiveDelegation, action: 'send' | 'cancel', calls: readonly Call[], timeoutMs: number): Promise<Answer | null> {
-    const work = () => callAll(row, action, calls, timeoutMs);
+  /**
+   * A retry, one that waited its turn, or what a process before us did not come to: whoever came back meanwhile without our hearing of it
+   * must not be taken out. Nobody to ask: what was decided stands.
+   */
+  async function isStillGone(row: LiveDelegation): Promise<boolean> {
+    const nowMs = clock.nowMs();
+    if (row.state.kind !== 'leaving' || nowMs - row.state.confirmedAtMs <= FRESH_MS) return true;
+    const evidence = await presence.ask(row.room, nowMs - FRESH_MS, 0);
+    const applied = await apply({ by: 'id', id: row.id }, null, () => eventOf(evidence, row));
+    for (const next of applied.todo) void perform(next);
+    return applied.changed === 0;
+  }
+
+  /** The claim is looked at last of all: a webhook may have told of a return while the call waited its turn. */
+  function owed(row: LiveDelegation, { action, calls, timeoutMs, claim, confirm }: Owed): Promise<Answer | null> {
+    const isWanted = async (): Promise<boolean> => claim === null || (await store.holds(claim));
+    const work = async () => ((await confirm()) && (await isWanted()) ? callAll(row, action, calls, timeoutMs, isWanted) : null);
     // Who would cancel an event that has run out can wait; an event that has run out unnoticed is still to be sent.
     const owed = action === 'send' || clock.nowMs() <= row.expiry.latestMs;
     return lanes.run(row.homeserver, { ...wantedBy(row), owed, beginByMs: Number.POSITIVE_INFINITY, work });
@@ -128,11 +153,12 @@ export function createPerformer(deps: PerformerDeps): Performer {
     action: 'send' | 'restart' | 'cancel',
     calls: readonly Call[],
     timeoutMs: number,
+    isWanted?: () => Promise<boolean>,
   ): Promise<Answer> {
     let worst: Answer = { kind: 'ok' };
     for (const call of calls) {
       const startedMs = clock.nowMs();
-      const answer = await delayedEvents.act(row.homeserver, call, { timeoutMs, userId: row.userId });
+      const answer = await delayedEvents.act(row.homeserver, call, { timeoutMs, userId: row.userId, ...(isWanted && { isWanted }) });
       metrics.homeserverRequest(action, clock.nowMs() - startedMs);
       if (SEVERITY[answer.kind] > SEVERITY[worst.kind]) worst = answer;
     }

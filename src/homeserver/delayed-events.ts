@@ -11,9 +11,16 @@ import { Remembered } from './remembered.ts';
 
 export type { Call } from './dialect.ts';
 
+export interface ActOptions {
+  readonly timeoutMs: number;
+  readonly userId: UserId | null;
+  /** Asked again before each try of a dialect, for finding the right one takes time. Always wanted unless told. */
+  readonly isWanted?: () => Promise<boolean>;
+}
+
 export interface DelayedEvents {
   /** Never throws, and always answers within timeoutMs. */
-  act(homeserver: HomeserverUrl, call: Call, options: { readonly timeoutMs: number; readonly userId: UserId | null }): Promise<Answer>;
+  act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer>;
   close(): Promise<void>;
 }
 
@@ -50,6 +57,7 @@ interface Errand {
   readonly call: Call;
   readonly owner: { readonly userId: UserId; readonly asToken: string } | null;
   readonly endsAtMs: number;
+  readonly isWanted: () => Promise<boolean>;
 }
 /** A dialect that was spoken until a moment ago, and what it answers now. */
 interface Stale {
@@ -66,12 +74,13 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const memory = new Remembered<string, Knowledge>(MOST_HOMESERVERS);
   const hints = new Remembered<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
 
-  async function act(homeserver: HomeserverUrl, call: Call, options: { timeoutMs: number; userId: UserId | null }): Promise<Answer> {
+  async function act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer> {
     const service = deps.applicationService;
     const owner =
       service?.homeserver === homeserver && options.userId !== null ? { userId: options.userId, asToken: service.asToken } : null;
     const endsAtMs = clock.nowMs() + Math.min(options.timeoutMs, LONGEST_CALL_MS);
-    const errand: Errand = { homeserver, call, owner: call.kind === 'token' ? null : owner, endsAtMs };
+    const { isWanted = async () => true } = options;
+    const errand: Errand = { homeserver, call, owner: call.kind === 'token' ? null : owner, endsAtMs, isWanted };
     const { answer, why } = await run(errand, knowledgeOf(errand));
     if (why !== null) deps.onFailure?.(homeserver, why);
     return answer;
@@ -111,6 +120,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     for (const dialect of order) {
       if (dialect === stale?.dialect) continue;
       if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };
+      if (!(await errand.isWanted())) return { answer: { kind: 'failed', reached: false }, why: null };
       const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
       if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
       unauthenticated ||= heard.kind === 'unauthenticated';

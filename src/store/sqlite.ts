@@ -257,6 +257,10 @@ class SqliteStore implements Store, Attendance {
     }
   }
 
+  async holds({ id, rev }: Claim): Promise<boolean> {
+    return this.#claims.isHeld(id, rev, this.#options.clock.nowMs());
+  }
+
   async release(claim: Claim): Promise<void> {
     this.#claims.release(claim);
   }

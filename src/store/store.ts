@@ -65,6 +65,8 @@ export interface Store {
   update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency?: Urgency): Promise<Updated<T>>;
   /** Due rows that nobody holds, owed leaves first, then the longest overdue; each claimed for `leaseMs`. */
   claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
+  /** Whether the claim still gives the right to act: not once the row was written by somebody else, or its lease has ended. */
+  holds(claim: Claim): Promise<boolean>;
   /** Gives a claim back before its lease ends; a void claim is ignored. */
   release(claim: Claim): Promise<void>;
   /** The earliest due time after `afterMs`, null if there is none. */

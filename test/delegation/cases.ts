@@ -108,6 +108,7 @@ const leaving: Leaving = {
   departure: byWebhook,
   session: inA,
   onTimeUntilMs: NOW + 1_800,
+  confirmedAtMs: NOW - 200,
   nextTryMs: NOW + 500,
   attempts: 1,
   last: 'unsure',
@@ -129,7 +130,7 @@ export const ROWS = {
   leaving,
   'leaving, try due': { ...leaving, nextTryMs: NOW },
   'leaving, never connected': { ...leaving, session: null, departure: { ...byList, cause: 'never_connected' }, nextTryMs: NOW },
-  cancelling: { kind: 'cancelling', nextTryMs: NOW, attempts: 1 },
+  cancelling: { kind: 'cancelling', sinceMs: NOW - 1_000, nextTryMs: NOW, attempts: 1 },
 } as const satisfies Record<string, LiveState>;
 export type RowName = keyof typeof ROWS;
 

@@ -244,6 +244,7 @@ function refusing(store: Store, isAway: () => boolean): Store {
       return store.ping();
     },
     claimDue: (...args) => store.claimDue(...args),
+    holds: (claim) => store.holds(claim),
     release: (claim) => store.release(claim),
     nextDueMs: (afterMs) => store.nextDueMs(afterMs),
     rooms: (from, to) => store.rooms(from, to),

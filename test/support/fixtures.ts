@@ -114,11 +114,12 @@ const STATES: { readonly [K in LiveState['kind']]: (n: number, dueMs: number) =>
     departure: departure(n),
     session: session(n),
     onTimeUntilMs: START_MS + 2_000,
+    confirmedAtMs: START_MS,
     nextTryMs: dueMs,
     attempts: 0,
     last: 'none',
   }),
-  cancelling: (_n, dueMs) => ({ kind: 'cancelling', nextTryMs: dueMs, attempts: 0 }),
+  cancelling: (_n, dueMs) => ({ kind: 'cancelling', sinceMs: START_MS, nextTryMs: dueMs, attempts: 0 }),
 };
 
 export const LIVE_KINDS = Object.keys(STATES) as LiveState['kind'][];

@@ -1,9 +1,23 @@
 // Awaiting: handed over, not seen on the SFU yet. No call is made (MSC4195 starts at the connection; the client still looks after
 // its event), only the SFU is asked: at once, and when the time to connect is over.
 import { waitMsOf } from '../reasons.ts';
-import { backoffMs } from '../retry.ts';
 import type { Awaiting, Departure, Event, LiveDelegation, Session } from '../state.ts';
-import { choose, connect, type Decision, depart, type In, type Moment, move, owe, sessionOf, unchanged } from './moves.ts';
+import {
+  askAgainMs,
+  choose,
+  connect,
+  type Decision,
+  depart,
+  end,
+  FRESH_MS,
+  type In,
+  isAbandoned,
+  type Moment,
+  move,
+  owe,
+  sessionOf,
+  unchanged,
+} from './moves.ts';
 
 type Row = In<Awaiting>;
 type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
@@ -15,7 +29,7 @@ const IN_TIME_PART = 0.8;
 
 export function awaitingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
-  return unchanged(row, [{ kind: 'check', notBeforeMs: row.state.nextAskMs, batchMs: 0 }]);
+  return unchanged(row, [{ kind: 'check', notBeforeMs: Math.max(row.state.nextAskMs, at.nowMs - FRESH_MS), batchMs: 0 }]);
 }
 
 export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -85,13 +99,15 @@ function nextAskAfter(row: Row, askedAtMs: number): number {
   return askedAtMs < inTimeMs ? Math.min(inTimeMs, row.state.connectByMs) : row.state.connectByMs;
 }
 
-/** Unknown is not absent: asked again until the delay ends, and then sent, which is what the homeserver does at that moment anyway. */
+/**
+ * Unknown is not absent: asked again. When the delay ends the homeserver sends the leave by itself, unless the client looks after its event,
+ * and then it may well be in the call.
+ */
 export function awaitingUnreachable(row: Row, at: Moment): Decision {
   const { state } = row;
-  if (at.nowMs >= Math.max(row.expiry.earliestMs, state.connectByMs)) return neverConnected(row, at);
+  if (isAbandoned(row, at)) return end(row, 'expired', at, { cause: 'never_connected' });
   const failures = state.failures + 1;
-  const nextAskMs = Math.min(at.nowMs + backoffMs(failures, at.roll), Math.max(row.expiry.earliestMs, state.connectByMs));
-  return move(row, { ...state, failures, nextAskMs }, at);
+  return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);
 }
 
 function neverConnected(row: Row, at: Moment): Decision {

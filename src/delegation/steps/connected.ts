@@ -4,6 +4,7 @@ import { backoffMs, limitedMs } from '../retry.ts';
 import type { Cause, Connected, Departure, Event, LiveDelegation, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
 import {
+  askAgainMs,
   choose,
   connect,
   type Decision,
@@ -11,13 +12,13 @@ import {
   end,
   expiryAfter,
   type In,
+  isAbandoned,
   leaseMs,
   type Moment,
   move,
   never,
   restartEffect,
   sessionOf,
-  surelyExpired,
   unchanged,
 } from './moves.ts';
 
@@ -29,8 +30,7 @@ const ask = (notBeforeMs: number) => ({ kind: 'check', notBeforeMs, batchMs: 0 }
 export function connectedDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.restartDueMs) return unchanged(row);
-  // Tried since, and past the event's own end: nothing is left to keep alive.
-  if (state.failures > 0 && surelyExpired(row, at)) return end(row, 'expired', at, { sin: letExpire(row, state.seenAtMs) });
+  if (state.failures > 0 && isAbandoned(row, at)) return end(row, 'expired', at, { sin: letExpire(row, state.seenAtMs) });
   const oldestMs = at.nowMs - leaseMs(row, at.policy);
   return unchanged(row, [state.seenAtMs >= oldestMs ? restartEffect(row, at) : ask(oldestMs)]);
 }
@@ -107,7 +107,8 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
     if (event.askedAtMs <= state.seenAtMs) return unchanged(row);
     return seen === null ? missing(row, event, at) : connect(row, sessionOf(seen, session), event.askedAtMs, state.attempted, at);
   }
-  const wanted = at.nowMs >= state.restartDueMs - earlyMs(row, at);
+  // Nobody could be asked until it was too late by our own count: now the homeserver tells whether somebody else has kept it alive.
+  const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
   const effects = wanted ? [restartEffect(row, at)] : [];
   const now = sessionOf(seen, session);
   const news = now.sid !== session.sid || now.established !== session.established || (wanted && state.failures > 0);
@@ -132,7 +133,7 @@ export function connectedUnreachable(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.restartDueMs) return unchanged(row);
   const failures = state.failures + 1;
-  return move(row, { ...state, failures, restartDueMs: at.nowMs + backoffMs(failures, at.roll) }, at);
+  return move(row, { ...state, failures, restartDueMs: askAgainMs(row, failures, at) }, at);
 }
 
 /** Jittered around 80 % of the delay, never later than 90 %; counted from the request, the homeserver's earliest possible start. */

@@ -13,6 +13,7 @@ import {
   move,
   never,
   SEND_TIMEOUT_MS,
+  SURELY_EXPIRED_MS,
   sessionOf,
   surelyExpired,
   unchanged,
@@ -24,11 +25,15 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 export function leavingDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.nextTryMs) return unchanged(row);
-  // At least one try: a client that restarts its event by itself keeps it alive longer than we can know.
-  if (state.attempts > 0 && surelyExpired(row, at)) {
+  if (state.attempts > 0 && isMoot(row, state.departure.atMs, at)) {
     return finish(row, state.last === 'refused' ? 'rejected' : 'expired', row.expiry.latestMs, at);
   }
   return unchanged(row, [{ kind: 'send', action: state.action, timeoutMs: SEND_TIMEOUT_MS }]);
+}
+
+/** Nothing is left to act upon: neither our own last restart nor one by the client, up to its end, has kept the event alive. */
+function isMoot(row: LiveDelegation, clientEndedMs: number, at: Moment): boolean {
+  return surelyExpired(row, at) && at.nowMs >= clientEndedMs + row.delayMs + SURELY_EXPIRED_MS;
 }
 
 function finish(row: Row, outcome: Outcome, reachedRoomMs: number, at: Moment): Decision {
@@ -83,13 +88,15 @@ export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): De
 export function supersede(row: LiveDelegation, at: Moment): Decision {
   const cancellable = row.handles.kind === 'delay' || row.handles.leave.cancel !== null || (row.handles.lost?.cancel ?? null) !== null;
   if (!cancellable) return end(row, 'superseded', at);
-  return move(row, { kind: 'cancelling', nextTryMs: at.nowMs, attempts: 0 }, at, [{ kind: 'cancel', timeoutMs: SEND_TIMEOUT_MS }]);
+  return move(row, { kind: 'cancelling', sinceMs: at.nowMs, nextTryMs: at.nowMs, attempts: 0 }, at, [
+    { kind: 'cancel', timeoutMs: SEND_TIMEOUT_MS },
+  ]);
 }
 
 export function cancellingDue(row: In<Cancelling>, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.nextTryMs) return unchanged(row);
-  if (state.attempts > 0 && surelyExpired(row, at)) return end(row, 'superseded', at);
+  if (state.attempts > 0 && isMoot(row, state.sinceMs, at)) return end(row, 'superseded', at);
   return unchanged(row, [{ kind: 'cancel', timeoutMs: SEND_TIMEOUT_MS }]);
 }
 

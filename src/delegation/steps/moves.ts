@@ -1,5 +1,6 @@
 // The moves between states that more than one state can make, and the arithmetic they share. Pure, like all of delegation/.
 import { actionOf, decidedAtOnce, waitMsOf } from '../reasons.ts';
+import { backoffMs } from '../retry.ts';
 import type {
   Action,
   Answer,
@@ -40,7 +41,13 @@ export type In<S extends LiveState> = LiveDelegation & { readonly state: S };
 export const SURELY_EXPIRED_MS = 60_000;
 /** A leave accepted within the reason's wait and this is on time (design.md, Bounds). */
 const ON_TIME_MS = 1_000;
+/** An SFU or a homeserver that has been away for so long after an event's end is not waited for any more. */
+const ABANDONED_MS = 24 * 3_600_000;
+/** How often one that is away is asked when the event has run out, unless its client looks after it. */
+const AFTER_EXPIRY_MS = 300_000;
 export const SEND_TIMEOUT_MS = 10_000;
+/** A list that says that nobody is there speaks of a moment: older than this, the member may be back. */
+export const FRESH_MS = 100;
 const HISTORY_KEPT = 16;
 
 export function unchanged(row: Delegation, effects: readonly Effect[] = []): Decision {
@@ -77,6 +84,19 @@ export function end(
 
 export function surelyExpired(row: LiveDelegation, at: Moment): boolean {
   return at.nowMs >= row.expiry.latestMs + SURELY_EXPIRED_MS;
+}
+
+/**
+ * Time alone does not tell that an event is over: a client may restart it by itself, and be there. So who can't be asked about is kept,
+ * for a departure to be acted upon, until an answer comes or nobody can expect one any more.
+ */
+export function isAbandoned(row: LiveDelegation, at: Moment): boolean {
+  return at.nowMs >= row.expiry.latestMs + ABANDONED_MS;
+}
+
+/** When somebody who could not be asked is asked again. */
+export function askAgainMs(row: LiveDelegation, failures: number, at: Moment): number {
+  return at.nowMs + (surelyExpired(row, at) ? AFTER_EXPIRY_MS : backoffMs(failures, at.roll));
 }
 
 /** How old evidence of presence may be for a restart: a lease, not a hope. */
@@ -119,7 +139,8 @@ export function depart(
 export function owe(row: LiveDelegation, departure: Departure, session: Session | null, attempted: Action | null, at: Moment): Decision {
   const action = attempted ?? endingFor(row, departure.cause);
   const onTimeUntilMs = departure.atMs + waitMsOf(departure.cause, at.policy) + ON_TIME_MS;
-  const state: LiveState = { kind: 'leaving', action, departure, session, onTimeUntilMs, nextTryMs: at.nowMs, attempts: 0, last: 'none' };
+  const due = { nextTryMs: at.nowMs, attempts: 0, last: 'none' } as const;
+  const state: LiveState = { kind: 'leaving', action, departure, session, onTimeUntilMs, confirmedAtMs: at.nowMs, ...due };
   return move(row, state, at, [{ kind: 'send', action, timeoutMs: SEND_TIMEOUT_MS }], { detail: departure.cause });
 }
 

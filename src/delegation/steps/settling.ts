@@ -1,21 +1,22 @@
 // Settling: a departure was seen, and for a moment it may be a reconnection. After the wait the SFU is asked: another session of the
 // identity is there, nobody is there, or the very session that left (a stale list).
 import { waitMsOf } from '../reasons.ts';
-import { backoffMs } from '../retry.ts';
 import type { Event, Session, Settling } from '../state.ts';
 import {
+  askAgainMs,
   choose,
   connect,
   type Decision,
   depart,
   end,
+  FRESH_MS,
   type In,
+  isAbandoned,
   isLateWord,
   type Moment,
   move,
   owe,
   sessionOf,
-  surelyExpired,
   unchanged,
 } from './moves.ts';
 
@@ -24,7 +25,7 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export function settlingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
-  return unchanged(row, [{ kind: 'check', notBeforeMs: Math.min(row.state.untilMs, at.nowMs), batchMs: 0 }]);
+  return unchanged(row, [{ kind: 'check', notBeforeMs: Math.min(Math.max(row.state.untilMs, at.nowMs - FRESH_MS), at.nowMs), batchMs: 0 }]);
 }
 
 export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -77,7 +78,7 @@ export function settlingUnreachable(row: Row, event: Of<'sfu_unreachable'>, at: 
   if (state.departure.certain && state.departure.cause !== 'replaced') {
     return owe(row, state.departure, state.session, state.attempted, at);
   }
-  if (surelyExpired(row, at)) return end(row, 'expired', at, { cause: state.departure.cause });
+  if (isAbandoned(row, at)) return end(row, 'expired', at, { cause: state.departure.cause });
   const failures = state.failures + 1;
-  return move(row, { ...state, failures, nextAskMs: at.nowMs + backoffMs(failures, at.roll) }, at);
+  return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);
 }
