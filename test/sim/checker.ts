@@ -1,0 +1,321 @@
+// The judge of a simulated run. It knows the truth (who was on the SFU when, what is in the rooms) and what lastwill could know of it, and
+// holds it to the four "never"s of design.md and to its bounds: no false leave, no ghost beyond its bound, no forgotten promise, at most one
+// ending of a group, no call after an end, as few calls as promised.
+//
+// A promise counts only from the moment from which it could be kept: what is wrong in the world (wellness.ts) puts a bound off, and a
+// departure that nobody told has the time of a presence interval. With everything well the bounds are those of the README, to the second.
+import type { DelegationId, Identity, RoomName } from '../../src/delegation/ids.ts';
+import { causeOfReason, waitMsOf } from '../../src/delegation/reasons.ts';
+import type { Cause, Delegation, Policy } from '../../src/delegation/state.ts';
+import { FRESH_MS } from '../../src/delegation/steps/moves.ts';
+import type { Verdict } from '../../src/engine/engine.ts';
+import type { Delegated, Member } from './member.ts';
+import type { Call, DelayedLeave, ModelHomeserver } from './model-homeserver.ts';
+import type { Hook, SfuSession } from './model-sfu.ts';
+import type { Timeline } from './timeline.ts';
+import type { Part, Wellness } from './wellness.ts';
+
+/** One promise that was broken. */
+export interface Violation {
+  readonly never:
+    | 'false leave'
+    | 'ghost'
+    | 'forgotten promise'
+    | 'two endings'
+    | 'call after an end'
+    | 'too many calls'
+    | 'broken invariant';
+  readonly atMs: number;
+  readonly what: string;
+}
+
+/** What is known of one member's stays on the SFU. */
+interface Stay {
+  present: Set<SfuSession>;
+  /** Since when somebody has been there without a break; null: nobody is. */
+  sinceMs: number | null;
+  /** Since when nobody has been there, and why. */
+  absentSinceMs: number;
+  cause: Cause;
+  last: SfuSession | null;
+  sessions: number;
+  abortedMs: number;
+  presentMs: number;
+}
+
+interface Told {
+  joinedMs: number;
+  leftMs: number;
+}
+
+export interface CheckerDeps {
+  readonly timeline: Timeline;
+  readonly wellness: Wellness;
+  readonly policy: Policy;
+  readonly members: readonly Member[];
+  readonly homeserverOf: (member: number) => { readonly model: ModelHomeserver; readonly part: Part };
+  readonly isKept: (id: DelegationId) => boolean;
+  readonly sfuSlow: boolean;
+}
+
+/** From a question to the SFU to the call that its answer leads to. */
+const KNOWLEDGE_MS = FRESH_MS + 30;
+const SLOW_KNOWLEDGE_MS = FRESH_MS + 450;
+/** Everything is tried again within so long after something was wrong: the longest backoff, and a look at everything. */
+const RECOVERY_MS = 12_000;
+const SLACK_MS = 1_000;
+
+export class Checker {
+  readonly violations: Violation[] = [];
+  readonly #deps: CheckerDeps;
+  readonly #stays: Stay[];
+  readonly #told = new Map<SfuSession, Told>();
+  readonly #endedMs = new Map<string, number>();
+  readonly #leaveOfRow = new Map<DelegationId, string>();
+  readonly #supersededMs = new Map<string, number>();
+  readonly #restarts = new Map<string, number>();
+  readonly #looks = new Map<string, number[]>();
+  readonly #seenGhost = new Set<DelayedLeave>();
+  lives = 0;
+  falseLeaves = 0;
+  ghosts = 0;
+
+  constructor(deps: CheckerDeps) {
+    this.#deps = deps;
+    this.#stays = deps.members.map(() => ({
+      present: new Set<SfuSession>(),
+      sinceMs: null,
+      absentSinceMs: Number.NEGATIVE_INFINITY,
+      cause: 'left' as Cause,
+      last: null,
+      sessions: 0,
+      abortedMs: Number.NEGATIVE_INFINITY,
+      presentMs: 0,
+    }));
+  }
+
+  #violate(never: Violation['never'], what: string): void {
+    this.violations.push({ never, atMs: this.#deps.timeline.sinceStartMs, what });
+  }
+
+  broken(message: string): void {
+    this.#violate('broken invariant', message);
+  }
+
+  #memberOf(room: RoomName, identity: Identity): Member | undefined {
+    return this.#deps.members.find((member) => member.room === room && member.identities.includes(identity));
+  }
+
+  presence(session: SfuSession, present: boolean, reason: string): void {
+    const member = this.#memberOf(session.room, session.identity);
+    if (member === undefined) return;
+    const stay = this.#stays[member.index] as Stay;
+    const nowMs = this.#deps.timeline.nowMs;
+    if (present) {
+      stay.present.add(session);
+      stay.sinceMs ??= nowMs;
+      stay.sessions += 1;
+      return;
+    }
+    stay.present.delete(session);
+    if (!session.active && reason === 'SIGNAL_CLOSE') stay.abortedMs = nowMs;
+    if (stay.present.size > 0 || stay.sinceMs === null) return;
+    stay.presentMs += nowMs - stay.sinceMs;
+    stay.sinceMs = null;
+    stay.absentSinceMs = nowMs;
+    stay.cause = reason === 'sfu gone' ? 'sfu_down' : causeOfReason(reason);
+    stay.last = session;
+  }
+
+  /** A webhook was answered 2xx, and said to mean something. */
+  told(hook: Hook, session: SfuSession | null, verdict: Verdict): void {
+    if (session === null || verdict === 'irrelevant') return;
+    const told = this.#told.get(session) ?? { joinedMs: Number.POSITIVE_INFINITY, leftMs: Number.POSITIVE_INFINITY };
+    const nowMs = this.#deps.timeline.nowMs;
+    if (hook.event === 'participant_joined') told.joinedMs = Math.min(told.joinedMs, nowMs);
+    else told.leftMs = Math.min(told.leftMs, nowMs);
+    this.#told.set(session, told);
+  }
+
+  /** A row was committed. */
+  wrote(row: Delegation): void {
+    if (row.handles !== null) {
+      const name = row.handles.kind === 'delay' ? row.handles.delayId : row.handles.leave.send.slice('send-'.length);
+      this.#leaveOfRow.set(row.id, name);
+    }
+    const name = this.#leaveOfRow.get(row.id);
+    if (name === undefined) return;
+    if (row.state.kind === 'ended' && !this.#endedMs.has(name)) this.#endedMs.set(name, this.#deps.timeline.nowMs);
+    if (row.state.kind === 'cancelling' && !this.#supersededMs.has(name)) this.#supersededMs.set(name, this.#deps.timeline.nowMs);
+  }
+
+  called(call: Call): void {
+    const { leave, act, sentAtMs } = call;
+    if (leave.endings.size > 1) this.#violate('two endings', leave.name);
+    const endedMs = this.#endedMs.get(leave.name);
+    if (endedMs !== undefined && sentAtMs > endedMs)
+      this.#violate('call after an end', `${act} of ${leave.name}, ${sentAtMs - endedMs} ms after`);
+    if (act === 'restart') this.#restarts.set(leave.name, (this.#restarts.get(leave.name) ?? 0) + 1);
+  }
+
+  looked(room: string): void {
+    const looks = this.#looks.get(room) ?? [];
+    looks.push(this.#deps.timeline.nowMs);
+    this.#looks.set(room, looks);
+  }
+
+  acked(id: DelegationId): void {
+    if (!this.#deps.isKept(id)) this.#violate('forgotten promise', `${id} was answered and is not in the store`);
+  }
+
+  /** A leave is in the room. Was somebody there whom lastwill could know of? */
+  left(leave: DelayedLeave, sentAtMs: number | null): void {
+    const member = this.#deps.members[leave.member] as Member;
+    const stay = this.#stays[leave.member] as Stay;
+    const wasJoined = member.joined;
+    member.joined = false;
+    if (!wasJoined || stay.sinceMs === null) return;
+    const delegated = member.delegations.find((one) => one.leave === leave);
+    const why = sentAtMs === null ? this.#ranOut(leave, delegated, stay) : this.#sentUnder(sentAtMs, stay);
+    if (why === null) return;
+    this.falseLeaves += 1;
+    this.#violate('false leave', `${leave.name} of m${leave.member}: ${why}`);
+  }
+
+  /** When the present stay was told by a webhook; infinite: not yet. */
+  #joinToldMs(stay: Stay): number {
+    return Math.min(...[...stay.present].map((session) => this.#told.get(session)?.joinedMs ?? Number.POSITIVE_INFINITY));
+  }
+
+  /** Sent by lastwill: it has to have asked, or been told. */
+  #sentUnder(sentAtMs: number, stay: Stay): string | null {
+    const { policy, wellness, sfuSlow } = this.#deps;
+    const sinceMs = stay.sinceMs as number;
+    const knowledgeMs = sfuSlow ? SLOW_KNOWLEDGE_MS : KNOWLEDGE_MS;
+    if (this.#joinToldMs(stay) <= sentAtMs - knowledgeMs) return 'sent although a webhook had told of the participant';
+    if (sinceMs > sentAtMs - knowledgeMs) return null;
+    if (wellness.since('sfu api') >= sinceMs) return null;
+    // By the operator's wish the webhook alone decides.
+    if (policy.waitMs.left === 0 || policy.waitMs.lost === 0) return null;
+    return `sent although the participant had been there for ${sentAtMs - sinceMs} ms`;
+  }
+
+  /** Run out: it was to be restarted, or cancelled, while everything was well. */
+  #ranOut(leave: DelayedLeave, delegated: Delegated | undefined, stay: Stay): string | null {
+    const { timeline, wellness, policy, sfuSlow } = this.#deps;
+    const { model, part } = this.#deps.homeserverOf(leave.member);
+    if (delegated?.ackedAtMs == null || delegated.askedBackAtMs !== null || model.hasLimit) return null;
+    const nowMs = timeline.nowMs;
+    const beganMs = nowMs - leave.delayMs;
+    const wellMs = wellness.since('service', 'store', 'sfu api', part);
+    const supersededMs = this.#supersededMs.get(leave.name);
+    const sinceMs = stay.sinceMs as number;
+    // Told by a webhook, or found when it is asked for the last time.
+    const knownMs = Math.min(
+      this.#joinToldMs(stay),
+      sinceMs <= beganMs + leave.delayMs * 0.8 - SLOW_KNOWLEDGE_MS ? sinceMs : Number.POSITIVE_INFINITY,
+    );
+    const fromMs = Math.max(beganMs + leave.delayMs * 0.85, knownMs, delegated.ackedAtMs, supersededMs ?? 0);
+    // The question to the SFU and the way to the homeserver take their time, and a short delay has little.
+    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + model.slowestWayMs;
+    if (fromMs + inTimeMs > nowMs) return null;
+    // Trouble in the last part of a delay needs time to be mended.
+    if (wellMs > beganMs + leave.delayMs * 0.7 - policy.presenceIntervalMs / 10 && wellMs + 4_000 + leave.delayMs / 4 > nowMs) return null;
+    // An absence that is being weighed when the participant comes back without a word is found out when the wait is over.
+    const notTold = this.#joinToldMs(stay) === Number.POSITIVE_INFINITY && sinceMs > beganMs;
+    if (notTold && nowMs - sinceMs < policy.presenceIntervalMs + SLACK_MS) return null;
+    return `ran out ${nowMs - fromMs} ms after it could have been ${supersededMs === undefined ? 'restarted' : 'cancelled'}`;
+  }
+
+  /** To be called after every step: is somebody gone for longer than promised? */
+  watch(): void {
+    for (const member of this.#deps.members) {
+      const deadlineMs = this.#deadlineOf(member);
+      if (deadlineMs === null || this.#deps.timeline.nowMs <= deadlineMs) continue;
+      const leave = member.leave as DelayedLeave;
+      if (this.#seenGhost.has(leave)) continue;
+      this.#seenGhost.add(leave);
+      this.ghosts += 1;
+      const stay = this.#stays[member.index] as Stay;
+      this.#violate(
+        'ghost',
+        `m${member.index} [${stay.cause}], ${leave.name}, gone for ${this.#deps.timeline.nowMs - stay.absentSinceMs} ms`,
+      );
+    }
+  }
+
+  /** Until when the leave of somebody who is not there has to be in the room; null: nobody owes it. */
+  #deadlineOf(member: Member): number | null {
+    const { policy, wellness } = this.#deps;
+    const stay = this.#stays[member.index] as Stay;
+    const { leave } = member;
+    if (!member.joined || leave === null || leave.final !== null || stay.sinceMs !== null) return null;
+    const delegated = member.delegations.find((one) => one.leave === leave);
+    if (delegated?.ackedAtMs == null || delegated.askedBackAtMs !== null) return null;
+    const { model, part } = this.#deps.homeserverOf(member.index);
+    const wellMs = wellness.since('service', 'store', 'sfu api', part);
+    const bound = this.#boundOf(stay, delegated.ackedAtMs, leave.delayMs);
+    const troubled = wellMs >= bound.fromMs;
+    const waits = Object.values(policy.waitMs);
+    const limitedMs = model.hasLimit ? 10_000 : 0;
+    if (!troubled) return bound.untilMs + limitedMs;
+    return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + RECOVERY_MS) + limitedMs;
+  }
+
+  #boundOf(stay: Stay, ackedAtMs: number, delayMs: number): { readonly fromMs: number; readonly untilMs: number } {
+    const { policy, wellness } = this.#deps;
+    const missedMs = policy.presenceIntervalMs + SLACK_MS + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS;
+    if (stay.last === null || stay.absentSinceMs < ackedAtMs) {
+      const connectByMs = ackedAtMs + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
+      const untilMs = Math.max(connectByMs, stay.abortedMs + policy.waitMs.aborted) + SLACK_MS;
+      return { fromMs: Math.min(ackedAtMs, stay.absentSinceMs), untilMs };
+    }
+    const told = this.#told.get(stay.last);
+    const joined = told !== undefined && told.joinedMs < Number.POSITIVE_INFINITY;
+    const toldMs = told?.leftMs ?? Number.POSITIVE_INFINITY;
+    // A connection that never was one leaves the time for another.
+    const aborted = !stay.last.active && stay.cause === 'lost';
+    if (toldMs === Number.POSITIVE_INFINITY || !joined || aborted) {
+      return { fromMs: stay.absentSinceMs, untilMs: stay.absentSinceMs + missedMs + policy.waitMs.aborted + SLACK_MS };
+    }
+    if (stay.cause === 'sfu_down' || wellness.since('webhooks') > stay.absentSinceMs)
+      return { fromMs: stay.absentSinceMs, untilMs: Math.max(toldMs, stay.absentSinceMs) + missedMs };
+    return { fromMs: Math.min(stay.absentSinceMs, toldMs), untilMs: toldMs + waitMsOf(stay.cause, policy) + SLACK_MS };
+  }
+
+  /** When all faults have been over for long enough: what was owed has arrived, what lives is kept, and no more was asked than promised. */
+  end(rows: readonly Delegation[], wellSinceMs: number): void {
+    const nowMs = this.#deps.timeline.nowMs;
+    for (const { id, state } of rows) {
+      if (state.kind === 'cancelling' || state.kind === 'leaving' || state.kind === 'settling') {
+        const name = this.#leaveOfRow.get(id) ?? id;
+        const { model } = this.#deps.homeserverOf(Number(/^d(\d+)-/.exec(name)?.[1] ?? 0));
+        const sinceMs = (state.kind === 'cancelling' ? undefined : state.departure.atMs) ?? wellSinceMs;
+        if (!model.hasLimit && nowMs - sinceMs > 90_000) this.#violate('forgotten promise', `${name} is still ${state.kind}`);
+      }
+    }
+    for (const [index, stay] of this.#stays.entries()) this.#checkRestarts(index, stay, nowMs);
+    for (const [room, looks] of this.#looks) {
+      const late = looks.filter((atMs) => atMs > nowMs - 60_000).length;
+      if (late > 70) this.#violate('too many calls', `${late} questions about ${room} in the last minute`);
+    }
+  }
+
+  #checkRestarts(index: number, stay: Stay, nowMs: number): void {
+    const member = this.#deps.members[index] as Member;
+    for (const { leave, ackedAtMs } of member.delegations) {
+      if (ackedAtMs === null) continue;
+      const restarts = this.#restarts.get(leave.name) ?? 0;
+      const most = Math.ceil((nowMs - ackedAtMs) / (0.7 * leave.delayMs)) + 3 * (stay.sessions + this.lives) + 5;
+      const { model } = this.#deps.homeserverOf(index);
+      if (restarts > most + model.troubles)
+        this.#violate('too many calls', `${restarts} restarts of ${leave.name}, at most ${most} are needed`);
+    }
+  }
+
+  /** Time on the SFU of all members, in ms. */
+  get presentMs(): number {
+    const nowMs = this.#deps.timeline.nowMs;
+    return this.#stays.reduce((sum, { presentMs, sinceMs }) => sum + presentMs + (sinceMs === null ? 0 : nowMs - sinceMs), 0);
+  }
+}

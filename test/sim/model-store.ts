@@ -1,0 +1,191 @@
+// A store in memory that keeps the contract of src/store/store.ts, for simulated worlds: what was committed outlives every process that
+// works on it, and several may. It is tried by the same contract tests as the real ones.
+import type { Clock } from '../../src/clock.ts';
+import { dueAtMs } from '../../src/delegation/decide.ts';
+import type { DelegationId, RoomName } from '../../src/delegation/ids.ts';
+import type { Delegation, State } from '../../src/delegation/state.ts';
+import type { Attendance, Tracked } from '../../src/store/attendance.ts';
+import { encode } from '../../src/store/codec.ts';
+import { slotOf } from '../../src/store/sqlite-rows.ts';
+import {
+  type Change,
+  type Claim,
+  type Claimed,
+  type Excluded,
+  type OnceKey,
+  type Store,
+  StoreUnavailable,
+  type Updated,
+  type Where,
+} from '../../src/store/store.ts';
+
+interface Kept {
+  readonly row: Delegation;
+  readonly rev: number;
+}
+
+const OWNER_ROWS = 8;
+
+/** What is on disk. */
+export class Disk {
+  readonly rows = new Map<DelegationId, Kept>();
+  readonly once = new Map<OnceKey, number>();
+  readonly tracked = new Map<string, Tracked>();
+  /** Claims of a store with one process die with it; those of a shared one live here, by the store's own time. */
+  readonly claims = new Map<DelegationId, { readonly rev: number; readonly untilMs: number }>();
+}
+
+export interface ModelStoreOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  /** Told of each row that was committed. */
+  readonly onWrite?: (row: Delegation) => void;
+  readonly claims?: Disk['claims'];
+}
+
+export class ModelStore implements Store, Attendance {
+  readonly #disk: Disk;
+  readonly #clock: Clock;
+  readonly #onWrite: (row: Delegation) => void;
+  readonly #claims: Disk['claims'];
+  #closed = false;
+
+  constructor({ disk, clock, onWrite = () => {}, claims = new Map() }: ModelStoreOptions) {
+    this.#disk = disk;
+    this.#clock = clock;
+    this.#onWrite = onWrite;
+    this.#claims = claims;
+  }
+
+  async update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+    const found = this.#find(where);
+    if (once !== null && found.length > 0 && this.#disk.once.has(once)) return { kind: 'duplicate' };
+    const { writes, value } = step(found);
+    for (const { row } of writes) encode(row, null);
+    if (once !== null && found.length > 0) this.#disk.once.set(once, this.#clock.nowMs());
+    const claims = new Map<DelegationId, Claim>();
+    for (const { row, leaseMs } of writes) {
+      const rev = (this.#disk.rows.get(row.id)?.rev ?? 0) + 1;
+      this.#disk.rows.set(row.id, { row, rev });
+      if (leaseMs > 0) {
+        this.#claims.set(row.id, { rev, untilMs: this.#clock.nowMs() + leaseMs });
+        claims.set(row.id, { id: row.id, rev });
+      } else this.#claims.delete(row.id);
+      this.#onWrite(row);
+    }
+    return { kind: 'done', value, claims };
+  }
+
+  #find(where: Where): Delegation[] {
+    const rows = [...this.#disk.rows.values()].map(({ row }) => row);
+    const live = rows.filter(({ state }) => state.kind !== 'ended');
+    switch (where.by) {
+      case 'id':
+        return rows.filter(({ id }) => id === where.id);
+      case 'owner':
+        return rows
+          .filter(({ owner }) => owner === where.owner)
+          .sort(byNearness)
+          .slice(0, OWNER_ROWS);
+      case 'watched':
+        return live.filter(({ room, identities }) => room === where.room && identities.includes(where.identity));
+      case 'room':
+        return live.filter(({ room }) => room === where.room);
+      default:
+        return where satisfies never;
+    }
+  }
+
+  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+    const due = [...this.#disk.rows.values()]
+      .filter(({ row, rev }) => {
+        const dueMs = dueAtMs(row.state);
+        return dueMs !== null && dueMs <= nowMs && !isExcluded(row, excluded) && !this.#isHeld(row.id, rev, nowMs);
+      })
+      .sort((a, b) => Number(a.row.state.kind !== 'leaving') - Number(b.row.state.kind !== 'leaving') || dueOf(a) - dueOf(b))
+      .slice(0, limit);
+    for (const { row, rev } of due) this.#claims.set(row.id, { rev, untilMs: nowMs + leaseMs });
+    return due.map(({ row, rev }) => ({ row, claim: { id: row.id, rev } }));
+  }
+
+  #isHeld(id: DelegationId, rev: number, nowMs: number): boolean {
+    const claim = this.#claims.get(id);
+    return claim !== undefined && claim.rev === rev && claim.untilMs > nowMs;
+  }
+
+  async holds({ id, rev }: Claim): Promise<boolean> {
+    return this.#isHeld(id, rev, this.#clock.nowMs());
+  }
+
+  async release({ id, rev }: Claim): Promise<void> {
+    if (this.#claims.get(id)?.rev === rev) this.#claims.delete(id);
+  }
+
+  async nextDueMs(afterMs: number): Promise<number | null> {
+    const later = [...this.#disk.rows.values()].map(dueOf).filter((dueMs) => dueMs > afterMs && dueMs !== Number.POSITIVE_INFINITY);
+    return later.length === 0 ? null : Math.min(...later);
+  }
+
+  async rooms(fromSlot: number, toSlot: number): Promise<readonly RoomName[]> {
+    const live = [...this.#disk.rows.values()].filter(({ row }) => row.state.kind !== 'ended').map(({ row }) => row.room);
+    return [...new Set(live)].filter((room) => slotOf(room) >= fromSlot && slotOf(room) < toSlot);
+  }
+
+  async count(): Promise<Readonly<Record<State['kind'], number>>> {
+    const counts = { awaiting: 0, connected: 0, settling: 0, leaving: 0, cancelling: 0, ended: 0 };
+    for (const { row } of this.#disk.rows.values()) counts[row.state.kind] += 1;
+    return counts;
+  }
+
+  async purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number> {
+    const { rows, once } = this.#disk;
+    const old = [...rows.values()].filter(({ row }) => row.state.kind === 'ended' && row.state.atMs < endedBeforeMs).slice(0, limit);
+    for (const { row } of old) rows.delete(row.id);
+    const known = [...once].filter(([, atMs]) => atMs < onceBeforeMs).slice(0, limit);
+    for (const [key] of known) once.delete(key);
+    return old.length + known.length;
+  }
+
+  async track(participant: Tracked): Promise<void> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+    this.#disk.tracked.set(keyOf(participant), participant);
+  }
+
+  async untrack(participant: Tracked): Promise<void> {
+    const known = this.#disk.tracked.get(keyOf(participant));
+    if (known?.grantedAtMs === participant.grantedAtMs) this.#disk.tracked.delete(keyOf(participant));
+  }
+
+  async trackedRooms(): Promise<readonly string[]> {
+    return [...new Set([...this.#disk.tracked.values()].map(({ roomId }) => roomId))];
+  }
+
+  async trackedIn(roomId: string): Promise<readonly Tracked[]> {
+    return [...this.#disk.tracked.values()].filter((one) => one.roomId === roomId);
+  }
+
+  async ping(): Promise<void> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+}
+
+const dueOf = ({ row }: Kept): number => dueAtMs(row.state) ?? Number.POSITIVE_INFINITY;
+const keyOf = ({ roomId, room, identity }: Tracked): string => JSON.stringify([roomId, room, identity]);
+
+/** Those that live first, cancellations after the others, then the newest that ended. */
+function byNearness(a: Delegation, b: Delegation): number {
+  const rank = ({ state }: Delegation): number => (state.kind === 'ended' ? 2 : state.kind === 'cancelling' ? 1 : 0);
+  const endedMs = ({ state }: Delegation): number => (state.kind === 'ended' ? state.atMs : 0);
+  return rank(a) - rank(b) || endedMs(b) - endedMs(a);
+}
+
+function isExcluded({ homeserver, state }: Delegation, { restarts, leaves }: Excluded): boolean {
+  if (state.kind === 'connected') return restarts.has(homeserver);
+  return (state.kind === 'leaving' || state.kind === 'cancelling') && leaves.has(homeserver);
+}

@@ -1,0 +1,213 @@
+// What a simulated run is made of, as plain data drawn by fast-check: who is there, what is done when, and which faults there are. Faults
+// are drawn anew for each run (a run without webhook losses finds other things than one with many), and a failing plan shrinks.
+import fc from 'fast-check';
+import type { Policy } from '../../src/delegation/state.ts';
+
+export type Dialect = 'A' | 'B' | 'C' | 'D';
+
+export interface HomeserverPlan {
+  readonly dialect: Dialect;
+  /** Calls without the as_token: so many a second, and at once. Null: any number. */
+  readonly limit: { readonly perSecond: number; readonly burst: number } | null;
+  readonly latencyMs: number;
+  readonly asToken: boolean;
+}
+
+export interface MemberPlan {
+  readonly room: number;
+  readonly homeserver: number;
+  readonly delayMs: number;
+  /** Another ending for a lost connection; tokens (dialect A) only. */
+  readonly lost: boolean;
+  /** Two names on the SFU, of which it uses the second. */
+  readonly compatible: boolean;
+  /** Restarts its event by itself as well, while it can. */
+  readonly restarts: boolean;
+  /** Says goodbye in the room by itself when it hangs up, as Element Call does. */
+  readonly ownLeave: boolean;
+}
+
+/** What a member does, or what happens to it. */
+export const DEEDS = [
+  'join',
+  'hang-up',
+  'crash',
+  'cut',
+  'full-reconnect',
+  'takeover',
+  'reload',
+  'knock',
+  'takeover-and-go',
+  'redelegate',
+  'hand-back',
+  'never-connect',
+  'removed',
+  'room-deleted',
+  'migrated',
+  'reset',
+] as const;
+export type Deed = (typeof DEEDS)[number];
+
+export interface StepPlan {
+  /** After the step before. */
+  readonly afterMs: number;
+  readonly member: number;
+  readonly deed: Deed;
+  /** How long a cut lasts, how long a reload takes, when a delegation follows a join: whatever the deed needs, in ms. */
+  readonly forMs: number;
+}
+
+export const OUTAGES = [
+  'kill',
+  'pause',
+  'sfu-crash',
+  'sfu-stop',
+  'sfu-api-away',
+  'webhooks-away',
+  'store-away',
+  'homeserver-down',
+  'homeserver-stalled',
+  'homeserver-5xx',
+  'homeserver-garbage',
+  'homeserver-loses-answers',
+  'homeserver-refuses',
+  'homeserver-limits',
+] as const;
+export type OutageKind = (typeof OUTAGES)[number];
+
+export interface OutagePlan {
+  readonly kind: OutageKind;
+  readonly atMs: number;
+  readonly forMs: number;
+  /** Which homeserver or replica. */
+  readonly which: number;
+}
+
+/** How often single things go wrong, each a probability. */
+export interface Rates {
+  readonly webhookLost: number;
+  readonly webhookDoubled: number;
+  readonly webhookLate: number;
+  /** At each call of the outside world: before it takes effect, or after it and before its answer. */
+  readonly killed: number;
+  readonly homeserverFails: number;
+  readonly storeFails: number;
+  readonly sfuSlow: number;
+}
+
+export interface Plan {
+  readonly seed: number;
+  readonly replicas: number;
+  readonly skewMs: number;
+  readonly policy: Policy;
+  readonly homeservers: readonly HomeserverPlan[];
+  readonly members: readonly MemberPlan[];
+  readonly steps: readonly StepPlan[];
+  readonly outages: readonly OutagePlan[];
+  readonly rates: Rates;
+}
+
+const DELAYS_MS = [1_500, 3_000, 8_000, 10_000, 18_000, 60_000, 300_000, 3_600_000] as const;
+/** The time in which deeds are done and things go wrong; after it everything is well, and everything owed has to arrive. */
+export const FAULTY_MS = 120_000;
+
+const homeserver: fc.Arbitrary<HomeserverPlan> = fc.record({
+  dialect: fc.constantFrom<Dialect>('A', 'B', 'C', 'C', 'C', 'D'),
+  limit: fc.option(fc.record({ perSecond: fc.constantFrom(1, 5), burst: fc.constantFrom(5, 10) }), { freq: 7 }),
+  latencyMs: fc.constantFrom(1, 5, 40, 150),
+  asToken: fc.boolean(),
+});
+
+const member: fc.Arbitrary<MemberPlan> = fc.record({
+  room: fc.nat(1),
+  homeserver: fc.nat(1),
+  delayMs: fc.constantFrom(...DELAYS_MS),
+  lost: fc.boolean(),
+  compatible: fc.boolean(),
+  restarts: fc.boolean(),
+  ownLeave: fc.boolean(),
+});
+
+const DEED_WEIGHTS: Record<Deed, number> = {
+  join: 8,
+  'hang-up': 3,
+  crash: 2,
+  cut: 3,
+  'full-reconnect': 2,
+  takeover: 2,
+  reload: 2,
+  knock: 1,
+  'takeover-and-go': 1,
+  redelegate: 2,
+  'hand-back': 1,
+  'never-connect': 1,
+  removed: 1,
+  'room-deleted': 1,
+  migrated: 1,
+  reset: 1,
+};
+
+const step: fc.Arbitrary<StepPlan> = fc.record({
+  afterMs: fc.oneof(fc.nat(300), fc.nat(3_000), fc.nat(25_000)),
+  member: fc.nat(5),
+  deed: fc.oneof(...DEEDS.map((deed) => ({ weight: DEED_WEIGHTS[deed], arbitrary: fc.constant(deed) }))),
+  forMs: fc.oneof(fc.nat(1_500), fc.nat(8_000), fc.nat(40_000)),
+});
+
+const outage: fc.Arbitrary<OutagePlan> = fc.record({
+  kind: fc.constantFrom(...OUTAGES),
+  atMs: fc.nat(FAULTY_MS - 1),
+  forMs: fc.oneof(fc.integer({ min: 50, max: 2_000 }), fc.integer({ min: 50, max: 10_000 }), fc.integer({ min: 50, max: 60_000 })),
+  which: fc.nat(4),
+});
+
+/** As swarm testing has it: a fault is left out of most runs, so that it can't drown the others. */
+const rate = (most: number): fc.Arbitrary<number> =>
+  fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constantFrom(most / 10, most / 3, most) });
+
+const wait = (usualMs: number, ...others: number[]): fc.Arbitrary<number> =>
+  fc.oneof({ weight: 4, arbitrary: fc.constant(usualMs) }, { weight: 1, arbitrary: fc.constantFrom(...others) });
+
+const policy: fc.Arbitrary<Policy> = fc.record({
+  waitMs: fc.record({
+    left: wait(1_000, 0, 300, 5_000),
+    lost: wait(1_000, 0, 300, 5_000),
+    replaced: wait(1_000, 500, 3_000),
+    sfuDown: wait(15_000, 8_000, 30_000),
+    aborted: wait(30_000, 5_000),
+    missing: wait(4_000, 1_000, 10_000),
+  }),
+  connectTimeoutMs: fc.constantFrom(10_000, 60_000, 300_000),
+  presenceIntervalMs: fc.constantFrom(5_000, 30_000, 30_000),
+});
+
+const rates: fc.Arbitrary<Rates> = fc.record({
+  webhookLost: rate(0.3),
+  webhookDoubled: rate(0.3),
+  webhookLate: rate(0.3),
+  killed: rate(0.02),
+  homeserverFails: rate(0.3),
+  storeFails: rate(0.1),
+  sfuSlow: rate(0.3),
+});
+
+/** Any plan for so many replicas. */
+export function anyPlan(replicas: number): fc.Arbitrary<Plan> {
+  return fc.noBias(
+    fc.record({
+      seed: fc.nat(),
+      replicas: fc.constant(replicas),
+      skewMs: replicas > 1 ? fc.constantFrom(0, 500, 5_000) : fc.constant(0),
+      policy,
+      homeservers: fc.tuple(homeserver, homeserver),
+      members: fc.array(member, { minLength: 1, maxLength: 5 }),
+      steps: fc.array(step, { minLength: 1, maxLength: 16 }),
+      outages: fc.oneof(fc.constant([]), fc.array(outage, { maxLength: 4 })),
+      rates,
+    }),
+  );
+}
+
+export function planOf(seed: number, replicas: number): Plan {
+  return fc.sample(anyPlan(replicas), { seed, numRuns: 1 })[0] as Plan;
+}

@@ -1,0 +1,98 @@
+// What simulation found, as short stories with a name: each failed before its mend, and is told here without chance.
+import { expect, test } from 'vitest';
+import type { Plan } from './plan.ts';
+import { World } from './world.ts';
+
+const WELL: Plan = {
+  seed: 1,
+  replicas: 1,
+  skewMs: 0,
+  policy: {
+    waitMs: { left: 1_000, lost: 1_000, replaced: 1_000, sfuDown: 15_000, aborted: 30_000, missing: 4_000 },
+    connectTimeoutMs: 60_000,
+    presenceIntervalMs: 30_000,
+  },
+  homeservers: [
+    { dialect: 'C', limit: null, latencyMs: 5, asToken: false },
+    { dialect: 'C', limit: null, latencyMs: 150, asToken: false },
+  ],
+  members: [{ room: 0, homeserver: 0, delayMs: 60_000, lost: false, compatible: false, restarts: false, ownLeave: false }],
+  steps: [],
+  outages: [],
+  rates: { webhookLost: 0, webhookDoubled: 0, webhookLate: 0, killed: 0, homeserverFails: 0, storeFails: 0, sfuSlow: 0 },
+};
+const [MEMBER] = WELL.members as [Plan['members'][number]];
+
+async function play(over: Partial<Plan>): Promise<readonly string[]> {
+  const { violations } = await new World({ ...WELL, ...over }).run();
+  return violations.map(({ never, atMs, what }) => `${atMs} ${never}: ${what}`);
+}
+
+test('killed between the decision and the call, and the member comes back meanwhile: the next process looks again', async () => {
+  const found = await play({
+    steps: [
+      { afterMs: 100, member: 0, deed: 'join', forMs: 0 },
+      { afterMs: 10_000, member: 0, deed: 'full-reconnect', forMs: 1_455 },
+    ],
+    // The leave is on its way to the lane when the process dies, and no webhook finds anybody until it is back.
+    outages: [
+      { kind: 'homeserver-limits', atMs: 9_000, forMs: 2_200, which: 0 },
+      { kind: 'kill', atMs: 11_150, forMs: 2_000, which: 0 },
+      { kind: 'webhooks-away', atMs: 11_150, forMs: 20_000, which: 0 },
+    ],
+  });
+  expect(found).toEqual([]);
+});
+
+test('a leave waits for its homeserver, and the member comes back without a word: it is looked for before the call', async () => {
+  const found = await play({
+    steps: [
+      { afterMs: 100, member: 0, deed: 'join', forMs: 0 },
+      { afterMs: 10_000, member: 0, deed: 'full-reconnect', forMs: 1_455 },
+    ],
+    outages: [
+      { kind: 'homeserver-5xx', atMs: 11_000, forMs: 4_000, which: 0 },
+      { kind: 'webhooks-away', atMs: 11_150, forMs: 20_000, which: 0 },
+    ],
+  });
+  expect(found).toEqual([]);
+});
+
+test('connected while the first call is still finding out how its homeserver wants it: the leave is not sent', async () => {
+  const found = await play({
+    members: [{ ...MEMBER, homeserver: 1, delayMs: 10_000, restarts: true }],
+    steps: [
+      { afterMs: 100, member: 0, deed: 'never-connect', forMs: 0 },
+      { afterMs: 10_010, member: 0, deed: 'join', forMs: 0 },
+    ],
+  });
+  expect(found).toEqual([]);
+});
+
+test('the store is away when nobody is found: what is decided later is decided on a later look', async () => {
+  const found = await play({
+    members: [{ ...MEMBER, delayMs: 60_000 }],
+    policy: { ...WELL.policy, connectTimeoutMs: 10_000 },
+    steps: [
+      { afterMs: 100, member: 0, deed: 'never-connect', forMs: 0 },
+      { afterMs: 10_400, member: 0, deed: 'join', forMs: 0 },
+    ],
+    outages: [
+      { kind: 'store-away', atMs: 10_102, forMs: 900, which: 0 },
+      { kind: 'webhooks-away', atMs: 10_000, forMs: 20_000, which: 0 },
+    ],
+  });
+  expect(found).toEqual([]);
+});
+
+test('the SFU is gone for longer than the delay, and the client restarts its event by itself: its leave is tried for as long as it can be alive', async () => {
+  const found = await play({
+    members: [{ ...MEMBER, delayMs: 18_000, restarts: true }],
+    steps: [{ afterMs: 100, member: 0, deed: 'join', forMs: 0 }],
+    outages: [
+      { kind: 'sfu-crash', atMs: 12_000, forMs: 80_000, which: 0 },
+      { kind: 'homeserver-5xx', atMs: 107_000, forMs: 2_000, which: 0 },
+    ],
+  });
+  expect(found).toEqual([]);
+});

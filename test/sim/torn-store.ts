@@ -1,0 +1,58 @@
+// The store as one process sees it: commits that die before they are made, or after and before anybody hears of it; a disk that is full
+// for a while. A kill loses exactly what was not committed. Steps may run more than once, as the contract allows.
+import type { Claim, Claimed, Excluded, Store } from '../../src/store/store.ts';
+import { StoreUnavailable } from '../../src/store/store.ts';
+import type { Chance } from './chance.ts';
+import type { Process } from './timeline.ts';
+
+export interface TornStoreDeps {
+  readonly base: Store;
+  readonly process: Process;
+  readonly chance: Chance;
+  readonly isAway: () => boolean;
+  readonly failRate: number;
+  readonly onFault: () => void;
+  readonly mayDie: (process: Process, where: string) => void;
+}
+
+export function createTornStore(deps: TornStoreDeps): Store {
+  const { base, process, chance, isAway, mayDie } = deps;
+  const never = <T>(): Promise<T> => new Promise(() => {});
+  const away = (): boolean => isAway() || chance.happens('store fails', deps.failRate);
+
+  async function write<T>(commit: () => Promise<T>): Promise<T> {
+    mayDie(process, 'before a commit');
+    if (!process.alive) return never();
+    if (away()) {
+      deps.onFault();
+      return process.hears(Promise.reject(new StoreUnavailable('the disk of the simulation is full')));
+    }
+    const done = commit();
+    // What is thrown in here is the caller's business; a death in between must not be heard as a rejection.
+    done.catch(() => {});
+    const result = await process.hears(done);
+    mayDie(process, 'after a commit');
+    return process.alive ? result : never();
+  }
+  const read = <T>(look: () => Promise<T>): Promise<T> => (process.alive ? process.hears(look()) : never());
+
+  return {
+    update: (where, once, step) =>
+      write(() =>
+        base.update(where, once, (rows) => {
+          if (chance.happens('a step runs again', 0.05)) step(rows);
+          return step(rows);
+        }),
+      ),
+    claimDue: (nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> =>
+      read(() => base.claimDue(nowMs, leaseMs, limit, excluded)),
+    holds: (claim: Claim) => read(() => base.holds(claim)),
+    release: (claim: Claim) => read(() => base.release(claim)),
+    nextDueMs: (afterMs) => read(() => base.nextDueMs(afterMs)),
+    rooms: (from, to) => read(() => base.rooms(from, to)),
+    count: () => read(() => base.count()),
+    purge: (endedBeforeMs, onceBeforeMs, limit) => write(() => base.purge(endedBeforeMs, onceBeforeMs, limit)),
+    ping: () => write(() => base.ping()),
+    close: () => base.close(),
+  };
+}
