@@ -313,6 +313,20 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect(idsOf(await claim(START_MS))).toEqual([idOf(1)]);
       });
 
+      test('are held by a claim until they are released or written, or its lease ends', async () => {
+        await put(row(1));
+        await put(row(2));
+        const [one, two] = await claim(START_MS);
+        if (one === undefined || two === undefined) throw new Error('both are due');
+        expect([await store.holds(one.claim), await store.holds(two.claim)]).toEqual([true, true]);
+        await put(delayed(row(1), 5));
+        await store.release(two.claim);
+        expect([await store.holds(one.claim), await store.holds(two.claim)]).toEqual([false, false]);
+        const [again] = await claim(START_MS, 1);
+        await clock.advance(LEASE_MS);
+        expect(again && (await store.holds(again.claim))).toBe(false);
+      });
+
       test('are kept from others by a writer that is about to act', async () => {
         const done = await put(row(1), LEASE_MS);
         expect(await claim(START_MS)).toEqual([]);
