@@ -27,6 +27,7 @@ import {
   type Urgency,
   type Where,
 } from './store.ts';
+import { Witness } from './witness.ts';
 
 export interface SqliteOptions {
   /** A file's path, or `:memory:`. */
@@ -48,6 +49,8 @@ interface Pending {
   readonly reject: (why: Error) => void;
 }
 
+/** What was committed may be unknown to the witness for so long. */
+const NOTE_MS = 1_000;
 /** Past this many waiting updates new ones are refused: 503 beats memory growth. */
 const MOST_PENDING = 20_000;
 /** How long an update that is not urgent waits for company. */
@@ -82,9 +85,12 @@ class SqliteStore implements Store, Attendance {
   #stopWaiting: Cancel = () => {};
   #inTransaction = false;
   #closed = false;
+  readonly #witness: Witness | null;
+  #stopNoting: Cancel | null = null;
 
   constructor(options: SqliteOptions) {
     this.#options = options;
+    this.#witness = options.path === ':memory:' ? null : Witness.question(options.path);
     // Handles are capabilities: what SQLite makes beside this file has its mode.
     if (options.path !== ':memory:') closeSync(openSync(options.path, 'a', 0o600));
     this.#db = new DatabaseSync(options.path);
@@ -100,6 +106,7 @@ class SqliteStore implements Store, Attendance {
       this.#rows = new SqliteRows(this.#sql, options);
       this.#sql.beat.run();
       this.#refuseForeignSeal();
+      this.#witness?.note();
     } catch (error) {
       this.#db.close();
       throw error;
@@ -208,7 +215,18 @@ class SqliteStore implements Store, Attendance {
     }
     for (const one of waiting) one.committed();
     for (const one of waiting) one.resolve();
-    if (wrote) told(true, waiting.size);
+    if (wrote) {
+      told(true, waiting.size);
+      this.#noteSoon();
+    }
+  }
+
+  #noteSoon(): void {
+    if (this.#witness === null || this.#stopNoting !== null) return;
+    this.#stopNoting = this.#options.clock.after(NOTE_MS, () => {
+      this.#stopNoting = null;
+      this.#witness?.note();
+    });
   }
 
   /** Null: its step threw, and its caller knows. */
@@ -322,6 +340,8 @@ class SqliteStore implements Store, Attendance {
     if (this.#closed) return;
     if (this.#pending.length > 0) this.#flush();
     this.#closed = true;
+    this.#stopNoting?.();
+    this.#witness?.close();
     this.#db.close();
   }
 }

@@ -44,7 +44,7 @@ function open(options: Partial<SqliteOptions> = {}): Store {
 /** The files as a crash at this moment would leave them, elsewhere. */
 function copyOf(source: string): string {
   const target = `${source}-killed`;
-  for (const end of ['', '-wal']) if (existsSync(source + end)) copyFileSync(source + end, target + end);
+  for (const end of ['', '-wal', '-witness']) if (existsSync(source + end)) copyFileSync(source + end, target + end);
   return target;
 }
 
@@ -181,6 +181,7 @@ describe('secrets', () => {
     expect(modes).toEqual([
       ['lastwill.sqlite', '600'],
       ['lastwill.sqlite-wal', '600'],
+      ['lastwill.sqlite-witness', '600'],
     ]);
   });
 
@@ -348,18 +349,96 @@ describe('damage', () => {
     expect((await open().count()).awaiting).toBe(200);
   });
 
-  test('a log that was torn by a crash costs only what was not answered', async () => {
+  test('a log that was torn by a crash costs only what was not answered, wherever it was torn', { timeout: 60_000 }, async () => {
     const store = open();
     await put(store, row(1));
     const before = statSync(`${file}-wal`).size;
     await put(store, row(2));
     const copy = copyOf(file);
-    for (let size = statSync(`${copy}-wal`).size - 1; size > before; size -= 1_000) {
+    for (let size = statSync(`${copy}-wal`).size - 1; size >= before; size -= 311) {
       truncateSync(`${copy}-wal`, size);
       const again = openSqliteStore({ path: copyOf(copy), clock: createVirtualClock(), seal: null });
-      expect([await byId(again, 1), await byId(again, 2)]).toEqual([row(1), undefined]);
+      expect([await byId(again, 1), await byId(again, 2)], `torn at ${size}`).toEqual([row(1), undefined]);
       await again.close();
     }
+  });
+});
+
+describe('what was promised and is not there any more', () => {
+  /** The files after a crash, with two promises that the witness has heard of. */
+  async function crashed(): Promise<string> {
+    const clock = createVirtualClock();
+    const store = open({ clock });
+    await put(store, row(1));
+    await clock.advance(1_000);
+    await put(store, row(2));
+    await clock.advance(1_000);
+    return copyOf(file);
+  }
+  const again = (at: string) => open({ path: at });
+
+  test('nothing is missing after a crash, nor after another', async () => {
+    const copy = await crashed();
+    const once = again(copy);
+    expect(await byId(once, 2)).toEqual(row(2));
+    expect(await byId(again(copyOf(copy)), 2)).toEqual(row(2));
+  });
+
+  test('the log is gone, and the database is there: it refuses to start, until it is told to go on with what is left', async () => {
+    const copy = await crashed();
+    rmSync(`${copy}-wal`);
+    expect(() => again(copy)).toThrow(StoreUnusable);
+    expect(() => again(copy)).toThrow(
+      /lost delegations that were promised: its log .*-wal is missing.*; to go on with what is left, remove .*-witness$/,
+    );
+    rmSync(`${copy}-witness`);
+    expect((await again(copy).count()).awaiting).toBe(0);
+  });
+
+  test('the log was cut short at any length: it refuses to start', { timeout: 60_000 }, async () => {
+    const copy = await crashed();
+    const log = readFileSync(`${copy}-wal`);
+    for (let size = log.length - 1; size >= 0; size -= 977) {
+      writeFileSync(`${copy}-wal`, log.subarray(0, size));
+      expect(() => again(copy), `cut at ${size}`).toThrow(/has lost delegations/);
+    }
+    writeFileSync(`${copy}-wal`, log);
+    expect(await byId(again(copy), 2)).toEqual(row(2));
+  });
+
+  test('a byte of the log was flipped anywhere: it refuses to start', { timeout: 60_000 }, async () => {
+    const copy = await crashed();
+    const log = readFileSync(`${copy}-wal`);
+    for (let at = 0; at < log.length; at += 1_301) {
+      const bytes = Buffer.from(log);
+      bytes[at] = (bytes[at] ?? 0) ^ 0x10;
+      writeFileSync(`${copy}-wal`, bytes);
+      expect(() => again(copy), `flipped at ${at}`).toThrow(/has lost delegations/);
+    }
+  });
+
+  test('the database is gone or empty, after a crash or an orderly end: it refuses to start', async () => {
+    const copy = await crashed();
+    rmSync(copy);
+    expect(() => again(copy)).toThrow(/the database file is missing or empty/);
+    await stores[0]?.close();
+    truncateSync(file, 0);
+    expect(() => open()).toThrow(/the database file is missing or empty/);
+    expect(statSync(file).size).toBe(0);
+  });
+
+  test('an older log was put back: it refuses to start', async () => {
+    const store = open();
+    await put(store, row(1));
+    const [older, newer] = [copyOf(file), `${file}-newer`];
+    copyFileSync(`${older}-wal`, `${newer}-wal`);
+    // Enough for the log to be copied into the database, and begun anew.
+    for (let n = 10; n < 6_000; n += 50) await put(store, ...Array.from({ length: 50 }, (_, one) => row(n + one)));
+    await store.close();
+    const next = open();
+    await put(next, row(2));
+    for (const end of ['', '-witness']) copyFileSync(`${file}${end}`, `${newer}${end}`);
+    expect(() => again(newer)).toThrow(/is another one|an older one/);
   });
 });
 

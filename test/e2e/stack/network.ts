@@ -46,6 +46,8 @@ export class Network {
   readonly bridge: string;
   readonly #subnet: string;
   readonly #cables: Cable[] = [];
+  /** The address of the bridge is the first. */
+  #numbers = 1;
 
   private constructor(bridge: string, subnet: string) {
     this.bridge = bridge;
@@ -62,7 +64,9 @@ export class Network {
   }
 
   async cable(): Promise<Cable> {
-    const number = this.#cables.length + 2;
+    // Before anything that waits: others may want one at the same time.
+    this.#numbers += 1;
+    const number = this.#numbers;
     const namespace = `${this.bridge}n${number}`;
     const ourEnd = `${this.bridge}v${number}`;
     await ip('netns', 'add', namespace);

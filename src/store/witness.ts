@@ -1,0 +1,154 @@
+// SQLite believes a log that was cut short or deleted: what is missing was never there, and the store comes up older, or empty. So beside
+// it stands a witness of how far the log has surely come, and whoever finds less than that refuses to start rather than to forget.
+//
+// The witness is written about once a second and never waited for: it may know less than the log, and never more. Format of the log:
+// https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import { StoreUnusable } from './store.ts';
+
+/** A log is one generation of another once it was copied into the database and begun anew. */
+interface Log {
+  readonly sequence: number;
+  readonly salt: string;
+  /** Up to the last whole transaction. */
+  readonly frames: number;
+}
+/** Null: closed in order, all is in the database. */
+type Testimony = Log | null;
+
+const HEADER_BYTES = 32;
+const FRAME_HEADER_BYTES = 24;
+/** As of SQLite 3.7.0; the lowest bit says in which order the bytes of a checksum are taken. */
+const MAGIC = 0x377f0682;
+
+export class Witness {
+  readonly #path: string;
+  #file: number | null = null;
+  #log: number | null = null;
+  #known: Log = { sequence: -1, salt: '', frames: 0 };
+  #written = '';
+
+  private constructor(path: string) {
+    this.#path = path;
+  }
+
+  /**
+   * Before SQLite touches anything.
+   * @throws StoreUnusable when less is there than there has been.
+   */
+  static question(path: string): Witness {
+    const loss = lossOf(path, read(`${path}-witness`));
+    if (loss === null) return new Witness(path);
+    throw new StoreUnusable(
+      `the store ${path} has lost delegations that were promised: ${loss}. Bring the missing file back, or the whole folder from a backup; to go on with what is left, remove ${path}-witness`,
+    );
+  }
+
+  /** Notes how far the log has come. A disk that can't take it is told of by others. */
+  note(): void {
+    try {
+      this.#follow();
+      this.#write(this.#known);
+    } catch {
+      // The next time.
+    }
+  }
+
+  /** Just before the log is copied into the database and removed. */
+  close(): void {
+    try {
+      this.#write(null);
+    } catch {
+      // It then knows less than there is, which is no loss.
+    }
+    for (const file of [this.#log, this.#file]) if (file !== null) closeSync(file);
+  }
+
+  #follow(): void {
+    this.#log ??= openSync(`${this.#path}-wal`, 'r');
+    const header = bytesAt(this.#log, 0, HEADER_BYTES);
+    const generation = generationOf(header);
+    if (generation === null) return;
+    const same = generation.salt === this.#known.salt && generation.sequence === this.#known.sequence;
+    let { frames } = same ? this.#known : { frames: 0 };
+    const frameBytes = FRAME_HEADER_BYTES + header.readUInt32BE(8);
+    for (let frame = frames; ; frame += 1) {
+      const head = bytesAt(this.#log, HEADER_BYTES + frame * frameBytes, FRAME_HEADER_BYTES);
+      if (head.length < FRAME_HEADER_BYTES || head.toString('hex', 8, 16) !== generation.salt) break;
+      if (head.readUInt32BE(4) !== 0) frames = frame + 1;
+    }
+    this.#known = { ...generation, frames };
+  }
+
+  #write(testimony: Testimony): void {
+    const text = `${JSON.stringify(testimony)}\n`;
+    if (text === this.#written) return;
+    const name = `${this.#path}-witness`;
+    this.#file ??= openSync(name, existsSync(name) ? 'r+' : 'w+', 0o600);
+    writeSync(this.#file, text, 0);
+    ftruncateSync(this.#file, text.length);
+    this.#written = text;
+  }
+}
+
+/** Undefined: there is none, or a power cut took it before it was whole. */
+function read(path: string): Testimony | undefined {
+  try {
+    const found = JSON.parse(readFileSync(path, 'utf8')) as Testimony;
+    return found === null || Number.isInteger(found.frames) ? found : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Null: all is there that the witness knows of. */
+function lossOf(path: string, testimony: Testimony | undefined): string | null {
+  if (testimony === undefined) return null;
+  if (!existsSync(path) || (statSync(path).size === 0 && testimony === null)) return 'the database file is missing or empty';
+  if (testimony === null) return null;
+  const name = `${path}-wal`;
+  const log = existsSync(name) ? readFileSync(name) : Buffer.alloc(0);
+  const generation = generationOf(log);
+  if (generation === null || generation.sequence < testimony.sequence) return `its log ${name} is missing, damaged or an older one`;
+  if (generation.sequence > testimony.sequence) return null;
+  if (generation.salt !== testimony.salt) return `its log ${name} is another one`;
+  const frames = soundFrames(log);
+  return frames < testimony.frames
+    ? `its log ${name} is sound up to page ${frames} only, of at least ${testimony.frames} that were written`
+    : null;
+}
+
+function generationOf(header: Buffer): Omit<Log, 'frames'> | null {
+  if (header.length < HEADER_BYTES || (header.readUInt32BE(0) & ~1) >>> 0 !== MAGIC) return null;
+  return { sequence: header.readUInt32BE(12), salt: header.toString('hex', 16, 24) };
+}
+
+/** As SQLite reads it: up to the last whole transaction before the first frame that is damaged. */
+function soundFrames(log: Buffer): number {
+  const bigEndian = (log.readUInt32BE(0) & 1) === 1;
+  const frameBytes = FRAME_HEADER_BYTES + log.readUInt32BE(8);
+  let sum: readonly [number, number] = checksum(log.subarray(0, 24), [0, 0], bigEndian);
+  let sound = 0;
+  for (let frame = 0; HEADER_BYTES + (frame + 1) * frameBytes <= log.length; frame += 1) {
+    const bytes = log.subarray(HEADER_BYTES + frame * frameBytes, HEADER_BYTES + (frame + 1) * frameBytes);
+    if (!bytes.subarray(8, 16).equals(log.subarray(16, 24))) break;
+    sum = checksum(bytes.subarray(FRAME_HEADER_BYTES), checksum(bytes.subarray(0, 8), sum, bigEndian), bigEndian);
+    if (bytes.readUInt32BE(16) !== sum[0] || bytes.readUInt32BE(20) !== sum[1]) break;
+    if (bytes.readUInt32BE(4) !== 0) sound = frame + 1;
+  }
+  return sound;
+}
+
+function checksum(bytes: Buffer, before: readonly [number, number], bigEndian: boolean): readonly [number, number] {
+  let [one, other] = before;
+  for (let at = 0; at < bytes.length; at += 8) {
+    one = (one + (bigEndian ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at)) + other) >>> 0;
+    other = (other + (bigEndian ? bytes.readUInt32BE(at + 4) : bytes.readUInt32LE(at + 4)) + one) >>> 0;
+  }
+  return [one, other];
+}
+
+function bytesAt(file: number, position: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  return bytes.subarray(0, readSync(file, bytes, 0, length, position));
+}
