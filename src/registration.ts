@@ -22,7 +22,8 @@ export function parseRegistration(text: string): RegistrationResult {
   const malformed = (why: string): RegistrationResult => ({ kind: 'malformed', why });
   let file: unknown;
   try {
-    file = parse(text, { logLevel: 'silent' });
+    // Quiet about what is merely odd; what is broken must throw, and below this level does not.
+    file = parse(text, { logLevel: 'error' });
   } catch {
     return malformed('a registration file in YAML');
   }

@@ -30,14 +30,14 @@ function readFile(path: string): string {
   return text;
 }
 
-function configOf(env: Env): { config: Config; notes: readonly string[] } {
-  const result = readConfig(env, readFile);
+function configOf(env: Env, files: Record<string, string> = {}): { config: Config; notes: readonly string[] } {
+  const result = readConfig(env, (path) => files[path] ?? readFile(path));
   if (result.kind === 'faults') throw new Error(faultLines(result.faults).join('\n'));
   return result;
 }
 
-function faultsOf(env: Env): readonly Fault[] {
-  const result = readConfig(env, readFile);
+function faultsOf(env: Env, files: Record<string, string> = {}): readonly Fault[] {
+  const result = readConfig(env, (path) => files[path] ?? readFile(path));
   return result.kind === 'faults' ? result.faults : [];
 }
 
@@ -234,6 +234,67 @@ test('private addresses, application service, log level, store key', () => {
   });
   expect(config.homeservers).toMatchObject({ allowPrivate: true, applicationService: { serverName: 'example.org', asToken: 'as-token' } });
   expect(config).toMatchObject({ logLevel: 'warn', storeKey: 'sixteen letters!', dataDir: '/data' });
+});
+
+describe('behind a homeserver', () => {
+  const BOTH = { LIVEKIT_AS_TOKEN: 'as-token', LIVEKIT_HS_TOKEN: 'hs-token', LIVEKIT_HS_SERVER_NAME: 'example.org' };
+  const FILE = { LIVEKIT_AS_REGISTRATION_FILE: '/registration.yaml' };
+  const registration = (over: object = {}): Record<string, string> => {
+    const users = [{ exclusive: false, regex: '@.*:home\\.org' }];
+    return { '/registration.yaml': JSON.stringify({ as_token: 'as-of-file', hs_token: 'hs-of-file', namespaces: { users }, ...over }) };
+  };
+  const serviceOf = (env: Env, files: Record<string, string> = {}) => {
+    const { config, notes } = configOf({ ...PRODUCTION, ...env }, files);
+    return { service: config.homeservers.applicationService, notes: notes.join('\n') };
+  };
+
+  test('by three variables', () => {
+    const { service } = serviceOf(BOTH);
+    expect(service).toEqual({ serverName: 'example.org', asToken: 'as-token', hsToken: 'hs-token', membershipCheckMs: 60_000 });
+  });
+
+  test('with the as_token alone, of which it is said what it does', () => {
+    const { service, notes } = serviceOf({ ...BOTH, LIVEKIT_HS_TOKEN: '' });
+    expect([service?.hsToken, notes]).toEqual([null, expect.stringContaining('goes with delayed events only')]);
+  });
+
+  test.each([
+    ['0', 0],
+    ['1', 1_000],
+    ['3600', 3_600_000],
+  ])('looking for members every %s s', (seconds, membershipCheckMs) => {
+    expect(serviceOf({ ...BOTH, LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS: seconds }).service).toMatchObject({ membershipCheckMs });
+  });
+
+  test('by the registration file, which tells the name', () => {
+    expect(serviceOf(FILE, registration()).service).toMatchObject({ serverName: 'home.org', asToken: 'as-of-file', hsToken: 'hs-of-file' });
+  });
+
+  test('by the registration file before the variables, which is said', () => {
+    const { service, notes } = serviceOf({ ...BOTH, ...FILE }, registration());
+    expect(service).toMatchObject({ serverName: 'example.org', asToken: 'as-of-file', hsToken: 'hs-of-file' });
+    for (const name of ['LIVEKIT_AS_TOKEN', 'LIVEKIT_HS_TOKEN']) expect(notes).toContain(`${name} is not used`);
+    expect(notes).not.toMatch(/as-of-file|hs-of-file/);
+  });
+
+  test.each<[string, Env, Record<string, string>, string]>([
+    ['no file', FILE, {}, 'LIVEKIT_AS_REGISTRATION_FILE'],
+    ['an empty file', FILE, { '/registration.yaml': ' ' }, 'LIVEKIT_AS_REGISTRATION_FILE'],
+    ['a file without tokens', FILE, registration({ as_token: null }), 'LIVEKIT_AS_REGISTRATION_FILE'],
+    ['a file with a token that is none', FILE, registration({ hs_token: 'hunter2 x' }), 'LIVEKIT_AS_REGISTRATION_FILE'],
+    ['a file that tells no name', FILE, registration({ namespaces: {} }), 'LIVEKIT_HS_SERVER_NAME'],
+    ['a name that is none', { ...FILE, LIVEKIT_HS_SERVER_NAME: 'https://home.org' }, registration(), 'LIVEKIT_HS_SERVER_NAME'],
+    ['an hs_token alone', { LIVEKIT_HS_TOKEN: 'hunter2', LIVEKIT_HS_SERVER_NAME: 'example.org' }, {}, 'LIVEKIT_AS_TOKEN'],
+    ['an hs_token with a space', { ...BOTH, LIVEKIT_HS_TOKEN: 'hunter2 x' }, {}, 'LIVEKIT_HS_TOKEN'],
+    ...['-1', '3601', '1.5', 'x'].map((seconds): [string, Env, Record<string, string>, string] => [
+      ...([`an interval of ${seconds}`, { ...BOTH, LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS: seconds }, {}] as const),
+      'LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS',
+    ]),
+  ])('with %s it does not start', (_name, env, files, variable) => {
+    const faults = faultsOf({ ...PRODUCTION, ...env }, files);
+    expect(faults.map((fault) => fault.variable)).toEqual([variable]);
+    expect(faultLines(faults).join('\n')).not.toMatch(/hunter2|as-of-file|hs-of-file/);
+  });
 });
 
 test('waits may be 0; the presence interval has an older name in seconds', () => {

@@ -9,6 +9,8 @@ export interface ServedConfig {
   readonly allowPrivate: boolean;
   readonly allowLoopback: boolean;
   readonly insecureTls: boolean;
+  /** The homeserver whose application service we are: the operator named it, whether its users have full access or not. */
+  readonly applicationService?: { readonly serverName: ServerName } | null;
 }
 
 export type ServedHomeserver = { readonly kind: 'url'; readonly url: HomeserverUrl } | { readonly kind: 'name'; readonly name: ServerName };
@@ -20,7 +22,7 @@ export interface Served {
   /** A base URL that a served server name led to: null if the rules for URLs forbid to call it. */
   discovered(name: ServerName, text: string): HomeserverUrl | null;
   readonly override: (name: ServerName) => HomeserverUrl | null;
-  /** Server names that the operator listed (those are trusted with private addresses). */
+  /** Server names that the operator named (those are trusted with private addresses). */
   readonly listed: readonly ServerName[];
   readonly addresses: AddressPolicy;
   /** What a server name may lead to over federation, whichever host that is. */
@@ -31,8 +33,10 @@ export function createServed(config: ServedConfig): Served {
   const names: ReadonlySet<string> = new Set(config.fullAccess.names);
   const listedHosts: ReadonlySet<string> = new Set(config.fullAccess.names.map((name) => name.toLowerCase()));
   const overrideUrls: ReadonlySet<string> = new Set(config.overrides.values());
-  const listed = [...new Set([...config.fullAccess.names, ...config.overrides.keys()])];
-  const trusted = trustedHosts(config);
+  const home = config.applicationService?.serverName;
+  const named: ReadonlySet<ServerName> = new Set([...config.fullAccess.names, ...(home === undefined ? [] : [home])]);
+  const listed = [...new Set([...named, ...config.overrides.keys()])];
+  const trusted = trustedHosts(named, config.overrides);
   /** Hosts that listed names were led to: the operator trusts the name, and so what it points at. */
   const led = new Map<ServerName, string>();
 
@@ -69,7 +73,7 @@ export function createServed(config: ServedConfig): Served {
     discovered(name, text) {
       const base = parseBaseUrl(text);
       if (base.kind === 'malformed') return null;
-      if (names.has(name)) led.set(name, bareHost(base.parts.hostname));
+      if (named.has(name)) led.set(name, bareHost(base.parts.hostname));
       return isCallable(base.url, base.parts) ? base.url : null;
     },
     override: (name) => config.overrides.get(name) ?? null,
@@ -85,10 +89,10 @@ function hostOf(name: ServerName): string {
   return bareHost(URL.parse(`https://${host}`)?.hostname ?? host);
 }
 
-function trustedHosts(config: ServedConfig): ReadonlySet<string> {
+function trustedHosts(named: Iterable<ServerName>, overrides: ServedConfig['overrides']): ReadonlySet<string> {
   const hosts = new Set<string>();
-  for (const name of config.fullAccess.names) hosts.add(hostOf(name));
-  for (const [name, url] of config.overrides) {
+  for (const name of named) hosts.add(hostOf(name));
+  for (const [name, url] of overrides) {
     hosts.add(hostOf(name));
     hosts.add(bareHost(URL.parse(url)?.hostname ?? ''));
   }

@@ -5,7 +5,16 @@
 //   JSON ─▶ fields ─▶ OpenID (one look-up) ─▶ full access? ─▶ client-server API ─▶ room on the SFU ─▶ delegation ─▶ answer
 import { type Context, Hono } from 'hono';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
-import { identitiesOf, legacyIdentity, legacyMemberId, type Member, memberIdentity, memberOwner, memberRoom } from '../delegation/names.ts';
+import {
+  identitiesOf,
+  legacyIdentity,
+  legacyMemberId,
+  type Member,
+  memberIdentity,
+  memberOwner,
+  memberRoom,
+  proxiedIdentitiesOf,
+} from '../delegation/names.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
 import type { OpenId } from '../homeserver/openid.ts';
@@ -42,6 +51,8 @@ export interface MatrixRtcDeps extends MatrixRtc {
   readonly log: Log;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
+  /** There where members may have joined by our homeserver, under the identity that they have there. */
+  readonly proxied?: unknown;
 }
 
 /** A request whose OpenID token has been checked. */
@@ -165,9 +176,10 @@ async function resolve({ discovery, log }: MatrixRtcDeps, { serverName }: Authen
 
 /** A new delayed event of the same membership supersedes. @throws StoreUnavailable: nothing was promised. */
 async function handOver(deps: MatrixRtcDeps, member: Member, homeserver: HomeserverUrl, delegation: DelegationFields): Promise<void> {
-  const { engine, metrics } = deps;
+  const { engine, metrics, proxied } = deps;
   const { userId } = member;
-  const to = { owner: memberOwner(member), room: memberRoom(member), identities: identitiesOf(member), homeserver, userId };
+  const identities = proxied === undefined ? identitiesOf(member) : proxiedIdentitiesOf(member);
+  const to = { owner: memberOwner(member), room: memberRoom(member), identities, homeserver, userId };
   const done = await engine.handOver({ ...to, ...delegation });
   metrics.delegation(done.kind);
   if (done.kind === 'created') for (let count = done.superseded; count > 0; count -= 1) metrics.delegation('superseded');

@@ -6,6 +6,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
+import { createMiddleware } from 'hono/factory';
 import type { Clock } from '../clock.ts';
 import { type ServerName, sha256, type UserId } from '../delegation/ids.ts';
 import { memberRoom, type ProxiedMember, proxiedIdentitiesOf, proxiedIdentity, proxiedOwner } from '../delegation/names.ts';
@@ -74,21 +75,18 @@ export function proxiedRoutes(deps: ProxiedDeps): Hono {
       app.use(path, crossOrigin);
       app.options(path, (c) => c.body(null, 200));
     }
-    app.post(getToken, authentic, limited, async (c) => {
-      const userId = parseUserHeader(c.req.header('X-Matrix-User-Identifier'));
-      return c.json(await tokenForUser(deps, userId, parseTokenRequest(await c.req.arrayBuffer()), edition));
+    app.post(getToken, authentic, byUser, limited, async (c) => {
+      return c.json(await tokenForUser(deps, c.var.userId, parseTokenRequest(await c.req.arrayBuffer()), edition));
     });
-    app.post(delegate, authentic, limited, async (c) => {
-      const userId = parseUserHeader(c.req.header('X-Matrix-User-Identifier'));
+    app.post(delegate, authentic, byUser, limited, async (c) => {
       const bytes = await c.req.arrayBuffer();
       if (bytes.byteLength === 0) await assertKeepable(deps);
-      await counted(deps, async () => delegateLeave(deps, userId, parseLeaveRequest(bytes)));
+      await counted(deps, async () => delegateLeave(deps, c.var.userId, parseLeaveRequest(bytes)));
       return c.json({});
     });
     const guestToken = `${federation}/get_token`;
-    app.post(guestToken, authentic, limited, async (c) => {
-      const origin = parseOriginHeader(c.req.header('X-Matrix-Origin'));
-      return c.json(await tokenForGuest(deps, origin, await c.req.arrayBuffer()));
+    app.post(guestToken, authentic, byServer, limited, async (c) => {
+      return c.json(await tokenForGuest(deps, c.var.origin, await c.req.arrayBuffer()));
     });
     for (const path of [getToken, delegate]) app.all(path, (c) => methodNotAllowed(c, 'POST, OPTIONS'));
     app.all(guestToken, (c) => methodNotAllowed(c, 'POST'));
@@ -125,6 +123,16 @@ function homeserverOnly(hsToken: string): MiddlewareHandler {
     return next();
   };
 }
+
+const byUser = createMiddleware<{ Variables: { userId: UserId } }>(async (c, next) => {
+  c.set('userId', parseUserHeader(c.req.header('X-Matrix-User-Identifier')));
+  await next();
+});
+
+const byServer = createMiddleware<{ Variables: { origin: ServerName } }>(async (c, next) => {
+  c.set('origin', parseOriginHeader(c.req.header('X-Matrix-Origin')));
+  await next();
+});
 
 async function counted<T>({ metrics }: ProxiedDeps, work: () => Promise<T>): Promise<T> {
   try {

@@ -184,6 +184,14 @@ describe('addresses', () => {
       expect(served.discovered(name('evil.org'), text)).toBe(null);
     }
   });
+  test('are those of the homeserver whose application service we are, which is not served for that', () => {
+    const config: ServedConfig = { ...NOTHING, applicationService: { serverName: name('home.org') } };
+    const served = createServed(config);
+    expect([served.listed, served.addresses('home.org'), served.addressesOf(name('home.org'))]).toEqual([['home.org'], 'any', 'any']);
+    served.discovered(name('home.org'), 'https://matrix.home.org');
+    expect(served.addresses('matrix.home.org')).toBe('any');
+    expect(verdict(config, 'home.org')).toBe('not_served');
+  });
   test('over federation go by the server name, wherever it leads', () => {
     const served = createServed({
       ...listing('example.org', '10.0.0.1:8448'),

@@ -16,10 +16,12 @@ import { createKeys } from '../../src/sfu/keys.ts';
 import type { RoomCreation } from '../../src/sfu/room-creation.ts';
 import type { Rooms } from '../../src/sfu/rooms.ts';
 import { createTokens } from '../../src/sfu/tokens.ts';
+import type { Attendance } from '../../src/store/attendance.ts';
 import { openSqliteStore } from '../../src/store/sqlite.ts';
 import { type Store, StoreUnavailable } from '../../src/store/store.ts';
 import { createLogger, createMetrics } from '../../src/telemetry.ts';
 import { identity, policy, room, sid } from '../support/fixtures.ts';
+import { createOurHomeserver, type OurHomeserver } from '../support/our-homeserver.ts';
 import { createSeededRandom, createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
 
 export const API_KEY = { key: 'key-of-the-sfu', secret: 'secret-of-the-sfu-at-least-32-characters' };
@@ -56,6 +58,9 @@ export interface Harness {
   readonly homeservers: Homeservers;
   readonly openIds: OpenIds;
   readonly newRooms: NewRooms;
+  /** Passes requests on to us; only with `behind`. */
+  readonly ours: OurHomeserver;
+  readonly attendance: Attendance;
   readonly registry: Registry;
   readonly log: string[];
   /** While true no commit can be made. */
@@ -107,7 +112,11 @@ export interface HarnessOptions {
   /** The store's file; in memory unless one is named. */
   readonly file?: string;
   readonly grants?: Partial<Grants>;
+  /** As an application service of `ours`. */
+  readonly behind?: boolean;
 }
+
+export const HS_TOKEN = 'hs-secret-token';
 
 export function createHarness(over: HarnessOptions = {}): Harness {
   const clock = createVirtualClock();
@@ -118,7 +127,24 @@ export function createHarness(over: HarnessOptions = {}): Harness {
   const sqlite = openSqliteStore({ path: over.file ?? ':memory:', clock, seal: null });
   const [sfu, homeservers, openIds, newRooms] = [createSfu(), createHomeservers(), createOpenIds(), createNewRooms()];
   const keys = createKeys([API_KEY]);
+  const ours = createOurHomeserver();
   const store = refusing(sqlite, () => harness.storeAway);
+  const matrixRtc = { grants: { ...GRANTS, ...over.grants }, openId: openIds, tokens: createTokens(API_KEY), roomCreation: newRooms };
+  const { canUpdateOwnMetadata } = matrixRtc.grants;
+  const track: Attendance['track'] = async (one) => {
+    if (harness.storeAway) throw new StoreUnavailable(new Error('told to be'));
+    return sqlite.track(one);
+  };
+  const { tokens } = matrixRtc;
+  const proxied = {
+    service: ours,
+    hsToken: HS_TOKEN,
+    url: SFU_URL,
+    canUpdateOwnMetadata,
+    attendance: { track },
+    tokens,
+    roomCreation: newRooms,
+  };
   const engine = createEngine({
     ...{ store, clock, metrics, log, policy: policy(), random: createSeededRandom(1) },
     ...{ rooms: sfu, delayedEvents: homeservers },
@@ -126,7 +152,8 @@ export function createHarness(over: HarnessOptions = {}): Harness {
   const app = createApp({
     ...{ engine, store, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },
     served: createServed({ ...SERVED, ...over.served }),
-    matrixRtc: { grants: { ...GRANTS, ...over.grants }, openId: openIds, tokens: createTokens(API_KEY), roomCreation: newRooms },
+    matrixRtc,
+    ...(over.behind ? { proxied } : {}),
   });
   const ask = async (method: string, path: string, init: Init = {}): Promise<Reply> => {
     const streamed = init.body instanceof ReadableStream ? { duplex: 'half' } : {};
@@ -135,7 +162,23 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     return { status: response.status, headers: response.headers, text, json: parsed(text) };
   };
   const harness: Harness = {
-    ...{ app, engine, store, clock, sfu, homeservers, openIds, newRooms, registry, log: lines, storeAway: false, draining: false, ask },
+    ...{
+      app,
+      engine,
+      store,
+      clock,
+      sfu,
+      homeservers,
+      openIds,
+      newRooms,
+      ours,
+      attendance: sqlite,
+      registry,
+      log: lines,
+      storeAway: false,
+      draining: false,
+      ask,
+    },
     post: async (body, { n = 1, headers = {}, ...init } = {}) => {
       const authorization = `Bearer ${await participantToken(n)}`;
       const text = typeof body === 'string' || body instanceof Uint8Array ? body : JSON.stringify(body);

@@ -1,7 +1,8 @@
 // What lastwill relies on an SFU for, whichever it is: the order of webhooks and what its lists say meanwhile. Run on the model SFU by
 // contract.test.ts, and on a real livekit-server with real participants by the end-to-end suite.
-import { RoomServiceClient } from 'livekit-server-sdk';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Identity, RoomName } from '../../src/delegation/ids.ts';
+import { createEvictions } from '../../src/sfu/evictions.ts';
 import { createKeys } from '../../src/sfu/keys.ts';
 import { createRooms, type Look } from '../../src/sfu/rooms.ts';
 import { readWebhook } from '../../src/sfu/webhook.ts';
@@ -13,7 +14,7 @@ export interface Received {
 }
 /** What a test needs of an SFU. Rooms and identities are names that were never used before; all calls resolve when they are done. */
 export interface ContractSfu {
-  /** http(s), as RoomServiceClient takes it. */
+  /** http(s). */
   readonly apiUrl: string;
   readonly key: string;
   readonly secret: string;
@@ -45,7 +46,7 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
   const patience = { timeout: 6 * withinMs };
   describe(`contract: ${name}`, () => {
     let sfu: ContractSfu;
-    let admin: RoomServiceClient;
+    let evictions: ReturnType<typeof createEvictions>;
     let looker: ReturnType<typeof createRooms>;
     let rooms = 0;
     const freshRoom = (): string => `contract-${process.pid}-${performance.now().toString(36).replace('.', '')}-${++rooms}`;
@@ -67,7 +68,7 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
 
     beforeAll(async () => {
       sfu = await start();
-      admin = new RoomServiceClient(sfu.apiUrl, sfu.key, sfu.secret);
+      evictions = createEvictions(sfu.apiUrl, { key: sfu.key, secret: sfu.secret });
       looker = createRooms(sfu.apiUrl, { key: sfu.key, secret: sfu.secret });
     }, 60_000);
     afterAll(() => sfu.stop());
@@ -126,7 +127,8 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
       await sfu.join(room, 'alice');
       await sfu.join(room, 'bob');
       await until(room, 3);
-      await admin.removeParticipant(room, 'alice');
+      expect(await evictions.remove(room as RoomName, 'alice' as Identity)).toBe(true);
+      expect(await evictions.remove(room as RoomName, 'nobody' as Identity)).toBe(false);
       const left = (await until(room, 4)).at(-1);
       expect(left).toMatchObject({ event: 'participant_left', identity: 'alice', reason: 'PARTICIPANT_REMOVED' });
       await expect.poll(async () => (await present(room)).map(({ identity }) => identity), { timeout: withinMs }).toEqual(['bob']);
@@ -137,7 +139,7 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
       const room = freshRoom();
       await sfu.join(room, 'alice');
       await until(room, 2);
-      await admin.deleteRoom(room);
+      expect(await evictions.close(room as RoomName)).toBe(true);
       await until(room, 4);
       expect(names(room).slice(2)).toEqual(['participant_left ROOM_DELETED', 'room_finished']);
       expect(await looker.look(room as Parameters<typeof looker.look>[0])).toEqual({ kind: 'list', present: [], roomSid: null });
