@@ -1,11 +1,12 @@
 // Brings what the stories need and package managers can give: livekit-server, built from its Go module, Synapse, in a Python
-// environment of its own, and Debian's Chromium and iproute2. The first two go to a cache folder under their version, built beside it and
-// renamed, so that a broken installation is never taken for a whole one. What is there already is left alone.
+// environment of its own, and Debian's Chromium, Redis and iproute2. The first two go to a cache folder under their version,
+// built beside it and renamed, so that a broken installation is never taken for a whole one. What is there already is left alone.
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { chromiumBinary } from './browser/stack/chromium-binary.ts';
 import { LIVEKIT_VERSION, livekitBinary, livekitDir, SYNAPSE_VERSION, synapseDir, synapsePython } from './stack/processes.ts';
+import { redisBinary } from './stack/redis.ts';
 
 const OLDEST_PYTHON = [3, 10] as const;
 
@@ -96,22 +97,38 @@ function createEnvironment(dir: string): void {
     throw new Missing('the Python module "venv": apt-get install python3-venv did not bring it');
 }
 
-/** Without it the browser stories are skipped, and say so; everything else runs. */
-function installChromium(): void {
-  if (existsSync(chromiumBinary)) {
-    console.log(`Chromium: there (${chromiumBinary})`);
+interface DebianPackage {
+  readonly name: string;
+  readonly binary: string;
+  /** The variable that may name another binary. */
+  readonly variable: string;
+  /** What is skipped without it; everything else runs, and the stories say why. */
+  readonly stories: string;
+}
+
+function installDebian({ name, binary, variable, stories }: DebianPackage): void {
+  if (existsSync(binary)) {
+    console.log(`${name}: there (${binary})`);
     return;
   }
-  const byHand = 'apt-get install chromium as root, or name a Chromium of yours in LASTWILL_CHROMIUM';
-  const skipped = `The browser stories will be skipped: no ${chromiumBinary}`;
+  const byHand = `apt-get install ${name} as root, or name one of yours in ${variable}`;
+  const skipped = `The ${stories} will be skipped: no ${binary}`;
   if (process.getuid?.() !== 0 || output('apt-get', ['--version']) === null) {
     console.warn(`${skipped}, and it can only be installed as root with apt-get (${byHand}).`);
     return;
   }
-  console.log('Chromium: installing the package of the distribution');
+  console.log(`${name}: installing the package of the distribution`);
   run('apt-get', ['update', '--quiet']);
-  const installed = run('apt-get', ['install', '--yes', '--quiet', '--no-install-recommends', 'chromium']);
-  if (!installed || !existsSync(chromiumBinary)) console.warn(`${skipped}: apt-get install chromium did not bring it (${byHand}).`);
+  const installed = run('apt-get', ['install', '--yes', '--quiet', '--no-install-recommends', name]);
+  if (!installed || !existsSync(binary)) console.warn(`${skipped}: apt-get install ${name} did not bring it (${byHand}).`);
+}
+
+function installChromium(): void {
+  installDebian({ name: 'chromium', binary: chromiumBinary, variable: 'LASTWILL_CHROMIUM', stories: 'browser stories' });
+}
+
+function installRedis(): void {
+  installDebian({ name: 'redis-server', binary: redisBinary, variable: 'LASTWILL_REDIS_SERVER', stories: 'stories of the swap' });
 }
 
 /** For network namespaces; without it the chaos is skipped, and says so. */
@@ -130,7 +147,7 @@ function installIproute(): void {
 }
 
 let failed = false;
-for (const install of [installLiveKit, installSynapse, installChromium, installIproute]) {
+for (const install of [installLiveKit, installSynapse, installChromium, installRedis, installIproute]) {
   try {
     install();
   } catch (error) {
