@@ -59,13 +59,14 @@ const EDITIONS = ['v1', 'unstable/io.element.msc4195'] as const;
 type Edition = (typeof EDITIONS)[number];
 
 const MOST_BYTES = 64 * 1024;
+const QUIET_MS = 60_000;
 
 export function proxiedRoutes(deps: ProxiedDeps): Hono {
   const app = new Hono();
   const tooLarge = () => {
     throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
   };
-  const authentic = homeserverOnly(deps.hsToken);
+  const authentic = homeserverOnly(deps);
   const limited = bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge });
 
   for (const edition of EDITIONS) {
@@ -113,14 +114,25 @@ async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void>
   await next();
 }
 
-function homeserverOnly(hsToken: string): MiddlewareHandler {
+/**
+ * The homeserver hands every answer to the client as it is, and M_UNKNOWN_TOKEN makes clients log their user out. So a homeserver that has
+ * another hs_token than we do is worth a loud word; a stranger who guesses may make one a minute.
+ */
+function homeserverOnly({ hsToken, clock, log }: ProxiedDeps): MiddlewareHandler {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const expected = digest(hsToken);
+  let quietUntilMs = Number.NEGATIVE_INFINITY;
+  const refused = (): void => {
+    if (clock.nowMs() < quietUntilMs) return;
+    quietUntilMs = clock.nowMs() + QUIET_MS;
+    log.error({}, 'a request came with another hs_token: if it was of the homeserver, its registration file and ours differ');
+  };
   return async (c, next) => {
     const given = /^Bearer +(\S+)$/i.exec(c.req.header('Authorization') ?? '')?.[1];
     if (given === undefined) throw new MatrixError(401, 'M_MISSING_TOKEN', 'The hs_token is required');
-    if (!timingSafeEqual(digest(given), expected)) throw new MatrixError(401, 'M_UNKNOWN_TOKEN', 'This is not the hs_token');
-    return next();
+    if (timingSafeEqual(digest(given), expected)) return next();
+    refused();
+    throw new MatrixError(401, 'M_UNKNOWN_TOKEN', 'This is not the hs_token');
   };
 }
 

@@ -348,6 +348,11 @@ describe('order', () => {
     for (const token of ['x', `${HS_TOKEN}x`, HS_TOKEN.slice(1), HS_TOKEN.toUpperCase(), 'as-token', 'x'.repeat(5_000)])
       expectRefusal(await post(path, LARGE, { authorization: `Bearer ${token}` }), 401, 'M_UNKNOWN_TOKEN', 'This is not the hs_token');
     expect((await post(`${path}?access_token=${HS_TOKEN}`, LARGE, {})).status).toBe(401);
+    const said = () => at.log.filter((line) => line.includes('another hs_token'));
+    expect(said()).toHaveLength(1);
+    at.clock.stall(60_000);
+    await post(path, LARGE, { authorization: 'Bearer x' });
+    expect(said()).toHaveLength(2);
   });
 
   test.each([TOKEN, DELEGATE])('%s: then the user', async (path) => {
