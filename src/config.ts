@@ -210,8 +210,8 @@ function readPolicy(reader: Reader): Policy {
     waitMs: {
       left: waitMs('LASTWILL_WAIT_LEFT_MS', 1000),
       lost: waitMs('LASTWILL_WAIT_LOST_MS', 1000),
-      replaced: waitMs('LASTWILL_WAIT_REPLACED_MS', 1000),
-      sfuDown: waitMs('LASTWILL_WAIT_SFU_DOWN_MS', 15_000),
+      replaced: waitMs('LASTWILL_WAIT_REPLACED_MS', 3000),
+      sfuDown: waitMs('LASTWILL_WAIT_SFU_DOWN_MS', 20_000),
       aborted: waitMs('LASTWILL_WAIT_ABORTED_MS', 30_000),
       missing: waitMs('LASTWILL_WAIT_MISSING_MS', 4000),
     },

@@ -54,7 +54,7 @@ describe('with nothing set', () => {
       dataDir: './data',
       storeKey: null,
       policy: {
-        waitMs: { left: 1000, lost: 1000, replaced: 1000, sfuDown: 15_000, aborted: 30_000, missing: 4000 },
+        waitMs: { left: 1000, lost: 1000, replaced: 3000, sfuDown: 20_000, aborted: 30_000, missing: 4000 },
         connectTimeoutMs: 300_000,
         presenceIntervalMs: 30_000,
       },

@@ -30,8 +30,8 @@ export interface Run {
 export const WAITS: Waits = {
   left: 1_000,
   lost: 1_000,
-  replaced: 1_000,
-  sfuDown: 15_000,
+  replaced: 3_000,
+  sfuDown: 20_000,
   missing: 4_000,
   presenceInterval: PRESENCE_INTERVAL_MS,
 };
@@ -44,14 +44,23 @@ const COME_AT_ONCE = 4;
 /** SDKs try again for so long at the most. */
 const PATIENCE_MS = 20_000;
 const MAY_OUTLAST_MS = 4_000;
+const CALM_GAP_MS = 700;
+const CALM_STAY_MS = 3_500;
+const CALM_AWAY_MS = 3_000;
 /** LiveKit's 21.6 s to miss somebody, and the longest bound of the judge. */
 const LAST_WORD_MS = 24_000 + WAITS.presenceInterval + WAITS.missing + 3_000;
 
-export async function run(options: RunOptions): Promise<Run> {
+export const run = (options: RunOptions): Promise<Run> => inWorld(options, (chaos) => chaos.play());
+
+/** The same without anything going wrong: everybody hangs up so many times. */
+export const runCalm = (options: Omit<RunOptions, 'wrongForMs'>, times: number): Promise<Run> =>
+  inWorld({ ...options, wrongForMs: 0 }, (chaos) => chaos.playCalm(times));
+
+async function inWorld(options: RunOptions, play: (chaos: Chaos) => Promise<Run>): Promise<Run> {
   const world = await World.start(options.peer);
   const standstills = new Standstills();
   try {
-    return await new Chaos(options, world, standstills).play();
+    return await play(new Chaos(options, world, standstills));
   } finally {
     standstills.stop();
     await world.end();
@@ -72,6 +81,24 @@ class Chaos {
     this.#options = options;
     this.#world = world;
     this.#standstills = standstills;
+  }
+
+  /** Nothing goes wrong: everybody comes and hangs up, again and again. */
+  async playCalm(times: number): Promise<Run> {
+    await this.#invite(this.#options.people);
+    await Promise.all(
+      this.#people.map(async (person, place) => {
+        await sleep(place * CALM_GAP_MS);
+        for (let time = 0; time < times; time += 1) {
+          await person.enter(false);
+          await sleep(CALM_STAY_MS);
+          await person.hangUp();
+          await sleep(CALM_AWAY_MS);
+        }
+      }),
+    );
+    this.#over = true;
+    return this.#judged();
   }
 
   async play(): Promise<Run> {
@@ -97,9 +124,9 @@ class Chaos {
 
   async #invite(people: number): Promise<void> {
     const chance = new Chance(this.#options.seed, 10_002);
+    let room = '';
     for (let number = 0; number < people; number += 1) {
-      const room = number % ROOM_SIZE === 0 ? await this.#world.room() : this.#room;
-      this.#room = room;
+      if (number % ROOM_SIZE === 0) room = await this.#world.room();
       const name = `p${String(number).padStart(2, '0')}`;
       const account = await this.#world.account(name, room);
       const place = {
@@ -112,8 +139,6 @@ class Chaos {
       this.#people.push(new Person(name, account, place));
     }
   }
-  #room = '';
-
   #around(): ConstructorParameters<typeof Person>[2]['around'] {
     return {
       serviceUrl: this.#world.serviceUrl,

@@ -67,7 +67,9 @@ export class World {
     const { serverName } = homeserver;
     const env = { LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: String(PRESENCE_INTERVAL_MS / 1000) };
     const service = await Service.start(port, livekit.address, { serverName, url: proxy.url }, { peer, env });
-    return new World({ network, serviceUrl, homeserver, proxy, attendance, service, livekit, tap });
+    const world = new World({ network, serviceUrl, homeserver, proxy, attendance, service, livekit, tap });
+    world.meddleNoMore();
+    return world;
   }
 
   /** A room for a call that everybody may announce themselves in, and its observer. */

@@ -46,7 +46,7 @@ describe('SFU killed', () => {
   });
 
   story('and started again, and the participant died with it: the leave is sent after the wait', async ({ stage }) => {
-    const sfuDownMs = 15_000;
+    const sfuDownMs = 20_000;
     const place = await stage.place({ env: { LASTWILL_PRESENCE_INTERVAL_MS: '3000' } });
     const alice = await stage.member(place);
     const delegation = await alice.scheduleAndDelegate(300_000);

@@ -27,7 +27,7 @@ export interface Case {
 
 /** LiveKit takes 20 s to miss somebody; a webhook that waits for a retry comes later yet. */
 const MISSED_MS = 26_000;
-const SOON_MS = 6_000;
+const SOON_MS = 8_000;
 /** SDKs try again every 7 to 8 s at the most. */
 const BACK_MS = 30_000;
 
@@ -59,7 +59,7 @@ const killed = (seconds: number): Case => ({
 export const CASES: readonly Case[] = [
   { name: 'hang-up', act: ({ guest }) => guest.hangUp, watchMs: SOON_MS },
   { name: 'tab closed', act: ({ guest }) => guest.closeTab, watchMs: SOON_MS },
-  { name: 'reload', act: ({ guest }) => guest.reload, watchMs: SOON_MS * 2 },
+  { name: 'reload', act: ({ guest }) => guest.reload, watchMs: SOON_MS },
   { name: 'process killed', act: ({ guest }) => guest.kill, watchMs: MISSED_MS },
   ...[1, 5, 15, 30, 60].map(cut),
   {
@@ -68,7 +68,7 @@ export const CASES: readonly Case[] = [
       ({ guest }) =>
       () =>
         guest.simulate('signal reconnect'),
-    watchMs: SOON_MS * 2,
+    watchMs: SOON_MS,
   },
   {
     name: 'full reconnect',
@@ -76,7 +76,7 @@ export const CASES: readonly Case[] = [
       ({ guest }) =>
       () =>
         guest.simulate('full reconnect'),
-    watchMs: SOON_MS * 2,
+    watchMs: SOON_MS,
   },
   {
     name: 'the SFU lets go of the session (migration)',
@@ -84,7 +84,7 @@ export const CASES: readonly Case[] = [
       ({ guest }) =>
       () =>
         guest.simulate('migration'),
-    watchMs: SOON_MS * 4,
+    watchMs: SOON_MS * 3,
   },
   {
     name: 'the SFU tells it to leave',
@@ -92,7 +92,7 @@ export const CASES: readonly Case[] = [
       ({ guest }) =>
       () =>
         guest.simulate('server leave'),
-    watchMs: SOON_MS * 2,
+    watchMs: SOON_MS,
   },
   { name: 'same identity connects again', act: ({ another }) => another, watchMs: SOON_MS },
   {

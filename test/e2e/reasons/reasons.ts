@@ -27,7 +27,7 @@ if (impossible !== undefined) {
 }
 
 /** Cases mostly wait; but browsers need a core while they start. */
-const AT_ONCE: Readonly<Record<GuestKind, number>> = { 'rtc-node': 8, 'livekit-client': 6 };
+const AT_ONCE: Readonly<Record<GuestKind, number>> = { 'rtc-node': 5, 'livekit-client': 5 };
 
 const network = await Network.lay();
 const tap = await WebhookTap.start();

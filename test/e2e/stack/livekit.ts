@@ -19,8 +19,8 @@ export interface LiveKitAddress {
 export interface LiveKitOptions {
   /** For participants who are not on loopback: the network's address, and the interface that has it. */
   readonly network?: { readonly address: string; readonly bridge: string };
-  /** Keys of its configuration file that go before ours. */
-  readonly configuration?: Readonly<Record<string, unknown>>;
+  /** Settings of its `rtc` section that go before ours. */
+  readonly rtc?: Readonly<Record<string, unknown>>;
 }
 
 export class LiveKit {
@@ -33,7 +33,7 @@ export class LiveKit {
     this.#dir = dir;
   }
 
-  static async start(webhookUrls: readonly string[], { network, configuration }: LiveKitOptions = {}): Promise<LiveKit> {
+  static async start(webhookUrls: readonly string[], { network, rtc }: LiveKitOptions = {}): Promise<LiveKit> {
     const host = network?.address ?? '127.0.0.1';
     const address = { host, port: await freePort(), rtcTcpPort: await freePort(), rtcUdpPort: await freePort() };
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-livekit-'));
@@ -51,11 +51,11 @@ export class LiveKit {
           enable_loopback_candidate: network === undefined,
           interfaces: { includes: [network?.bridge ?? 'lo'] },
           stun_servers: [],
+          ...rtc,
         },
         keys: { [API_KEY]: API_SECRET },
         webhook: { api_key: API_KEY, urls: webhookUrls },
         logging: { level: 'info', json: true },
-        ...configuration,
       }),
     );
     const livekit = new LiveKit(address, dir);

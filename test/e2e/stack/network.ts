@@ -16,6 +16,9 @@ export function noNamespaces(): string | undefined {
   return undefined;
 }
 
+/** Locally administered. */
+const BRIDGE_MAC = '02:00:00:00:00:01';
+
 /** How a network ends: the cable pulled, which the client's system notices at once, or silence, which nobody notices. */
 export type Cut = 'unplugged' | 'silent';
 
@@ -57,7 +60,8 @@ export class Network {
 
   static async lay(): Promise<Network> {
     const network = new Network(`lw${process.pid}`, `10.91.${process.pid % 256}`);
-    await ip('link', 'add', network.bridge, 'type', 'bridge');
+    // An address of its own: one lent by a cable would let that cable's packets in when it is cut.
+    await ip('link', 'add', network.bridge, 'address', BRIDGE_MAC, 'type', 'bridge');
     await ip('address', 'add', `${network.address}/24`, 'dev', network.bridge);
     await ip('link', 'set', network.bridge, 'up');
     return network;
