@@ -14,7 +14,7 @@ export interface Session {
   readonly toldMs: number | null;
 }
 
-/** The first time that a list of the SFU showed a session: signalling may be there long before media, and before its webhook. */
+/** When a session began to signal, by the SFU's log: long before media, and its webhook, on a busy machine. */
 export interface Glimpse {
   readonly identity: string;
   readonly sid: string;
@@ -61,8 +61,8 @@ export interface Deed {
   readonly identity: string;
   readonly atMs: number;
   readonly what: string;
-  /** Its process was killed: whatever the SFU still believes, it is not coming back by itself. */
-  readonly died: boolean;
+  /** Its process was killed, or it said goodbye: whoever comes after that is another one. Null: it stayed, or meant to. */
+  readonly ended: 'killed' | 'goodbye' | null;
 }
 
 export interface Evidence {

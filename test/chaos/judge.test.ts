@@ -111,9 +111,15 @@ describe('a false leave', () => {
   });
   test('is not one of who had died, and came anew', () => {
     const sessions = [session({ toMs: T + 20_000, reason: 'SFU_KILLED' }), session({ sid: 'PA_2', fromMs: T + 34_000, toMs: T + 900_000 })];
-    const deeds = [{ identity: 'a', atMs: T + 22_000, what: 'killed', died: true }];
+    const deeds = [{ identity: 'a', atMs: T + 22_000, what: 'killed', ended: 'killed' } as const];
     expect(sins({ sessions, announcements, acts: [sent(T + 29_990)], deeds })).toEqual(NONE);
     expect(sins({ sessions, announcements: [HERE, gone(T + 22_000)], acts: [sent(T + 21_990)], deeds })).toEqual(FALSE_LEAVE);
+  });
+  test('is not one of who said goodbye while the SFU was down, after the wait for that', () => {
+    const sessions = [session({ toMs: T + 20_000, reason: 'SFU_KILLED' }), session({ sid: 'PA_2', fromMs: T + 34_000, toMs: T + 900_000 })];
+    const deeds = [{ identity: 'a', atMs: T + 28_000, what: 'reloaded', ended: 'goodbye' }] as const;
+    expect(sins({ sessions, announcements, acts: [sent(T + 29_990)], deeds })).toEqual(NONE);
+    expect(sins({ sessions, announcements, acts: [sent(T + 29_990)], deeds: [{ ...deeds[0], atMs: T + 29_100 }] })).toEqual(FALSE_LEAVE);
   });
   test('is not one that the homeserver, stopped, took only after the return', () => {
     const outages = [{ part: 'homeserver', fromMs: T + 22_500, toMs: T + 30_000 }] as const;

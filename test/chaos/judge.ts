@@ -1,7 +1,7 @@
 // The judge: evidence in, sins out. Pure, so that it can be shown to see a sin where there is one (judge.test.ts).
 //
 // A false leave is one that the homeserver took while the participant was on the SFU, or between two sessions of one who came back
-// within the time that its departure is to be waited for (unless its process had died: then it is another one that came). A ghost is somebody gone from the SFU whose leave was not taken within that
+// within the time that its departure is to be waited for (unless its process was killed: then it is another one that came). A ghost is somebody gone from the SFU whose leave was not taken within that
 // wait + 1 s, put off only by what README and design allow: a webhook that was lost, and parts that were down.
 import type { Act, Announcement, Evidence, Outage, Session, Waits } from './evidence.ts';
 
@@ -180,11 +180,15 @@ class Case {
     const before = this.#sessions.findLast(({ toMs }) => toMs <= askedMs);
     if (this.#isThere(askedMs, CROSSING_MS)) return `${by}, while on the SFU`;
     const next = this.#sessions.find(({ fromMs }) => fromMs + CROSSING_MS > askedMs);
-    const died = this.#evidence.deeds.some(
-      (deed) => deed.identity === this.#identity && deed.died && deed.atMs > (before?.fromMs ?? 0) && deed.atMs < askedMs,
-    );
-    if (!died && before !== undefined && next !== undefined && next.fromMs - before.toMs < this.#waitOf(before)) {
-      return `${by}, ${(askedMs - before.toMs).toFixed(0)} ms after ${before.reason}, and back after ${(next.fromMs - before.toMs).toFixed(0)} ms`;
+    if (before !== undefined && next !== undefined) {
+      const end = this.#evidence.deeds.findLast(
+        ({ identity, ended, atMs }) => identity === this.#identity && ended !== null && atMs > before.fromMs && atMs < askedMs,
+      );
+      const goneMs = Math.max(before.toMs, end?.atMs ?? 0);
+      const waitMs = end?.ended === 'killed' ? 0 : end !== undefined ? this.#waits.left : this.#waitOf(before);
+      if (askedMs - goneMs < waitMs && next.fromMs - goneMs < this.#waitOf(before)) {
+        return `${by}, ${(askedMs - goneMs).toFixed(0)} ms after ${before.reason}, and back after ${(next.fromMs - goneMs).toFixed(0)} ms`;
+      }
     }
     return this.#isThere(leave.atMs, CROSSING_MS) ? 'overtaken' : null;
   }

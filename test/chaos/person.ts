@@ -88,7 +88,7 @@ export class Person {
 
   async hangUp(what = 'hung up'): Promise<void> {
     const participant = this.#participant;
-    this.#did(what);
+    this.#did(what, 'goodbye');
     await participant?.leave().catch(() => {});
     await participant?.end();
   }
@@ -101,7 +101,7 @@ export class Person {
   }
 
   async die(what = 'killed'): Promise<void> {
-    this.#did(what, true);
+    this.#did(what, 'killed');
     await this.#participant?.end();
   }
 
@@ -136,8 +136,8 @@ export class Person {
     await this.#participant?.end();
   }
 
-  #did(what: string, died = false): void {
-    this.#around.deed({ identity: this.identity, atMs: now(), what, died });
+  #did(what: string, ended: Deed['ended'] = null): void {
+    this.#around.deed({ identity: this.identity, atMs: now(), what, ended });
   }
 
   async #connect(participant: Participant, grant: { url: string; jwt: string } | null): Promise<void> {

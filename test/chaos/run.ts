@@ -5,7 +5,7 @@ import { Chance } from './chance.ts';
 import type { Deed, Evidence, HandOver, Waits } from './evidence.ts';
 import { judge, type Verdict } from './judge.ts';
 import { Person } from './person.ts';
-import { announcementsIn, Standstills } from './witness.ts';
+import { announcementsIn, glimpsesIn, Standstills } from './witness.ts';
 import { PRESENCE_INTERVAL_MS, World } from './world.ts';
 
 export interface RunOptions {
@@ -222,7 +222,7 @@ class Chaos {
   #judged(): Run {
     const evidence: Evidence = {
       sessions: this.#world.attendance.sessions(this.#world.told),
-      glimpses: this.#world.attendance.glimpses(),
+      glimpses: glimpsesIn(this.#world.sfuLog),
       announcements: this.#announcements(),
       handOvers: this.#handOvers,
       acts: this.#world.proxy.acts,

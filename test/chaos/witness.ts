@@ -1,9 +1,8 @@
 // The witnesses of a run: a tap of LiveKit's webhooks that nothing is dropped from, a proxy before the homeserver that notes what the
 // service asks of it, the room's events as the homeserver took them, and the machine's own standstills.
 import { createServer, type Server as HttpServer, request } from 'node:http';
-import type { RoomServiceClient } from 'livekit-server-sdk';
 import type { RoomWatcher } from '../e2e/stack/matrix.ts';
-import { freePort, now, sleep } from '../e2e/stack/processes.ts';
+import { freePort, now } from '../e2e/stack/processes.ts';
 import { type Webhook, WebhookTap } from '../e2e/stack/webhooks.ts';
 import type { Act, Announcement, Glimpse, Outage, Session } from './evidence.ts';
 import { MEMBER } from './person.ts';
@@ -12,14 +11,10 @@ import { MEMBER } from './person.ts';
 const STANDSTILL_MS = 150;
 const TICK_MS = 50;
 
-const LIST_EVERY_MS = 400;
-
-/** Who is on the SFU, from its own webhooks and lists; a killed one tells nothing, so its end is told here. */
+/** Who is on the SFU, from its own webhooks; a killed one tells nothing, so its end is told here. */
 export class Attendance {
   readonly tap: WebhookTap;
-  readonly #glimpses = new Map<string, Glimpse>();
   readonly #kills: number[] = [];
-  #listing = true;
 
   private constructor(tap: WebhookTap) {
     this.tap = tap;
@@ -27,29 +22,6 @@ export class Attendance {
 
   static async start(): Promise<Attendance> {
     return new Attendance(await WebhookTap.start());
-  }
-
-  /** Lists everybody, again and again. */
-  async list(rooms: RoomServiceClient): Promise<void> {
-    while (this.#listing) {
-      await sleep(LIST_EVERY_MS);
-      // An SFU that is down shows nobody.
-      const names = await rooms.listRooms().catch(() => []);
-      for (const { name } of names) {
-        const atMs = now();
-        const there = await rooms.listParticipants(name).catch(() => []);
-        for (const { sid, identity } of there) if (!this.#glimpses.has(sid)) this.#glimpses.set(sid, { identity, sid, atMs });
-      }
-    }
-  }
-
-  stop(): void {
-    this.#listing = false;
-    this.tap.stop();
-  }
-
-  glimpses(): Glimpse[] {
-    return [...this.#glimpses.values()];
   }
 
   sfuKilled(atMs: number): void {
@@ -69,6 +41,15 @@ export class Attendance {
       return { identity, sid, fromMs, toMs, reason: killed ? 'SFU_KILLED' : left.reason, toldMs: told.get(sid) ?? null };
     });
   }
+}
+
+/** When sessions began to signal, from LiveKit's own log: nobody else need be awake for that. */
+export function glimpsesIn(log: string): Glimpse[] {
+  return log.split('\n').flatMap((line) => {
+    if (!line.includes('"starting RTC session"')) return [];
+    const { ts, participant, participantID } = JSON.parse(line) as { ts: number; participant: string; participantID: string };
+    return [{ identity: participant, sid: participantID, atMs: ts * 1_000 }];
+  });
 }
 
 /** Passes everything on to the homeserver, and notes calls about delayed events. */

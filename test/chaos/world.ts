@@ -1,9 +1,10 @@
 // The servers of a run, and what can be done to them: a real LiveKit, a real Synapse, the service under test, and between LiveKit and the
 // service a tap that drops and doubles webhooks.
 
+import { readFileSync } from 'node:fs';
 import { Service } from '../e2e/browser/stack/service.ts';
 import { Homeserver, register } from '../e2e/stack/homeserver.ts';
-import { LiveKit, roomService } from '../e2e/stack/livekit.ts';
+import { LiveKit } from '../e2e/stack/livekit.ts';
 import { MatrixClient, type RoomWatcher } from '../e2e/stack/matrix.ts';
 import { Network } from '../e2e/stack/network.ts';
 import { freePort, now, sleep } from '../e2e/stack/processes.ts';
@@ -62,7 +63,6 @@ export class World {
       Homeserver.start({ serviceUrl }),
       LiveKit.start([tap.url, attendance.tap.url], { network }),
     ]);
-    void attendance.list(roomService(livekit.address));
     const proxy = await HomeserverProxy.start(homeserver.url);
     const { serverName } = homeserver;
     const env = { LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: String(PRESENCE_INTERVAL_MS / 1000) };
@@ -89,6 +89,10 @@ export class World {
     });
     if (!response.ok) throw new Error(`${name} can't join the room: ${response.status} ${await response.text()}`);
     return account;
+  }
+
+  get sfuLog(): string {
+    return readFileSync(this.#livekit.logFile, 'utf8');
   }
 
   meddle(chance: Chance): void {
@@ -147,7 +151,7 @@ export class World {
     await Promise.all([this.#livekit.kill(), this.homeserver.kill()]);
     this.proxy.stop();
     this.#tap.stop();
-    this.attendance.stop();
+    this.attendance.tap.stop();
     await this.network.remove();
   }
 }

@@ -60,6 +60,8 @@ export class Network {
 
   static async lay(): Promise<Network> {
     const network = new Network(`lw${process.pid}`, `10.91.${process.pid % 256}`);
+    // A run that is cut short must not leave networks behind.
+    process.once('exit', () => network.#removeNow());
     // An address of its own: one lent by a cable would let that cable's packets in when it is cut.
     await ip('link', 'add', network.bridge, 'address', BRIDGE_MAC, 'type', 'bridge');
     await ip('address', 'add', `${network.address}/24`, 'dev', network.bridge);
@@ -84,9 +86,14 @@ export class Network {
     return cable;
   }
 
+  #removeNow(): void {
+    for (const { namespace } of this.#cables) spawnSync('ip', ['netns', 'del', namespace]);
+    spawnSync('ip', ['link', 'del', this.bridge]);
+  }
+
   /** With a namespace goes its end of the cable, and with that ours. */
   async remove(): Promise<void> {
-    for (const { namespace } of this.#cables) await ip('netns', 'del', namespace);
+    for (const { namespace } of this.#cables.splice(0)) await ip('netns', 'del', namespace);
     await ip('link', 'del', this.bridge);
   }
 }
