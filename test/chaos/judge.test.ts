@@ -48,6 +48,10 @@ describe('a ghost', () => {
     expect(sins(left(2_900, { acts: [sent(T + 61_900, T + 62_910)] }))).toEqual(NONE);
     expect(sins(left(2_900, { acts: [sent(T + 62_000, T + 62_910)] }))).toEqual(GHOST);
   });
+  test('is not excused by a leave for which it came back first', () => {
+    const sessions = [session(), session({ sid: 'PA_2', fromMs: T + 80_000, toMs: T + 90_000 })];
+    expect(sins(left(31_000, { sessions })).ghosts).toBe(1);
+  });
   test('is who is back too late', () =>
     expect(sins({ sessions: [session(), session({ sid: 'PA_2', fromMs: T + 62_500, toMs: T + 900_000 })] })).toEqual(GHOST));
   test('is not who never handed a leave over, or only after it was gone', () => {
@@ -69,12 +73,14 @@ describe('a ghost', () => {
   });
   test.for([
     ['service', 5_000],
-    ['SFU', 26_000],
-    ['homeserver', 11_000],
+    ['SFU', 25_000],
+    ['homeserver', 10_000],
   ] as const)('may be late by the outage of the %s, and %i ms', ([part, more]) => {
     const outages = [{ part, fromMs: T + 60_500, toMs: T + 70_000 }];
-    expect(sins(left(10_000 + more - 1, { outages }))).toEqual(NONE);
-    expect(sins(left(10_000 + more + 1, { outages }))).toEqual(GHOST);
+    expect(sins(left(2_000 + 9_500 + more - 1, { outages }))).toEqual(NONE);
+    expect(sins(left(2_000 + 9_500 + more + 1, { outages }))).toEqual(GHOST);
+    const again = [...outages, { part, fromMs: T + 72_000, toMs: T + 73_000 }];
+    expect(sins(left(2_000 + 10_500 + more * (part === 'SFU' ? 2 : 1) + 1, { outages: again }))).toEqual(GHOST);
   });
   test('is not excused by an outage before or after', () => {
     const outages = [

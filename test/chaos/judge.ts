@@ -114,8 +114,8 @@ class Case {
       goneMs,
       latestMs,
     };
-    if (next?.kind === 'gone' && next.atMs <= latestMs + this.#slowMs(next))
-      return { kind: 'fine', departure: { ...common, leftMs: next.atMs } };
+    const left = next?.kind === 'gone' && next.atMs <= latestMs + this.#slowMs(next) && next.atMs < backMs + CROSSING_MS;
+    if (left) return { kind: 'fine', departure: { ...common, leftMs: next.atMs } };
     if (Math.min(next?.atMs ?? Number.POSITIVE_INFINITY, backMs) <= latestMs)
       return { kind: 'fine', departure: { ...common, leftMs: null } };
     if (latestMs > this.#evidence.endedMs) return null;
@@ -136,28 +136,27 @@ class Case {
     return act === undefined ? 0 : Math.max(act.endedMs - act.beganMs - QUICK_MS, 0);
   }
 
-  /** The last moment at which the leave is on time. */
+  /**
+   * The last moment at which the leave is on time: when so much time has passed, not counting that in which something was down, as the
+   * waits allow. What was down costs its own: missed departures are looked for twice, clients of an SFU that forgot are waited for, a
+   * homeserver that is back is tried again within 10 s.
+   */
   #latest(session: Session): { latestMs: number; disturbed: string[] } {
     const { presenceInterval, missing, sfuDown } = this.#waits;
-    const disturbed: string[] = [];
-    const told = session.toldMs !== null;
+    const told = session.toldMs !== null || session.reason === 'SFU_KILLED';
     // A webhook that LiveKit could not deliver at once is as good as lost, until it comes.
-    const untoldMs = session.toMs + presenceInterval + missing + ON_TIME_MS;
-    const toldMs = Math.max(session.toldMs ?? session.toMs, session.toMs) + this.#waitOf(session) + ON_TIME_MS;
-    let latestMs = told || session.reason === 'SFU_KILLED' ? toldMs : untoldMs;
-    if (told) latestMs = Math.min(latestMs, Math.max(untoldMs, session.toMs + this.#waitOf(session) + ON_TIME_MS));
-    else if (session.reason !== 'SFU_KILLED') disturbed.push('webhook lost');
-    // After the outage of a part everybody gone meanwhile is found, weighed, and asked about once more.
-    const more = { service: missing + ON_TIME_MS, SFU: presenceInterval + sfuDown + ON_TIME_MS, homeserver: BACKOFF_CAP_MS + ON_TIME_MS };
+    const lateMs = Math.max((session.toldMs ?? 0) - session.toMs, 0);
+    const waitMs = this.#waitOf(session);
+    const lostMs = Math.max(presenceInterval + missing, waitMs);
+    const disturbed: string[] = told ? [] : ['webhook lost'];
+    const more = { service: missing + ON_TIME_MS, SFU: presenceInterval + sfuDown, homeserver: BACKOFF_CAP_MS, machine: 0 };
+    let latestMs = session.toMs + ON_TIME_MS + (told ? Math.min(waitMs + lateMs, lostMs) : lostMs);
     for (const { part, fromMs, toMs } of this.#evidence.outages.toSorted((a, b) => a.fromMs - b.fromMs)) {
       if (toMs < session.toMs || fromMs > latestMs) continue;
-      if (part === 'machine') {
-        latestMs += toMs - Math.max(fromMs, session.toMs);
-        continue;
-      }
-      if (!disturbed.includes(`${part} down`)) disturbed.push(`${part} down`);
-      // A webhook that is lost is as lost after the outage.
-      latestMs = Math.max(latestMs, toMs + more[part] + (told ? 0 : presenceInterval));
+      latestMs += toMs - Math.max(fromMs, session.toMs);
+      // Clients are waited for anew each time that their SFU forgets them; the rest is done once.
+      if (part === 'SFU' || !disturbed.includes(`${part} down`)) latestMs += more[part];
+      if (part !== 'machine' && !disturbed.includes(`${part} down`)) disturbed.push(`${part} down`);
     }
     return { latestMs, disturbed };
   }

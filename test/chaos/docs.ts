@@ -1,0 +1,89 @@
+// What a run leaves in the documentation: a table in the README and a plot beside it; beside lastwill the peer that went through the same.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { repositoryDir } from '../e2e/stack/processes.ts';
+import { writeBetween } from '../e2e/stack/written.ts';
+import type { Departure, Verdict } from './judge.ts';
+import { type Row, rowsOf, spread } from './report.ts';
+
+export interface Judged {
+  readonly name: string;
+  readonly seed: number;
+  readonly verdict: Verdict;
+}
+
+const DISTURBED = 'any of these, while a server was down or a webhook lost';
+
+export function writeDocs(judged: readonly Judged[]): void {
+  writeBetween('README.md', 'chaos', tableOf(judged));
+  writeFileSync(join(repositoryDir, 'deploy/chaos.svg'), plotOf(judged));
+}
+
+/** One line for each cause, and one for whatever was disturbed. */
+function linesOf({ verdict }: Judged): Map<string, Row> {
+  const named = verdict.departures.map((one): Departure => (one.disturbed.length > 0 ? { ...one, cause: DISTURBED } : one));
+  return new Map(rowsOf(named).map((row) => [row.cause, row]));
+}
+
+function tableOf(judged: readonly Judged[]): string[] {
+  const lines = judged.map(linesOf);
+  const causes = [...new Set(lines.flatMap((of) => [...of.keys()]))].toSorted((a, b) => Number(a === DISTURBED) - Number(b === DISTURBED));
+  const cells = (of: Map<string, Row>, cause: string): string => {
+    const row = of.get(cause);
+    return row === undefined ? '– | – ' : `${row.fromNotice.length} | ${spread(row.fromDeparture)} | ${spread(row.fromNotice)} `;
+  };
+  const head = judged.map(({ name }) => `${name}: leaves | from the departure | from LiveKit's word `).join('| ');
+  const sins = judged
+    .map(({ verdict }) => `**${verdict.ghosts.length} ghosts** | **${verdict.falseLeaves.length} false leaves** | `)
+    .join('| ');
+  return [
+    `| Seconds: min / median / max | ${head}|`,
+    `|---|${judged.map(() => '---|---|---|').join('')}`,
+    ...causes.map((cause) => `| ${cause} | ${lines.map((of) => cells(of, cause)).join('| ')}|`),
+    `| in all | ${sins}|`,
+  ];
+}
+
+const WIDTH = 900;
+const LEFT = 330;
+const LINE = 26;
+const [SOONEST_MS, LATEST_MS] = [500, 120_000];
+const COLOURS = ['#0b7285', '#e8590c'];
+
+/** Each leave is a dot: how long after the departure it was taken, on a logarithmic scale. */
+function plotOf(judged: readonly Judged[]): string {
+  const lines = judged.map(linesOf);
+  const causes = [...new Set(lines.flatMap((of) => [...of.keys()]))].toSorted((a, b) => Number(a === DISTURBED) - Number(b === DISTURBED));
+  const height = causes.length * LINE + 90;
+  const x = (ms: number): number => {
+    const part = Math.log(Math.max(ms, SOONEST_MS) / SOONEST_MS) / Math.log(LATEST_MS / SOONEST_MS);
+    return LEFT + part * (WIDTH - LEFT - 20);
+  };
+  const ticks = [1, 2, 5, 10, 20, 60].map((seconds) => {
+    const at = x(seconds * 1_000).toFixed(1);
+    const line = `<line x1="${at}" y1="40" x2="${at}" y2="${height - 40}" stroke="#dee2e6"/>`;
+    return `${line}<text x="${at}" y="${height - 22}" text-anchor="middle">${seconds} s</text>`;
+  });
+  const rows = causes.map((cause, place) => {
+    const y = 58 + place * LINE;
+    const dots = lines.flatMap((of, which) =>
+      (of.get(cause)?.fromDeparture ?? []).map(
+        (ms) => `<circle cx="${x(ms).toFixed(1)}" cy="${y - 4 + which * 8}" r="3" fill="${COLOURS[which]}" fill-opacity="0.55"/>`,
+      ),
+    );
+    return `<text x="${LEFT - 12}" y="${y + 4}" text-anchor="end">${cause}</text>${dots.join('')}`;
+  });
+  const legend = judged.map(({ name, verdict }, which) => {
+    const text = `${name}: ${verdict.ghosts.length} ghosts, ${verdict.falseLeaves.length} false leaves`;
+    return `<circle cx="${LEFT + which * 290}" cy="18" r="4" fill="${COLOURS[which]}"/><text x="${LEFT + 10 + which * 290}" y="22">${text}</text>`;
+  });
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="12" fill="#212529">`,
+    `<rect width="${WIDTH}" height="${height}" fill="#fff"/>`,
+    ...legend,
+    ...ticks,
+    ...rows,
+    '</svg>',
+    '',
+  ].join('\n');
+}
