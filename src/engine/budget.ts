@@ -26,8 +26,8 @@ export interface Budget {
   ended(id: DelegationId): void;
   /** How long this restart is not to be made; 0: it may be, when its turn comes. */
   putOffMs(wanted: Wanted): number;
-  /** When the next restart has to begin so that all are in time. */
-  nextRestartMs(): number;
+  /** When this restart, the most urgent one, has to begin so that all are in time. */
+  beginMs(wanted: Wanted): number;
 }
 
 /** Without a refusal for so long we do as if there were no limit: it may have been raised. */
@@ -131,8 +131,8 @@ export function createBudget(nowMs: () => number): Budget {
       if (!kept.includes(wanted.id)) return AGAIN_MS;
       return Math.max(wanted.expiryMs - wanted.delayMs * (1 - EARLIEST_PART) - atMs, 0);
     },
-    nextRestartMs: () => {
-      if (rate === null || !isLimited()) return Number.NEGATIVE_INFINITY;
+    beginMs: ({ delayMs: ofWanted }) => {
+      if (rate === null || !isLimited() || ofWanted > SHORT_DELAY_MS) return Number.NEGATIVE_INFINITY;
       reckon(rate);
       const gapMs = 1 / rate;
       const part = savedNow() > LEFT_FOR_LEAVES + 1 ? USUAL_PART : LATEST_PART;

@@ -93,7 +93,7 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
     while (lane.queue.length > 0 && !isBlocked(lane)) {
       const next = lane.queue[0] as Waiting;
       if (lane.running >= (next.owed ? lane.cap : mostRestarts(lane))) break;
-      if (!next.owed && isTooSoon(lane)) break;
+      if (!next.owed && isTooSoon(lane, next)) break;
       lane.queue.shift();
       const putOff = putOffBy(lane, next);
       if (clock.nowMs() > next.beginByMs) next.resolve(null);
@@ -116,8 +116,8 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
   }
 
   /** Where calls are counted, a restart waits for its time, so that a leave finds something left. */
-  function isTooSoon(lane: Lane): boolean {
-    const waitMs = lane.budget.nextRestartMs() - clock.nowMs();
+  function isTooSoon(lane: Lane, next: Waiting): boolean {
+    const waitMs = lane.budget.beginMs(next) - clock.nowMs();
     if (waitMs <= 0) return false;
     if (!lane.restartsLater) {
       lane.restartsLater = true;
@@ -151,7 +151,7 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
   }
 
   function learn(lane: Lane, answer: Answer, beganMs: number): void {
-    if (answer.kind !== 'limited') lane.budget.passed(beganMs);
+    if (answer.kind !== 'limited' && answer.kind !== 'failed') lane.budget.passed(beganMs);
     switch (answer.kind) {
       case 'limited':
         lane.budget.refused(beganMs, answer.retryAfterMs ?? 0);

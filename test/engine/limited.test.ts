@@ -14,14 +14,16 @@ const BURST = 5;
 /** Synapse's bucket and timers: what is over the limit is refused before anything is looked at, an expired event is gone. */
 class Limited {
   readonly #world: EngineWorld;
+  readonly #delayMs: number;
   readonly #expiresMs = new Map<string, number>();
   readonly sentMs = new Map<string, number>();
   refused = 0;
   #tokens = BURST;
   #atMs: number;
 
-  constructor(world: EngineWorld) {
+  constructor(world: EngineWorld, delayMs: number) {
     this.#world = world;
+    this.#delayMs = delayMs;
     this.#atMs = world.clock.nowMs();
     // Synapse holds a refusal back for half a second.
     world.takesMs = ({ kind }) => (kind === 'limited' ? 508 : 9);
@@ -29,7 +31,7 @@ class Limited {
   }
 
   schedule(delayId: DelayId): void {
-    this.#expiresMs.set(delayId, this.#world.clock.nowMs() + DELAY_MS);
+    this.#expiresMs.set(delayId, this.#world.clock.nowMs() + this.#delayMs);
   }
 
   /** Neither run out nor sent. */
@@ -47,19 +49,19 @@ class Limited {
     }
     this.#tokens -= 1;
     if ((this.#expiresMs.get(delayId) ?? 0) <= nowMs || this.sentMs.has(delayId)) return { kind: 'final', how: 'gone' };
-    if (action === 'restart') this.#expiresMs.set(delayId, nowMs + DELAY_MS);
+    if (action === 'restart') this.#expiresMs.set(delayId, nowMs + this.#delayMs);
     else this.sentMs.set(delayId, nowMs);
     return { kind: 'ok' };
   }
 }
 
 /** So many come, one every so often, and stay. */
-async function call(people: number, everyMs: number): Promise<{ world: EngineWorld; homeserver: Limited }> {
+async function call(people: number, everyMs: number, delayMs = DELAY_MS): Promise<{ world: EngineWorld; homeserver: Limited }> {
   const world = new EngineWorld();
-  const homeserver = new Limited(world);
+  const homeserver = new Limited(world, delayMs);
   for (let n = 1; n <= people; n += 1) {
     world.join(room(), identity(n), sid(n));
-    const { id: _, ...rest } = handOver(n, { delayMs: DELAY_MS, room: room() });
+    const { id: _, ...rest } = handOver(n, { delayMs, room: room() });
     if (rest.handles.kind === 'delay') homeserver.schedule(rest.handles.delayId);
     await world.engine.handOver(rest);
     await world.webhook(room(), identity(n), sid(n), 'joined');
@@ -99,6 +101,15 @@ describe('a call of 16 with delays of 10 s, where the homeserver takes a call a 
     const { world, homeserver } = await call(9, 10);
     await world.clock.advance(300_000);
     expect(homeserver.kept()).toHaveLength(9);
+  });
+
+  it('long delays are all restarted, as soon as the homeserver takes it', async () => {
+    const { world, homeserver } = await call(16, 10, 3_600_000);
+    await world.clock.advance(20_000);
+    expect(new Set(world.actions('restart').map(({ target }) => target)).size).toBe(16);
+    expect(await world.metric('lastwill_restarts_total')).toBeGreaterThanOrEqual(16);
+    await world.clock.advance(2 * 3_600_000);
+    expect(homeserver.kept()).toHaveLength(16);
   });
 
   it('what is refused is asked for again when the homeserver wants it, not before', async () => {
