@@ -44,8 +44,8 @@ function tableOf(judged: readonly Judged[]): string[] {
   ];
 }
 
-const WIDTH = 900;
-const LEFT = 330;
+const WIDTH = 940;
+const LEFT = 370;
 const LINE = 26;
 const [SOONEST_MS, LATEST_MS] = [500, 120_000];
 const COLOURS = ['#0b7285', '#e8590c'];
