@@ -31,7 +31,7 @@ export interface FederationCall {
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-/** None of these throws, and each answers within ten seconds. */
+/** None of these throws, and each answers within ten seconds for every path that it is tried by. */
 export interface ApplicationService {
   readonly home: Home;
   isJoined(roomId: string, subject: Subject): Promise<Joined>;
