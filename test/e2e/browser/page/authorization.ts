@@ -1,4 +1,5 @@
-// The drop-in API as a client uses it: probe, token, delegation. No answer is trusted to be there; each failure says what was asked.
+// How a client asks whether delegations are taken, asks for a token, and hands its leave over: by the drop-in API, or by its homeserver. No
+// answer is trusted to be there; each failure says what was asked.
 import type { IOpenIDToken, MatrixClient } from 'matrix-js-sdk';
 import type { Delay, Mode } from './contract.ts';
 
@@ -13,7 +14,16 @@ export interface Membership {
   readonly deviceId: string;
 }
 
-export class Authorization {
+export interface Authorization {
+  /** Any answer but 404 says that delegations are taken. */
+  takesDelegations(): Promise<boolean>;
+  token(membership: Membership): Promise<Grant>;
+  delegate(membership: Membership, delay: Delay): Promise<void>;
+}
+
+const takesDelegations = async (path: string): Promise<boolean> => (await fetch(path, { method: 'POST' })).status !== 404;
+
+export class ByService implements Authorization {
   readonly #url: string;
   readonly #client: MatrixClient;
   readonly #mode: Mode;
@@ -24,14 +34,20 @@ export class Authorization {
     this.#mode = mode;
   }
 
-  /** Any answer but 404 says that delegations are taken. */
-  async takesDelegations(): Promise<boolean> {
-    const response = await fetch(`${this.#url}/delegate_delayed_leave`, { method: 'POST' });
-    return response.status !== 404;
+  takesDelegations(): Promise<boolean> {
+    return takesDelegations(`${this.#url}/delegate_delayed_leave`);
   }
 
-  /** A token for the SFU, and with a delay the delegation of that event. */
-  async token(membership: Membership, delay?: Delay): Promise<Grant> {
+  token(membership: Membership): Promise<Grant> {
+    return this.#ask(membership);
+  }
+
+  /** There is a token with it, too. */
+  async delegate(membership: Membership, delay: Delay): Promise<void> {
+    await this.#ask(membership, delay);
+  }
+
+  async #ask(membership: Membership, delay?: Delay): Promise<Grant> {
     const openid = await this.#client.getOpenIdToken();
     const [path, body] = this.#mode === 'legacy' ? ['/sfu/get', legacy(membership, openid)] : ['/get_token', newer(membership, openid)];
     const delegation =
@@ -42,6 +58,36 @@ export class Authorization {
     const text = await response.text();
     if (!response.ok) throw new Error(`${path}${delay === undefined ? '' : ' with a delegation'}: ${response.status} ${text}`);
     return JSON.parse(text) as Grant;
+  }
+}
+
+/** As matrix-js-sdk asks. */
+export class ByHomeserver implements Authorization {
+  readonly #client: MatrixClient;
+  readonly #sfuUrl: string;
+
+  constructor(client: MatrixClient, sfuUrl: string) {
+    this.#client = client;
+    this.#sfuUrl = sfuUrl;
+  }
+
+  /** Without a token, as Element Call does it: the homeserver itself then answers 401. */
+  takesDelegations(): Promise<boolean> {
+    const path = '/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave';
+    return takesDelegations(`${this.#client.getHomeserverUrl()}${path}`);
+  }
+
+  async token(membership: Membership): Promise<Grant> {
+    const { jwt } = await this.#client._unstable_getLivekitToken(this.#named(membership));
+    return { url: this.#sfuUrl, jwt };
+  }
+
+  async delegate(membership: Membership, { delayId }: Delay): Promise<void> {
+    await this.#client._unstable_delegateDelayedLeave({ ...this.#named(membership), delay_id: delayId });
+  }
+
+  #named({ room, memberId, deviceId }: Membership) {
+    return { url: this.#sfuUrl, room_id: room, slot_id: 'm.call#ROOM', member: { id: memberId, claimed_device_id: deviceId } };
   }
 }
 

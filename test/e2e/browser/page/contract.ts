@@ -18,6 +18,10 @@ export interface MemberOrder {
   readonly credentials: Credentials;
   readonly room: string;
   readonly serviceUrl: string;
+  /** Who is asked for tokens and takes the delegation: the service itself, or the homeserver (MSC4195 through MSC4512). */
+  readonly by: 'service' | 'homeserver';
+  /** Which SFU is meant, where the homeserver is asked. */
+  readonly sfuUrl: string;
   readonly mode: Mode;
   /** A remote user may not delegate, and keeps to a short timer of its own. */
   readonly delegate: boolean;

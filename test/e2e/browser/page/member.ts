@@ -3,7 +3,7 @@
 import { Room as SfuRoom, RoomEvent as SfuRoomEvent } from 'livekit-client';
 import { ClientEvent, createClient, type MatrixClient, type Room, SyncState } from 'matrix-js-sdk';
 import { MatrixRTCSession, MembershipManagerEvent } from 'matrix-js-sdk/lib/matrixrtc/index.js';
-import { Authorization, claims, type Membership } from './authorization.ts';
+import { type Authorization, ByHomeserver, ByService, claims, type Membership } from './authorization.ts';
 import type { MemberOrder, Report } from './contract.ts';
 
 declare global {
@@ -76,7 +76,7 @@ function follow(session: MatrixRTCSession, authorization: Authorization, members
     report.delays.push({ delayId, delayMs });
     if (!order.delegate) return;
     authorization
-      .token(membership, { delayId, delayMs })
+      .delegate(membership, { delayId, delayMs })
       .then(() => report.steps.push(`delegated ${report.delays.length}`))
       .catch(failed('delegation'));
   });
@@ -87,7 +87,8 @@ async function join(): Promise<void> {
   const client = createClient({ ...order.credentials, useAuthorizationHeader: true });
   await synced(client);
   const room = await theRoom(client);
-  const authorization = new Authorization(order.serviceUrl, client, order.mode);
+  const authorization =
+    order.by === 'homeserver' ? new ByHomeserver(client, order.sfuUrl) : new ByService(order.serviceUrl, client, order.mode);
   const memberId = order.mode === 'legacy' ? `${userId}:${deviceId}` : crypto.randomUUID();
   const membership: Membership = { room: order.room, memberId, userId, deviceId };
   report.memberId = memberId;

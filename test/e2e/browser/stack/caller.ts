@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, inject, test } from 'vitest';
 import { register } from '../../stack/homeserver.ts';
+import { sfuUrl } from '../../stack/livekit.ts';
 import { eventually, now, sleep } from '../../stack/processes.ts';
 import { recordTime } from '../../stack/times.ts';
 import type { Webhook } from '../../stack/webhooks.ts';
@@ -34,11 +35,13 @@ export class Caller {
   }
 
   /** Opens the member page, which joins by itself; returns when it is in the call and its delegation has been taken up. */
-  async join(mode: Mode, options: { delegate?: boolean } = {}): Promise<Report> {
+  async join(mode: Mode, options: { delegate?: boolean; by?: MemberOrder['by'] } = {}): Promise<Report> {
     const order: MemberOrder = {
       credentials: this.credentials,
       room: this.room.id,
       serviceUrl: this.call.serviceUrl,
+      by: options.by ?? 'service',
+      sfuUrl: sfuUrl(this.call.sfu),
       mode,
       delegate: options.delegate ?? true,
     };
@@ -158,15 +161,15 @@ function fail(last: string): never {
 /** A state key names user and device, a sticky key is the member id. */
 const belongs = (key: string, { memberId }: Report): boolean => key === memberId || key.startsWith('_@') || key.startsWith('@');
 
-export type NewCaller = (name?: string) => Promise<Caller>;
+/** On the shared stack, unless another is given. */
+export type NewCaller = (name?: string, call?: SharedCall) => Promise<Caller>;
 
 /** A story with as many people as it wants, each in a browser and a room of its own. */
 export const browserStory = test.extend<{ newCaller: NewCaller }>({
   // biome-ignore lint/correctness/noEmptyPattern: the runner wants a pattern here.
   newCaller: async ({}, use) => {
     const callers: Caller[] = [];
-    await use(async (name = 'alice') => {
-      const call = inject('call');
+    await use(async (name = 'alice', call = inject('call')) => {
       const [credentials, room, chromium] = await Promise.all([
         register(call.homeserverUrl, name),
         ObservedRoom.create(call.homeserverUrl),

@@ -6,6 +6,7 @@ import type { TestProject } from 'vitest/node';
 import { Homeserver } from '../../stack/homeserver.ts';
 import type { LiveKitAddress } from '../../stack/livekit.ts';
 import { freePort } from '../../stack/processes.ts';
+import { printedRegistration } from '../../stack/registration.ts';
 import { WebhookTap } from '../../stack/webhooks.ts';
 import { noChromium } from './chromium-binary.ts';
 import { Pages } from './pages.ts';
@@ -30,16 +31,21 @@ declare module 'vitest' {
   }
 }
 
-export async function startCall(timesFile: string): Promise<{ call: SharedCall; stop: () => Promise<void> }> {
+/** `proxies`: the homeserver passes requests on to the service as well. */
+export async function startCall(
+  timesFile: string,
+  options: { proxies?: boolean } = {},
+): Promise<{ call: SharedCall; stop: () => Promise<void> }> {
   const port = await freePort();
   const serviceUrl = `http://127.0.0.1:${port}`;
   const tap = await WebhookTap.start();
   const [homeserver, sfu, pages] = await Promise.all([
-    Homeserver.start({ serviceUrl }),
+    Homeserver.start({ serviceUrl, ...(options.proxies ? { registration: (name) => printedRegistration(name, serviceUrl) } : {}) }),
     Sfu.start([`${serviceUrl}/sfu_webhook`, tap.url]),
     Pages.start(),
   ]);
-  const service = await Service.start(port, sfu.address, homeserver);
+  const env: Record<string, string> = options.proxies ? { LIVEKIT_AS_REGISTRATION_FILE: homeserver.registrationFile } : {};
+  const service = await Service.start(port, sfu.address, homeserver, { peer: process.env.LASTWILL_PEER, env });
   return {
     call: {
       homeserverUrl: homeserver.url,
