@@ -2,10 +2,11 @@
 // every refusal to the letter, in its order.
 import { TokenVerifier } from 'livekit-server-sdk';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type DelayId, type Identity, type Sid, sha256, type UserId } from '../../src/delegation/ids.ts';
+import { type DelayId, type Identity, sha256, type UserId } from '../../src/delegation/ids.ts';
 import { legacyIdentity, memberIdentity, memberRoom } from '../../src/delegation/names.ts';
 import { HOME_NAME } from '../support/our-homeserver.ts';
 import { START_MS } from '../support/virtual-clock.ts';
+import { joins, parts } from './comings.ts';
 import { API_KEY, createHarness, type Harness, HS_TOKEN, type Init, type Reply, SECRETS, SFU_URL } from './harness.ts';
 
 let at: Harness;
@@ -214,20 +215,8 @@ describe('a token for a guest of another server', () => {
   });
 });
 
-const hook = async (event: string, identity: Identity, more: Fields = {}): Promise<void> => {
-  const participant = { sid: 'PA_1', identity, state: 'ACTIVE', joinedAtMs: String(START_MS), ...more };
-  await at.hook({ event, id: `EV_${event}_${identity}`, createdAt: '1', room: { sid: 'RM_1', name: ROOM }, participant });
-};
-const join = async (identity: Identity): Promise<void> => {
-  at.sfu.inRooms.set(ROOM, [{ identity, sid: 'PA_1' as Sid, joinedAtMs: START_MS, active: true }]);
-  await hook('participant_joined', identity);
-  await at.clock.advance(100);
-};
-const part = async (identity: Identity): Promise<void> => {
-  at.sfu.inRooms.set(ROOM, []);
-  await hook('participant_left', identity, { disconnectReason: 'CLIENT_INITIATED' });
-  await at.clock.advance(2_000);
-};
+const join = (identity: Identity) => joins(at, ROOM, identity);
+const part = (identity: Identity) => parts(at, ROOM, identity);
 
 describe('a delegation', () => {
   const compatible = { member_id: `${ALICE}:DEV` };
