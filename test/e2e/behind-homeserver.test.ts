@@ -158,7 +158,7 @@ describe('who leaves the Matrix room leaves the call', () => {
     });
     expect(sends).toEqual([403, 404]);
     await alice.expectNoFalseLeave();
-    expect(await place.lastwill.metric('lastwill_ghosts_total')).toBe(0);
+    expect(await place.lastwill.metric('lastwill_ghosts_total', 'cause="removed"')).toBe(0);
     await bob.expectPresentFor(1_000);
     expect(his.events).toEqual([]);
   });
