@@ -28,7 +28,6 @@ import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
-import { openJobHash } from './takeover/redis.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
 import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
 
@@ -175,6 +174,8 @@ type TakeOver = Pick<TakeOverDeps, 'engine' | 'served' | 'discovery' | 'log'>;
 async function takeOverJobs({ takeover }: Config, deps: TakeOver): Promise<void> {
   if (takeover === null) return;
   try {
+    // Loaded only where it is used: a client of Redis is a third of what all of us takes in memory.
+    const { openJobHash } = await import('./takeover/redis.ts');
     const hash = await openJobHash(takeover.redisUrl, takeover.password);
     await takeOver({ ...deps, hash, remove: takeover.remove }).finally(() => hash.close());
   } catch (err) {

@@ -1,6 +1,6 @@
 // Branded ids: a value of one of these types has passed its parser, so nothing behind the edge checks it again.
 // Room and identity are the SFU's names (opaque to us); delay ids and future tokens are capabilities, never printed.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 declare const brand: unique symbol;
 type Branded<Name extends string> = string & { readonly [brand]: Name };
@@ -65,5 +65,5 @@ export function userInIdentity(identity: Identity): UserId | null {
 
 /** SHA-256 as unpadded base64: names a thing without showing it. */
 export function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('base64').replace(/=+$/, '');
+  return hash('sha256', text, 'base64').replace(/=+$/, '');
 }

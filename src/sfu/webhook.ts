@@ -1,5 +1,5 @@
 // LiveKit's webhook: verified before it is read, then turned into one of few things that can concern a delegation.
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import { type Identity, parseIdentity, parseRoomName, parseSid, type RoomName, sha256 } from '../delegation/ids.ts';
 import { causeOfReason } from '../delegation/reasons.ts';
 import type { Event } from '../delegation/state.ts';
@@ -37,7 +37,7 @@ export function readWebhook(body: Uint8Array, authorization: string | undefined,
 function isSigned(body: Uint8Array, authorization: string, keys: Keys): boolean {
   const sha256 = keys.claims(authorization.replace(/^Bearer\s+/i, '').trim())?.sha256;
   if (typeof sha256 !== 'string') return false;
-  const actual = createHash('sha256').update(body).digest();
+  const actual = hash('sha256', body, 'buffer');
   const signed = Buffer.from(sha256, 'base64');
   return signed.length === actual.length && timingSafeEqual(signed, actual);
 }

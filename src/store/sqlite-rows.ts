@@ -1,5 +1,5 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { dueAtMs } from '../delegation/decide.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
@@ -51,7 +51,7 @@ export class SqliteRows {
       case 'owner':
         return this.read(this.#sql.byOwner.all(where.owner, OWNER_ROWS));
       case 'watched':
-        return this.read(this.#sql.byWatched.all(where.room, where.identity));
+        return this.read(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
       case 'room':
         return this.read(this.#sql.byRoom.all(slotOf(where.room), where.room));
       default:
@@ -81,7 +81,8 @@ export class SqliteRows {
     const number = before?.number ?? this.#insert(row, rev, encoded);
     if (row.state.kind === 'ended') {
       if (before !== null) this.#sql.end.run(row.state.kind, row.state.atMs, rev, body, number);
-      for (const identity of row.identities) this.#sql.unwatch.run(row.room, identity, number);
+      const slot = slotOf(row.room);
+      for (const identity of row.identities) this.#sql.unwatch.run(slot, row.room, identity, number);
     } else if (before !== null) {
       if (handles !== before.handles) this.#sql.reseal.run(handles, number);
       const due = dueAtMs(row.state);
@@ -94,9 +95,10 @@ export class SqliteRows {
   #insert(row: Delegation, rev: number, { body, handles }: Encoded): number {
     const { id, owner, room, homeserver, state } = row;
     const endedAt = state.kind === 'ended' ? state.atMs : null;
-    const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, state.kind, dueAtMs(state), endedAt, rev, body, handles);
+    const slot = slotOf(room);
+    const made = this.#sql.insert.run(id, owner, room, slot, homeserver, state.kind, dueAtMs(state), endedAt, rev, body, handles);
     const number = Number(made.lastInsertRowid);
-    for (const identity of row.identities) this.#sql.watch.run(room, identity, number);
+    for (const identity of row.identities) this.#sql.watch.run(slot, room, identity, number);
     return number;
   }
 
@@ -113,5 +115,5 @@ export class SqliteRows {
 
 /** The slot of a room: the same in every process and version, since it is stored. */
 export function slotOf(room: RoomName): number {
-  return createHash('sha256').update(room).digest().readUInt16BE(0) % SLOTS;
+  return hash('sha256', room, 'buffer').readUInt16BE(0) % SLOTS;
 }

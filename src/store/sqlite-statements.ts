@@ -15,8 +15,10 @@ export function prepareAll(db: DatabaseSync) {
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
     byId: sql(`SELECT ${columns} FROM delegation d WHERE d.id = ?`),
     byOwner: sql(`SELECT ${columns} FROM delegation d WHERE d.owner = ? ORDER BY ${order} LIMIT ?`),
-    byWatched: sql(`SELECT ${columns} FROM watched w JOIN delegation d ON d.number = w.number WHERE w.room = ? AND w.identity = ?`),
-    byRoom: sql(`SELECT ${columns} FROM delegation d WHERE d.slot = ? AND d.room = ? AND d.ended_at IS NULL`),
+    byWatched: sql(
+      `SELECT ${columns} FROM watched w JOIN delegation d ON d.number = w.number WHERE w.slot = ? AND w.room = ? AND w.identity = ?`,
+    ),
+    byRoom: sql(`SELECT ${columns} FROM delegation d WHERE d.number IN (SELECT w.number FROM watched w WHERE w.slot = ? AND w.room = ?)`),
     insert: sql(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
     ),
@@ -25,8 +27,8 @@ export function prepareAll(db: DatabaseSync) {
     move: sql('UPDATE delegation SET kind = ?, due_at = ?, rev = ?, body = ? WHERE number = ?'),
     reseal: sql('UPDATE delegation SET handles = ? WHERE number = ?'),
     end: sql('UPDATE delegation SET kind = ?, due_at = NULL, ended_at = ?, rev = ?, body = ?, handles = NULL WHERE number = ?'),
-    watch: sql('INSERT OR IGNORE INTO watched (room, identity, number) VALUES (?,?,?)'),
-    unwatch: sql('DELETE FROM watched WHERE room = ? AND identity = ? AND number = ?'),
+    watch: sql('INSERT OR IGNORE INTO watched (slot, room, identity, number) VALUES (?,?,?,?)'),
+    unwatch: sql('DELETE FROM watched WHERE slot = ? AND room = ? AND identity = ? AND number = ?'),
     onceKnown: sql('SELECT 1 FROM webhook WHERE key = ?'),
     onceKeep: sql('INSERT OR IGNORE INTO webhook (key, at) VALUES (?,?)'),
     dueLeaves: sql(
@@ -38,7 +40,7 @@ export function prepareAll(db: DatabaseSync) {
        AND (d.kind <> 'connected' OR ${outside('?')}) ORDER BY d.due_at LIMIT ?`,
     ),
     nextDue: sql('SELECT MIN(due_at) AS due FROM delegation WHERE due_at > ?'),
-    rooms: sql('SELECT DISTINCT room FROM delegation WHERE slot >= ? AND slot < ? AND ended_at IS NULL'),
+    rooms: sql('SELECT DISTINCT slot, room FROM watched WHERE slot >= ? AND slot < ?'),
     count: sql('SELECT kind, COUNT(*) AS n FROM delegation GROUP BY kind'),
     purgeEnded: sql('DELETE FROM delegation WHERE number IN (SELECT number FROM delegation WHERE ended_at < ? LIMIT ?)'),
     purgeOnce: sql('DELETE FROM webhook WHERE key IN (SELECT key FROM webhook WHERE at < ? LIMIT ?)'),

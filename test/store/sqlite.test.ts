@@ -239,6 +239,7 @@ describe('another process or version', () => {
     const insert = db.prepare(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
     );
+    const watch = db.prepare(`INSERT INTO watched SELECT room, ?, ${version < 3 ? 'id' : 'number'} FROM delegation WHERE id = ?`);
     for (const one of rows) {
       const { body, handles } = encode(one, null);
       const endedAt = one.state.kind === 'ended' ? one.state.atMs : null;
@@ -255,7 +256,7 @@ describe('another process or version', () => {
         body,
         handles,
       );
-      if (endedAt === null) db.prepare('INSERT INTO watched VALUES (?,?,?)').run(one.room, one.identities[0] as string, one.id);
+      if (endedAt === null) watch.run(one.identities[0] as string, one.id);
     }
     db.close();
     const store = open();
