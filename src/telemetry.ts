@@ -15,7 +15,7 @@ export interface Log {
   child(fields: object): Log;
 }
 
-/** Lines go to `write`, or to stdout at once: a line that waits in memory is lost in the crash it would explain. */
+/** Lines go to `write`, or to stdout at the end of the turn: a line that waits longer in memory is lost in the crash it would explain. */
 export function createLogger(level: LogLevel, write?: (line: string) => void): Log {
   const options: pino.LoggerOptions = {
     level,
@@ -24,8 +24,23 @@ export function createLogger(level: LogLevel, write?: (line: string) => void): L
     formatters: { level: (label) => ({ level: label }) },
     serializers: { err: (value: unknown) => value },
   };
-  const logger = write === undefined ? pino(options, pino.destination({ fd: 1, sync: true })) : pino(options, { write });
+  const logger = pino(options, { write: write ?? createStdout() });
   return redacting(logger);
+}
+
+/** Lines of one turn of the event loop go out together, and the last ones when the process ends, also by an error that nobody caught. */
+function createStdout(): (line: string) => void {
+  const destination = pino.destination({ fd: 1, sync: true });
+  let lines = '';
+  const flush = (): void => {
+    if (lines !== '') destination.write(lines);
+    lines = '';
+  };
+  process.once('exit', flush);
+  return (line) => {
+    if (lines === '') setImmediate(flush);
+    lines += line;
+  };
 }
 
 function redacting(logger: pino.Logger): Log {

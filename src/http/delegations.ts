@@ -8,7 +8,7 @@ import type { Discovery } from '../homeserver/discovery.ts';
 import type { Served } from '../homeserver/served.ts';
 import type { Keys, Participant } from '../sfu/keys.ts';
 import type { Metrics } from '../telemetry.ts';
-import { readBody } from './body.ts';
+import { headerOf, readBody } from './body.ts';
 import { MatrixError } from './errors.ts';
 import type { Limit } from './limit.ts';
 import { parseDelegation, parseJson } from './requests.ts';
@@ -98,7 +98,7 @@ function methodNotAllowed(c: Context, allowed: string): never {
 const notFound = () => new MatrixError(404, 'M_NOT_FOUND', 'No such delegation of this participant');
 
 function authenticate(c: Context, keys: Keys): Participant {
-  const jwt = /^Bearer +(\S+)$/i.exec(c.req.header('Authorization') ?? '')?.[1];
+  const jwt = /^Bearer +(\S+)$/i.exec(headerOf(c, 'authorization') ?? '')?.[1];
   const participant = jwt === undefined ? null : keys.participant(jwt);
   if (participant !== null) return participant;
   throw new MatrixError(

@@ -4,7 +4,7 @@ import type { Engine } from '../engine/engine.ts';
 import type { Keys } from '../sfu/keys.ts';
 import { readWebhook } from '../sfu/webhook.ts';
 import type { Log, Metrics } from '../telemetry.ts';
-import { readBody } from './body.ts';
+import { headerOf, readBody } from './body.ts';
 import { MatrixError } from './errors.ts';
 
 export interface WebhooksDeps {
@@ -22,7 +22,7 @@ export function webhookRoutes({ engine, keys, metrics, log, assertOpen }: Webhoo
   const app = new Hono();
   app.post('/', async (c) => {
     assertOpen();
-    const webhook = readWebhook(await readBody(c, MOST_BYTES), c.req.header('Authorization'), keys);
+    const webhook = readWebhook(await readBody(c, MOST_BYTES), headerOf(c, 'authorization'), keys);
     switch (webhook.kind) {
       case 'unauthorized':
         metrics.webhook('other', 'rejected');

@@ -1,6 +1,5 @@
-// Rows as the file has them, of those who are acted on now: whoever is claimed is soon asked about and written, and need not be read and
+// Rows as the file has them, of those who were acted on last: whoever is claimed is soon asked about and written, and need not be read and
 // checked each time. The file belongs to this process alone, so what was read or written last is what is there.
-import type { DelegationId } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
 
 export interface Kept {
@@ -12,29 +11,37 @@ export interface Kept {
   readonly handles: string | null;
 }
 
-/** As many as the engine takes up at once; some kilobytes each. */
-const MOST = 4_096;
+/** One or two kilobytes each. */
+const MOST = 16_384;
 
 export class Recent {
-  readonly #rows = new Map<string, Kept>();
+  readonly #byNumber = new Map<number, Kept>();
+  readonly #numbers = new Map<string, number>();
 
-  get(id: string): Kept | undefined {
-    return this.#rows.get(id);
+  numbered(number: number): Kept | undefined {
+    return this.#byNumber.get(number);
+  }
+
+  named(id: string): Kept | undefined {
+    const number = this.#numbers.get(id);
+    return number === undefined ? undefined : this.#byNumber.get(number);
   }
 
   /** What was set longest ago goes first. */
   set(kept: Kept): void {
-    const id: DelegationId = kept.row.id;
-    this.#rows.delete(id);
-    this.#rows.set(id, kept);
-    if (this.#rows.size <= MOST) return;
-    for (const oldest of this.#rows.keys()) {
-      this.#rows.delete(oldest);
+    this.#byNumber.delete(kept.number);
+    this.#byNumber.set(kept.number, kept);
+    this.#numbers.set(kept.row.id, kept.number);
+    if (this.#byNumber.size <= MOST) return;
+    for (const [number, { row }] of this.#byNumber) {
+      this.#byNumber.delete(number);
+      this.#numbers.delete(row.id);
       return;
     }
   }
 
   clear(): void {
-    this.#rows.clear();
+    this.#byNumber.clear();
+    this.#numbers.clear();
   }
 }

@@ -9,7 +9,7 @@ import type { Seal } from './seal.ts';
 import type { prepareAll } from './sqlite-statements.ts';
 import { SLOTS, type Where } from './store.ts';
 
-export interface Raw {
+interface Raw {
   readonly number: number;
   readonly id: string;
   readonly rev: number;
@@ -45,30 +45,36 @@ export class SqliteRows {
   find(where: Where): Kept[] {
     switch (where.by) {
       case 'id': {
-        const recent = this.#recent.get(where.id);
-        return recent === undefined ? this.read(this.#sql.byId.all(where.id)) : [recent];
+        const found = this.#recent.named(where.id) ?? this.#read(this.#sql.named.get(where.id));
+        return found === null ? [] : [found];
       }
       case 'owner':
-        return this.read(this.#sql.byOwner.all(where.owner, OWNER_ROWS));
+        return this.#numbered(this.#sql.byOwner.all(where.owner, OWNER_ROWS));
       case 'watched':
-        return this.read(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
+        return this.#numbered(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
       case 'room':
-        return this.read(this.#sql.byRoom.all(slotOf(where.room), where.room));
+        return this.#numbered(this.#sql.byRoom.all(slotOf(where.room), where.room));
       default:
         return where satisfies never;
     }
   }
 
-  read(raws: unknown[]): Kept[] {
-    const rows: Kept[] = [];
-    for (const raw of raws as Raw[]) {
-      try {
-        rows.push(this.#recent.get(raw.id) ?? { ...raw, row: decode(raw, this.#options.seal) });
-      } catch (error) {
-        this.#options.onUnreadable?.(raw.id, error as Error);
-      }
+  #numbered(found: unknown): Kept[] {
+    const numbers = found as readonly { readonly number: number }[];
+    return numbers.flatMap(({ number }) => this.#recent.numbered(number) ?? this.#read(this.#sql.numbered.get(number)) ?? []);
+  }
+
+  /** Null: not there, or damaged. */
+  #read(found: unknown): Kept | null {
+    const raw = found as Raw | undefined;
+    if (raw === undefined) return null;
+    try {
+      const { rev, number, handles } = raw;
+      return { row: decode(raw, this.#options.seal), rev, number, handles };
+    } catch (error) {
+      this.#options.onUnreadable?.(raw.id, error as Error);
+      return null;
     }
-    return rows;
   }
 
   /** @throws Error on a row that breaks an invariant, before anything was written. */

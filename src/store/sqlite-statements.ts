@@ -1,8 +1,6 @@
 // Every statement of the embedded store, prepared once.
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 
-const columns = 'd.number, d.id, d.rev, d.body, d.handles';
-
 export function prepareAll(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
   // Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for.
@@ -13,12 +11,11 @@ export function prepareAll(db: DatabaseSync) {
     commit: sql('COMMIT'),
     rollback: sql('ROLLBACK'),
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
-    byId: sql(`SELECT ${columns} FROM delegation d WHERE d.id = ?`),
-    byOwner: sql(`SELECT ${columns} FROM delegation d WHERE d.owner = ? ORDER BY ${order} LIMIT ?`),
-    byWatched: sql(
-      `SELECT ${columns} FROM watched w JOIN delegation d ON d.number = w.number WHERE w.slot = ? AND w.room = ? AND w.identity = ?`,
-    ),
-    byRoom: sql(`SELECT ${columns} FROM delegation d WHERE d.number IN (SELECT w.number FROM watched w WHERE w.slot = ? AND w.room = ?)`),
+    named: sql('SELECT number, id, rev, body, handles FROM delegation WHERE id = ?'),
+    numbered: sql('SELECT number, id, rev, body, handles FROM delegation WHERE number = ?'),
+    byOwner: sql(`SELECT d.number FROM delegation d WHERE d.owner = ? ORDER BY ${order} LIMIT ?`),
+    byWatched: sql('SELECT number FROM watched WHERE slot = ? AND room = ? AND identity = ?'),
+    byRoom: sql('SELECT DISTINCT number FROM watched WHERE slot = ? AND room = ?'),
     insert: sql(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
     ),
@@ -32,11 +29,11 @@ export function prepareAll(db: DatabaseSync) {
     onceKnown: sql('SELECT 1 FROM webhook WHERE key = ?'),
     onceKeep: sql('INSERT OR IGNORE INTO webhook (key, at) VALUES (?,?)'),
     dueLeaves: sql(
-      `SELECT ${columns}, d.due_at FROM delegation d INDEXED BY delegation_owed WHERE d.kind = 'leaving' AND d.due_at >= ? AND d.due_at <= ? AND ${outside('?')}
+      `SELECT d.id, d.rev, d.due_at FROM delegation d INDEXED BY delegation_owed WHERE d.kind = 'leaving' AND d.due_at >= ? AND d.due_at <= ? AND ${outside('?')}
        ORDER BY d.due_at LIMIT ?`,
     ),
     dueOthers: sql(
-      `SELECT ${columns}, d.due_at FROM delegation d INDEXED BY delegation_due WHERE d.due_at >= ? AND d.due_at <= ? AND d.kind <> 'leaving' AND (d.kind <> 'cancelling' OR ${outside('?')})
+      `SELECT d.id, d.rev, d.due_at FROM delegation d INDEXED BY delegation_due WHERE d.due_at >= ? AND d.due_at <= ? AND d.kind <> 'leaving' AND (d.kind <> 'cancelling' OR ${outside('?')})
        AND (d.kind <> 'connected' OR ${outside('?')}) ORDER BY d.due_at LIMIT ?`,
     ),
     nextDue: sql('SELECT MIN(due_at) AS due FROM delegation WHERE due_at > ?'),

@@ -13,7 +13,7 @@ import type { Attendance, Tracked } from './attendance.ts';
 import { Claims } from './claims.ts';
 import { migrate } from './migrations.ts';
 import { SEALED, type Seal } from './seal.ts';
-import { type Raw, SqliteRows } from './sqlite-rows.ts';
+import { SqliteRows } from './sqlite-rows.ts';
 import { prepareAll } from './sqlite-statements.ts';
 import {
   type Claim,
@@ -40,6 +40,13 @@ export interface SqliteOptions {
   readonly onUnreadable?: (id: string, why: Error) => void;
 }
 
+/** A row that is due, but for what it says: most that are found are claimed already. */
+interface Due {
+  readonly id: DelegationId;
+  readonly rev: number;
+  readonly due_at: number;
+}
+
 interface Pending {
   /** Reads and decides, and returns what is then to be written. */
   readonly plan: () => () => void;
@@ -53,8 +60,8 @@ interface Pending {
 const NOTE_MS = 1_000;
 /** Past this many waiting updates new ones are refused: 503 beats memory growth. */
 const MOST_PENDING = 20_000;
-/** How long an update that is not urgent waits for company. */
-const SOON_MS = 10;
+/** How long an update that is not urgent waits for company: a few times what a commit takes, so that a slow disk is left some time. */
+const SOON_MS = { least: 10, perCommit: 4, most: 100 };
 /** The primary result code; the low byte of every extended one. */
 const SQLITE_CONSTRAINT = 19;
 
@@ -83,6 +90,7 @@ class SqliteStore implements Store, Attendance {
   /** The end of this turn is waited for, and whatever waits is committed then. */
   #flushing = false;
   #stopWaiting: Cancel = () => {};
+  #soonMs = SOON_MS.least;
   #inTransaction = false;
   #closed = false;
   readonly #witness: Witness | null;
@@ -175,7 +183,7 @@ class SqliteStore implements Store, Attendance {
       this.#flushing = true;
       clock.endOfTurn(() => this.#flush());
     }
-    if (this.#pending.length === 0 && urgency === 'soon') this.#stopWaiting = clock.after(SOON_MS, () => this.#flush());
+    if (urgency === 'soon' && this.#pending.length === 0) this.#stopWaiting = clock.after(this.#soonMs, () => this.#flush());
     return new Promise((resolve, reject) => this.#pending.push({ plan, committed, resolve, reject }));
   }
 
@@ -213,6 +221,7 @@ class SqliteStore implements Store, Attendance {
       }
       return;
     }
+    if (wrote) this.#soonMs = soonMsAfter(this.#options.clock.nowMs() - startedMs);
     for (const one of waiting) one.committed();
     for (const one of waiting) one.resolve();
     if (wrote) {
@@ -263,15 +272,15 @@ class SqliteStore implements Store, Attendance {
     return claimed;
   }
 
-  #take(raws: unknown[], nowMs: number, leaseMs: number, limit: number, into: Claimed[]): void {
-    for (const raw of raws as (Raw & { due_at: number })[]) {
+  #take(dues: unknown[], nowMs: number, leaseMs: number, limit: number, into: Claimed[]): void {
+    for (const { id, rev, due_at: dueMs } of dues as Due[]) {
       if (into.length >= limit) return;
-      if (this.#claims.isHeld(raw.id, raw.rev, nowMs)) continue;
-      this.#claims.hold(raw.id, { rev: raw.rev, untilMs: nowMs + leaseMs, dueMs: raw.due_at });
-      const [found] = this.#rows.read([raw]);
+      if (this.#claims.isHeld(id, rev, nowMs)) continue;
+      this.#claims.hold(id, { rev, untilMs: nowMs + leaseMs, dueMs });
+      const [found] = this.#rows.find({ by: 'id', id });
       if (found === undefined) continue;
       this.#rows.keepAtHand(found);
-      into.push({ row: found.row, claim: { id: found.row.id, rev: raw.rev } });
+      into.push({ row: found.row, claim: { id, rev } });
     }
   }
 
@@ -344,6 +353,10 @@ class SqliteStore implements Store, Attendance {
     this.#witness?.close();
     this.#db.close();
   }
+}
+
+function soonMsAfter(commitMs: number): number {
+  return Math.min(Math.max(commitMs * SOON_MS.perCommit, SOON_MS.least), SOON_MS.most);
 }
 
 function isSqliteError(error: unknown): error is Error & { readonly errcode: number } {
