@@ -11,7 +11,7 @@ import { hmacKey, signJwt, verifyJwt } from '../../src/sfu/jwt.ts';
 import { decode, encode } from '../../src/store/codec.ts';
 import { openSqliteStore } from '../../src/store/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
-import { identity, policy, row, sid } from '../support/fixtures.ts';
+import { policy, row } from '../support/fixtures.ts';
 import { short } from './report.ts';
 
 const KEPT = join(import.meta.dirname, 'micro.json');
@@ -91,7 +91,7 @@ async function storeCosts(): Promise<Record<string, number>> {
   const again = counter();
   try {
     const many = 5_000;
-    const handOver = await cost(many, (count) => inGroups(count, () => put(store, row(next()))));
+    const handOver = await cost(many, (count) => inGroups(count, () => put(store, row(next(), { kind: 'connected' }))));
     const restart = await cost(many, (count) => inGroups(count, () => step(store, again(), clock.nowMs())));
     return { 'a hand-over stored': handOver, 'a restart stored': restart };
   } finally {
@@ -118,9 +118,9 @@ function put(store: Store, one: Delegation): Promise<unknown> {
 }
 
 function step(store: Store, n: number, nowMs: number): Promise<unknown> {
-  const joined: Event = { kind: 'joined', identity: identity(n), sid: sid(nowMs), joinedAtMs: nowMs, roomSid: null };
+  const answered: Event = { kind: 'restart_answered', askedAtMs: nowMs, answer: { kind: 'ok' } };
   return store.update({ by: 'id', id: row(n).id }, null, ([one]) => {
-    const next = one === undefined ? undefined : decide(one, joined, { nowMs, roll: 0.5 }, policy()).next;
+    const next = one === undefined ? one : decide(one, answered, { nowMs, roll: 0.5 }, policy()).next;
     return { writes: next === undefined || next === one ? [] : [{ row: next, leaseMs: 0 }], value: null };
   });
 }
