@@ -25,6 +25,8 @@ export interface SubjectOptions {
 const KEY = 'bench-key';
 const SECRET = 'bench-secret-of-at-least-32-characters';
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+/** As `npm start` has them. */
+const FLAGS = startScript().split(' ').slice(1, -1);
 const LONGEST_START_MS = 60_000;
 const TICK_MS = 10;
 
@@ -172,8 +174,15 @@ export class Subject {
       return { program, args, env };
     }
     const profile = profileDir ? ['--cpu-prof', `--cpu-prof-dir=${profileDir}`] : [];
-    return { program: process.execPath, args: [...profile, MAIN], env };
+    return { program: process.execPath, args: [...FLAGS, ...profile, MAIN], env };
   }
+}
+
+function startScript(): string {
+  const { scripts } = JSON.parse(readFileSync(resolve(import.meta.dirname, '../../package.json'), 'utf8')) as {
+    scripts: { start: string };
+  };
+  return scripts.start;
 }
 
 let serial = 0;
