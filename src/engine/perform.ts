@@ -27,13 +27,11 @@ export interface PerformerDeps {
   readonly log: Log;
 }
 
-interface Owed {
-  readonly action: 'send' | 'cancel';
+interface Calls {
+  readonly action: 'send' | 'restart' | 'cancel';
   readonly calls: readonly Call[];
   readonly timeoutMs: number;
   readonly claim: Claim | null;
-  /** Whether what was decided still holds. */
-  readonly confirm: () => Promise<boolean>;
 }
 
 /** A restart made after this part of the delay was late. */
@@ -85,7 +83,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       case 'check':
         return presence.ask(row.room, effect.notBeforeMs, effect.batchMs).then((evidence) => eventOf(evidence, row));
       case 'restart':
-        return restart(row, effect.timeoutMs);
+        return restart(row, effect.timeoutMs, claim);
       case 'send':
         return send(row, effect.action, effect.timeoutMs, claim);
       case 'cancel':
@@ -95,7 +93,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     }
   }
 
-  async function restart(row: LiveDelegation, timeoutMs: number): Promise<Event | null> {
+  async function restart(row: LiveDelegation, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
@@ -103,7 +101,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       beginByMs: clock.nowMs() + leaseMs(row, policy),
       work: () => {
         askedAtMs = clock.nowMs();
-        return callAll(row, 'restart', callsToRestart(row.handles), timeoutMs);
+        return callAll(row, { action: 'restart', calls: callsToRestart(row.handles), timeoutMs, claim });
       },
     });
     if (answer === null) return null;
@@ -115,13 +113,14 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   async function send(row: LiveDelegation, action: Action, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
-    const confirm = () => isStillGone(row);
-    const answer = await owed(row, { action: 'send', calls: callToSend(row.handles, action), timeoutMs, claim, confirm });
+    const calls = { action: 'send', calls: callToSend(row.handles, action), timeoutMs, claim } as const;
+    const answer = await owed(row, calls, () => isStillGone(row));
     return answer === null ? null : { kind: 'send_answered', action, answer };
   }
 
   async function cancel(row: LiveDelegation, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
-    const answer = await owed(row, { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim, confirm: async () => true });
+    const calls = { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim } as const;
+    const answer = await owed(row, calls, async () => true);
     return answer === null ? null : { kind: 'cancel_answered', answer };
   }
 
@@ -138,27 +137,25 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return applied.changed === 0;
   }
 
-  /** The claim is looked at last of all: a webhook may have told of a return while the call waited its turn. */
-  function owed(row: LiveDelegation, { action, calls, timeoutMs, claim, confirm }: Owed): Promise<Answer | null> {
-    const isWanted = async (): Promise<boolean> => claim === null || (await store.holds(claim));
-    const work = async () => ((await confirm()) && (await isWanted()) ? callAll(row, action, calls, timeoutMs, isWanted) : null);
+  function owed(row: LiveDelegation, calls: Calls, confirm: () => Promise<boolean>): Promise<Answer | null> {
+    const { action } = calls;
+    const work = async () => ((await confirm()) ? callAll(row, calls) : null);
     // Who would cancel an event that has run out can wait; an event that has run out unnoticed is still to be sent.
     const owed = action === 'send' || clock.nowMs() <= row.expiry.latestMs;
     return lanes.run(row.homeserver, { ...wantedBy(row), owed, beginByMs: Number.POSITIVE_INFINITY, work });
   }
 
-  /** A group may have more than one timer; the worst answer speaks for all. */
-  async function callAll(
-    row: LiveDelegation,
-    action: 'send' | 'restart' | 'cancel',
-    calls: readonly Call[],
-    timeoutMs: number,
-    isWanted?: () => Promise<boolean>,
-  ): Promise<Answer> {
+  /**
+   * A group may have more than one timer; the worst answer speaks for all. The claim is looked at last of all: the row may have changed while
+   * the call waited its turn. Null: it has, and whoever changed it sees to the rest.
+   */
+  async function callAll(row: LiveDelegation, { action, calls, timeoutMs, claim }: Calls): Promise<Answer | null> {
+    const isWanted = async (): Promise<boolean> => claim === null || (await store.holds(claim));
     let worst: Answer = { kind: 'ok' };
     for (const call of calls) {
+      if (!(await isWanted())) return null;
       const startedMs = clock.nowMs();
-      const answer = await delayedEvents.act(row.homeserver, call, { timeoutMs, userId: row.userId, ...(isWanted && { isWanted }) });
+      const answer = await delayedEvents.act(row.homeserver, call, { timeoutMs, userId: row.userId, isWanted });
       metrics.homeserverRequest(action, clock.nowMs() - startedMs);
       if (SEVERITY[answer.kind] > SEVERITY[worst.kind]) worst = answer;
     }

@@ -9,6 +9,7 @@ import { causeOfReason, waitMsOf } from '../../src/delegation/reasons.ts';
 import type { Cause, Delegation, Policy } from '../../src/delegation/state.ts';
 import { FRESH_MS } from '../../src/delegation/steps/moves.ts';
 import type { Verdict } from '../../src/engine/engine.ts';
+import type { OnceKey } from '../../src/store/store.ts';
 import type { Delegated, Member } from './member.ts';
 import type { Call, DelayedLeave, ModelHomeserver } from './model-homeserver.ts';
 import type { Hook, SfuSession } from './model-sfu.ts';
@@ -40,6 +41,10 @@ interface Stay {
   last: SfuSession | null;
   sessions: number;
   abortedMs: number;
+  /** When a webhook last spoke of a departure, of whichever session. */
+  departureToldMs: number;
+  /** The same for an arrival. */
+  arrivalToldMs: number;
   presentMs: number;
 }
 
@@ -55,6 +60,7 @@ export interface CheckerDeps {
   readonly members: readonly Member[];
   readonly homeserverOf: (member: number) => { readonly model: ModelHomeserver; readonly part: Part };
   readonly isKept: (id: DelegationId) => boolean;
+  readonly isKnown: (onceKey: OnceKey) => boolean;
   readonly sfuSlow: boolean;
 }
 
@@ -74,6 +80,8 @@ export class Checker {
   readonly #leaveOfRow = new Map<DelegationId, string>();
   readonly #supersededMs = new Map<string, number>();
   readonly #restarts = new Map<string, number>();
+  /** Restarts of what was final. */
+  readonly #inVain = new Map<string, number>();
   readonly #looks = new Map<string, number[]>();
   readonly #seenGhost = new Set<DelayedLeave>();
   lives = 0;
@@ -90,6 +98,8 @@ export class Checker {
       last: null,
       sessions: 0,
       abortedMs: Number.NEGATIVE_INFINITY,
+      departureToldMs: Number.NEGATIVE_INFINITY,
+      arrivalToldMs: Number.NEGATIVE_INFINITY,
       presentMs: 0,
     }));
   }
@@ -129,7 +139,12 @@ export class Checker {
 
   /** A webhook was answered 2xx, and said to mean something. */
   told(hook: Hook, session: SfuSession | null, verdict: Verdict): void {
-    if (session === null || verdict === 'irrelevant') return;
+    if (verdict === 'irrelevant') return;
+    if (!this.#deps.isKnown(hook.onceKey)) this.#violate('forgotten promise', `${hook.event} was answered and is not in the store`);
+    if (session === null) return;
+    const member = this.#memberOf(session.room, session.identity);
+    const stay = member === undefined ? undefined : this.#stays[member.index];
+    if (stay !== undefined) stay[hook.event === 'participant_joined' ? 'arrivalToldMs' : 'departureToldMs'] = this.#deps.timeline.nowMs;
     const told = this.#told.get(session) ?? { joinedMs: Number.POSITIVE_INFINITY, leftMs: Number.POSITIVE_INFINITY };
     const nowMs = this.#deps.timeline.nowMs;
     if (hook.event === 'participant_joined') told.joinedMs = Math.min(told.joinedMs, nowMs);
@@ -155,7 +170,20 @@ export class Checker {
     const endedMs = this.#endedMs.get(leave.name);
     if (endedMs !== undefined && sentAtMs > endedMs)
       this.#violate('call after an end', `${act} of ${leave.name}, ${sentAtMs - endedMs} ms after`);
-    if (act === 'restart') this.#restarts.set(leave.name, (this.#restarts.get(leave.name) ?? 0) + 1);
+    if (act === 'restart') this.#restarted(call);
+  }
+
+  /** No evidence, no restart: a lease, not a hope. */
+  #restarted({ leave, sentAtMs, took }: Call): void {
+    this.#restarts.set(leave.name, (this.#restarts.get(leave.name) ?? 0) + 1);
+    if (!took) this.#inVain.set(leave.name, (this.#inVain.get(leave.name) ?? 0) + 1);
+    const stay = this.#stays[leave.member] as Stay;
+    const leaseMs = Math.max(2_000, Math.min(this.#deps.policy.presenceIntervalMs, leave.delayMs / 2));
+    // Evidence may grow as old again while the call waits for its turn.
+    const evidenceMs = Math.max(stay.absentSinceMs, stay.arrivalToldMs);
+    if (stay.sinceMs === null && sentAtMs - evidenceMs > 2 * leaseMs + SLOW_KNOWLEDGE_MS) {
+      this.#violate('ghost', `${leave.name} was restarted for somebody who had been gone for ${sentAtMs - stay.absentSinceMs} ms`);
+    }
   }
 
   looked(room: string): void {
@@ -174,12 +202,30 @@ export class Checker {
     const stay = this.#stays[leave.member] as Stay;
     const wasJoined = member.joined;
     member.joined = false;
-    if (!wasJoined || stay.sinceMs === null) return;
+    if (!wasJoined) return;
+    if (stay.sinceMs === null) {
+      if (sentAtMs !== null) this.#checkWait(leave, sentAtMs, stay);
+      return;
+    }
     const delegated = member.delegations.find((one) => one.leave === leave);
     const why = sentAtMs === null ? this.#ranOut(leave, delegated, stay) : this.#sentUnder(sentAtMs, stay);
     if (why === null) return;
     this.falseLeaves += 1;
     this.#violate('false leave', `${leave.name} of m${leave.member}: ${why}`);
+  }
+
+  /** Whoever may be about to come back is given the time for it. */
+  #checkWait(leave: DelayedLeave, sentAtMs: number, stay: Stay): void {
+    const told = stay.last === null ? undefined : this.#told.get(stay.last);
+    // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
+    if (stay.last === null || told === undefined || told.joinedMs > stay.absentSinceMs || told.leftMs === Number.POSITIVE_INFINITY) return;
+    const waitMs = Math.min(waitMsOf(stay.cause, this.#deps.policy), this.#deps.policy.waitMs.missing);
+    const earliestMs = stay.absentSinceMs + waitMs;
+    if (sentAtMs >= earliestMs) return;
+    this.#violate(
+      'false leave',
+      `${leave.name} was sent ${earliestMs - sentAtMs} ms before the wait for a return [${stay.cause}] was over`,
+    );
   }
 
   /** When the present stay was told by a webhook; infinite: not yet. */
@@ -194,10 +240,17 @@ export class Checker {
     const knowledgeMs = sfuSlow ? SLOW_KNOWLEDGE_MS : KNOWLEDGE_MS;
     if (this.#joinToldMs(stay) <= sentAtMs - knowledgeMs) return 'sent although a webhook had told of the participant';
     if (sinceMs > sentAtMs - knowledgeMs) return null;
-    if (wellness.since('sfu api') >= sinceMs) return null;
+    if (wellness.since('sfu api') >= sinceMs) return this.#onAWord(sentAtMs, stay);
     // By the operator's wish the webhook alone decides.
     if (policy.waitMs.left === 0 || policy.waitMs.lost === 0) return null;
     return `sent although the participant had been there for ${sentAtMs - sinceMs} ms`;
+  }
+
+  /** Nobody could be asked: then there was a webhook's word, or an absence that was seen before. */
+  #onAWord(sentAtMs: number, stay: Stay): string | null {
+    const { waitMs, presenceIntervalMs } = this.#deps.policy;
+    const fromMs = sentAtMs - Math.max(...Object.values(waitMs)) - presenceIntervalMs - RECOVERY_MS;
+    return stay.departureToldMs >= fromMs || (stay.sinceMs as number) >= fromMs ? null : 'sent although nobody had said that they had left';
   }
 
   /** Run out: it was to be restarted, or cancelled, while everything was well. */
@@ -308,6 +361,8 @@ export class Checker {
       const restarts = this.#restarts.get(leave.name) ?? 0;
       const most = Math.ceil((nowMs - ackedAtMs) / (0.7 * leave.delayMs)) + 3 * (stay.sessions + this.lives) + 5;
       const { model } = this.#deps.homeserverOf(index);
+      const inVain = this.#inVain.get(leave.name) ?? 0;
+      if (inVain > 3 + this.lives + model.troubles) this.#violate('too many calls', `${inVain} restarts of ${leave.name}, which was final`);
       if (restarts > most + model.troubles)
         this.#violate('too many calls', `${restarts} restarts of ${leave.name}, at most ${most} are needed`);
     }

@@ -181,19 +181,25 @@ export class ModelHomeserver {
     const halfMs = plan.latencyMs * (0.5 + chance.roll('latency'));
     const inTime = (atMs: number): boolean => atMs - sentAtMs < request.timeoutMs;
     await timeline.wait(Math.min(halfMs, request.timeoutMs));
-    if (!inTime(timeline.nowMs + 1)) return TIMEOUT;
+    if (!inTime(timeline.nowMs + 1)) {
+      this.#troubled();
+      return TIMEOUT;
+    }
     const reply = await this.#meet(request, sentAtMs);
     if (reply.kind === 'failed' || reply.status >= 500 || reply.status === 429 || reply.status === 403 || reply.json === undefined)
       this.#troubled();
     mayDie(process, 'a call to a homeserver was taken');
     await timeline.wait(Math.min(halfMs, Math.max(sentAtMs + request.timeoutMs - timeline.nowMs, 0)));
-    return inTime(timeline.nowMs) ? reply : TIMEOUT;
+    if (inTime(timeline.nowMs)) return reply;
+    this.#troubled();
+    return TIMEOUT;
   }
 
   async #meet(request: Request, sentAtMs: number): Promise<Reply> {
     const { timeline, chance } = this.#deps;
     const atTimeout = (): Promise<void> => timeline.wait(sentAtMs + request.timeoutMs - timeline.nowMs);
     if (this.moods.down > 0) return REFUSED;
+    this.#attempted(request);
     if (this.moods.stalled > 0) {
       await atTimeout();
       // A stalled server may still work on what it has taken in.
@@ -204,6 +210,13 @@ export class ModelHomeserver {
     if (reply !== 'lost') return reply;
     await atTimeout();
     return TIMEOUT;
+  }
+
+  /** An ending that came here counts as tried, whatever its answer says. */
+  #attempted({ url }: Request): void {
+    const wanted = this.dialect === 'A' ? readToken(new URL(url).pathname) : null;
+    const leave = wanted?.act === 'send' ? this.leaves.get(wanted.name) : undefined;
+    if (wanted !== null && leave !== undefined) leave.endings.add(wanted.ending);
   }
 
   #faulty(request: Request, sentAtMs: number): Reply | 'lost' {
@@ -256,7 +269,6 @@ export class ModelHomeserver {
     const leave = this.leaves.get(name);
     if (leave === undefined) return error(404, 'M_NOT_FOUND');
     const took = leave.final === null;
-    if (act === 'send') leave.endings.add(ending);
     this.#deps.onCall({ leave, act, ending, sentAtMs, arrivedAtMs: this.#deps.timeline.nowMs, took });
     if (!took) {
       const same = (act === 'send' && leave.final === 'sent') || (act === 'cancel' && leave.final === 'cancelled');

@@ -48,6 +48,7 @@ export class ModelStore implements Store, Attendance {
   readonly #clock: Clock;
   readonly #onWrite: (row: Delegation) => void;
   readonly #claims: Disk['claims'];
+  readonly #slots = new Map<RoomName, number>();
   #closed = false;
 
   constructor({ disk, clock, onWrite = () => {}, claims = new Map() }: ModelStoreOptions) {
@@ -130,7 +131,16 @@ export class ModelStore implements Store, Attendance {
 
   async rooms(fromSlot: number, toSlot: number): Promise<readonly RoomName[]> {
     const live = [...this.#disk.rows.values()].filter(({ row }) => row.state.kind !== 'ended').map(({ row }) => row.room);
-    return [...new Set(live)].filter((room) => slotOf(room) >= fromSlot && slotOf(room) < toSlot);
+    return [...new Set(live)].filter((room) => {
+      const slot = this.#slotOf(room);
+      return slot >= fromSlot && slot < toSlot;
+    });
+  }
+
+  #slotOf(room: RoomName): number {
+    const slot = this.#slots.get(room) ?? slotOf(room);
+    this.#slots.set(room, slot);
+    return slot;
   }
 
   async count(): Promise<Readonly<Record<State['kind'], number>>> {

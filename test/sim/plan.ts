@@ -19,6 +19,8 @@ export interface MemberPlan {
   readonly delayMs: number;
   /** Another ending for a lost connection; tokens (dialect A) only. */
   readonly lost: boolean;
+  /** When it joins first; null: its steps say. */
+  readonly joinsAtMs: number | null;
   /** Two names on the SFU, of which it uses the second. */
   readonly compatible: boolean;
   /** Restarts its event by itself as well, while it can. */
@@ -55,6 +57,8 @@ export interface StepPlan {
   readonly deed: Deed;
   /** How long a cut lasts, how long a reload takes, when a delegation follows a join: whatever the deed needs, in ms. */
   readonly forMs: number;
+  /** What goes wrong with it: faults that come when something happens find more than those that come at any time. */
+  readonly trouble: { readonly kind: OutageKind; readonly afterMs: number; readonly forMs: number } | null;
 }
 
 export const OUTAGES = [
@@ -112,7 +116,7 @@ const DELAYS_MS = [1_500, 3_000, 8_000, 10_000, 18_000, 60_000, 300_000, 3_600_0
 export const FAULTY_MS = 120_000;
 
 const homeserver: fc.Arbitrary<HomeserverPlan> = fc.record({
-  dialect: fc.constantFrom<Dialect>('A', 'B', 'C', 'C', 'C', 'D'),
+  dialect: fc.constantFrom<Dialect>('A', 'A', 'B', 'C', 'C', 'D'),
   limit: fc.option(fc.record({ perSecond: fc.constantFrom(1, 5), burst: fc.constantFrom(5, 10) }), { freq: 7 }),
   latencyMs: fc.constantFrom(1, 5, 40, 150),
   asToken: fc.boolean(),
@@ -123,6 +127,7 @@ const member: fc.Arbitrary<MemberPlan> = fc.record({
   homeserver: fc.nat(1),
   delayMs: fc.constantFrom(...DELAYS_MS),
   lost: fc.boolean(),
+  joinsAtMs: fc.option(fc.nat(30_000), { freq: 4 }),
   compatible: fc.boolean(),
   restarts: fc.boolean(),
   ownLeave: fc.boolean(),
@@ -147,11 +152,18 @@ const DEED_WEIGHTS: Record<Deed, number> = {
   reset: 1,
 };
 
+const trouble = fc.record({
+  kind: fc.constantFrom(...OUTAGES),
+  afterMs: fc.nat(2_500),
+  forMs: fc.oneof(fc.integer({ min: 50, max: 3_000 }), fc.integer({ min: 50, max: 15_000 })),
+});
+
 const step: fc.Arbitrary<StepPlan> = fc.record({
   afterMs: fc.oneof(fc.nat(300), fc.nat(3_000), fc.nat(25_000)),
   member: fc.nat(5),
   deed: fc.oneof(...DEEDS.map((deed) => ({ weight: DEED_WEIGHTS[deed], arbitrary: fc.constant(deed) }))),
   forMs: fc.oneof(fc.nat(1_500), fc.nat(8_000), fc.nat(40_000)),
+  trouble: fc.option(trouble, { freq: 1 }),
 });
 
 const outage: fc.Arbitrary<OutagePlan> = fc.record({
@@ -177,7 +189,7 @@ const policy: fc.Arbitrary<Policy> = fc.record({
     aborted: wait(30_000, 5_000),
     missing: wait(4_000, 1_000, 10_000),
   }),
-  connectTimeoutMs: fc.constantFrom(10_000, 60_000, 300_000),
+  connectTimeoutMs: fc.constantFrom(10_000, 10_000, 30_000, 60_000, 60_000, 300_000),
   presenceIntervalMs: fc.constantFrom(5_000, 30_000, 30_000),
 });
 
@@ -201,8 +213,8 @@ export function anyPlan(replicas: number): fc.Arbitrary<Plan> {
       policy,
       homeservers: fc.tuple(homeserver, homeserver),
       members: fc.array(member, { minLength: 1, maxLength: 5 }),
-      steps: fc.array(step, { minLength: 1, maxLength: 16 }),
-      outages: fc.oneof(fc.constant([]), fc.array(outage, { maxLength: 4 })),
+      steps: fc.array(step, { minLength: 1, maxLength: 20 }),
+      outages: fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(outage, { maxLength: 5 }) }),
       rates,
     }),
   );

@@ -16,7 +16,7 @@ const WELL: Plan = {
     { dialect: 'C', limit: null, latencyMs: 5, asToken: false },
     { dialect: 'C', limit: null, latencyMs: 150, asToken: false },
   ],
-  members: [{ room: 0, homeserver: 0, delayMs: 60_000, lost: false, compatible: false, restarts: false, ownLeave: false }],
+  members: [{ room: 0, homeserver: 0, delayMs: 60_000, lost: false, joinsAtMs: null, compatible: false, restarts: false, ownLeave: false }],
   steps: [],
   outages: [],
   rates: { webhookLost: 0, webhookDoubled: 0, webhookLate: 0, killed: 0, homeserverFails: 0, storeFails: 0, sfuSlow: 0 },
@@ -31,8 +31,8 @@ async function play(over: Partial<Plan>): Promise<readonly string[]> {
 test('killed between the decision and the call, and the member comes back meanwhile: the next process looks again', async () => {
   const found = await play({
     steps: [
-      { afterMs: 100, member: 0, deed: 'join', forMs: 0 },
-      { afterMs: 10_000, member: 0, deed: 'full-reconnect', forMs: 1_455 },
+      { afterMs: 100, member: 0, deed: 'join', forMs: 0, trouble: null },
+      { afterMs: 10_000, member: 0, deed: 'full-reconnect', forMs: 1_455, trouble: null },
     ],
     // The leave is on its way to the lane when the process dies, and no webhook finds anybody until it is back.
     outages: [
@@ -47,8 +47,8 @@ test('killed between the decision and the call, and the member comes back meanwh
 test('a leave waits for its homeserver, and the member comes back without a word: it is looked for before the call', async () => {
   const found = await play({
     steps: [
-      { afterMs: 100, member: 0, deed: 'join', forMs: 0 },
-      { afterMs: 10_000, member: 0, deed: 'full-reconnect', forMs: 1_455 },
+      { afterMs: 100, member: 0, deed: 'join', forMs: 0, trouble: null },
+      { afterMs: 10_000, member: 0, deed: 'full-reconnect', forMs: 1_455, trouble: null },
     ],
     outages: [
       { kind: 'homeserver-5xx', atMs: 11_000, forMs: 4_000, which: 0 },
@@ -62,8 +62,8 @@ test('connected while the first call is still finding out how its homeserver wan
   const found = await play({
     members: [{ ...MEMBER, homeserver: 1, delayMs: 10_000, restarts: true }],
     steps: [
-      { afterMs: 100, member: 0, deed: 'never-connect', forMs: 0 },
-      { afterMs: 10_010, member: 0, deed: 'join', forMs: 0 },
+      { afterMs: 100, member: 0, deed: 'never-connect', forMs: 0, trouble: null },
+      { afterMs: 10_010, member: 0, deed: 'join', forMs: 0, trouble: null },
     ],
   });
   expect(found).toEqual([]);
@@ -74,8 +74,8 @@ test('the store is away when nobody is found: what is decided later is decided o
     members: [{ ...MEMBER, delayMs: 60_000 }],
     policy: { ...WELL.policy, connectTimeoutMs: 10_000 },
     steps: [
-      { afterMs: 100, member: 0, deed: 'never-connect', forMs: 0 },
-      { afterMs: 10_400, member: 0, deed: 'join', forMs: 0 },
+      { afterMs: 100, member: 0, deed: 'never-connect', forMs: 0, trouble: null },
+      { afterMs: 10_400, member: 0, deed: 'join', forMs: 0, trouble: null },
     ],
     outages: [
       { kind: 'store-away', atMs: 10_102, forMs: 900, which: 0 },
@@ -88,7 +88,7 @@ test('the store is away when nobody is found: what is decided later is decided o
 test('the SFU is gone for longer than the delay, and the client restarts its event by itself: its leave is tried for as long as it can be alive', async () => {
   const found = await play({
     members: [{ ...MEMBER, delayMs: 18_000, restarts: true }],
-    steps: [{ afterMs: 100, member: 0, deed: 'join', forMs: 0 }],
+    steps: [{ afterMs: 100, member: 0, deed: 'join', forMs: 0, trouble: null }],
     outages: [
       { kind: 'sfu-crash', atMs: 12_000, forMs: 80_000, which: 0 },
       { kind: 'homeserver-5xx', atMs: 107_000, forMs: 2_000, which: 0 },

@@ -1,6 +1,6 @@
 // The store as one process sees it: commits that die before they are made, or after and before anybody hears of it; a disk that is full
 // for a while. A kill loses exactly what was not committed. Steps may run more than once, as the contract allows.
-import type { Claim, Claimed, Excluded, Store } from '../../src/store/store.ts';
+import type { Claim, Claimed, Excluded, Store, Urgency } from '../../src/store/store.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
 import type { Chance } from './chance.ts';
 import type { Process } from './timeline.ts';
@@ -12,15 +12,20 @@ export interface TornStoreDeps {
   readonly isAway: () => boolean;
   readonly failRate: number;
   readonly onFault: () => void;
+  readonly wait: (ms: number) => Promise<void>;
   readonly mayDie: (process: Process, where: string) => void;
 }
+
+const SOON_MS = 5;
 
 export function createTornStore(deps: TornStoreDeps): Store {
   const { base, process, chance, isAway, mayDie } = deps;
   const never = <T>(): Promise<T> => new Promise(() => {});
   const away = (): boolean => isAway() || chance.happens('store fails', deps.failRate);
 
-  async function write<T>(commit: () => Promise<T>): Promise<T> {
+  async function write<T>(commit: () => Promise<T>, urgency: Urgency = 'now'): Promise<T> {
+    // What nobody waits for is committed in company, a moment later.
+    if (urgency === 'soon') await process.hears(deps.wait(SOON_MS));
     mayDie(process, 'before a commit');
     if (!process.alive) return never();
     if (away()) {
@@ -37,12 +42,14 @@ export function createTornStore(deps: TornStoreDeps): Store {
   const read = <T>(look: () => Promise<T>): Promise<T> => (process.alive ? process.hears(look()) : never());
 
   return {
-    update: (where, once, step) =>
-      write(() =>
-        base.update(where, once, (rows) => {
-          if (chance.happens('a step runs again', 0.05)) step(rows);
-          return step(rows);
-        }),
+    update: (where, once, step, urgency) =>
+      write(
+        () =>
+          base.update(where, once, (rows) => {
+            if (chance.happens('a step runs again', 0.05)) step(rows);
+            return step(rows);
+          }),
+        urgency,
       ),
     claimDue: (nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> =>
       read(() => base.claimDue(nowMs, leaseMs, limit, excluded)),

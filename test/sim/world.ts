@@ -75,6 +75,7 @@ export class World {
       members: this.#members,
       homeserverOf: (index) => ({ model: this.#homeserverOf(index), part: `homeserver ${plan.members[index]?.homeserver ?? 0}` }),
       isKept: (id) => this.#disk.rows.has(id),
+      isKnown: (onceKey) => this.#disk.once.has(onceKey),
       sfuSlow: plan.rates.sfuSlow > 0,
     });
     for (let index = 0; index < plan.replicas; index += 1) this.#replicas.push(this.#createReplica(index));
@@ -106,9 +107,20 @@ export class World {
     for (const step of this.#plan.steps) {
       atMs += step.afterMs;
       const member = this.#members[step.member % this.#members.length] as Member;
-      if (atMs < FAULTY_MS) this.timeline.after(atMs, () => member.do(step.deed, step.forMs));
+      if (atMs >= FAULTY_MS) break;
+      this.timeline.after(atMs, () => member.do(step.deed, step.forMs));
+      if (step.trouble !== null)
+        this.#scheduleOutage({ ...step.trouble, atMs: atMs + step.trouble.afterMs, which: member.plan.homeserver });
     }
-    for (const outage of this.#plan.outages) this.timeline.after(outage.atMs, () => this.#begin(outage));
+    for (const member of this.#members) {
+      const { joinsAtMs } = member.plan;
+      if (joinsAtMs !== null) this.timeline.after(joinsAtMs, () => member.do('join', joinsAtMs % 6_000));
+    }
+    for (const outage of this.#plan.outages) this.#scheduleOutage(outage);
+  }
+
+  #scheduleOutage(outage: OutagePlan): void {
+    if (outage.atMs < FAULTY_MS) this.timeline.after(outage.atMs, () => this.#begin(outage));
   }
 
   /** The end of all faults: from here on everything has to come right. */
@@ -215,6 +227,7 @@ export class World {
         return failRate();
       },
       onFault: () => this.#wellness.blip('store'),
+      wait: (ms) => this.timeline.wait(ms),
       mayDie: (where, at) => this.#mayDie(where, at),
     });
   }

@@ -1,0 +1,128 @@
+// Engines that are broken on purpose, each by one change of one line: what the judge of the simulation has to notice. A mutant names the
+// text that it replaces, so that a change of the source which makes it meaningless is noticed as well.
+export interface Mutant {
+  readonly name: string;
+  /** From the root of the project. */
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+}
+
+const delegation = (file: string): string => `src/delegation/${file}`;
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'any departure ends any session: the fence of the SID is gone',
+    file: delegation('steps/connected.ts'),
+    from: 'if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);\n  // A newer session',
+    to: '// A newer session',
+  },
+  {
+    name: 'a restart needs no evidence: a hope, not a lease',
+    file: delegation('steps/connected.ts'),
+    from: 'state.seenAtMs >= oldestMs ? restartEffect(row, at) : ask(oldestMs)',
+    to: 'restartEffect(row, at)',
+  },
+  {
+    name: 'a webhook is answered before its commit',
+    file: 'src/engine/engine.ts',
+    from: 'const applied = await watched(where, about.onceKey, () => about.about);',
+    to: 'watched(where, about.onceKey, () => about.about).catch(() => {}); const applied: Applied = { rows: 1, changed: 1, duplicate: false, earliestDueMs: null, todo: [] };',
+  },
+  {
+    name: 'a leave that failed is not tried again',
+    file: delegation('steps/leaving.ts'),
+    from: 'const attempts = state.attempts + 1;\n      const pauseMs',
+    to: "if (answer.kind === 'failed') return finish(row, 'sent', at.nowMs, at);\n      const attempts = state.attempts + 1;\n      const pauseMs",
+  },
+  {
+    name: 'a 404 to a restart is taken for success',
+    file: 'src/homeserver/dialect.ts',
+    from: "if (status === 404 && errcode === 'M_NOT_FOUND') return settled({ kind: 'final', how: 'gone' });",
+    to: "if (status === 404 && errcode === 'M_NOT_FOUND') return settled({ kind: 'ok' });",
+  },
+  {
+    name: 'nobody is waited for: a reconnection is a departure',
+    file: delegation('steps/moves.ts'),
+    from: 'const untilMs = departure.atMs + waitMs;',
+    to: 'const untilMs = departure.atMs;',
+  },
+  {
+    name: 'an SFU that does not answer has nobody in it',
+    file: 'src/engine/perform.ts',
+    from: "if (evidence.kind === 'unreachable') return { kind: 'sfu_unreachable', askedAtMs: evidence.askedAtMs };",
+    to: "if (evidence.kind === 'unreachable') return { kind: 'snapshot', askedAtMs: evidence.askedAtMs, present: [], roomSid: undefined, afterRestart: false };",
+  },
+  {
+    name: 'an event that was superseded is not cancelled',
+    file: delegation('steps/leaving.ts'),
+    from: "if (!cancellable) return end(row, 'superseded', at);",
+    to: "if (cancellable) return end(row, 'superseded', at);",
+  },
+  {
+    name: 'restarts come after the delay',
+    file: delegation('steps/connected.ts'),
+    from: 'row.delayMs * (0.75 + at.roll * 0.1)',
+    to: 'row.delayMs * (1.05 + at.roll * 0.1)',
+  },
+  {
+    name: 'no routine look at the rooms: a lost webhook is lost',
+    file: 'src/engine/sweep.ts',
+    from: 'if (to > from) lookAt(from, Math.min(to, SLOTS));',
+    to: '',
+  },
+  {
+    name: 'who never connects is waited for for ever',
+    file: delegation('steps/awaiting.ts'),
+    from: 'if (event.askedAtMs >= state.connectByMs) return neverConnected(row, at);',
+    to: '',
+  },
+  {
+    name: 'a group may end twice',
+    file: delegation('steps/moves.ts'),
+    from: 'const action = attempted ?? endingFor(row, departure.cause);',
+    to: 'const action = endingFor(row, departure.cause);',
+  },
+  {
+    name: 'an old decision is carried out without another look',
+    file: 'src/engine/perform.ts',
+    from: "if (row.state.kind !== 'leaving' || nowMs - row.state.confirmedAtMs <= FRESH_MS) return true;",
+    to: 'return true;',
+  },
+  {
+    name: 'a claim is not looked at before the call',
+    file: 'src/engine/perform.ts',
+    from: 'const isWanted = async (): Promise<boolean> => claim === null || (await store.holds(claim));',
+    to: 'const isWanted = async (): Promise<boolean> => true;',
+  },
+  {
+    name: 'an old list will do to find nobody',
+    file: delegation('steps/awaiting.ts'),
+    from: 'Math.max(row.state.nextAskMs, at.nowMs - FRESH_MS)',
+    to: 'row.state.nextAskMs',
+  },
+  {
+    name: 'the webhook alone decides',
+    file: delegation('reasons.ts'),
+    from: 'return !WEIGHTS[cause].mustAsk && waitMsOf(cause, policy) === 0;',
+    to: 'return true;',
+  },
+  {
+    name: 'a webhook that comes twice counts twice',
+    file: 'src/engine/engine.ts',
+    from: 'watched(where, about.onceKey, () => about.about)',
+    to: 'watched(where, null, () => about.about)',
+  },
+  {
+    name: 'a failed restart is tried again at once, and again',
+    file: delegation('steps/connected.ts'),
+    from: 'restartDueMs: at.nowMs + pauseMs }',
+    to: 'restartDueMs: at.nowMs }',
+  },
+  {
+    name: 'time alone ends a leave that is owed',
+    file: delegation('steps/leaving.ts'),
+    from: 'return surelyExpired(row, at) && at.nowMs >= clientEndedMs + row.delayMs + SURELY_EXPIRED_MS;',
+    to: 'return surelyExpired(row, at);',
+  },
+];
