@@ -83,7 +83,7 @@ export interface Leaving {
   readonly session: Session | null;
   /** The leave is on time up to this moment; later it is a ghost. */
   readonly onTimeUntilMs: number;
-  /** When it was found out that nobody is there: whoever sends later looks again first. */
+  /** When the evidence was asked for that nobody is there: whoever sends later looks again first. */
   readonly confirmedAtMs: number;
   readonly nextTryMs: number;
   readonly attempts: number;

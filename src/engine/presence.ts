@@ -43,6 +43,8 @@ const MOST_QUESTIONS = 16;
 const MOST_ROOMS = 5_000;
 /** While the SFU is away it is asked so often, on behalf of everybody. */
 const PROBE_EVERY_MS = 1_000;
+/** A question to the SFU has been given up by then (sfu/room-service.ts). */
+const LONGEST_QUESTION_MS = 6_000;
 /** Clients of a restarted SFU were back within 4–7 s (measured.md); until then its lists prove nothing. */
 const FORGETFUL_MS = 20_000;
 
@@ -53,9 +55,11 @@ export function createPresence(deps: PresenceDeps): Presence {
   const queue: (() => void)[] = [];
   let questions = 0;
   let reachable: boolean | null = null;
-  let failedAtMs = 0;
+  /** The newest failure counts for everybody; null: none that still says anything. */
+  let failed: { readonly askedAtMs: number; readonly heardAtMs: number } | null = null;
   let returnedAtMs = Number.NEGATIVE_INFINITY;
-  let probing = false;
+  /** While the SFU is away one question at a time finds out for all. */
+  let probe: Promise<void> | null = null;
   let askedLastMs = Number.NEGATIVE_INFINITY;
 
   const slot = async (): Promise<void> => {
@@ -68,28 +72,36 @@ export function createPresence(deps: PresenceDeps): Presence {
   };
 
   async function look(room: RoomName): Promise<Evidence> {
-    const away = reachable === false;
-    if (away && (probing || clock.nowMs() - failedAtMs < PROBE_EVERY_MS)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
-    probing = away;
+    while (reachable === false && probe !== null) await probe;
+    if (reachable === false && isFresh(failed)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
+    const probed = Promise.withResolvers<void>();
+    if (reachable === false) probe = probed.promise;
     await slot();
     const askedAtMs = clock.nowMs();
     askedLastMs = askedAtMs;
     try {
       const found = await rooms.look(room);
-      answered(found.kind === 'list');
+      answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
       return { kind: 'list', askedAtMs, present: found.present, roomSid: found.roomSid, afterRestart: forgetful(room, askedAtMs) };
     } finally {
-      if (away) probing = false;
+      if (probe === probed.promise) probe = null;
+      probed.resolve();
       free();
     }
   }
 
-  function answered(ok: boolean): void {
+  /** A failure is as old as its question, too: a process that was stopped meanwhile has to ask again. */
+  function isFresh(failure: typeof failed): boolean {
+    if (failure === null || failure.heardAtMs - failure.askedAtMs > LONGEST_QUESTION_MS) return false;
+    return clock.nowMs() - failure.heardAtMs < PROBE_EVERY_MS;
+  }
+
+  function answered(ok: boolean, askedAtMs: number): void {
     deps.onAnswer(ok ? 'ok' : 'failed');
     const wasAway = reachable === false;
     reachable = ok;
-    if (!ok) failedAtMs = clock.nowMs();
+    failed = ok ? null : { askedAtMs, heardAtMs: clock.nowMs() };
     if (!ok || !wasAway) return;
     returnedAtMs = clock.nowMs();
     deps.onReturn();
@@ -160,8 +172,9 @@ export function createPresence(deps: PresenceDeps): Presence {
     },
     touch: (withinMs) => {
       if (clock.nowMs() - askedLastMs < withinMs) return;
-      askedLastMs = clock.nowMs();
-      void rooms.answers().then(answered);
+      const askedAtMs = clock.nowMs();
+      askedLastMs = askedAtMs;
+      void rooms.answers().then((ok) => answered(ok, askedAtMs));
     },
     get reachable() {
       return reachable;

@@ -155,8 +155,15 @@ export class ModelSfu {
   deleteRoom(name: RoomName): void {
     const room = this.#rooms.get(name);
     if (room === undefined) return;
-    for (const session of [...room.sessions.values()]) this.#end(session, 'ROOM_DELETED');
-    this.#deps.timeline.after(ROOM_DELETED_MS, () => this.#finish(name, room));
+    const endAll = (): void => {
+      for (const session of [...room.sessions.values()]) this.#end(session, 'ROOM_DELETED');
+    };
+    endAll();
+    this.#deps.timeline.after(ROOM_DELETED_MS, () => {
+      // Whoever came in the last moment goes with it.
+      endAll();
+      this.#finish(name, room);
+    });
   }
 
   /** Everything is forgotten without a word; TERM says SERVER_SHUTDOWN where the connection still carries it. */

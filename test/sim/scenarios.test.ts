@@ -96,3 +96,15 @@ test('the SFU is gone for longer than the delay, and the client restarts its eve
   });
   expect(found).toEqual([]);
 });
+
+test('a process that was stopped wakes with an old failure of the SFU: it looks again before it believes it', async () => {
+  const members = [0, 1, 2].map((room) => ({ ...MEMBER, room, delayMs: 300_000, joinsAtMs: 100 + room }));
+  const found = await play({
+    members,
+    outages: [
+      { kind: 'sfu-stop', atMs: 10_000, forMs: 27_000, which: 0 },
+      { kind: 'pause', atMs: 25_004, forMs: 30_000, which: 0 },
+    ],
+  });
+  expect(found).toEqual([]);
+});

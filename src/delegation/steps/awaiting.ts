@@ -83,7 +83,7 @@ export function awaitingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
     if (departed !== null && departed.fence === seen.sid) return depart(row, { ...session, established: true }, departed, null, at);
     return connect(row, session, event.askedAtMs, null, at);
   }
-  if (event.askedAtMs >= state.connectByMs) return neverConnected(row, at);
+  if (event.askedAtMs >= state.connectByMs) return neverConnected(row, event.askedAtMs, at);
   if (event.askedAtMs < row.createdAtMs) return unchanged(row);
   const nextAskMs = nextAskAfter(row, event.askedAtMs);
   if (state.seenAbsent && state.nextAskMs === nextAskMs) return unchanged(row);
@@ -110,7 +110,7 @@ export function awaitingUnreachable(row: Row, at: Moment): Decision {
   return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);
 }
 
-function neverConnected(row: Row, at: Moment): Decision {
+function neverConnected(row: Row, askedAtMs: number, at: Moment): Decision {
   const departure: Departure = { cause: 'never_connected', atMs: at.nowMs, fence: null, certain: false };
-  return owe(row, departure, null, null, at);
+  return owe(row, { departure, session: null, attempted: null }, askedAtMs, at);
 }

@@ -128,19 +128,27 @@ export function depart(
   at: Moment,
   waitMs: number = waitMsOf(departure.cause, at.policy),
 ): Decision {
-  if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, departure, session, attempted, at);
+  if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
   const effects: Effect[] = untilMs <= at.nowMs ? [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }] : [];
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs: untilMs, failures: 0, attempted };
   return move(row, state, at, effects, { detail: departure.cause });
 }
 
-/** The leave is owed from here on. An ending attempted earlier stays the one: a group has at most one. */
-export function owe(row: LiveDelegation, departure: Departure, session: Session | null, attempted: Action | null, at: Moment): Decision {
+/**
+ * The leave is owed from here on, by evidence that was asked for at `askedAtMs`: an answer may be long on its way to a process that was
+ * stopped. An ending attempted earlier stays the one: a group has at most one.
+ */
+export function owe(
+  row: LiveDelegation,
+  { departure, session, attempted }: { departure: Departure; session: Session | null; attempted: Action | null },
+  askedAtMs: number,
+  at: Moment,
+): Decision {
   const action = attempted ?? endingFor(row, departure.cause);
   const onTimeUntilMs = departure.atMs + waitMsOf(departure.cause, at.policy) + ON_TIME_MS;
   const due = { nextTryMs: at.nowMs, attempts: 0, last: 'none' } as const;
-  const state: LiveState = { kind: 'leaving', action, departure, session, onTimeUntilMs, confirmedAtMs: at.nowMs, ...due };
+  const state: LiveState = { kind: 'leaving', action, departure, session, onTimeUntilMs, confirmedAtMs: askedAtMs, ...due };
   return move(row, state, at, [{ kind: 'send', action, timeoutMs: SEND_TIMEOUT_MS }], { detail: departure.cause });
 }
 

@@ -63,7 +63,7 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
     return connect(row, sessionOf(seen, state.session), event.askedAtMs, state.attempted, at);
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
-  return owe(row, state.departure, state.session, state.attempted, at);
+  return owe(row, state, event.askedAtMs, at);
 }
 
 function askWhenWaitIsOver(row: Row, at: Moment): Decision {
@@ -76,7 +76,7 @@ export function settlingUnreachable(row: Row, event: Of<'sfu_unreachable'>, at: 
   const { state } = row;
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   if (state.departure.certain && state.departure.cause !== 'replaced') {
-    return owe(row, state.departure, state.session, state.attempted, at);
+    return owe(row, state, event.askedAtMs, at);
   }
   if (isAbandoned(row, at)) return end(row, 'expired', at, { cause: state.departure.cause });
   const failures = state.failures + 1;
