@@ -43,7 +43,7 @@ export interface Engine extends HandOvers {
    * @throws StoreUnavailable: the SFU has to send it again.
    */
   webhook(webhook: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict>;
-  read(id: DelegationId): Promise<Delegation | null>;
+  read(room: RoomName, id: DelegationId): Promise<Delegation | null>;
   /** Null: the SFU has not been asked yet. */
   readonly sfuReachable: boolean | null;
   /** Homeservers that refuse calls because there are too many, and so may lose participants. */
@@ -124,7 +124,7 @@ export function createEngine(deps: EngineDeps): Engine {
 
   async function due(row: Delegation, claim: Claimed['claim']): Promise<void> {
     try {
-      const applied = await watched({ by: 'id', id: row.id }, null, () => ({ kind: 'due' }));
+      const applied = await watched({ by: 'id', room: row.room, id: row.id }, null, () => ({ kind: 'due' }));
       for (const todo of applied.todo) await performer.perform({ ...todo, claim: todo.claim ?? claim });
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) log.error({ delegation: row.id, err: error }, 'due work failed unexpectedly');
@@ -146,8 +146,8 @@ export function createEngine(deps: EngineDeps): Engine {
   return {
     ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore }),
     webhook,
-    read: async (id) => {
-      const found = await store.update({ by: 'id', id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
+    read: async (room, id) => {
+      const found = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
       return found.kind === 'done' ? found.value : null;
     },
     get sfuReachable() {

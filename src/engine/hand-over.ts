@@ -1,7 +1,7 @@
 // Delegations come in and go back here: create, repeat (idempotent), supersede, hand back. Each is one commit.
 import type { Clock, Random } from '../clock.ts';
 import { type Adopted, adopt, type Decision, decide, delegate, type HandOver } from '../delegation/decide.ts';
-import { type DelegationId, delegationId, type Owner } from '../delegation/ids.ts';
+import { type DelegationId, delegationId, type Owner, type RoomName } from '../delegation/ids.ts';
 import type { Delegation, Outcome, Policy } from '../delegation/state.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
@@ -15,7 +15,7 @@ export interface HandOvers {
   /** `adopted`: somebody else has looked after it until now. @throws StoreUnavailable: nothing was promised. */
   handOver(handOver: Omit<HandOver, 'id'>, adopted?: Adopted): Promise<HandedOver>;
   /** Forgets the delegation without sending anything; null: this owner has no such delegation. */
-  handBack(id: DelegationId, owner: Owner): Promise<Delegation | null>;
+  handBack(room: RoomName, id: DelegationId, owner: Owner): Promise<Delegation | null>;
 }
 
 export interface HandOverDeps {
@@ -52,7 +52,9 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   async function commit(handOver: HandOver, adopted: Adopted | null): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
     const roll = random.roll();
     try {
-      const updated = await store.update({ by: 'owner', owner: handOver.owner }, null, (rows) => step(handOver, adopted, roll, rows));
+      const updated = await store.update({ by: 'owner', room: handOver.room, owner: handOver.owner }, null, (rows) =>
+        step(handOver, adopted, roll, rows),
+      );
       if (updated.kind === 'duplicate') throw new Error('a hand-over has no once key');
       if (updated.value.kind === 'created') onStore(true);
       return updated;
@@ -70,14 +72,14 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
       }
       return value;
     },
-    handBack: async (id, owner) => {
+    handBack: async (room, id, owner) => {
       let found: Delegation | null = null;
-      await apply({ by: 'id', id }, null, (row) => {
+      await apply({ by: 'id', room, id }, null, (row) => {
         found = row.owner === owner ? row : null;
         return found === null ? null : { kind: 'handed_back' };
       });
       if (found === null) return null;
-      const now = await store.update({ by: 'id', id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
+      const now = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
       return now.kind === 'done' ? now.value : null;
     },
   };

@@ -70,7 +70,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     if (event === null) return;
     // A homeserver's answer can be had again: the same call a second time finds the event restarted or final.
     const urgency = effect.kind === 'check' ? 'now' : 'soon';
-    const applied = await apply({ by: 'id', id: row.id }, null, () => event, urgency);
+    const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => event, urgency);
     // What follows from an unwritten row is still done under the claim it began with.
     for (const next of applied.todo) {
       if (next.claim === null) for (const more of next.effects) await follow(next.row as LiveDelegation, more, claim);
@@ -132,7 +132,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     const nowMs = clock.nowMs();
     if (row.state.kind !== 'leaving' || nowMs - row.state.confirmedAtMs <= FRESH_MS) return true;
     const evidence = await presence.ask(row.room, nowMs - FRESH_MS, 0);
-    const applied = await apply({ by: 'id', id: row.id }, null, () => eventOf(evidence, row));
+    const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => eventOf(evidence, row));
     for (const next of applied.todo) void perform(next);
     return applied.changed === 0;
   }

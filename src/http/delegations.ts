@@ -1,7 +1,7 @@
 // The native API (protocol.md §2a): a participant hands over the token of its own leave, and tells nothing else.
 import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
-import { type Owner, parseDelegationId, participantOwner, userInIdentity } from '../delegation/ids.ts';
+import { type Owner, parseDelegationId, participantOwner, type RoomName, userInIdentity } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
@@ -68,18 +68,18 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
   }
 
   app.get('/:id', async (c) => {
-    const owner = ownerOf(c, keys);
+    const { room, owner } = ownerOf(c, keys);
     const id = parseDelegationId(c.req.param('id'));
-    const row = id === null ? null : await engine.read(id);
+    const row = id === null ? null : await engine.read(room, id);
     if (row === null || row.owner !== owner) throw notFound();
     return c.json(viewOf(row));
   });
 
   app.delete('/:id', async (c) => {
     assertOpen();
-    const owner = ownerOf(c, keys);
+    const { room, owner } = ownerOf(c, keys);
     const id = parseDelegationId(c.req.param('id'));
-    const row = id === null ? null : await engine.handBack(id, owner);
+    const row = id === null ? null : await engine.handBack(room, id, owner);
     if (row === null) throw notFound();
     metrics.delegation('handed_back');
     return c.json(viewOf(row));
@@ -108,9 +108,9 @@ function authenticate(c: Context, keys: Keys): Participant {
   );
 }
 
-function ownerOf(c: Context, keys: Keys): Owner {
+function ownerOf(c: Context, keys: Keys): { readonly room: RoomName; readonly owner: Owner } {
   const { room, identity } = authenticate(c, keys);
-  return participantOwner(room, identity);
+  return { room, owner: participantOwner(room, identity) };
 }
 
 /** Times are Unix ms. A superseded delegation whose cancellation is still owed has ended for its client. */

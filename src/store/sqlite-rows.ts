@@ -1,7 +1,7 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
 import { hash } from 'node:crypto';
 import { dueAtMs } from '../delegation/decide.ts';
-import type { RoomName } from '../delegation/ids.ts';
+import type { DelegationId, RoomName } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
 import { decode, type Encoded, encode } from './codec.ts';
 import { type Kept, Recent } from './recent.ts';
@@ -42,14 +42,18 @@ export class SqliteRows {
     this.#options = options;
   }
 
+  named(id: DelegationId): Kept | null {
+    return this.#recent.named(id) ?? this.#read(this.#sql.named.get(id));
+  }
+
   find(where: Where): Kept[] {
     switch (where.by) {
       case 'id': {
-        const found = this.#recent.named(where.id) ?? this.#read(this.#sql.named.get(where.id));
-        return found === null ? [] : [found];
+        const found = this.named(where.id);
+        return found?.row.room === where.room ? [found] : [];
       }
       case 'owner':
-        return this.#numbered(this.#sql.byOwner.all(where.owner, OWNER_ROWS));
+        return this.#numbered(this.#sql.byOwner.all(where.owner, where.room, OWNER_ROWS));
       case 'watched':
         return this.#numbered(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
       case 'room':

@@ -13,7 +13,7 @@ export function prepareAll(db: DatabaseSync) {
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
     named: sql('SELECT number, id, rev, body, handles FROM delegation WHERE id = ?'),
     numbered: sql('SELECT number, id, rev, body, handles FROM delegation WHERE number = ?'),
-    byOwner: sql(`SELECT d.number FROM delegation d WHERE d.owner = ? ORDER BY ${order} LIMIT ?`),
+    byOwner: sql(`SELECT d.number FROM delegation d WHERE d.owner = ? AND d.room = ? ORDER BY ${order} LIMIT ?`),
     byWatched: sql('SELECT number FROM watched WHERE slot = ? AND room = ? AND identity = ?'),
     byRoom: sql('SELECT DISTINCT number FROM watched WHERE slot = ? AND room = ?'),
     insert: sql(

@@ -277,8 +277,8 @@ class SqliteStore implements Store, Attendance {
       if (into.length >= limit) return;
       if (this.#claims.isHeld(id, rev, nowMs)) continue;
       this.#claims.hold(id, { rev, untilMs: nowMs + leaseMs, dueMs });
-      const [found] = this.#rows.find({ by: 'id', id });
-      if (found === undefined) continue;
+      const found = this.#rows.named(id);
+      if (found === null) continue;
       this.#rows.keepAtHand(found);
       into.push({ row: found.row, claim: { id, rev } });
     }

@@ -1,14 +1,25 @@
 // What the engine needs of durable storage. Every implementation passes test/store/contract.ts, also after a kill.
 //
-// One rule carries the product: when `update` resolves, its writes survive a crash at any instruction; when it rejects, none of them
-// was made. Steps are pure and may run again on newer rows (compare-and-set stores do), so a step must not act, only decide.
+// One rule carries the product: when `update` resolves, its writes survive a crash at any instruction. When it rejects, nothing was
+// promised: an embedded store has then made none of its writes, one behind a network may have made all of them and lost the answer.
+//
+// Compare and set: a step decides on rows as the store believes them to be, and what it decides counts only if they still were so at
+// the commit; if not, the step runs again on newer rows. So a step must not act, only decide. Of a room's rows, each is judged by
+// itself: those that are written must have been as the step saw them, the others at the moment when they were read.
+//
+// Several processes may share a store. A claim is the right to act on a row, for a lease, as the row was at one revision. The lease
+// is a fence as well: whoever acts asks `holds` right before, and one whose lease has passed to somebody else (it was stopped for too
+// long) gets no, for good. Leases are measured by the store's own time, due times by the callers'.
 import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
 import type { Delegation, State } from '../delegation/state.ts';
 
-/** Which rows a step is about. `id` and `owner` include ended rows (an owner's newest few), the others only live ones. */
+/**
+ * Which rows a step is about: all of one room, so that stores can be split by rooms. `id` and `owner` include ended rows (an owner's
+ * newest few), the others only live ones.
+ */
 export type Where =
-  | { readonly by: 'id'; readonly id: DelegationId }
-  | { readonly by: 'owner'; readonly owner: Owner }
+  | { readonly by: 'id'; readonly room: RoomName; readonly id: DelegationId }
+  | { readonly by: 'owner'; readonly room: RoomName; readonly owner: Owner }
   | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity }
   | { readonly by: 'room'; readonly room: RoomName };
 
@@ -59,8 +70,9 @@ export interface Excluded {
 
 export interface Store {
   /**
-   * Runs `step` on the rows and commits what it writes, as one. The once key is kept with the commit if there were rows at all.
-   * @throws StoreUnavailable when the commit was not made (disk full, read-only, gone): nothing was promised.
+   * Runs `step` on the rows and commits what it writes, rows of that room, as one. The once key is kept with the commit if there
+   * were rows at all.
+   * @throws StoreUnavailable when the commit was not made durable (disk full, read-only, gone): nothing was promised.
    */
   update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency?: Urgency): Promise<Updated<T>>;
   /** Due rows that nobody holds, owed leaves first, then the longest overdue; each claimed for `leaseMs`. */

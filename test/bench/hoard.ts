@@ -31,7 +31,7 @@ export async function hoard(dataDir: string, world: World, members: number): Pro
   const store = openSqliteStore({ path: join(dataDir, 'lastwill.sqlite'), clock, seal: null });
   const put = (member: number) => {
     const row = connected(world, member, clock.nowMs(), random.bytes(16));
-    return store.update({ by: 'id', id: row.id }, null, () => ({ writes: [{ row, leaseMs: 0 }], value: null }));
+    return store.update({ by: 'id', room: row.room, id: row.id }, null, () => ({ writes: [{ row, leaseMs: 0 }], value: null }));
   };
   for (let from = 0; from < members; from += AT_ONCE) {
     await Promise.all(Array.from({ length: Math.min(AT_ONCE, members - from) }, (_, nth) => put(from + nth)));

@@ -114,12 +114,12 @@ async function inGroups(count: number, one: () => Promise<unknown>): Promise<voi
 }
 
 function put(store: Store, one: Delegation): Promise<unknown> {
-  return store.update({ by: 'owner', owner: one.owner }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null }));
+  return store.update({ by: 'owner', room: one.room, owner: one.owner }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null }));
 }
 
 function step(store: Store, n: number, nowMs: number): Promise<unknown> {
   const answered: Event = { kind: 'restart_answered', askedAtMs: nowMs, answer: { kind: 'ok' } };
-  return store.update({ by: 'id', id: row(n).id }, null, ([one]) => {
+  return store.update({ by: 'id', room: row(n).room, id: row(n).id }, null, ([one]) => {
     const next = one === undefined ? one : decide(one, answered, { nowMs, roll: 0.5 }, policy()).next;
     return { writes: next === undefined || next === one ? [] : [{ row: next, leaseMs: 0 }], value: null };
   });

@@ -219,8 +219,8 @@ describe('hand-overs', () => {
     expect(other).toMatchObject({ kind: 'created', superseded: 1 });
     await world.clock.advance(1_000);
     expect(world.actions('cancel')).toMatchObject([{ target: TARGET }]);
-    expect((await world.engine.read(again.row.id))?.state).toMatchObject({ kind: 'ended', outcome: 'superseded' });
-    const back = await world.engine.handBack(other.row.id, other.row.owner);
+    expect((await world.engine.read(room(1), again.row.id))?.state).toMatchObject({ kind: 'ended', outcome: 'superseded' });
+    const back = await world.engine.handBack(room(1), other.row.id, other.row.owner);
     expect(back?.state).toMatchObject({ kind: 'ended', outcome: 'handed-back' });
     await world.clock.advance(2 * HOUR_MS);
     expect(world.actions('send')).toEqual([]);

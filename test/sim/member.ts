@@ -34,7 +34,7 @@ export interface Delegated {
 /** lastwill as a client reaches it; null: no answer, or one that promises nothing. */
 export interface Service {
   handOver(handOver: Omit<HandOver, 'id'>): Promise<DelegationId | null>;
-  handBack(id: DelegationId, owner: Owner): Promise<boolean>;
+  handBack(room: RoomName, id: DelegationId, owner: Owner): Promise<boolean>;
 }
 
 export interface MemberDeps {
@@ -255,7 +255,7 @@ export class Member {
     const { service, timeline } = this.#deps;
     delegated.askedBackAtMs = timeline.nowMs;
     if (delegated.leave.final === null) this.#restartByItself(delegated.leave, this.#client);
-    await service.handBack(delegated.id, delegated.owner);
+    await service.handBack(this.room, delegated.id, delegated.owner);
   }
 
   #hangUp(): void {

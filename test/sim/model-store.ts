@@ -83,10 +83,10 @@ export class ModelStore implements Store, Attendance {
     const live = rows.filter(({ state }) => state.kind !== 'ended');
     switch (where.by) {
       case 'id':
-        return rows.filter(({ id }) => id === where.id);
+        return rows.filter(({ id, room }) => id === where.id && room === where.room);
       case 'owner':
         return rows
-          .filter(({ owner }) => owner === where.owner)
+          .filter(({ owner, room }) => owner === where.owner && room === where.room)
           .sort(byNearness)
           .slice(0, OWNER_ROWS);
       case 'watched':

@@ -1,5 +1,5 @@
 // A simulated world: the SFU, the homeservers, the members and the replicas of one plan, on one time line, and its judge.
-import type { DelegationId, HomeserverUrl } from '../../src/delegation/ids.ts';
+import type { DelegationId, HomeserverUrl, RoomName } from '../../src/delegation/ids.ts';
 import type { Delegation } from '../../src/delegation/state.ts';
 import type { Engine, Verdict } from '../../src/engine/engine.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
@@ -316,7 +316,8 @@ export class World {
         this.#checker.acked(id);
         return id;
       },
-      handBack: async (id: DelegationId, owner) => (await this.#ask(this.#anyReplica(), (engine) => engine.handBack(id, owner))) !== null,
+      handBack: async (room: RoomName, id: DelegationId, owner) =>
+        (await this.#ask(this.#anyReplica(), (engine) => engine.handBack(room, id, owner))) !== null,
     };
   }
 

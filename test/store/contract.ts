@@ -26,12 +26,12 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
   let more: Store[];
 
   const put = (row: Delegation, leaseMs = 0) =>
-    store.update({ by: 'id', id: row.id }, null, () => ({ writes: [{ row, leaseMs }], value: null }));
+    store.update({ by: 'id', room: row.room, id: row.id }, null, () => ({ writes: [{ row, leaseMs }], value: null }));
   const find = async (where: Where, from: Store = store): Promise<readonly Delegation[]> => {
     const found = await from.update(where, null, (rows) => ({ writes: [], value: rows }));
     return found.kind === 'done' ? found.value : [];
   };
-  const byId = async (n: number, from?: Store) => (await find({ by: 'id', id: idOf(n) }, from))[0];
+  const byId = async (n: number, from?: Store, inRoom = room(n)) => (await find({ by: 'id', room: inRoom, id: idOf(n) }, from))[0];
   const claim = (nowMs: number, limit = 10, excluded = NOBODY) => store.claimDue(nowMs, LEASE_MS, limit, excluded);
   const idsOf = (claimed: readonly Claimed[]) => claimed.map(({ row }) => row.id);
   const delayed = (before: LiveDelegation, delayMs: number): LiveDelegation => ({ ...before, delayMs });
@@ -67,7 +67,8 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
           const over = { room: `room ${text}` as RoomName, identities: [`identity ${text}` as Identity] };
           const written = row(n + 1, { over });
           await put(written);
-          expect(await byId(n + 1)).toEqual(written);
+          expect(await byId(n + 1, store, over.room)).toEqual(written);
+          expect(await byId(n + 1)).toBeUndefined();
           expect(await find({ by: 'watched', room: over.room, identity: over.identities[0] as Identity })).toEqual([written]);
           expect(await find({ by: 'room', room: over.room })).toEqual([written]);
         }
@@ -76,7 +77,12 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
       });
 
       test('is found by whoever comes next, also where nobody was in a hurry', async () => {
-        const soon = store.update({ by: 'id', id: idOf(1) }, null, () => ({ writes: [{ row: row(1), leaseMs: 0 }], value: null }), 'soon');
+        const soon = store.update(
+          { by: 'id', room: room(1), id: idOf(1) },
+          null,
+          () => ({ writes: [{ row: row(1), leaseMs: 0 }], value: null }),
+          'soon',
+        );
         const found = byId(1);
         await soon;
         expect(await found).toEqual(row(1));
@@ -87,11 +93,11 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         if (reopen === null) return skip('the data of this one ends with it');
         await put(row(1));
         await put(ended(row(2)));
-        await store.update({ by: 'id', id: idOf(1) }, 'webhook', () => ({ writes: [], value: null }));
+        await store.update({ by: 'id', room: room(1), id: idOf(1) }, 'webhook', () => ({ writes: [], value: null }));
         await store.close();
         store = await reopen();
         expect([await byId(1), await byId(2)]).toEqual([row(1), ended(row(2))]);
-        expect(await store.update({ by: 'id', id: idOf(1) }, 'webhook', () => ({ writes: [], value: null }))).toEqual({
+        expect(await store.update({ by: 'id', room: room(1), id: idOf(1) }, 'webhook', () => ({ writes: [], value: null }))).toEqual({
           kind: 'duplicate',
         });
         expect(idsOf(await claim(START_MS))).toEqual([idOf(1)]);
@@ -121,22 +127,23 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
 
       test('by owner: those that live first, then the newest that ended', async () => {
         const owner = 'owner' as Owner;
-        const of = (n: number) => row(n, { over: { owner } });
+        const of = (n: number) => row(n, { over: { owner, room: room(1) } });
         for (let n = 1; n <= 20; n += 1) await put(ended(of(n), { atMs: START_MS + n }));
         await put(of(21));
         await put(row(22));
-        const found = await find({ by: 'owner', owner });
+        const found = await find({ by: 'owner', room: room(1), owner });
         expect(found[0]).toEqual(of(21));
         expect(found.slice(1, 4).map(({ id }) => id)).toEqual([idOf(20), idOf(19), idOf(18)]);
       });
 
       test('by owner: cancellations that can not be made do not hide the one that counts', async () => {
         const owner = 'owner' as Owner;
-        for (let n = 2; n <= 30; n += 1) await put(row(n, { kind: 'cancelling', over: { owner } }));
+        const over = { owner, room: room(1) };
+        for (let n = 2; n <= 30; n += 1) await put(row(n, { kind: 'cancelling', over }));
         for (const [id, kind] of [1, 40, 50].entries()) {
-          const current = row(kind, { kind: LIVE_KINDS[id] as LiveState['kind'], over: { owner } });
+          const current = row(kind, { kind: LIVE_KINDS[id] as LiveState['kind'], over });
           await put(current);
-          expect(await find({ by: 'owner', owner })).toContainEqual(current);
+          expect(await find({ by: 'owner', room: room(1), owner })).toContainEqual(current);
           await put(ended(current));
         }
       });
@@ -167,13 +174,14 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
     });
 
     describe('a once key', () => {
-      const with_ = (key: string, n = 1) => store.update({ by: 'id', id: idOf(n) }, key, (rows) => ({ writes: [], value: rows.length }));
+      const with_ = (key: string, n = 1) =>
+        store.update({ by: 'id', room: room(n), id: idOf(n) }, key, (rows) => ({ writes: [], value: rows.length }));
 
       test('that is known makes a duplicate, and the step does not run', async () => {
         await put(row(1));
         expect(await with_('a')).toMatchObject({ kind: 'done', value: 1 });
         let ran = false;
-        const again = await store.update({ by: 'id', id: idOf(1) }, 'a', () => {
+        const again = await store.update({ by: 'id', room: room(1), id: idOf(1) }, 'a', () => {
           ran = true;
           return { writes: [{ row: ended(row(1)), leaseMs: 0 }], value: null };
         });
@@ -199,9 +207,9 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
 
       test('is not kept by an update that failed', async () => {
         await put(row(1));
-        await expect(store.update({ by: 'id', id: idOf(1) }, 'a', broken)).rejects.toThrow('broken');
+        await expect(store.update({ by: 'id', room: room(1), id: idOf(1) }, 'a', broken)).rejects.toThrow('broken');
         await expect(
-          store.update({ by: 'id', id: idOf(1) }, 'a', () => ({ writes: [{ row: unsound(1), leaseMs: 0 }], value: null })),
+          store.update({ by: 'id', room: room(1), id: idOf(1) }, 'a', () => ({ writes: [{ row: unsound(1), leaseMs: 0 }], value: null })),
         ).rejects.toThrow();
         expect(await with_('a')).toMatchObject({ kind: 'done' });
       });
@@ -218,12 +226,16 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
 
     describe('an update', () => {
       test('answers what the step says', async () => {
-        const done = await store.update({ by: 'id', id: idOf(1) }, null, () => ({ writes: [], value: { a: [1] } }));
+        const done = await store.update({ by: 'id', room: room(1), id: idOf(1) }, null, () => ({ writes: [], value: { a: [1] } }));
         expect(done).toEqual({ kind: 'done', value: { a: [1] }, claims: new Map() });
       });
 
       test('whose step throws changes nothing and rejects alone', async () => {
-        const results = await Promise.allSettled([put(row(1)), store.update({ by: 'id', id: idOf(2) }, null, broken), put(row(3))]);
+        const results = await Promise.allSettled([
+          put(row(1)),
+          store.update({ by: 'id', room: room(2), id: idOf(2) }, null, broken),
+          put(row(3)),
+        ]);
         expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
         expect((results[1] as PromiseRejectedResult).reason).toMatchObject({ message: 'broken' });
         expect([await byId(1), await byId(2), await byId(3)]).toEqual([row(1), undefined, row(3)]);
@@ -231,27 +243,27 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
 
       test('that writes an unsound row among sound ones writes none of them, and rejects alone', async () => {
         const both = store.update({ by: 'room', room: room(1) }, null, () => ({
-          writes: [row(1), unsound(2)].map((one) => ({ row: one, leaseMs: 0 })),
+          writes: [row(1), unsound(2, { over: { room: room(1) } })].map((one) => ({ row: one, leaseMs: 0 })),
           value: null,
         }));
         const results = await Promise.allSettled([both, put(row(3))]);
         expect(results.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
         expect((results[0] as PromiseRejectedResult).reason).not.toBeInstanceOf(StoreUnavailable);
-        expect([await byId(1), await byId(2), await byId(3)]).toEqual([undefined, undefined, row(3)]);
+        expect([await byId(1), await byId(2, store, room(1)), await byId(3)]).toEqual([undefined, undefined, row(3)]);
       });
 
       test('writes all its rows or none', async () => {
         await store.update({ by: 'room', room: room(1) }, null, () => ({
-          writes: [1, 2, 3].map((n) => ({ row: row(n), leaseMs: 0 })),
+          writes: [1, 2, 3].map((n) => ({ row: row(n, { over: { room: room(1) } }), leaseMs: 0 })),
           value: null,
         }));
-        expect(await Promise.all([1, 2, 3].map((n) => byId(n)))).toEqual([row(1), row(2), row(3)]);
+        expect((await find({ by: 'room', room: room(1) })).map(({ id }) => id).sort()).toEqual([1, 2, 3].map(idOf));
       });
 
       test('sees what another of the same turn wrote: none is lost', async () => {
         await put(delayed(row(1), 1));
         const increase = () =>
-          store.update({ by: 'id', id: idOf(1) }, null, ([before]) => {
+          store.update({ by: 'id', room: room(1), id: idOf(1) }, null, ([before]) => {
             const next = delayed(before as LiveDelegation, (before?.delayMs ?? 0) + 1);
             return { writes: [{ row: next, leaseMs: 0 }], value: next.delayMs };
           });
@@ -448,7 +460,7 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
           ended(row(3)),
         ]);
         expect(await store.purge(START_MS, 0, 10)).toBe(0);
-        expect((await find({ by: 'owner', owner: handOver(2).owner })).length).toBe(0);
+        expect((await find({ by: 'owner', room: room(2), owner: handOver(2).owner })).length).toBe(0);
       });
 
       test('takes no more than asked for', async () => {

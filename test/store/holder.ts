@@ -26,7 +26,7 @@ async function takeOrders(store: Store): Promise<void> {
   const put = async (count: number): Promise<string> => {
     for (const until = kept + count; kept < until; kept += 1) {
       const one = row(kept + 1);
-      await store.update({ by: 'id', id: one.id }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null }));
+      await store.update({ by: 'id', room: one.room, id: one.id }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null }));
     }
     return `kept ${kept}`;
   };

@@ -13,7 +13,7 @@ import { systemClock } from '../../src/clock.ts';
 import { openSqliteStore } from '../../src/store/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { API_KEY, handOverBody, participantEvent, participantToken, webhookToken } from '../http/harness.ts';
-import { ended, handOver, row } from '../support/fixtures.ts';
+import { ended, handOver, room, row } from '../support/fixtures.ts';
 import { createSeededRandom } from '../support/virtual-clock.ts';
 
 type Child = ChildProcessByStdio<null, Readable, null>;
@@ -96,15 +96,15 @@ describe('a store whose process is killed', () => {
 
   async function checkStory(store: Store, n: number, said: ReadonlySet<string>): Promise<void> {
     const { owner } = handOver(n);
-    const found = await store.update({ by: 'owner', owner }, null, (rows) => ({ writes: [], value: rows }));
+    const found = await store.update({ by: 'owner', room: room(n), owner }, null, (rows) => ({ writes: [], value: rows }));
     const rows = found.kind === 'done' ? found.value : [];
     // A step that throws leaves no key behind; where the key is known it does not run.
-    const known = await store.update({ by: 'owner', owner }, `webhook ${n}`, unknown).catch(() => null);
+    const known = await store.update({ by: 'owner', room: room(n), owner }, `webhook ${n}`, unknown).catch(() => null);
     const whole = [
       ['', [], false],
       ['delegated', [row(n)], false],
       ['joined', [row(n, { kind: 'connected' })], true],
-      ['superseded', [row(n + 1, { over: { owner } }), ended(row(n), { outcome: 'superseded' })], true],
+      ['superseded', [row(n + 1, { over: { owner, room: room(n) } }), ended(row(n), { outcome: 'superseded' })], true],
     ] as const;
     const least = whole.findLastIndex(([name]) => said.has(`${name} ${n}`));
     const allowed = whole.slice(Math.max(least, 0)).map(([, stored, kept]) => [stored, kept]);

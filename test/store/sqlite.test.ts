@@ -49,14 +49,18 @@ function copyOf(source: string): string {
 }
 
 const put = (store: Store, ...rows: Parameters<typeof ended>[0][]) =>
-  Promise.all(rows.map((one) => store.update({ by: 'id', id: one.id }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null }))));
+  Promise.all(
+    rows.map((one) =>
+      store.update({ by: 'id', room: one.room, id: one.id }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null })),
+    ),
+  );
 const end = (store: Store, n: number) =>
-  store.update({ by: 'id', id: idOf(n) }, null, ([one]) => ({
+  store.update({ by: 'id', room: room(n), id: idOf(n) }, null, ([one]) => ({
     writes: [{ row: ended(one as Parameters<typeof ended>[0]), leaseMs: 0 }],
     value: null,
   }));
 async function byId(store: Store, n: number) {
-  const found = await store.update({ by: 'id', id: idOf(n) }, null, (rows) => ({ writes: [], value: rows[0] }));
+  const found = await store.update({ by: 'id', room: room(n), id: idOf(n) }, null, (rows) => ({ writes: [], value: rows[0] }));
   return found.kind === 'done' ? found.value : undefined;
 }
 
@@ -94,7 +98,7 @@ describe('commits', () => {
     const clock = createVirtualClock();
     const store = open({ clock, onCommit: (_ok, updates) => told.push(updates) });
     const soon = (n: number) =>
-      store.update({ by: 'id', id: idOf(n) }, null, () => ({ writes: [{ row: row(n), leaseMs: 0 }], value: null }), 'soon');
+      store.update({ by: 'id', room: room(n), id: idOf(n) }, null, () => ({ writes: [{ row: row(n), leaseMs: 0 }], value: null }), 'soon');
     const [first, second] = [soon(1), soon(2)];
     await clock.advance(9);
     expect(told).toEqual([]);
@@ -112,7 +116,7 @@ describe('commits', () => {
     const told: number[] = [];
     const store = open({ onCommit: (_ok, updates) => told.push(updates) });
     await byId(store, 1);
-    await store.update({ by: 'id', id: idOf(1) }, 'key', () => ({ writes: [], value: null }));
+    await store.update({ by: 'id', room: room(1), id: idOf(1) }, 'key', () => ({ writes: [], value: null }));
     expect(told).toEqual([]);
   });
 
@@ -120,12 +124,12 @@ describe('commits', () => {
     const store = open();
     await put(store, row(1));
     const stranger = () =>
-      store.update({ by: 'id', id: idOf(9) }, null, () => ({
+      store.update({ by: 'id', room: room(9), id: idOf(9) }, null, () => ({
         writes: [row(8), row(1)].map((one) => ({ row: one, leaseMs: 0 })),
         value: null,
       }));
     let runs = 0;
-    const thrower = store.update({ by: 'id', id: idOf(5) }, null, () => {
+    const thrower = store.update({ by: 'id', room: room(5), id: idOf(5) }, null, () => {
       runs += 1;
       throw new Error('broken');
     });
@@ -451,7 +455,7 @@ describe('no room', () => {
       const store = open();
       const kept = await fillUp((from) => put(store, ...Array.from({ length: 20 }, (_, n) => row(from + n))));
       await fillUp(() => store.ping());
-      await expect(store.update({ by: 'id', id: idOf(1) }, 'key', () => ({ writes: [], value: 1 }))).rejects.toBeInstanceOf(
+      await expect(store.update({ by: 'id', room: room(1), id: idOf(1) }, 'key', () => ({ writes: [], value: 1 }))).rejects.toBeInstanceOf(
         StoreUnavailable,
       );
       expect([await byId(store, 1), (await store.count()).awaiting]).toEqual([row(1), kept]);
@@ -459,7 +463,7 @@ describe('no room', () => {
       expect(await byId(store, kept + 1)).toBeUndefined();
       execFileSync('mount', ['-o', 'remount,size=8m', folder]);
       await store.ping();
-      const again = await store.update({ by: 'id', id: idOf(1) }, 'key', () => ({ writes: [], value: 1 }));
+      const again = await store.update({ by: 'id', room: room(1), id: idOf(1) }, 'key', () => ({ writes: [], value: 1 }));
       expect(again.kind).toBe('done');
       await put(store, row(kept + 1));
       await store.close();

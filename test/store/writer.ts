@@ -13,15 +13,18 @@ say('opened');
 
 /** A participant's story of three commits; the last writes two rows. The second number of each three is the superseding delegation. */
 async function story(n: number): Promise<void> {
-  await store.update({ by: 'owner', owner: handOver(n).owner }, null, () => ({ writes: [{ row: row(n), leaseMs: 0 }], value: null }));
+  await store.update({ by: 'owner', room: room(n), owner: handOver(n).owner }, null, () => ({
+    writes: [{ row: row(n), leaseMs: 0 }],
+    value: null,
+  }));
   say(`delegated ${n}`);
   await store.update({ by: 'watched', room: room(n), identity: identity(n) }, `webhook ${n}`, () => ({
     writes: [{ row: row(n, { kind: 'connected' }), leaseMs: 0 }],
     value: null,
   }));
   say(`joined ${n}`);
-  await store.update({ by: 'id', id: row(n).id }, null, ([before]) => {
-    const next = row(n + 1, { over: { owner: handOver(n).owner } });
+  await store.update({ by: 'id', room: room(n), id: row(n).id }, null, ([before]) => {
+    const next = row(n + 1, { over: { owner: handOver(n).owner, room: room(n) } });
     return {
       writes: [ended(before as LiveDelegation, { outcome: 'superseded' }), next].map((one) => ({ row: one, leaseMs: 0 })),
       value: null,
