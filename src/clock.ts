@@ -51,6 +51,11 @@ export function wallSeconds(): number {
   return Math.floor(Date.now() / 1000);
 }
 
+/** The same clock, set to another time: that of others, so that all have one. */
+export function shiftedClock(clock: Clock, shiftMs: () => number): Clock {
+  return { ...clock, nowMs: () => clock.nowMs() + shiftMs() };
+}
+
 export function systemRandom(): Random {
   return {
     roll: () => Math.random(),

@@ -2,6 +2,7 @@
 // Pure: variables and a file reader come in, nothing else is looked at. A fault never shows what could be a secret.
 import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
 import type { Policy } from './delegation/state.ts';
+import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { parseRegistration, TOKEN } from './registration.ts';
 import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SHORTEST_STORE_KEY } from './settings.ts';
 import {
@@ -35,6 +36,14 @@ export interface ApplicationServiceConfig {
   readonly membershipCheckMs: number;
 }
 
+export interface RedisConfig {
+  readonly place: RedisPlace;
+  /** How many Redis replicas must have a write before it is answered. */
+  readonly waitFor: number;
+  /** Whether jobs that were taken over are removed. */
+  readonly removeJobs: boolean;
+}
+
 export interface Config {
   readonly mode: 'development' | 'production';
   readonly livekit: {
@@ -60,8 +69,8 @@ export interface Config {
     readonly insecureTls: boolean;
     readonly applicationService: ApplicationServiceConfig | null;
   };
-  /** Where lk-jwt-service left its jobs; null: nowhere. */
-  readonly takeover: { readonly redisUrl: string; readonly password: string | null; readonly remove: boolean } | null;
+  /** Where delegations are kept, and where lk-jwt-service left its jobs; null: in the folder, and nowhere. */
+  readonly redis: RedisConfig | null;
   readonly logLevel: LogLevel;
 }
 
@@ -70,6 +79,7 @@ export type ConfigResult =
   | { readonly kind: 'faults'; readonly faults: readonly Fault[] };
 
 const MEMBERSHIP_CHECK_SECONDS = 60;
+const MOST_REDIS_REPLICAS = 10;
 const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
 
 export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
@@ -86,7 +96,7 @@ export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
     storeKey: readStoreKey(reader, mode),
     policy: readPolicy(reader),
     homeservers: readHomeservers(reader, mode),
-    takeover: readTakeover(reader),
+    redis: readRedis(reader),
     logLevel: readLogLevel(reader),
   };
   noteUnused(env, reader);
@@ -347,15 +357,22 @@ function parseServerName(text: string): ServerName | null {
   return valid ? (text as ServerName) : null;
 }
 
-function readTakeover(reader: Reader): Config['takeover'] {
-  const redisUrl = reader.get('LIVEKIT_REDIS_URL');
+function readRedis(reader: Reader): RedisConfig | null {
+  const url = reader.get('LIVEKIT_REDIS_URL');
   const password = reader.get('LIVEKIT_REDIS_PASSWORD');
-  const remove = readBoolean(reader, 'LASTWILL_TAKEOVER_REMOVE', false);
-  if (redisUrl === null) return null;
-  const url = URL.parse(redisUrl);
-  if (url === null || !['redis:', 'rediss:'].includes(url.protocol)) reader.fault('LIVEKIT_REDIS_URL', 'a redis:// or rediss:// URL');
-  reader.note('LIVEKIT_REDIS_URL: the jobs of lk-jwt-service are taken over from there at start; the store itself is SQLite.');
-  return { redisUrl, password, remove };
+  const removeJobs = readBoolean(reader, 'LASTWILL_TAKEOVER_REMOVE', false);
+  const waitFor = readInteger(reader, 'LASTWILL_REDIS_WAIT', 0, MOST_REDIS_REPLICAS) ?? 0;
+  if (url === null) return null;
+  const place = parseRedisUrl(url, password);
+  if (place === null) {
+    reader.fault(
+      'LIVEKIT_REDIS_URL',
+      'redis://host:port, redis+sentinel://host:port,…/master or redis+cluster://host:port,… (rediss with TLS)',
+    );
+    return null;
+  }
+  reader.note('LIVEKIT_REDIS_URL: delegations are kept there, for all replicas; LASTWILL_DATA_DIR is not used.');
+  return { place, waitFor, removeJobs };
 }
 
 /** A misspelt name would else be silently without effect. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type ServerType, serve } from '@hono/node-server';
 import { Registry } from 'prom-client';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
-import { systemClock, systemRandom } from './clock.ts';
+import { type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
@@ -48,7 +48,7 @@ if (process.argv[2] === 'registration') {
   process.stdout.write(made ?? 'Usage: npm run --silent registration -- <server name> <URL of lastwill for the homeserver>\n');
   process.exit(made === null ? EXIT_CONFIG : 0);
 }
-const clock = systemClock();
+const systemTime = systemClock();
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
 if (read.kind === 'faults') {
   process.stderr.write(`${faultLines(read.faults).join('\n')}\n`);
@@ -60,7 +60,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const log = createLogger(config.logLevel);
   const registry = new Registry();
   const metrics = createMetrics(registry, { homeservers: config.homeservers });
-  const store = openStore(config, log, metrics);
+  const { store, clock } = await openStore(config, log, metrics);
   const served = createServed(config.homeservers);
   const { addresses } = served;
   const { insecureTls } = config.homeservers;
@@ -77,6 +77,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     rooms: createRooms(config.livekit.apiUrl, signingKey),
     random: systemRandom(),
     policy: config.policy,
+    shared: config.redis !== null,
   });
 
   await takeOverJobs(config, { engine, served, discovery, log });
@@ -134,16 +135,22 @@ function closed(server: ServerType): Promise<void> {
   });
 }
 
-function openStore(config: Config, log: Log, metrics: Metrics): Store & Attendance {
+async function openStore(config: Config, log: Log, metrics: Metrics): Promise<{ store: Store & Attendance; clock: Clock }> {
+  const clock = systemTime;
   try {
+    if (config.redis !== null) {
+      const { openSharedStore } = await import('./shared-store.ts');
+      return await openSharedStore(config, config.redis, { clock, random: systemRandom(), log, metrics });
+    }
     mkdirSync(config.dataDir, { recursive: true });
-    return openSqliteStore({
+    const store = openSqliteStore({
       path: join(config.dataDir, 'lastwill.sqlite'),
       clock,
       seal: config.storeKey === null ? null : createSeal(config.storeKey),
       onCommit: (ok, updates, tookMs) => metrics.storeCommit(ok ? 'ok' : 'failed', tookMs, updates),
       onUnreadable: (delegation, err) => log.error({ delegation, err }, 'a stored delegation can not be read; it is kept and left alone'),
     });
+    return { store, clock };
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n`);
     return process.exit(EXIT_STORE);
@@ -159,10 +166,10 @@ interface MatrixRtcDeps {
 function createMatrixRtc(config: Config, { served, outbound, signingKey }: MatrixRtcDeps): MatrixRtc {
   const { fullAccess } = config.homeservers;
   const names = new Set(fullAccess.names);
-  const federation = createFederation({ clock, random: systemRandom(), outbound, addressesOf: served.addressesOf });
+  const federation = createFederation({ clock: systemTime, random: systemRandom(), outbound, addressesOf: served.addressesOf });
   return {
     grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
-    openId: createOpenId({ clock, federation, outbound }),
+    openId: createOpenId({ clock: systemTime, federation, outbound }),
     tokens: createTokens(signingKey),
     roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey),
   };
@@ -171,13 +178,13 @@ function createMatrixRtc(config: Config, { served, outbound, signingKey }: Matri
 type TakeOver = Pick<TakeOverDeps, 'engine' | 'served' | 'discovery' | 'log'>;
 
 /** Before the first webhook is heard. Without Redis the calls of before are left to their clients and homeservers, and new ones are served. */
-async function takeOverJobs({ takeover }: Config, deps: TakeOver): Promise<void> {
-  if (takeover === null) return;
+async function takeOverJobs({ redis }: Config, deps: TakeOver): Promise<void> {
+  if (redis === null) return;
   try {
     // Loaded only where it is used: a client of Redis is a third of what all of us takes in memory.
     const { openJobHash } = await import('./takeover/redis.ts');
-    const hash = await openJobHash(takeover.redisUrl, takeover.password);
-    await takeOver({ ...deps, hash, remove: takeover.remove }).finally(() => hash.close());
+    const hash = await openJobHash(redis.place);
+    if (hash !== null) await takeOver({ ...deps, hash, remove: redis.removeJobs }).finally(() => hash.close());
   } catch (err) {
     deps.log.error({ err }, 'the jobs of lk-jwt-service could not be taken over');
   }
@@ -192,7 +199,7 @@ interface ClientDeps {
 
 function createClient(config: Config, { home, served, log, metrics }: ClientDeps): DelayedEvents {
   const { applicationService: settings, insecureTls } = config.homeservers;
-  const alarms = createAlarms({ clock, log });
+  const alarms = createAlarms({ clock: systemTime, log });
   const applicationService =
     home === null || settings === null
       ? null
@@ -203,7 +210,7 @@ function createClient(config: Config, { home, served, log, metrics }: ClientDeps
           },
         };
   return createDelayedEvents({
-    ...{ clock, outbound: createOutbound({ clock, addresses: served.addresses, insecureTls }), applicationService },
+    ...{ clock: systemTime, outbound: createOutbound({ clock: systemTime, addresses: served.addresses, insecureTls }), applicationService },
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
     onFailure: (homeserver, why) => {
       metrics.homeserverFailure(homeserver, why);

@@ -77,8 +77,14 @@ const ROWS: readonly Row[] = [
   ['LASTWILL_WAIT_ABORTED_MS', '`30000`', `How long the next attempt may take after an aborted connection${WAIT}.`],
   ['LASTWILL_WAIT_MISSING_MS', '`4000`', `How long an absence known from a list only waits for a second list${WAIT}.`],
   ['LIVEKIT_LOG_LEVEL', '`info`', 'debug, info, warn (or warning) or error, in any case.'],
-  ['LIVEKIT_REDIS_URL', '', 'Where lk-jwt-service kept its jobs: they are taken over at start. The store itself is SQLite.', 'secret'],
+  [
+    'LIVEKIT_REDIS_URL',
+    '',
+    'Redis (7 or later) or Valkey (7.2 or later): delegations are kept there, for any number of replicas, instead of in the folder. Jobs of lk-jwt-service there are taken over at start.',
+    'secret',
+  ],
   ['LIVEKIT_REDIS_PASSWORD', '', 'The password for it, if the URL has none.', 'secret'],
+  ['LASTWILL_REDIS_WAIT', '`0`', 'How many replicas of Redis must have a write before it is answered (0 to 10).'],
   [
     'LASTWILL_TAKEOVER_REMOVE',
     '`false`',

@@ -12,7 +12,7 @@ export function startupLines(config: Config, notes: readonly string[]): string[]
     `  listens on    http://${address}${bind.host === '' ? ' (every interface)' : ''}`,
     `  paired with   ${livekit.url} (${livekit.keys.length === 1 ? 'one API key' : `${livekit.keys.length} API keys`})`,
     `  serves        ${served}${homeservers.allowLoopback ? ', on loopback addresses too' : ''}`,
-    `  keeps         ${config.dataDir}`,
+    `  keeps         ${config.redis === null ? config.dataDir : 'Redis'}`,
     ...notes.map((note) => `  note          ${note}`),
     ...nextLines(config, webhook),
   ];

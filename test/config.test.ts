@@ -66,7 +66,7 @@ describe('with nothing set', () => {
         insecureTls: false,
         applicationService: null,
       },
-      takeover: null,
+      redis: null,
       logLevel: 'info',
     });
     expect(notes.join()).toContain('livekit-server --dev');
@@ -313,7 +313,7 @@ test('waits may be 0; the presence interval has an older name in seconds', () =>
 });
 
 const NOTED: [Env, string][] = [
-  [{ LIVEKIT_REDIS_URL: 'redis://:pass@cache:6379' }, 'SQLite'],
+  [{ LIVEKIT_REDIS_URL: 'redis://:pass@cache:6379' }, 'LASTWILL_DATA_DIR is not used'],
   [{ LASTWILL_WAIT_LEFT: '5' }, 'LASTWILL_WAIT_LEFT is not a setting'],
   [{ LIVEKIT_API_KEY: 'pass' }, 'LIVEKIT_API_KEY is not a setting'],
   [{ NODE_ENV: 'prod' }, 'counts as development'],

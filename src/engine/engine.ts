@@ -30,10 +30,16 @@ export interface EngineDeps {
   readonly policy: Policy;
   readonly metrics: Metrics;
   readonly log: Log;
+  /** Other processes use the store as well. */
+  readonly shared?: boolean;
 }
 
 /** While the store is away, due work tries it again after so long. */
 const STORE_AGAIN_MS = 1_000;
+
+/** How the scheduler looks for due rows: what a dead replica leaves is found within its lease and this. */
+const ALONE = { longestSleepMs: 30_000, gatherMs: 0 };
+const SHARED = { longestSleepMs: 500, gatherMs: 20 };
 
 export type Verdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored';
 
@@ -54,7 +60,7 @@ export interface Engine extends HandOvers {
 }
 
 export function createEngine(deps: EngineDeps): Engine {
-  const { store, rooms, delayedEvents, clock, random, policy, metrics, log } = deps;
+  const { store, rooms, delayedEvents, clock, random, policy, metrics, log, shared = false } = deps;
   const underWay = new Set<Promise<void>>();
   let storeAvailable = true;
   let ticking: Cancel = () => {};
@@ -68,10 +74,14 @@ export function createEngine(deps: EngineDeps): Engine {
     },
     onAnswer: (result) => metrics.sfuRequest(result),
   });
-  const lanes = createLanes({ clock, onFree: () => scheduler.wake() });
+  const lanes = createLanes({
+    clock,
+    onFree: () => scheduler.wake(),
+    onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
+  });
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore });
   const performer = createPerformer({ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log });
-  const scheduler = createScheduler({ store, lanes, clock, take });
+  const scheduler = createScheduler({ store, lanes, clock, take, ...(shared ? SHARED : ALONE) });
   const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs: policy.presenceIntervalMs, perform, log });
 
   /** Whatever is written may be due before anything the scheduler waits for. */

@@ -34,6 +34,7 @@ interface Waiting extends Errand {
 }
 
 interface Lane {
+  readonly homeserver: HomeserverUrl;
   running: number;
   /** Grows by one with each success, halves with each failure, is small after a 429: found out, not configured. */
   cap: number;
@@ -62,8 +63,14 @@ const PATIENT_MS = 20_000;
 /** What has to be done by when may change while a restart waits for its time. */
 const LOOK_AGAIN_MS = 250;
 
-export function createLanes(deps: { readonly clock: Clock; readonly onFree: () => void }): Lanes {
-  const { clock, onFree } = deps;
+export interface LanesDeps {
+  readonly clock: Clock;
+  readonly onFree: () => void;
+  /** A homeserver wants no calls for long: until then nobody need ask for work with it. */
+  readonly onPause: (homeserver: HomeserverUrl, untilMs: number) => void;
+}
+
+export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
   const lanes = new Map<HomeserverUrl, Lane>();
 
   function laneOf(homeserver: HomeserverUrl): Lane {
@@ -73,6 +80,7 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
       for (const [key, lane] of lanes) if (isIdle(lane, clock.nowMs())) lanes.delete(key);
     }
     const lane: Lane = {
+      homeserver,
       running: 0,
       cap: FIRST_AT_ONCE,
       queue: [],
@@ -176,7 +184,10 @@ export function createLanes(deps: { readonly clock: Clock; readonly onFree: () =
     lane.cap = FEWEST_AT_ONCE;
     lane.blockedUntilMs = Math.max(lane.blockedUntilMs, clock.nowMs() + pauseMs);
     lane.owesCall = true;
-    if (isShut(lane)) for (const waiting of lane.queue.splice(0)) waiting.resolve(null);
+    if (isShut(lane)) {
+      onPause(lane.homeserver, lane.blockedUntilMs - GATHER_MS);
+      for (const waiting of lane.queue.splice(0)) waiting.resolve(null);
+    }
     reopen(lane);
   }
 

@@ -17,19 +17,21 @@ export interface SchedulerDeps {
   readonly store: Store;
   readonly lanes: Lanes;
   readonly clock: Clock;
+  /** Looked at again at least so often, whatever was expected: sooner where other processes may leave work behind. */
+  readonly longestSleepMs: number;
+  /** No look sooner than this after the last, so that one trip serves what comes due meanwhile. */
+  readonly gatherMs: number;
   /** Takes one due row to its end; never throws. */
   readonly take: (claimed: Claimed) => Promise<void>;
 }
 
 const BATCH = 256;
 const MOST_AT_ONCE = 4_096;
-/** Looked at again at least so often, whatever was expected. */
-const LONGEST_SLEEP_MS = 30_000;
 const AFTER_FAILURE_MS = 1_000;
 /** While a homeserver takes no more, all its due rows are passed over at each look: so they are looked at less often. */
 const AFTER_EXCLUSION_MS = 25;
 
-export function createScheduler({ store, lanes, clock, take }: SchedulerDeps): Scheduler {
+export function createScheduler({ store, lanes, clock, longestSleepMs, gatherMs, take }: SchedulerDeps): Scheduler {
   let running = false;
   let looking = false;
   let again = false;
@@ -73,14 +75,14 @@ export function createScheduler({ store, lanes, clock, take }: SchedulerDeps): S
     while (full && running && taken < MOST_AT_ONCE) {
       lookedMs = clock.nowMs();
       const excluded = lanes.excluded();
-      if (excluded.restarts.size > 0) notBeforeMs = lookedMs + AFTER_EXCLUSION_MS;
+      notBeforeMs = lookedMs + Math.max(gatherMs, excluded.restarts.size > 0 ? AFTER_EXCLUSION_MS : 0);
       const claimed = await store.claimDue(lookedMs, LEASE_MS, BATCH, excluded);
       full = claimed.length === BATCH;
       for (const one of claimed) start(one);
     }
     // From the moment of the last look on: what has become due since then was not in it.
     const nextMs = await store.nextDueMs(lookedMs);
-    sleepUntil(Math.min(nextMs ?? Number.POSITIVE_INFINITY, clock.nowMs() + LONGEST_SLEEP_MS));
+    sleepUntil(Math.min(nextMs ?? Number.POSITIVE_INFINITY, clock.nowMs() + longestSleepMs));
   }
 
   function start(claimed: Claimed): void {

@@ -29,6 +29,10 @@ export interface SweepDeps {
 const KEPT_MS = 24 * 3_600_000;
 /** LiveKit gives a webhook up after 30 s; an hour also covers a sender's clock and an operator's replay. */
 const ONCE_KEPT_MS = 3_600_000;
+/** Replicas are at different places of their turns: a room that another has looked at in this part of the interval is passed over. */
+const SHARED_TURN = 0.75;
+/** What makes one replica look at everything makes the others do so in the same moment. */
+const SHARED_GAP_MS = 1_000;
 /** An SFU that is away is looked after, also when no room gives a reason to ask it. */
 const AWAY_TOUCH_MS = 1_000;
 const PURGE_EVERY_MS = 60_000;
@@ -48,9 +52,9 @@ export function createSweep(deps: SweepDeps): Sweep {
     for (const todo of applied.todo) perform(todo);
   }
 
-  function lookAt(fromSlot: number, toSlot: number): void {
+  function lookAt(fromSlot: number, toSlot: number, notWithinMs: number): void {
     store
-      .rooms(fromSlot, toSlot)
+      .rooms(fromSlot, toSlot, notWithinMs)
       .then((rooms) => Promise.all(rooms.map(look)))
       .catch((error) => log.warn({ err: error }, 'a sweep could not finish'));
   }
@@ -61,8 +65,9 @@ export function createSweep(deps: SweepDeps): Sweep {
     lastTickMs = nowMs;
     const end = position + (elapsedMs / intervalMs) * SLOTS;
     const [from, to] = [Math.floor(position), Math.floor(end)];
-    if (to > from) lookAt(from, Math.min(to, SLOTS));
-    if (to > SLOTS) lookAt(0, to - SLOTS);
+    const notWithinMs = intervalMs * SHARED_TURN;
+    if (to > from) lookAt(from, Math.min(to, SLOTS), notWithinMs);
+    if (to > SLOTS) lookAt(0, to - SLOTS, notWithinMs);
     position = end % SLOTS;
   }
 
@@ -83,7 +88,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     },
     all: () => {
       presence.touch(0);
-      lookAt(0, SLOTS);
+      lookAt(0, SLOTS, SHARED_GAP_MS);
     },
   };
 }

@@ -1,13 +1,13 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
-import { hash } from 'node:crypto';
 import { dueAtMs } from '../delegation/decide.ts';
-import type { DelegationId, RoomName } from '../delegation/ids.ts';
+import type { DelegationId } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
 import { decode, type Encoded, encode } from './codec.ts';
 import { type Kept, Recent } from './recent.ts';
 import type { Seal } from './seal.ts';
+import { slotOf } from './slots.ts';
 import type { prepareAll } from './sqlite-statements.ts';
-import { SLOTS, type Where } from './store.ts';
+import type { Where } from './store.ts';
 
 interface Raw {
   readonly number: number;
@@ -121,9 +121,4 @@ export class SqliteRows {
   forget(): void {
     this.#recent.clear();
   }
-}
-
-/** The slot of a room: the same in every process and version, since it is stored. */
-export function slotOf(room: RoomName): number {
-  return hash('sha256', room, 'buffer').readUInt16BE(0) % SLOTS;
 }

@@ -59,7 +59,7 @@ export interface Claimed {
 
 export type Updated<T> =
   | { readonly kind: 'done'; readonly value: T; readonly claims: ReadonlyMap<DelegationId, Claim> }
-  /** The once key was known: the step did not run. */
+  /** The once key was known: if the step has run, nothing came of it. */
   | { readonly kind: 'duplicate' };
 
 /** Homeservers that can't be called now; rows that would only wait for them are left unclaimed. */
@@ -83,8 +83,13 @@ export interface Store {
   release(claim: Claim): Promise<void>;
   /** The earliest due time after `afterMs`, null if there is none. */
   nextDueMs(afterMs: number): Promise<number | null>;
-  /** Rooms with live delegations whose slot (of SLOTS, by a hash of the name) lies in [from, to). */
-  rooms(fromSlot: number, toSlot: number): Promise<readonly RoomName[]>;
+  /**
+   * Rooms with live delegations whose slot (of SLOTS, by a hash of the name) lies in [from, to). With `notWithinMs`, those of a slot are
+   * given to only one of several processes in so long a time: to whoever asks first.
+   */
+  rooms(fromSlot: number, toSlot: number, notWithinMs?: number): Promise<readonly RoomName[]>;
+  /** The homeserver wants no calls before then: nobody who shares the store claims rows that would only wait for it. */
+  pause(homeserver: HomeserverUrl, untilMs: number): Promise<void>;
   count(): Promise<Readonly<Record<State['kind'], number>>>;
   /** Forgets ended rows and once keys older than these; at most `limit` of each, returns how many went. */
   purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number>;

@@ -29,6 +29,10 @@ export interface TakenOver {
 export async function takeOver(deps: TakeOverDeps): Promise<TakenOver> {
   const { hash, log } = deps;
   const counts = { taken: 0, known: 0, refused: 0 };
+  if (!(await hash.claim())) {
+    log.info({}, 'another replica takes over the jobs of lk-jwt-service');
+    return counts;
+  }
   const done: string[] = [];
   for (const [field, value] of await hash.read()) {
     const read = readJob(field, value);

@@ -20,7 +20,14 @@ it('takes what becomes due while it is looking', async () => {
     nextDueMs: async (afterMs: number) => due.find((dueMs) => dueMs > afterMs) ?? null,
   } as unknown as Store;
   const take = async () => void takenMs.push(clock.nowMs());
-  const scheduler = createScheduler({ store, lanes: createLanes({ clock, onFree: () => {} }), clock, take });
+  const scheduler = createScheduler({
+    store,
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    clock,
+    longestSleepMs: 30_000,
+    gatherMs: 0,
+    take,
+  });
   scheduler.start();
   await clock.advance(200);
   expect(takenMs).toHaveLength(2);
@@ -30,11 +37,12 @@ it('takes what becomes due while it is looking', async () => {
 it('a lane that was closed calls again, also when its timer fires a moment early', async () => {
   const clock = createVirtualClock();
   let calls = 0;
+  const pauses: [string, number][] = [];
   const onFree = () => {
     calls += 1;
   };
   const early = { ...clock, after: (delayMs: number, fire: () => void) => clock.after(Math.max(delayMs - 1, 1), fire) };
-  const lanes = createLanes({ clock: early, onFree });
+  const lanes = createLanes({ clock: early, onFree, onPause: (...told) => void pauses.push(told) });
   const delayMs = 60_000;
   const expiryMs = START_MS + delayMs;
   const errand = { id: idOf(), createdAtMs: START_MS, delayMs, expiryMs, lostMs: expiryMs, owed: false, beginByMs: expiryMs };
@@ -42,4 +50,5 @@ it('a lane that was closed calls again, also when its timer fires a moment early
   expect(await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'ok' }) })).toBeNull();
   await clock.advance(5_100);
   expect(calls).toBe(1);
+  expect(pauses).toEqual([[HOMESERVER, START_MS + 3_000]]);
 });

@@ -291,6 +291,7 @@ function refusing(store: Store, isAway: () => boolean): Store {
     release: (claim) => store.release(claim),
     nextDueMs: (afterMs) => store.nextDueMs(afterMs),
     rooms: (from, to) => store.rooms(from, to),
+    pause: (...args) => store.pause(...args),
     count: () => store.count(),
     purge: (...args) => store.purge(...args),
     close: () => store.close(),

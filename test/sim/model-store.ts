@@ -6,7 +6,7 @@ import type { DelegationId, RoomName } from '../../src/delegation/ids.ts';
 import type { Delegation, State } from '../../src/delegation/state.ts';
 import type { Attendance, Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
-import { slotOf } from '../../src/store/sqlite-rows.ts';
+import { slotOf } from '../../src/store/slots.ts';
 import {
   type Change,
   type Claim,
@@ -142,6 +142,9 @@ export class ModelStore implements Store, Attendance {
     this.#slots.set(room, slot);
     return slot;
   }
+
+  /** The simulation gives homeservers no pauses beyond what each process knows. */
+  async pause(): Promise<void> {}
 
   async count(): Promise<Readonly<Record<State['kind'], number>>> {
     const counts = { awaiting: 0, connected: 0, settling: 0, leaving: 0, cancelling: 0, ended: 0 };

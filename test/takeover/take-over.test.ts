@@ -16,7 +16,7 @@ const job = (n: number, serverName = 'example.org', restartedMs = START_MS - 1_0
     RestartedAt: new Date(restartedMs).toISOString(),
   });
 
-function setUp(jobs: Record<string, string>, remove = false) {
+function setUp(jobs: Record<string, string>, remove = false, free = true) {
   const world = new EngineWorld();
   const hash = new Map(Object.entries(jobs));
   const served = createServed({
@@ -27,6 +27,7 @@ function setUp(jobs: Record<string, string>, remove = false) {
   const run = async () => {
     const done = takeOver({
       hash: {
+        claim: async () => free,
         read: async () => hash,
         remove: async (fields) => {
           for (const one of fields) hash.delete(one);

@@ -1,0 +1,71 @@
+// Where Redis is, as one URL: a single server, the master that sentinels name, or a cluster. Nothing of it may be shown: it may hold a
+// password.
+//
+//   redis://[user[:password]@]host[:port][/database]                        rediss:// for TLS
+//   redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database]
+//   redis+cluster://[user[:password]@]host[:port][,host[:port]…]
+
+export interface RedisAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface RedisPlace {
+  readonly kind: 'single' | 'sentinel' | 'cluster';
+  /** Of the server, of the sentinels, or of some of the cluster's nodes. */
+  readonly addresses: readonly RedisAddress[];
+  readonly tls: boolean;
+  readonly username: string | null;
+  readonly password: string | null;
+  readonly database: number;
+  /** The sentinels' name of the master; empty elsewhere. */
+  readonly master: string;
+}
+
+const FORM = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)((?:\/[^/?#]*)*)$/;
+const HOST = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]+))(?::(\d{1,5}))?$/;
+const DEFAULT_PORT = { single: 6379, sentinel: 26_379, cluster: 6379 } as const;
+const DATABASE = /^\d{1,5}$/;
+
+/** Null: not of these forms. `password` counts where the URL has none. */
+export function parseRedisUrl(text: string, password: string | null): RedisPlace | null {
+  const match = FORM.exec(text);
+  if (match === null) return null;
+  const [, tls = '', wanted, user, given, hosts = '', rest = ''] = match;
+  const kind = wanted === 'sentinel' || wanted === 'cluster' ? wanted : 'single';
+  const addresses = hosts.split(',').map((host) => parseAddress(host, DEFAULT_PORT[kind]));
+  const path = rest.split('/').filter((part) => part !== '');
+  const [username, inUrl] = [decoded(user), decoded(given)];
+  const master = kind === 'sentinel' ? decoded(path.shift()) : '';
+  const database = path.shift() ?? '0';
+  const sound =
+    addresses.every((address) => address !== null) &&
+    (kind !== 'single' || addresses.length === 1) &&
+    (kind === 'sentinel') === (master !== '' && master !== null) &&
+    DATABASE.test(database) &&
+    (kind !== 'cluster' || database === '0') &&
+    path.length === 0 &&
+    username !== null &&
+    inUrl !== null;
+  if (!sound) return null;
+  return {
+    ...{ kind, addresses: addresses.filter((address) => address !== null), tls: tls === 's', database: Number(database) },
+    ...{ username: username || null, password: inUrl || password, master: master ?? '' },
+  };
+}
+
+function parseAddress(text: string, defaultPort: number): RedisAddress | null {
+  const [, v6, name, digits] = HOST.exec(text) ?? [];
+  const host = v6 ?? name;
+  const port = digits === undefined ? defaultPort : Number(digits);
+  return host === undefined || port < 1 || port > 65_535 ? null : { host, port };
+}
+
+/** Null: not a percent-encoding. */
+function decoded(text: string | undefined): string | null {
+  try {
+    return decodeURIComponent(text ?? '');
+  } catch {
+    return null;
+  }
+}

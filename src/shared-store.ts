@@ -1,0 +1,69 @@
+// The store on Redis, opened: it is waited for a while, what it can lose is said, and its time becomes ours. Loaded only where it is
+// configured: its client takes a while to load.
+import { type Clock, type Random, shiftedClock } from './clock.ts';
+import type { Config } from './config.ts';
+import type { Attendance } from './store/attendance.ts';
+import { openRedisStore, type RedisStore } from './store/redis.ts';
+import { connectRedis } from './store/redis-connection.ts';
+import { durabilityOf, readRedisSettings } from './store/redis-durability.ts';
+import { createSeal } from './store/seal.ts';
+import { type Store, StoreUnusable } from './store/store.ts';
+import type { Log, Metrics } from './telemetry.ts';
+
+export interface SharedStoreDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export interface Opened {
+  readonly store: Store & Attendance;
+  /** The one time of all replicas. */
+  readonly clock: Clock;
+}
+
+/** Redis and its replicas of ours are often started together. */
+const PATIENCE_MS = 60_000;
+const AGAIN_MS = 1_000;
+
+/** @throws Error when Redis can't be used, or was not there for a minute. */
+export async function openSharedStore(config: Config, redis: NonNullable<Config['redis']>, deps: SharedStoreDeps): Promise<Opened> {
+  const { clock, log } = deps;
+  const untilMs = clock.nowMs() + PATIENCE_MS;
+  for (;;) {
+    try {
+      const store = await open(config, redis, deps);
+      return { store, clock: shiftedClock(clock, () => store.shiftMs) };
+    } catch (error) {
+      if (error instanceof StoreUnusable || clock.nowMs() >= untilMs) throw error;
+      log.warn({ err: error }, 'Redis can not be reached yet');
+      await new Promise<void>((resolve) => void clock.after(AGAIN_MS, resolve));
+    }
+  }
+}
+
+async function open(config: Config, { place, waitFor }: NonNullable<Config['redis']>, deps: SharedStoreDeps): Promise<RedisStore> {
+  const { clock, random, log, metrics } = deps;
+  const connection = await connectRedis(place, clock);
+  try {
+    const { line, alarm } = durabilityOf(await readRedisSettings(connection), waitFor);
+    const store = await openRedisStore({
+      ...{ connection, clock, random, waitFor, cluster: place.kind === 'cluster', leaseClock: null },
+      seal: config.storeKey === null ? null : createSeal(config.storeKey),
+      onCommit: (ok, updates, tookMs) => metrics.storeCommit(ok ? 'ok' : 'failed', tookMs, updates),
+      onUnreadable: (delegation, err) => log.error({ delegation, err }, 'a stored delegation can not be read; it is kept and left alone'),
+      onLost: () =>
+        log.error(
+          {},
+          'Redis has lost its data: delegations that were kept there are gone, their leaves are left to the homeservers; nobody is taken to have left',
+        ),
+    });
+    log.info({ durability: line }, 'delegations are kept in Redis');
+    if (alarm !== null) log.error({ alarm }, 'Redis needs an operator');
+    return store;
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+}

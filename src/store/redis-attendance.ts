@@ -1,0 +1,34 @@
+// Attendance in Redis: one hash for each Matrix room, in a shard by the room's id.
+import { createHash } from 'node:crypto';
+import type { Identity, RoomName, UserId } from '../delegation/ids.ts';
+import type { Attendance, Tracked } from './attendance.ts';
+import type { RedisRun } from './redis-connection.ts';
+import { ALL_SHARDS, attendanceShard } from './redis-keys.ts';
+import { ENTRIES, MEMBERS, TRACK, UNTRACK } from './redis-scripts.ts';
+
+const keyOf = (roomId: string): string => `t:${createHash('sha256').update(roomId).digest('base64url').slice(0, 22)}`;
+const fieldOf = ({ room, identity }: Tracked): string => JSON.stringify([room, identity]);
+
+export function createRedisAttendance(run: RedisRun): Attendance {
+  return {
+    track: async (one) => {
+      const value = `${one.grantedAtMs} ${one.userId}`;
+      await run(TRACK, attendanceShard(one.roomId), keyOf(one.roomId), [one.roomId, fieldOf(one), value]);
+    },
+    untrack: async (one) => {
+      await run(UNTRACK, attendanceShard(one.roomId), keyOf(one.roomId), [one.roomId, fieldOf(one), String(one.grantedAtMs)]);
+    },
+    trackedRooms: async () => {
+      const replies = await Promise.all(ALL_SHARDS.map((shard) => run(MEMBERS, shard, 'tracked', [])));
+      return replies.flat().map(String);
+    },
+    trackedIn: async (roomId) => {
+      const reply = (await run(ENTRIES, attendanceShard(roomId), keyOf(roomId), [])).map(String);
+      return Array.from({ length: reply.length / 2 }, (_, index) => {
+        const [room, identity] = JSON.parse(reply[index * 2] ?? '') as [RoomName, Identity];
+        const [grantedAtMs = '', ...userId] = (reply[index * 2 + 1] ?? '').split(' ');
+        return { roomId, room, identity, userId: userId.join(' ') as UserId, grantedAtMs: Number(grantedAtMs) };
+      });
+    },
+  };
+}

@@ -1,0 +1,153 @@
+// Due work, and who acts on it. In each shard the rows wait in lanes, in the order of their due times; a claim moves its row to the end
+// of its lease, where it comes free by itself, and the exact moment is the fence: whoever takes the row changes it.
+import type { Clock } from '../clock.ts';
+import { dueAtMs } from '../delegation/decide.ts';
+import type { DelegationId, HomeserverUrl } from '../delegation/ids.ts';
+import type { Beliefs } from './redis-beliefs.ts';
+import type { RedisRun } from './redis-connection.ts';
+import { ALL_SHARDS, idIn, laneOf, pausedMember } from './redis-keys.ts';
+import { createLeases, type Lease, type Leases, SHORT_LEASE_MS } from './redis-leases.ts';
+import { CLAIM, LOOK, RELEASE, RENEW } from './redis-scripts.ts';
+import { type Reading, readFound } from './redis-update.ts';
+import type { Claim, Claimed, Excluded } from './store.ts';
+
+export interface RedisClaimsDeps {
+  readonly run: RedisRun;
+  readonly clock: Clock;
+  readonly beliefs: Beliefs;
+  readonly reading: Reading;
+}
+
+interface Due {
+  readonly shard: number;
+  readonly lane: string;
+  readonly id: string;
+  readonly score: number;
+  readonly rank: number;
+}
+
+/** Looks for due rows that others take before we do. */
+const MOST_LOOKS = 8;
+/** Claims that are renewed by one call. */
+const RENEW_BATCH = 500;
+
+export class RedisClaims {
+  readonly leases: Leases = createLeases();
+  readonly #deps: RedisClaimsDeps;
+  readonly #renewals = new Map<DelegationId, Promise<unknown>>();
+  #looking: Promise<unknown> = Promise.resolve();
+
+  constructor(deps: RedisClaimsDeps) {
+    this.#deps = deps;
+  }
+
+  /** One look after the other: those of one process would only find the same rows. */
+  claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
+    const lanes = (classes: readonly string[], homeservers: ReadonlySet<HomeserverUrl>): string[] =>
+      [...homeservers].flatMap((one) => classes.map((name) => `${name}${pausedMember(one)}`));
+    const without = [...lanes(['R'], excluded.restarts), ...lanes(['L', 'C'], excluded.leaves)];
+    const looking = this.#looking.catch(() => {}).then(() => this.#claimAll(nowMs, leaseMs, limit, without));
+    this.#looking = looking;
+    return looking;
+  }
+
+  /** What another replica has taken between the look and the claim makes room for others. */
+  async #claimAll(nowMs: number, leaseMs: number, limit: number, without: readonly string[]): Promise<readonly Claimed[]> {
+    const claimed: Claimed[] = [];
+    for (let looks = 0; looks < MOST_LOOKS; looks += 1) {
+      const wanted = limit - claimed.length;
+      const replies = await Promise.all(
+        ALL_SHARDS.map((shard) => this.#deps.run(LOOK, shard, 'lanes', [String(nowMs), String(wanted), ...without])),
+      );
+      const due = replies.flatMap((reply, shard) => dueIn(reply, shard)).sort((a, b) => a.rank - b.rank || a.score - b.score);
+      const chosen = due.slice(0, wanted);
+      const taken = await Promise.all([...Map.groupBy(chosen, ({ shard }) => shard)].map((part) => this.#take(part, leaseMs)));
+      const rows = new Map(taken.flat().map((one) => [idIn(one.row.id), one]));
+      claimed.push(...chosen.flatMap(({ id }) => rows.get(id) ?? []));
+      if (rows.size === chosen.length || claimed.length === limit) break;
+    }
+    return claimed;
+  }
+
+  async #take([shard, due]: [number, Due[]], leaseMs: number): Promise<Claimed[]> {
+    const askedAtMs = this.#deps.clock.nowMs();
+    const attempt = this.#deps.beliefs.next();
+    const words = [String(Math.min(leaseMs, SHORT_LEASE_MS)), ...due.flatMap(({ lane, id, score }) => [lane, id, String(score)])];
+    const reply = await this.#deps.run(CLAIM, shard, 'lanes', words);
+    const taken: Claimed[] = [];
+    for (let at = 0; at + 2 < reply.length; at += 3) {
+      const [id, score, bytes] = reply.slice(at, at + 3) as [Buffer, Buffer, Buffer];
+      const [found] = readFound([id, bytes], this.#deps.reading);
+      const lane = found?.row === null || found === undefined ? null : laneOf(found.row);
+      if (found === undefined || found.row === null || found.rev === null || lane === null) continue;
+      const { row, rev } = found;
+      this.#deps.beliefs.told(attempt, null, [{ row, rev }]);
+      const dueMs = dueAtMs(row.state) ?? 0;
+      this.leases.hold(row.id, { shard, lane, rev, score: String(score), dueMs, askedAtMs, wantedUntilMs: askedAtMs + leaseMs });
+      taken.push({ row, claim: { id: row.id, rev } });
+    }
+    return taken;
+  }
+
+  async holds(claim: Claim): Promise<boolean> {
+    const lease = this.leases.get(claim);
+    if (lease === null || lease.wantedUntilMs <= this.#deps.clock.nowMs()) return false;
+    await (this.#renewals.get(claim.id) ?? this.#renew([[claim.id, lease]]));
+    return this.leases.get(claim) !== null;
+  }
+
+  /** A lease that somebody else has taken is dropped. */
+  async #renew(leases: readonly [DelegationId, Lease][]): Promise<void> {
+    const idle = leases.filter(([id]) => !this.#renewals.has(id));
+    const parts = [...Map.groupBy(idle, ([, lease]) => lease.shard)].flatMap(([shard, all]) =>
+      Array.from({ length: Math.ceil(all.length / RENEW_BATCH) }, (_, nth) => ({
+        shard,
+        part: all.slice(nth * RENEW_BATCH, (nth + 1) * RENEW_BATCH),
+      })),
+    );
+    await Promise.all(
+      parts.map(({ shard, part }) => {
+        const renewal = this.#renewIn(shard, part).finally(() => {
+          for (const [id] of part) this.#renewals.delete(id);
+        });
+        for (const [id] of part) this.#renewals.set(id, renewal);
+        return renewal;
+      }),
+    );
+  }
+
+  async #renewIn(shard: number, part: readonly [DelegationId, Lease][]): Promise<void> {
+    const askedAtMs = this.#deps.clock.nowMs();
+    const words = part.flatMap(([id, { lane, score, rev }]) => [lane, idIn(id), score, String(rev)]);
+    const reply = await this.#deps.run(RENEW, shard, 'lanes', [String(SHORT_LEASE_MS), ...words]);
+    for (const [index, [id, lease]] of part.entries()) {
+      const score = String(reply[index] ?? '');
+      // Written by us meanwhile: another lease.
+      if (this.leases.get({ id, rev: lease.rev }) === null) continue;
+      if (score === '') this.leases.drop(id);
+      else this.leases.hold(id, { ...lease, score, askedAtMs });
+    }
+  }
+
+  async release(claim: Claim): Promise<void> {
+    await this.#renewals.get(claim.id)?.catch(() => {});
+    const lease = this.leases.get(claim);
+    if (lease === null) return;
+    this.leases.drop(claim.id);
+    await this.#deps.run(RELEASE, lease.shard, 'lanes', [lease.lane, idIn(claim.id), lease.score, String(lease.dueMs)]);
+  }
+
+  /** To be called every second. */
+  tick(): void {
+    void this.#renew(this.leases.toRenew(this.#deps.clock.nowMs())).catch(() => {});
+  }
+}
+
+function dueIn(reply: readonly Buffer[], shard: number): Due[] {
+  const due: Due[] = [];
+  for (let at = 0; at + 2 < reply.length; at += 3) {
+    const [lane = '', id = '', score] = reply.slice(at, at + 3).map(String);
+    due.push({ shard, lane, id, score: Number(score), rank: lane.startsWith('L') ? 0 : 1 });
+  }
+  return due;
+}

@@ -1,0 +1,184 @@
+// The way to Redis, be it one server, the master that sentinels name, or a cluster: one script in one shard, answered or refused in
+// bounded time. What is sent in one turn of the event loop goes out together.
+import { createClient, createCluster, createSentinel, RESP_TYPES } from 'redis';
+import type { Cancel, Clock } from '../clock.ts';
+import type { RedisPlace } from '../redis-url.ts';
+import { prefixOf } from './redis-keys.ts';
+import type { Script } from './redis-scripts.ts';
+
+export type Argument = string | Buffer;
+
+/** Runs a script in a shard; its first key is named without the shard's prefix. */
+export type RedisRun = (script: Script, shard: number, key: string, args: readonly Argument[]) => Promise<readonly Buffer[]>;
+
+export interface RedisConnection {
+  /** Runs a script in a shard; its first key is named without the shard's prefix. Bulk replies only. @throws Error: unanswered, or refused. */
+  run(script: Script, shard: number, key: string, time: string, args: readonly Argument[]): Promise<readonly Buffer[]>;
+  /** A command to the server that has the shard. */
+  command(shard: number, args: readonly Argument[]): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+/** A Redis that answers nobody for so long is away; a webhook's sender is waiting behind it. */
+const SILENCE_MS = 2_000;
+/** So long one answer may take behind others. */
+const LONGEST_MS = 10_000;
+const LOOK_MS = 500;
+const CONNECT_MS = 5_000;
+/** How often a lost connection is tried again; a server that is back is used within this. */
+const AGAIN_MS = 250;
+/** Past this many unanswered calls new ones are refused: 503 beats memory growth. */
+const MOST_UNANSWERED = 20_000;
+/** Bytes as they are; and no timer of the client's own for each call, which would count the time that it waits here to be sent. */
+const CALL = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer, [RESP_TYPES.SIMPLE_STRING]: Buffer }, timeout: 0 };
+
+interface Wire {
+  send(key: string, args: Argument[]): Promise<unknown>;
+  close(): void | Promise<void>;
+}
+
+/** @throws Error when it is not reachable now. */
+export async function connectRedis(place: RedisPlace, clock: Clock): Promise<RedisConnection> {
+  const wire = await { single: toServer, sentinel: toMaster, cluster: toCluster }[place.kind](place, clock);
+  const limited = createLimit(clock);
+  const command = (shard: number, args: readonly Argument[]) => limited.within(() => wire.send(`${prefixOf(shard)}epoch`, [...args]));
+  const evaluate = (name: 'EVALSHA' | 'EVAL', what: string, key: string, args: readonly Argument[]) =>
+    limited.within(() => wire.send(key, [name, what, '1', key, ...args]));
+  return {
+    run: async (script, shard, key, time, args) => {
+      const prefix = prefixOf(shard);
+      const all = [prefix, time, ...args];
+      const reply = await evaluate('EVALSHA', script.sha, prefix + key, all).catch((error: Error) => {
+        // A server that was restarted, or another than before, learns the script from the call.
+        if (!error.message.startsWith('NOSCRIPT')) throw error;
+        return evaluate('EVAL', script.text, prefix + key, all);
+      });
+      return reply as Buffer[];
+    },
+    command,
+    close: async () => {
+      limited.stop();
+      await wire.close();
+    },
+  };
+}
+
+function socketOf({ tls }: RedisPlace) {
+  return { connectTimeout: CONNECT_MS, reconnectStrategy: () => AGAIN_MS, keepAlive: true, ...(tls ? { tls: true as const } : {}) };
+}
+
+function accountOf({ username, password }: RedisPlace) {
+  return { ...(username === null ? {} : { username }), ...(password === null ? {} : { password }) };
+}
+
+async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
+  const [address] = place.addresses;
+  const client = createClient({
+    ...accountOf(place),
+    socket: { ...socketOf(place), host: address?.host ?? '', port: address?.port ?? 0 },
+    database: place.database,
+    // What can't be sent now is refused now: a queue would hold promises that nobody made.
+    disableOfflineQueue: true,
+  });
+  // Without a listener an error between calls would end the process; the calls themselves reject.
+  client.on('error', () => {});
+  await started(client.connect(), clock, () => client.destroy());
+  return { send: (_key, args) => client.sendCommand(args, CALL), close: () => client.destroy() };
+}
+
+async function toMaster(place: RedisPlace, clock: Clock): Promise<Wire> {
+  const sentinel = createSentinel({
+    name: place.master,
+    sentinelRootNodes: [...place.addresses],
+    nodeClientOptions: { ...accountOf(place), socket: { ...socketOf(place), reconnectStrategy: false }, database: place.database },
+    sentinelClientOptions: { socket: { ...socketOf(place), reconnectStrategy: false } },
+    scanInterval: 1_000,
+    maxCommandRediscovers: 2,
+    commandOptions: CALL,
+  });
+  sentinel.on('error', () => {});
+  await started(sentinel.connect(), clock, () => void sentinel.destroy().catch(() => {}));
+  return {
+    send: (_key, args) => sentinel.sendCommand(false, args, CALL),
+    close: () => sentinel.destroy(),
+  };
+}
+
+async function toCluster(place: RedisPlace, clock: Clock): Promise<Wire> {
+  const cluster = createCluster({
+    rootNodes: place.addresses.map(({ host, port }) => ({ socket: { host, port } })),
+    defaults: { ...accountOf(place), socket: socketOf(place), disableOfflineQueue: true },
+    minimizeConnections: true,
+  });
+  cluster.on('error', () => {});
+  await started(cluster.connect(), clock, () => cluster.destroy());
+  return {
+    send: (key, args) => cluster.sendCommand(key, false, args, CALL),
+    close: () => cluster.destroy(),
+  };
+}
+
+/** The first connection is not waited for for ever. */
+async function started(connecting: Promise<unknown>, clock: Clock, giveUp: () => void): Promise<void> {
+  let stop: Cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    stop = clock.after(CONNECT_MS, () => reject(new Error(`no connection within ${CONNECT_MS} ms`)));
+  });
+  try {
+    await Promise.race([connecting, late]);
+  } catch (error) {
+    connecting.catch(() => {});
+    giveUp();
+    throw error;
+  } finally {
+    stop();
+  }
+}
+
+/**
+ * One timer for all calls. Redis that answers others is there, and what waits behind them may wait longer; Redis that answers nobody is
+ * away, and all are refused, whatever becomes of them.
+ */
+function createLimit(clock: Clock) {
+  const waiting = new Set<{ readonly sinceMs: number; readonly refuse: (why: Error) => void }>();
+  let cancel: Cancel | null = null;
+  let answeredAtMs = clock.nowMs();
+  let armedAtMs = 0;
+
+  function look(): void {
+    cancel = null;
+    const nowMs = clock.nowMs();
+    // We were stalled ourselves: the answers may lie here, unread.
+    const stalled = nowMs - armedAtMs > LOOK_MS * 2;
+    for (const one of stalled ? [] : waiting) {
+      const limitMs = nowMs - Math.max(answeredAtMs, one.sinceMs) >= SILENCE_MS ? SILENCE_MS : LONGEST_MS;
+      if (nowMs - one.sinceMs < limitMs) break;
+      waiting.delete(one);
+      one.refuse(new Error(`unanswered for ${limitMs} ms`));
+    }
+    arm();
+  }
+  function arm(): void {
+    if (waiting.size === 0 || cancel !== null) return;
+    armedAtMs = clock.nowMs();
+    cancel = clock.after(LOOK_MS, look);
+  }
+
+  return {
+    within: <T>(call: () => Promise<T>): Promise<T> => {
+      if (waiting.size >= MOST_UNANSWERED) return Promise.reject(new Error('too many calls are unanswered'));
+      return new Promise<T>((resolve, reject) => {
+        const one = { sinceMs: clock.nowMs(), refuse: reject };
+        waiting.add(one);
+        arm();
+        call()
+          .then(resolve, reject)
+          .finally(() => {
+            answeredAtMs = clock.nowMs();
+            waiting.delete(one);
+          });
+      });
+    },
+    stop: () => cancel?.(),
+  };
+}

@@ -1,0 +1,85 @@
+// How the rows lie in Redis: in shards by room, each shard under one hash tag, so that all that one decision touches is in one place and
+// a cluster can spread the shards. Never edit a name that has landed: replicas of neighbouring versions share the keys.
+//
+//   lastwill{tag}d:<id>      one delegation: its revision, a space, the row (redis-row.ts)
+//   lastwill{tag}r:<room>    a room's index: `i…` identity → ids that live, `o…` owner → ids, `n` how many live
+//   lastwill{tag}l:<lane>    id → when it is due, or until when it is claimed; a lane is a class of work for one homeserver
+//   lastwill{tag}lanes       lane → its earliest entry
+//   lastwill{tag}paused      homeserver → until when it wants no calls
+//   lastwill{tag}rooms       rooms with somebody → slot;   swept: slot → when its rooms were given out to be looked at
+//   lastwill{tag}ended, once, count, epoch, beat   what the names say
+//   lastwill{tag}t:<room>, tracked                 attendance.ts, by Matrix room
+import { createHash } from 'node:crypto';
+import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
+import type { Delegation } from '../delegation/state.ts';
+import { slotOf } from './slots.ts';
+import { SLOTS } from './store.ts';
+
+/** Their hash slots lie evenly over Redis Cluster's 16384: any number of masters with equal ranges gets equal shares. */
+const TAGS = ['18', '5x', 'dj', '3r', 'd2', 'pv', 'uh', 'iy', 'ly', 'h9', 'uv', 'q6', '9s', '5f', 'dt', 'ha'] as const;
+export const SHARDS = TAGS.length;
+export const ALL_SHARDS: readonly number[] = TAGS.map((_, shard) => shard);
+
+export function prefixOf(shard: number): string {
+  return `lastwill{${TAGS[shard]}}`;
+}
+
+const SLOTS_EACH = SLOTS / SHARDS;
+
+export function shardOf(room: RoomName): number {
+  return Math.floor(slotOf(room) / SLOTS_EACH);
+}
+
+/** The shards that hold the slots of [from, to), each with its part of them. */
+export function shardsBetween(from: number, to: number): { readonly shard: number; readonly from: number; readonly to: number }[] {
+  return ALL_SHARDS.map((shard) => ({
+    shard,
+    from: Math.max(from, shard * SLOTS_EACH),
+    to: Math.min(to, (shard + 1) * SLOTS_EACH),
+  })).filter((part) => part.from < part.to);
+}
+
+/** Names in keys are hashes: of one length whatever a client calls things, and too many bits to meet by chance. */
+function short(text: string, length: number): string {
+  return createHash('sha256').update(text).digest('base64url').slice(0, length);
+}
+
+/** Without the prefix, as all keys that go to redis-connection.ts. */
+export function roomKey(room: RoomName): string {
+  return `r:${short(room, 22)}`;
+}
+export const identityField = (identity: Identity): string => `i${short(identity, 16)}`;
+export const ownerField = (owner: Owner): string => `o${short(owner, 16)}`;
+export const onceMember = (key: string): string => short(key, 22);
+
+const ID_PREFIX = 'dg_';
+export const ID_LENGTH = 22;
+export const idIn = (id: DelegationId): string => id.slice(ID_PREFIX.length);
+export const idFrom = (short: string): DelegationId => `${ID_PREFIX}${short}` as DelegationId;
+
+const homeserverTag = (homeserver: HomeserverUrl): string => short(homeserver, 8);
+
+/** Null: nothing is due any more. Work that needs no homeserver is one lane for all. */
+export function laneOf({ state, homeserver }: Delegation): string | null {
+  switch (state.kind) {
+    case 'leaving':
+      return `L${homeserverTag(homeserver)}`;
+    case 'cancelling':
+      return `C${homeserverTag(homeserver)}`;
+    case 'connected':
+      return `R${homeserverTag(homeserver)}`;
+    case 'awaiting':
+    case 'settling':
+      return 'W';
+    case 'ended':
+      return null;
+    default:
+      return state satisfies never;
+  }
+}
+
+/** Which shard looks after a Matrix room's attendance. */
+export function attendanceShard(roomId: string): number {
+  return createHash('sha256').update(roomId).digest().readUInt8(0) % SHARDS;
+}
+export const pausedMember = homeserverTag;

@@ -1,0 +1,27 @@
+// Who may use the keys in Redis. Replicas of neighbouring versions work side by side; one that could not read what a newer one has
+// written, or has another key, refuses to start rather than to forget.
+import type { RedisConnection } from './redis-connection.ts';
+import { ALL_SHARDS } from './redis-keys.ts';
+import { MEET } from './redis-scripts.ts';
+import type { Seal } from './seal.ts';
+import { StoreUnusable } from './store.ts';
+
+/** The version of what redis-keys.ts and redis-row.ts describe, and the oldest that can read what this one writes. */
+export const SCHEMA = { own: 1, least: 1 } as const;
+
+/** @throws StoreUnusable: the keys were written by a newer version, or sealed with another key. */
+export async function meet(connection: RedisConnection, seal: Seal | null): Promise<void> {
+  const words = [String(SCHEMA.own), String(SCHEMA.least), seal?.keyName ?? ''];
+  for (const shard of ALL_SHARDS) {
+    const [verdict, detail, least] = (await connection.run(MEET, shard, 'meta', '', words)).map(String);
+    if (verdict === 'newer') {
+      throw new StoreUnusable(
+        `the store in Redis has schema ${detail}, to be read by ${least} or later; this version of lastwill knows ${SCHEMA.own}: start the newer version again`,
+      );
+    }
+    if (verdict === 'sealed') {
+      const why = seal === null ? 'LASTWILL_STORE_KEY is not set' : 'LASTWILL_STORE_KEY is another';
+      throw new StoreUnusable(`the delegations in Redis can not be read: they are sealed with a key (${detail}), and ${why}`);
+    }
+  }
+}

@@ -1,0 +1,72 @@
+// Whether Redis is there, is the one it was, and what time it has. Each shard keeps a name that the first replica gave it: a Redis that
+// comes back with another one, or with none, has lost what it was told, and that is to be known, not to be taken for an empty house.
+import type { Clock, Random } from '../clock.ts';
+import type { RedisConnection } from './redis-connection.ts';
+import { ALL_SHARDS } from './redis-keys.ts';
+import { BEAT } from './redis-scripts.ts';
+
+export interface Pulse {
+  /** A write in every shard. @throws Error when one of them can't be written. */
+  beat(): Promise<void>;
+  /** To be called every second. */
+  tick(): void;
+  onLost(told: () => void): void;
+  /** Redis' time minus ours, ms: replicas with it have one time. */
+  readonly shiftMs: number;
+}
+
+export interface PulseDeps {
+  readonly connection: RedisConnection;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Whether Redis' time is asked for. */
+  readonly measures: boolean;
+  readonly onLost: () => void;
+}
+
+const BEAT_EVERY_MS = 5_000;
+/** Below this, two clocks are the same. */
+const SAME_MS = 10;
+
+export function createPulse({ connection, clock, random, measures, onLost }: PulseDeps): Pulse {
+  const listeners: (() => void)[] = [onLost];
+  const epochs = new Map<number, string>();
+  let shiftMs = 0;
+  let shortestMs = Number.POSITIVE_INFINITY;
+  let beatAtMs = Number.NEGATIVE_INFINITY;
+
+  async function beat(): Promise<void> {
+    beatAtMs = clock.nowMs();
+    const name = Buffer.from(random.bytes(9)).toString('base64url');
+    const lost = await Promise.all(ALL_SHARDS.map((shard) => beatIn(shard, name)));
+    if (lost.includes(true)) for (const told of listeners) told();
+  }
+
+  async function beatIn(shard: number, name: string): Promise<boolean> {
+    const sentMs = clock.nowMs();
+    const [epoch, micros] = await connection.run(BEAT, shard, 'epoch', '', [name]);
+    const tookMs = clock.nowMs() - sentMs;
+    if (shard === 0 && measures) measure(Number(micros) / 1_000 - sentMs - tookMs / 2, tookMs);
+    const known = epochs.get(shard);
+    epochs.set(shard, String(epoch));
+    return known !== undefined && known !== String(epoch);
+  }
+
+  /** An answer that came quickly tells the time best; what is far off all the same is another server's clock. */
+  function measure(foundMs: number, tookMs: number): void {
+    shortestMs = Math.min(shortestMs + 1, tookMs);
+    const apartMs = Math.abs(foundMs - shiftMs);
+    if (apartMs > SAME_MS && (tookMs <= shortestMs || apartMs > tookMs)) shiftMs = Math.round(foundMs);
+  }
+
+  return {
+    beat,
+    tick: () => {
+      if (clock.nowMs() - beatAtMs >= BEAT_EVERY_MS) beat().catch(() => {});
+    },
+    onLost: (told) => void listeners.push(told),
+    get shiftMs() {
+      return shiftMs;
+    },
+  };
+}

@@ -1,0 +1,41 @@
+// Forgetting what ended long ago, and old webhooks. One shard after the other: it is done once a minute, and nobody waits for it.
+import type { RedisRun } from './redis-connection.ts';
+import { ALL_SHARDS, idIn, ownerField, prefixOf, roomKey } from './redis-keys.ts';
+import { FORGET, FORGET_ONCE, OLD } from './redis-scripts.ts';
+import { readFound } from './redis-update.ts';
+import type { Seal } from './seal.ts';
+
+export async function purgeShards(
+  run: RedisRun,
+  seal: Seal | null,
+  endedBeforeMs: number,
+  onceBeforeMs: number,
+  limit: number,
+): Promise<number> {
+  let [ended, keys] = [0, 0];
+  for (const shard of ALL_SHARDS) {
+    if (ended < limit) ended += await purgeEnded(run, seal, shard, endedBeforeMs, limit - ended);
+    if (keys < limit) {
+      const [gone] = await run(FORGET_ONCE, shard, 'once', [String(onceBeforeMs), String(limit - keys)]);
+      keys += Number(gone);
+    }
+  }
+  return ended + keys;
+}
+
+async function purgeEnded(run: RedisRun, seal: Seal | null, shard: number, beforeMs: number, limit: number): Promise<number> {
+  const old = await run(OLD, shard, 'ended', [String(beforeMs), String(limit)]);
+  // What can't be read is forgotten all the same, save in its owner's list, where it is passed over.
+  const found = readFound(old, {
+    seal,
+    believed: () => null,
+    onUnreadable: () => {},
+  });
+  if (found.length === 0) return 0;
+  const words = found.flatMap(({ id, row }) => [
+    idIn(id),
+    ...(row === null ? ['', ''] : [`${prefixOf(shard)}${roomKey(row.room)}`, ownerField(row.owner)]),
+  ]);
+  const [gone] = await run(FORGET, shard, 'ended', words);
+  return Number(gone);
+}

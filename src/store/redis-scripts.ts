@@ -1,0 +1,300 @@
+// What must happen in Redis as one, as Lua. The first key of each script is where it runs; the others have the same hash tag and are
+// named from the prefix. Times come from Redis itself where a lease is measured, so that the clocks of replicas do not matter; only a
+// test gives them.
+import { createHash } from 'node:crypto';
+import { ID_LENGTH } from './redis-keys.ts';
+
+export interface Script {
+  readonly text: string;
+  readonly sha: string;
+}
+
+const HEAD = `
+local prefix, time, at = ARGV[1], ARGV[2], 2
+local function arg() at = at + 1; return ARGV[at] end
+local function now()
+  if time ~= '' then return tonumber(time) end
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function revOf(value) return value and (string.match(value, '^(%d+) ') or '') end
+local function each(list, todo) for i = 1, #list, ${ID_LENGTH} do todo(string.sub(list, i, i + ${ID_LENGTH - 1})) end end
+local function remove(key, field, id)
+  local list, kept = redis.call('HGET', key, field), {}
+  if not list then return end
+  each(list, function(one) if one ~= id then kept[#kept + 1] = one end end)
+  if #kept == 0 then redis.call('HDEL', key, field) else redis.call('HSET', key, field, table.concat(kept)) end
+end
+local touched = {}
+local function refresh()
+  for lane in pairs(touched) do
+    local head = redis.call('ZRANGE', prefix .. 'l:' .. lane, 0, 0, 'WITHSCORES')
+    if head[2] then redis.call('ZADD', prefix .. 'lanes', head[2], lane) else redis.call('ZREM', prefix .. 'lanes', lane) end
+  end
+end
+local function isAt(lane, id, score)
+  local found = redis.call('ZSCORE', prefix .. 'l:' .. lane, id)
+  return found and tonumber(found) == tonumber(score)
+end
+local function put(lane, id, score)
+  redis.call('ZADD', prefix .. 'l:' .. lane, score, id)
+  touched[lane] = true
+end
+`;
+
+function script(body: string): Script {
+  const text = HEAD + body;
+  return { text, sha: createHash('sha1').update(text).digest('hex') };
+}
+
+/**
+ * Reads the rows of a place (mode `read`), or writes, if they are as expected: `all` of them, or those to be `written`.
+ * Answers `rows` and every id and value; `done` and each claimed id with the end of its lease; `duplicate`; or `taken`, the id of a new row.
+ */
+export const UPDATE = script(`
+local index, mode, where, what, once, onceAt = KEYS[1], arg(), arg(), arg(), arg(), arg()
+local ids = {}
+if where == 'id' then ids[1] = what
+elseif where == 'field' then each(redis.call('HGET', index, what) or '', function(id) ids[#ids + 1] = id end)
+else
+  local seen, all = {}, redis.call('HGETALL', index)
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 1) == 'i' then
+      each(all[i + 1], function(id) if not seen[id] then seen[id] = true; ids[#ids + 1] = id end end)
+    end
+  end
+end
+local function values()
+  local found = {}
+  for _, id in ipairs(ids) do
+    local value = redis.call('GET', prefix .. 'd:' .. id)
+    if value then found[#found + 1] = id; found[#found + 1] = value end
+  end
+  return found
+end
+local function known(found)
+  return once ~= '' and #found > 0 and redis.call('ZSCORE', prefix .. 'once', once)
+end
+local function answer(found) table.insert(found, 1, 'rows'); return found end
+
+if mode == 'read' then
+  local found = values()
+  if known(found) then return { 'duplicate' } end
+  return answer(found)
+end
+local expected, count = {}, tonumber(arg())
+for _ = 1, count do local id = arg(); expected[id] = arg() end
+for _ = 1, tonumber(arg()) do if redis.call('EXISTS', prefix .. 'd:' .. arg()) == 1 then return { 'taken' } end end
+if mode == 'all' then
+  local found = values()
+  if known(found) then return { 'duplicate' } end
+  if #found ~= count * 2 then return answer(found) end
+  for i = 1, #found, 2 do if revOf(found[i + 1]) ~= expected[found[i]] then return answer(found) end end
+else
+  if known(ids) then return { 'duplicate' } end
+  for id, rev in pairs(expected) do
+    if revOf(redis.call('GET', prefix .. 'd:' .. id)) ~= rev then return answer(values()) end
+  end
+end
+if once ~= '' and #ids > 0 then redis.call('ZADD', prefix .. 'once', 'NX', onceAt, once) end
+
+local room, slot, live, answered = arg(), arg(), 0, { 'done' }
+for _ = 1, tonumber(arg()) do
+  local id, value, before, lane, due, lease = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
+  local was, is, owner, endedAt, identities = arg(), arg(), arg(), arg(), tonumber(arg())
+  redis.call('SET', prefix .. 'd:' .. id, value)
+  if before ~= '' and before ~= lane then redis.call('ZREM', prefix .. 'l:' .. before, id); touched[before] = true end
+  if lane ~= '' then
+    local score = due
+    if lease > 0 then
+      score = now() + lease
+      answered[#answered + 1] = id
+      answered[#answered + 1] = tostring(score)
+    end
+    put(lane, id, score)
+  else redis.call('ZADD', prefix .. 'ended', endedAt, id) end
+  if was ~= is then
+    if was ~= '' then redis.call('HINCRBY', prefix .. 'count', was, -1) end
+    redis.call('HINCRBY', prefix .. 'count', is, 1)
+  end
+  if was == '' then redis.call('HSET', index, owner, (redis.call('HGET', index, owner) or '') .. id) end
+  for _ = 1, identities do
+    local field = arg()
+    if before ~= '' and lane == '' then remove(index, field, id)
+    elseif before == '' and lane ~= '' then redis.call('HSET', index, field, (redis.call('HGET', index, field) or '') .. id) end
+  end
+  if before ~= '' then live = live - 1 end
+  if lane ~= '' then live = live + 1 end
+end
+if live ~= 0 then
+  if redis.call('HINCRBY', index, 'n', live) > 0 then redis.call('ZADD', prefix .. 'rooms', slot, room)
+  else redis.call('HDEL', index, 'n'); redis.call('ZREM', prefix .. 'rooms', room) end
+end
+refresh()
+return answered
+`);
+
+/** What is due and unclaimed, owed leaves first, then the longest overdue: lane, id and score of each, at most so many. */
+export const LOOK = script(`
+local nowMs, limit, excluded = tonumber(arg()), tonumber(arg()), {}
+local paused = redis.call('HGETALL', prefix .. 'paused')
+for i = 1, #paused, 2 do
+  if tonumber(paused[i + 1]) > nowMs then for _, class in ipairs({ 'L', 'C', 'R' }) do excluded[class .. paused[i]] = true end
+  else redis.call('HDEL', prefix .. 'paused', paused[i]) end
+end
+for i = at + 1, #ARGV do excluded[ARGV[i]] = true end
+local owed, others, out = {}, {}, {}
+for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', nowMs)) do
+  if not excluded[lane] then
+    local found = redis.call('ZRANGEBYSCORE', prefix .. 'l:' .. lane, '-inf', nowMs, 'WITHSCORES', 'LIMIT', 0, limit)
+    local into = string.sub(lane, 1, 1) == 'L' and owed or others
+    for i = 1, #found, 2 do into[#into + 1] = { lane, found[i], found[i + 1] } end
+  end
+end
+local function earlier(a, b) return tonumber(a[3]) < tonumber(b[3]) end
+for _, list in ipairs({ owed, others }) do
+  table.sort(list, earlier)
+  for _, one in ipairs(list) do
+    if #out >= limit * 3 then return out end
+    for i = 1, 3 do out[#out + 1] = one[i] end
+  end
+end
+return out
+`);
+
+/** Claims those that are still as they were found: id, end of the lease, row. */
+export const CLAIM = script(`
+local untilMs, out = now() + tonumber(arg()), {}
+while at < #ARGV do
+  local lane, id, score = arg(), arg(), arg()
+  local value = isAt(lane, id, score) and redis.call('GET', prefix .. 'd:' .. id)
+  if value then
+    put(lane, id, untilMs)
+    for _, one in ipairs({ id, tostring(untilMs), value }) do out[#out + 1] = one end
+  end
+end
+refresh()
+return out
+`);
+
+/** Extends claims that are still held: for each the new end of its lease, or an empty text. */
+export const RENEW = script(`
+local untilMs, out = now() + tonumber(arg()), {}
+while at < #ARGV do
+  local lane, id, score, rev = arg(), arg(), arg(), arg()
+  local held = isAt(lane, id, score) and revOf(redis.call('GET', prefix .. 'd:' .. id)) == rev
+  if held then put(lane, id, untilMs) end
+  out[#out + 1] = held and tostring(untilMs) or ''
+end
+refresh()
+return out
+`);
+
+/** Gives claims back that are still held. */
+export const RELEASE = script(`
+while at < #ARGV do
+  local lane, id, score, due = arg(), arg(), arg(), arg()
+  if isAt(lane, id, score) then put(lane, id, due) end
+end
+refresh()
+return {}
+`);
+
+/** The earliest entry after a moment, or nothing. */
+export const NEXT_DUE = script(`
+local after, best = arg(), nil
+local function try(key)
+  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if found[2] and (not best or tonumber(found[2]) < tonumber(best)) then best = found[2] end
+end
+for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', after)) do try(prefix .. 'l:' .. lane) end
+try(KEYS[1])
+return best and { best } or {}
+`);
+
+/** The rooms of slots, and none of those that were given out less than so long ago. */
+export const ROOMS = script(`
+local from, to, within, out = arg(), arg(), tonumber(arg()), {}
+local nowMs, fresh = now(), {}
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], from, '(' .. to, 'WITHSCORES')
+for i = 1, #found, 2 do
+  local slot = found[i + 1]
+  if fresh[slot] == nil then
+    local last = within > 0 and tonumber(redis.call('HGET', prefix .. 'swept', slot) or '0') or 0
+    fresh[slot] = within == 0 or nowMs - last >= within or last > nowMs
+    if fresh[slot] and within > 0 then redis.call('HSET', prefix .. 'swept', slot, nowMs) end
+  end
+  if fresh[slot] then out[#out + 1] = found[i] end
+end
+return out
+`);
+
+/** Ended rows from before a moment: id and row. */
+export const OLD = script(`
+local out = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. arg(), 'LIMIT', 0, arg())) do
+  out[#out + 1] = id
+  out[#out + 1] = redis.call('GET', prefix .. 'd:' .. id) or ''
+end
+return out
+`);
+
+/** Forgets ended rows: the index and the owner's field are told with each. */
+export const FORGET = script(`
+local gone = 0
+while at < #ARGV do
+  local id, index, owner = arg(), arg(), arg()
+  if redis.call('ZREM', KEYS[1], id) == 1 then
+    gone = gone + 1
+    if redis.call('DEL', prefix .. 'd:' .. id) == 1 then redis.call('HINCRBY', prefix .. 'count', 'ended', -1) end
+    if index ~= '' then remove(index, owner, id) end
+  end
+end
+return { tostring(gone) }
+`);
+
+export const FORGET_ONCE = script(`
+local old = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. arg(), 'LIMIT', 0, arg())
+for _, one in ipairs(old) do redis.call('ZREM', KEYS[1], one) end
+return { tostring(#old) }
+`);
+
+/** A write that says which data this is: the name that the first of all replicas gave it. And Redis' time. */
+export const BEAT = script(`
+redis.call('SETNX', KEYS[1], arg())
+redis.call('INCR', prefix .. 'beat')
+local t = redis.call('TIME')
+return { redis.call('GET', KEYS[1]), t[1] .. string.format('%06d', t[2]) }
+`);
+
+/** Who may use the keys: the schema, the oldest that can read it, and the name of the sealing key. */
+export const MEET = script(`
+local schema, least, seal = tonumber(arg()), arg(), arg()
+local known = redis.call('HMGET', KEYS[1], 'schema', 'least', 'seal')
+if known[2] and tonumber(known[2]) > schema then return { 'newer', known[1], known[2] } end
+if known[3] and known[3] ~= '' and known[3] ~= seal then
+  local count = redis.call('HGETALL', prefix .. 'count')
+  for i = 1, #count, 2 do if count[i] ~= 'ended' and tonumber(count[i + 1]) > 0 then return { 'sealed', known[3] } end end
+end
+if not known[1] or tonumber(known[1]) < schema then redis.call('HSET', KEYS[1], 'schema', schema, 'least', least) end
+if known[3] ~= seal then redis.call('HSET', KEYS[1], 'seal', seal) end
+return { 'welcome' }
+`);
+
+export const TRACK = script(`
+local room, field, value = arg(), arg(), arg()
+redis.call('HSET', KEYS[1], field, value)
+redis.call('SADD', prefix .. 'tracked', room)
+return {}
+`);
+
+export const UNTRACK = script(`
+local room, field, value = arg(), arg(), arg()
+local known = redis.call('HGET', KEYS[1], field)
+if known and string.match(known, '^%d+') == value then redis.call('HDEL', KEYS[1], field) end
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', prefix .. 'tracked', room) end
+return {}
+`);
+
+export const MEMBERS = script(`return redis.call('SMEMBERS', KEYS[1])`);
+export const ENTRIES = script(`return redis.call('HGETALL', KEYS[1])`);

@@ -1,0 +1,175 @@
+// One update's words for Redis: where it looks, what it expects to find there, and what it writes if it does.
+import { dueAtMs } from '../delegation/decide.ts';
+import type { DelegationId } from '../delegation/ids.ts';
+import type { Delegation } from '../delegation/state.ts';
+import type { Argument } from './redis-connection.ts';
+import { identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './redis-keys.ts';
+import { pack, type Stored, unpack } from './redis-row.ts';
+import type { Seal } from './seal.ts';
+import { slotOf } from './slots.ts';
+import type { Where, Write } from './store.ts';
+
+/** A row as it lies there; null where it can't be read, and then it is kept and left alone. */
+export interface Found {
+  readonly id: DelegationId;
+  readonly rev: number | null;
+  readonly row: Delegation | null;
+}
+
+export interface Place {
+  readonly shard: number;
+  /** Of the room's index, without the prefix. */
+  readonly key: string;
+  readonly where: 'id' | 'field' | 'room';
+  readonly what: string;
+  /** Names a list of rows that beliefs are kept of. */
+  readonly list: string | null;
+}
+
+const OWNER_ROWS = 8;
+
+export function placeOf(where: Where): Place {
+  const at = { shard: shardOf(where.room), key: roomKey(where.room) };
+  switch (where.by) {
+    case 'id':
+      return { ...at, where: 'id', what: idIn(where.id), list: null };
+    case 'owner':
+      return fieldOf(at, ownerField(where.owner));
+    case 'watched':
+      return fieldOf(at, identityField(where.identity));
+    case 'room':
+      return { ...at, where: 'room', what: '', list: null };
+    default:
+      return where satisfies never;
+  }
+}
+
+const fieldOf = (at: { readonly shard: number; readonly key: string }, field: string): Place => ({
+  ...at,
+  where: 'field',
+  what: field,
+  list: listOf(at.key, field),
+});
+const listOf = (key: string, field: string): string => `${key} ${field}`;
+
+/** The lists that a live row is in. */
+export function listsOf({ room, owner, identities }: Delegation): string[] {
+  const key = roomKey(room);
+  return [ownerField(owner), ...identities.map(identityField)].map((field) => listOf(key, field));
+}
+
+/** The rows that the step is to see: names in Redis are hashes, and an owner's rows are in order. */
+export function rowsFor(where: Where, found: readonly Found[]): readonly Delegation[] {
+  const rows = found.flatMap(({ row }) => (row === null || row.room !== where.room ? [] : [row]));
+  switch (where.by) {
+    case 'id':
+      return rows.filter(({ id }) => id === where.id);
+    case 'owner':
+      return rows
+        .filter(({ owner }) => owner === where.owner)
+        .sort((a, b) => rankOf(a) - rankOf(b) || endedAt(b) - endedAt(a))
+        .slice(0, OWNER_ROWS);
+    case 'watched':
+      return rows.filter(({ identities }) => identities.includes(where.identity));
+    case 'room':
+      return rows;
+    default:
+      return where satisfies never;
+  }
+}
+
+/** Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for. */
+function rankOf({ state }: Delegation): number {
+  return state.kind === 'ended' ? 2 : state.kind === 'cancelling' ? 1 : 0;
+}
+const endedAt = ({ state }: Delegation): number => (state.kind === 'ended' ? state.atMs : 0);
+
+export interface Reading {
+  readonly seal: Seal | null;
+  readonly believed: (id: DelegationId) => Stored | null;
+  readonly onUnreadable: (id: DelegationId, why: Error) => void;
+}
+
+/** Ids and values from a reply. A row that is believed at this revision is not read again. */
+export function readFound(reply: readonly Buffer[], { seal, believed, onUnreadable }: Reading): Found[] {
+  const found: Found[] = [];
+  for (let at = 0; at + 1 < reply.length; at += 2) {
+    const [name, bytes] = [reply[at], reply[at + 1]];
+    if (name === undefined || bytes === undefined) continue;
+    const id = idFrom(name.toString('latin1'));
+    const known = believed(id);
+    const rev = revIn(bytes);
+    if (known !== null && known.rev === rev) {
+      found.push({ id, ...known });
+      continue;
+    }
+    try {
+      found.push({ id, ...unpack(bytes, seal) });
+    } catch (error) {
+      onUnreadable(id, error as Error);
+      found.push({ id, rev, row: null });
+    }
+  }
+  return found;
+}
+
+function revIn(bytes: Buffer): number | null {
+  const space = bytes.indexOf(' ');
+  const rev = space < 1 ? Number.NaN : Number(bytes.toString('latin1', 0, space));
+  return Number.isSafeInteger(rev) ? rev : null;
+}
+
+export interface Planned {
+  readonly row: Delegation;
+  readonly rev: number;
+  readonly before: Delegation | null;
+  readonly bytes: Buffer;
+  readonly lane: string | null;
+  /** 0: no lease. */
+  readonly leaseMs: number;
+}
+
+/** All are packed before the first is sent. @throws Error on a row that breaks an invariant. */
+export function plan(
+  writes: readonly Write[],
+  found: readonly Found[],
+  seal: Seal | null,
+  longestLeaseMs: number,
+  newRev: () => number,
+): Planned[] {
+  return writes.map(({ row, leaseMs }) => {
+    const rev = newRev();
+    const before = found.find(({ id }) => id === row.id)?.row ?? null;
+    return { row, rev, before, bytes: pack(row, rev, seal), lane: laneOf(row), leaseMs: Math.min(Math.max(leaseMs, 0), longestLeaseMs) };
+  });
+}
+
+export function wordsFor(place: Place, once: string, onceAtMs: number, mode: 'read' | 'all' | 'written'): Argument[] {
+  return [mode, place.where, place.what, once, String(onceAtMs)];
+}
+
+/** What has to be there, and the ids that must not be: of a room, only the rows to be written. */
+export function expectations(place: Place, found: readonly Found[], planned: readonly Planned[]): Argument[] {
+  const written = new Set(planned.map(({ row }) => row.id));
+  const expected = place.where === 'room' ? found.filter(({ id }) => written.has(id)) : found;
+  const fresh = planned.filter(({ before }) => before === null).map(({ row }) => idIn(row.id));
+  return [
+    String(expected.length),
+    ...expected.flatMap(({ id, rev }) => [idIn(id), rev === null ? '' : String(rev)]),
+    ...[String(fresh.length), ...fresh],
+  ];
+}
+
+export function writeWords(where: Where, planned: readonly Planned[]): Argument[] {
+  return [
+    where.room,
+    String(slotOf(where.room)),
+    String(planned.length),
+    ...planned.flatMap(({ row, before, bytes, lane, leaseMs }) => [
+      ...[idIn(row.id), bytes, before === null ? '' : (laneOf(before) ?? ''), lane ?? '', String(dueAtMs(row.state) ?? '')],
+      ...[String(leaseMs), before?.state.kind ?? '', row.state.kind, ownerField(row.owner)],
+      ...[row.state.kind === 'ended' ? String(row.state.atMs) : '', String(row.identities.length)],
+      ...row.identities.map(identityField),
+    ]),
+  ];
+}

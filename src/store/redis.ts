@@ -1,0 +1,387 @@
+// The store of several replicas: Redis (7 or later) or Valkey (7.2 or later). A decision takes one trip: it is made on what is believed
+// of the rows and sent with that, and counts only if it is still so (redis-scripts.ts); the answer to a wrong belief is the truth.
+//
+// Durable is what Redis has taken, and as durable as Redis is: what a crash of it can lose is said at the start (redis-durability.ts),
+// and with `waitFor` an update is answered only when so many Redis replicas have it.
+import type { Cancel, Clock, Random } from '../clock.ts';
+import { dueAtMs } from '../delegation/decide.ts';
+import type { DelegationId, HomeserverUrl, RoomName } from '../delegation/ids.ts';
+import type { State } from '../delegation/state.ts';
+import type { Attendance, Tracked } from './attendance.ts';
+import { createRedisAttendance } from './redis-attendance.ts';
+import { type Beliefs, createBeliefs } from './redis-beliefs.ts';
+import { RedisClaims } from './redis-claims.ts';
+import type { Argument, RedisConnection, RedisRun } from './redis-connection.ts';
+import { ALL_SHARDS, idFrom, idIn, onceMember, pausedMember, prefixOf, shardsBetween } from './redis-keys.ts';
+import { SHORT_LEASE_MS } from './redis-leases.ts';
+import { meet } from './redis-meeting.ts';
+import { createPulse, type Pulse } from './redis-pulse.ts';
+import { purgeShards } from './redis-purge.ts';
+import type { Stored } from './redis-row.ts';
+import * as scripts from './redis-scripts.ts';
+import {
+  expectations,
+  type Found,
+  listsOf,
+  type Place,
+  type Planned,
+  placeOf,
+  plan,
+  type Reading,
+  readFound,
+  rowsFor,
+  wordsFor,
+  writeWords,
+} from './redis-update.ts';
+import type { Seal } from './seal.ts';
+import {
+  type Change,
+  type Claim,
+  type Claimed,
+  type OnceKey,
+  type Step,
+  type Store,
+  StoreUnavailable,
+  StoreUnusable,
+  type Updated,
+  type Where,
+} from './store.ts';
+
+export interface RedisStoreOptions {
+  readonly connection: RedisConnection;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly seal: Seal | null;
+  /** How many Redis replicas must have a write before it is answered. */
+  readonly waitFor: number;
+  /** Each shard of a cluster is replicated by itself. */
+  readonly cluster: boolean;
+  /** What leases are measured by; null: Redis' own time. */
+  readonly leaseClock: Clock | null;
+  readonly onCommit?: (ok: boolean, updates: number, tookMs: number) => void;
+  readonly onUnreadable?: (id: string, why: Error) => void;
+  /** Redis came back without what it had been told. */
+  readonly onLost?: () => void;
+}
+
+export interface RedisStore extends Store, Attendance {
+  /** Redis' time minus ours, ms. */
+  readonly shiftMs: number;
+}
+
+/** An update that finds other rows so many times in a row gives up: its caller tries again. */
+const MOST_TRIES = 32;
+
+/** @throws StoreUnusable when the keys were written by a newer version, or sealed with another key. StoreUnavailable: Redis is away. */
+export async function openRedisStore(options: RedisStoreOptions): Promise<RedisStore> {
+  const { connection, seal, clock, random, leaseClock } = options;
+  try {
+    await meet(connection, seal);
+    const pulse = createPulse({ connection, clock, random, measures: leaseClock === null, onLost: () => options.onLost?.() });
+    await pulse.beat();
+    return new SharedStore(options, pulse);
+  } catch (error) {
+    if (error instanceof StoreUnusable || error instanceof StoreUnavailable) throw error;
+    throw new StoreUnavailable(error);
+  }
+}
+
+class SharedStore implements RedisStore {
+  readonly #options: RedisStoreOptions;
+  readonly #pulse: Pulse;
+  readonly #beliefs: Beliefs = createBeliefs();
+  readonly #claims: RedisClaims;
+  readonly #reading: Reading;
+  readonly #attendance: Attendance;
+  readonly #underWay = new Set<Promise<unknown>>();
+  readonly #waits = new Map<number, Promise<void>>();
+  readonly #unreadable = new Set<string>();
+  readonly #stopTicking: Cancel;
+  #rev: number;
+  #closed = false;
+
+  constructor(options: RedisStoreOptions, pulse: Pulse) {
+    this.#options = options;
+    this.#pulse = pulse;
+    // Its own part of all the numbers there are: no two replicas give the same revision.
+    this.#rev = Buffer.from(options.random.bytes(6)).readUIntBE(0, 6) * 8;
+    this.#reading = {
+      seal: options.seal,
+      believed: (id) => this.#beliefs.row(id),
+      onUnreadable: (id, why) => this.#tellUnreadable(id, why),
+    };
+    const { clock } = options;
+    this.#claims = new RedisClaims({ run: this.#run, clock, beliefs: this.#beliefs, reading: this.#reading });
+    this.#attendance = createRedisAttendance(this.#run);
+    pulse.onLost(() => this.#forgetAll());
+    this.#stopTicking = options.clock.everySecond(() => this.#tick());
+  }
+
+  get shiftMs(): number {
+    return this.#pulse.shiftMs;
+  }
+
+  #tick(): void {
+    this.#claims.tick();
+    this.#pulse.tick();
+  }
+
+  #forgetAll(): void {
+    this.#beliefs.clear();
+    this.#claims.leases.clear();
+  }
+
+  readonly #run: RedisRun = (script, shard, key, args) => {
+    if (this.#closed) return Promise.reject(new StoreUnavailable('closed'));
+    const time = this.#options.leaseClock === null ? '' : String(this.#options.leaseClock.nowMs());
+    const running = this.#options.connection.run(script, shard, key, time, args).catch((error) => {
+      throw new StoreUnavailable(error);
+    });
+    this.#underWay.add(running);
+    const done = () => void this.#underWay.delete(running);
+    running.then(done, done);
+    return running;
+  };
+
+  /** Resolves when enough Redis replicas have what was sent in this turn. */
+  #replicated(shard: number): Promise<void> {
+    const { waitFor, cluster, clock, connection } = this.#options;
+    if (waitFor === 0) return Promise.resolve();
+    const at = cluster ? shard : 0;
+    const known = this.#waits.get(at);
+    if (known !== undefined) return known;
+    const waiting = new Promise<void>((resolve, reject) => {
+      clock.endOfTurn(() => {
+        this.#waits.delete(at);
+        connection
+          .command(shard, ['WAIT', String(waitFor), '1500'])
+          .then((count) => {
+            if (Number(count) < waitFor) throw new Error(`${count} of ${waitFor} Redis replicas have it`);
+            resolve();
+          })
+          .catch((error) => reject(new StoreUnavailable(error)));
+      });
+    });
+    this.#waits.set(at, waiting);
+    return waiting;
+  }
+
+  async update<T>(where: Where, once: OnceKey | null, step: Step<T>): Promise<Updated<T>> {
+    const place = placeOf(where);
+    let found = this.#believed(where, place);
+    for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+      const fresh = found === null;
+      if (found === null) {
+        const read = await this.#read(place, once);
+        if (read === 'duplicate') return { kind: 'duplicate' };
+        // What we have sent meanwhile is newer than the answer.
+        found = this.#believed(where, place) ?? read;
+      }
+      const rows = rowsFor(where, found);
+      const change = step(rows);
+      const isRead = change.writes.length === 0 && (once === null || found.length === 0);
+      if (isRead && fresh) return { kind: 'done', value: change.value, claims: new Map() };
+      const answer = await this.#write(where, place, once, found, change);
+      if (answer.kind !== 'stale') return answer;
+      found = this.#believed(where, place) ?? answer.found;
+    }
+    throw new StoreUnavailable(new Error('others kept writing the same rows'));
+  }
+
+  #believed(where: Where, place: Place): readonly Found[] | null {
+    const one = where.by === 'id' ? this.#beliefs.row(where.id) : null;
+    if (one !== null && one.row.room !== where.room) return null;
+    const known = one !== null ? [one] : place.list === null ? null : this.#beliefs.list(place.list);
+    return known?.map(({ row, rev }) => ({ id: row.id, row, rev })) ?? null;
+  }
+
+  async #read(place: Place, once: OnceKey | null): Promise<readonly Found[] | 'duplicate'> {
+    const attempt = this.#beliefs.next();
+    const words = wordsFor(place, once === null ? '' : onceMember(once), 0, 'read');
+    const [verdict, ...rest] = await this.#run(scripts.UPDATE, place.shard, place.key, words);
+    return verdict?.toString() === 'duplicate' ? 'duplicate' : this.#told(attempt, place, rest);
+  }
+
+  #told(attempt: number, place: Place, reply: readonly Buffer[]): readonly Found[] {
+    const found = readFound(reply, this.#reading);
+    const readable = found.flatMap(({ row, rev }): Stored[] => (row === null || rev === null ? [] : [{ row, rev }]));
+    this.#beliefs.told(attempt, found.length === readable.length ? place.list : null, place.where === 'room' ? [] : readable);
+    if (place.where === 'id' && found.length === 0) this.#beliefs.gone(attempt, idFrom(place.what));
+    return found;
+  }
+
+  #tellUnreadable(id: string, why: Error): void {
+    if (this.#unreadable.has(id)) return;
+    this.#unreadable.add(id);
+    this.#options.onUnreadable?.(id, why);
+  }
+
+  async #write<T>(
+    where: Where,
+    place: Place,
+    once: OnceKey | null,
+    found: readonly Found[],
+    change: Change<T>,
+  ): Promise<Updated<T> | { readonly kind: 'stale'; readonly found: readonly Found[] }> {
+    const { clock, seal, onCommit } = this.#options;
+    const planned = plan(change.writes, found, seal, SHORT_LEASE_MS, () => {
+      this.#rev += 1;
+      return this.#rev;
+    });
+    const nowMs = clock.nowMs();
+    const attempt = this.#beliefs.next();
+    const words = [
+      ...wordsFor(place, once === null ? '' : onceMember(once), nowMs + this.shiftMs, place.where === 'room' ? 'written' : 'all'),
+      ...expectations(place, found, planned),
+      ...writeWords(where, planned),
+    ];
+    for (const one of planned) this.#believe(one);
+    const isWrite = planned.length > 0 || once !== null;
+    try {
+      const sent = this.#run(scripts.UPDATE, place.shard, place.key, words);
+      const [[verdict, ...rest]] = await Promise.all([sent, isWrite ? this.#replicated(place.shard) : null]);
+      switch (verdict?.toString()) {
+        case 'duplicate':
+          this.#disown(planned);
+          return { kind: 'duplicate' };
+        case 'rows':
+          this.#disown(planned);
+          return { kind: 'stale', found: this.#told(attempt, place, rest) };
+        case 'done':
+          if (isWrite) onCommit?.(true, 1, clock.nowMs() - nowMs);
+          return { kind: 'done', value: change.value, claims: this.#claimsOf(change, planned, place.shard, rest, nowMs) };
+        default:
+          throw new StoreUnavailable(new Error('a new delegation has the id of another'));
+      }
+    } catch (error) {
+      this.#disown(planned);
+      this.#beliefs.forget(
+        place.list,
+        found.map(({ id }) => id),
+      );
+      if (isWrite) onCommit?.(false, 1, clock.nowMs() - nowMs);
+      throw error;
+    }
+  }
+
+  #believe({ row, rev, before }: Planned): void {
+    this.#beliefs.wrote({ row, rev });
+    if (row.state.kind === 'ended') for (const list of listsOf(row).slice(1)) this.#beliefs.forget(list, []);
+    else if (before === null) for (const list of listsOf(row)) this.#beliefs.added(list, row.id);
+  }
+
+  /** What was believed of a write that was not made. */
+  #disown(planned: readonly Planned[]): void {
+    for (const { row, rev, before } of planned) {
+      const lists = before === null ? listsOf(row) : [];
+      if (this.#beliefs.row(row.id)?.rev === rev) this.#beliefs.forget(null, [row.id]);
+      for (const list of lists) this.#beliefs.forget(list, []);
+    }
+  }
+
+  /** The leases that the writes began, and the end of those that they voided. */
+  #claimsOf<T>(
+    { writes }: Change<T>,
+    planned: readonly Planned[],
+    shard: number,
+    reply: readonly Buffer[],
+    askedAtMs: number,
+  ): ReadonlyMap<DelegationId, Claim> {
+    const ends = new Map<string, string>();
+    for (let at = 0; at + 1 < reply.length; at += 2) ends.set(String(reply[at]), String(reply[at + 1]));
+    const claims = new Map<DelegationId, Claim>();
+    for (const [index, { row, rev, lane }] of planned.entries()) {
+      const score = ends.get(idIn(row.id));
+      if (score === undefined || lane === null) {
+        this.#claims.leases.drop(row.id);
+        continue;
+      }
+      const wantedUntilMs = askedAtMs + (writes[index]?.leaseMs ?? 0);
+      this.#claims.leases.hold(row.id, { shard, lane, rev, score, dueMs: dueAtMs(row.state) ?? 0, askedAtMs, wantedUntilMs });
+      claims.set(row.id, { id: row.id, rev });
+    }
+    return claims;
+  }
+
+  claimDue(...args: Parameters<Store['claimDue']>): Promise<readonly Claimed[]> {
+    return this.#claims.claimDue(...args);
+  }
+
+  holds(claim: Claim): Promise<boolean> {
+    return this.#claims.holds(claim);
+  }
+
+  release(claim: Claim): Promise<void> {
+    return this.#claims.release(claim);
+  }
+
+  async nextDueMs(afterMs: number): Promise<number | null> {
+    const replies = await this.#everywhere(scripts.NEXT_DUE, 'lanes', [String(afterMs)]);
+    const times = replies.flatMap((reply) => reply.map(Number));
+    return times.length === 0 ? null : Math.min(...times);
+  }
+
+  #everywhere(script: scripts.Script, key: string, args: readonly Argument[]): Promise<(readonly Buffer[])[]> {
+    return Promise.all(ALL_SHARDS.map((shard) => this.#run(script, shard, key, args)));
+  }
+
+  async rooms(fromSlot: number, toSlot: number, notWithinMs = 0): Promise<readonly RoomName[]> {
+    const parts = shardsBetween(fromSlot, toSlot);
+    const replies = await Promise.all(
+      parts.map(({ shard, from, to }) => this.#run(scripts.ROOMS, shard, 'rooms', [String(from), String(to), String(notWithinMs)])),
+    );
+    return replies.flat().map((name) => name.toString() as RoomName);
+  }
+
+  async pause(homeserver: HomeserverUrl, untilMs: number): Promise<void> {
+    const words = ['HSET', pausedMember(homeserver), String(untilMs)] as const;
+    await Promise.all(
+      ALL_SHARDS.map((shard) => this.#options.connection.command(shard, [words[0], `${prefixOf(shard)}paused`, words[1], words[2]])),
+    );
+  }
+
+  async count(): Promise<Readonly<Record<State['kind'], number>>> {
+    const counts = { awaiting: 0, connected: 0, settling: 0, leaving: 0, cancelling: 0, ended: 0 };
+    for (const reply of await this.#everywhere(scripts.ENTRIES, 'count', [])) {
+      for (let at = 0; at + 1 < reply.length; at += 2) counts[String(reply[at]) as State['kind']] += Number(reply[at + 1]);
+    }
+    return counts;
+  }
+
+  purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number> {
+    return purgeShards(this.#run, this.#options.seal, endedBeforeMs, onceBeforeMs, limit);
+  }
+
+  track(participant: Tracked): Promise<void> {
+    return this.#attendance.track(participant);
+  }
+
+  untrack(participant: Tracked): Promise<void> {
+    return this.#attendance.untrack(participant);
+  }
+
+  trackedRooms(): Promise<readonly string[]> {
+    return this.#attendance.trackedRooms();
+  }
+
+  trackedIn(roomId: string): Promise<readonly Tracked[]> {
+    return this.#attendance.trackedIn(roomId);
+  }
+
+  async ping(): Promise<void> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+    const beating = this.#pulse.beat();
+    await Promise.all([beating, this.#replicated(0)]).catch((error) => {
+      throw error instanceof StoreUnavailable ? error : new StoreUnavailable(error);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#stopTicking();
+    while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay);
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#options.connection.close();
+  }
+}

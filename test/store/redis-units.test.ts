@@ -1,0 +1,152 @@
+// The parts of the store on Redis that need no server: where it is, how its keys spread, how a row is packed, what is said of durability.
+import { describe, expect, test } from 'vitest';
+import type { RoomName } from '../../src/delegation/ids.ts';
+import { parseRedisUrl } from '../../src/redis-url.ts';
+import { durabilityOf } from '../../src/store/redis-durability.ts';
+import { ALL_SHARDS, prefixOf, shardOf, shardsBetween } from '../../src/store/redis-keys.ts';
+import { pack, unpack } from '../../src/store/redis-row.ts';
+import { createSeal } from '../../src/store/seal.ts';
+import { slotOf } from '../../src/store/slots.ts';
+import { SLOTS } from '../../src/store/store.ts';
+import { ended, futureHandles, LIVE_KINDS, row } from '../support/fixtures.ts';
+
+describe('where Redis is', () => {
+  const at = (url: string, password: string | null = null) => parseRedisUrl(url, password);
+  const none = { username: null, password: null, database: 0, master: '', tls: false };
+
+  test.each([
+    ['redis://cache', { ...none, kind: 'single', addresses: [{ host: 'cache', port: 6379 }] }],
+    [
+      'redis://user:p%40ss@10.0.0.1:7000/3',
+      { ...none, kind: 'single', addresses: [{ host: '10.0.0.1', port: 7000 }], username: 'user', password: 'p@ss', database: 3 },
+    ],
+    ['rediss://:pass@[::1]:6380/', { ...none, kind: 'single', addresses: [{ host: '::1', port: 6380 }], password: 'pass', tls: true }],
+    [
+      'redis+sentinel://a,b:26380/main/2',
+      {
+        ...none,
+        kind: 'sentinel',
+        addresses: [
+          { host: 'a', port: 26_379 },
+          { host: 'b', port: 26_380 },
+        ],
+        master: 'main',
+        database: 2,
+      },
+    ],
+    [
+      'rediss+cluster://u:p@a:1,b:2',
+      {
+        ...none,
+        kind: 'cluster',
+        addresses: [
+          { host: 'a', port: 1 },
+          { host: 'b', port: 2 },
+        ],
+        username: 'u',
+        password: 'p',
+        tls: true,
+      },
+    ],
+  ])('%s', (url, place) => expect(at(url)).toEqual(place));
+
+  test.each([
+    '',
+    'http://cache',
+    'redis://',
+    'redis://a,b',
+    'redis+sentinel://a',
+    'redis+cluster://a/1',
+    'redis://a/x',
+    'redis://a:0',
+    'redis://a:99999',
+    'redis://a/1/2',
+    'redis://%E0%A4%A@a',
+  ])('%j is nowhere', (url) => expect(at(url)).toBeNull());
+
+  test('the password of the setting counts where the URL has none', () => {
+    expect([at('redis://a', 'set')?.password, at('redis://:own@a', 'set')?.password]).toEqual(['set', 'own']);
+  });
+});
+
+describe('shards', () => {
+  /** CRC-16/XMODEM of the hash tag, as Redis Cluster has it. */
+  function hashSlot(key: string): number {
+    let crc = 0;
+    for (const byte of Buffer.from(/\{(.*?)\}/.exec(key)?.[1] ?? '')) {
+      crc ^= byte << 8;
+      for (let bit = 0; bit < 8; bit += 1) crc = (crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1) & 0xffff;
+    }
+    return crc % 16_384;
+  }
+
+  test('are spread evenly over a cluster of any size', () => {
+    const slots = ALL_SHARDS.map((shard) => hashSlot(prefixOf(shard)));
+    for (const masters of [3, 4, 5, 6, 8]) {
+      const shares = Array.from({ length: masters }, (_, n) => slots.filter((slot) => Math.floor((slot * masters) / 16_384) === n).length);
+      expect(Math.max(...shares) - Math.min(...shares), `${masters} masters: ${shares}`).toBeLessThanOrEqual(1);
+    }
+  });
+
+  test('hold each slot once', () => {
+    const parts = shardsBetween(0, SLOTS);
+    expect(parts.map(({ from, to }) => to - from)).toEqual(ALL_SHARDS.map(() => SLOTS / ALL_SHARDS.length));
+    for (let n = 0; n < 200; n += 1) {
+      const name = `!${n}:example.org` as RoomName;
+      const [part] = shardsBetween(slotOf(name), slotOf(name) + 1);
+      expect(part?.shard).toBe(shardOf(name));
+    }
+    expect(shardsBetween(5, 5)).toEqual([]);
+  });
+});
+
+describe('a packed row', () => {
+  const seal = createSeal('a key of enough letters');
+
+  test.each(LIVE_KINDS)('is read as it was, %s', (kind) => {
+    for (const over of [{}, { handles: futureHandles(7) }, { room: 'ä\u0000\n' as RoomName }]) {
+      const written = row(1, { kind, over });
+      for (const key of [null, seal]) expect(unpack(pack(written, 42, key), key)).toEqual({ row: written, rev: 42 });
+      expect(unpack(pack(ended(written), 43, seal), seal)).toEqual({ row: ended(written), rev: 43 });
+    }
+  });
+
+  test('that was changed, cut or sealed with another key is not read', () => {
+    const bytes = pack(row(1), 42, null);
+    for (let at = 3; at < bytes.length; at += 1) {
+      const damaged = Buffer.from(bytes);
+      damaged[at] = (damaged[at] ?? 0) ^ 1;
+      expect(() => unpack(damaged, null)).toThrow();
+    }
+    expect(() => unpack(bytes.subarray(0, -3), null)).toThrow();
+    expect(() => unpack(Buffer.from(''), null)).toThrow();
+    expect(() => unpack(pack(row(1), 42, seal), null)).toThrow('sealed');
+    expect(() => unpack(pack(row(1), 42, seal), createSeal('another key of letters'))).toThrow('another key');
+  });
+
+  test('is small', () => {
+    const names = { room: 'O8437W3+jmzMVjoIP3tNwbm+XxHQk2iKpOA7aqw3qSc' as RoomName };
+    expect(pack(row(1, { kind: 'connected', over: names }), 2 ** 50, null).length).toBeLessThan(300);
+  });
+});
+
+describe('durability is said', () => {
+  test.each([
+    [{ appendonly: 'yes', appendfsync: 'always' }, 0, /lose nothing/],
+    [{ appendonly: 'yes', appendfsync: 'everysec' }, 0, /last second/],
+    [{ appendonly: 'yes', appendfsync: 'no' }, 0, /half minute/],
+    [{ appendonly: 'no', save: '3600 1' }, 0, /since its last snapshot/],
+    [{ appendonly: 'no', save: '' }, 0, /every delegation/],
+    [{}, 0, /CONFIG GET is refused/],
+    [{ appendonly: 'yes', appendfsync: 'always', 'min-replicas-to-write': '1' }, 0, /of which 1 must be connected/],
+    [{ appendonly: 'yes', appendfsync: 'always' }, 2, /waits until 2 of its replicas/],
+  ])('%j, waiting for %i', (settings, waitFor, said) => {
+    const { line, alarm } = durabilityOf(settings, waitFor);
+    expect([line, alarm]).toEqual([expect.stringMatching(said), null]);
+  });
+
+  test('eviction is an alarm', () => {
+    expect(durabilityOf({ 'maxmemory-policy': 'noeviction' }, 0).alarm).toBeNull();
+    expect(durabilityOf({ 'maxmemory-policy': 'allkeys-lru' }, 0).alarm).toContain('noeviction');
+  });
+});
