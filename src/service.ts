@@ -1,6 +1,5 @@
 // Wiring and closing: configuration → parts → listen → signals → close. Nothing here decides anything.
 import { mkdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { type ServerType, serve } from '@hono/node-server';
 import { Registry } from 'prom-client';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
@@ -26,7 +25,7 @@ import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
 import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
-import { openSqliteStore } from './store/sqlite.ts';
+import { openSqliteStore, sqliteFile } from './store/sqlite.ts';
 import type { Store } from './store/store.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
 import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
@@ -47,6 +46,15 @@ if (process.argv[2] === 'registration') {
   const made = newRegistration(serverName, proxyUrl, systemRandom());
   process.stdout.write(made ?? 'Usage: npm run --silent registration -- <server name> <URL of lastwill for the homeserver>\n');
   process.exit(made === null ? EXIT_CONFIG : 0);
+}
+if (process.argv[2] === 'store') {
+  const { COPY_USAGE, runCopy } = await import('./store-copy.ts');
+  const done = await runCopy(process.argv.slice(3), process.env).catch((error: Error) => {
+    process.stderr.write(`${error.message}\n`);
+    return process.exit(EXIT_STORE);
+  });
+  process.stdout.write(done ?? COPY_USAGE);
+  process.exit(done === null ? EXIT_CONFIG : 0);
 }
 const systemTime = systemClock();
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
@@ -144,7 +152,7 @@ async function openStore(config: Config, log: Log, metrics: Metrics): Promise<{ 
     }
     mkdirSync(config.dataDir, { recursive: true });
     const store = openSqliteStore({
-      path: join(config.dataDir, 'lastwill.sqlite'),
+      path: sqliteFile(config.dataDir),
       clock,
       seal: config.storeKey === null ? null : createSeal(config.storeKey),
       onCommit: (ok, updates, tookMs) => metrics.storeCommit(ok ? 'ok' : 'failed', tookMs, updates),

@@ -53,6 +53,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ],
   ['src/behind-homeserver.ts', ['src/']],
   ['src/shared-store.ts', ['src/']],
+  ['src/store-copy.ts', ['src/']],
   ['src/service.ts', ['src/']],
   ['src/main.ts', ['src/service.ts']],
 ];

@@ -81,7 +81,7 @@ export function createEngine(deps: EngineDeps): Engine {
   });
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore });
   const performer = createPerformer({ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log });
-  const scheduler = createScheduler({ store, lanes, clock, take, ...(shared ? SHARED : ALONE) });
+  const scheduler = createScheduler({ store, lanes, clock, take, onFailure, ...(shared ? SHARED : ALONE) });
   const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs: policy.presenceIntervalMs, perform, log });
 
   /** Whatever is written may be due before anything the scheduler waits for. */
@@ -103,6 +103,11 @@ export function createEngine(deps: EngineDeps): Engine {
     } else {
       log.error({}, 'the store can not make writes durable: nothing is promised until it can');
     }
+  }
+
+  function onFailure(error: unknown): void {
+    if (error instanceof StoreUnavailable) onStore(false);
+    else log.error({ err: error }, 'due rows could not be looked for');
   }
 
   function tick(): void {

@@ -21,6 +21,8 @@ export interface SchedulerDeps {
   readonly longestSleepMs: number;
   /** No look sooner than this after the last, so that one trip serves what comes due meanwhile. */
   readonly gatherMs: number;
+  /** The store could not be looked into; it is tried again. */
+  readonly onFailure: (error: unknown) => void;
   /** Takes one due row to its end; never throws. */
   readonly take: (claimed: Claimed) => Promise<void>;
 }
@@ -31,7 +33,7 @@ const AFTER_FAILURE_MS = 1_000;
 /** While a homeserver takes no more, all its due rows are passed over at each look: so they are looked at less often. */
 const AFTER_EXCLUSION_MS = 25;
 
-export function createScheduler({ store, lanes, clock, longestSleepMs, gatherMs, take }: SchedulerDeps): Scheduler {
+export function createScheduler({ store, lanes, clock, longestSleepMs, gatherMs, take, onFailure }: SchedulerDeps): Scheduler {
   let running = false;
   let looking = false;
   let again = false;
@@ -62,7 +64,10 @@ export function createScheduler({ store, lanes, clock, longestSleepMs, gatherMs,
     looking = true;
     again = false;
     claimAll()
-      .catch(() => sleepUntil(clock.nowMs() + AFTER_FAILURE_MS))
+      .catch((error: unknown) => {
+        onFailure(error);
+        sleepUntil(clock.nowMs() + AFTER_FAILURE_MS);
+      })
       .finally(() => {
         looking = false;
         if (again) wake();

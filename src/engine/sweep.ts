@@ -2,7 +2,7 @@
 // when there may be a gap (at start, when the SFU or the store is back).
 import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
-import { SLOTS, type Store } from '../store/store.ts';
+import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
 import { eventOf } from './perform.ts';
@@ -56,7 +56,10 @@ export function createSweep(deps: SweepDeps): Sweep {
     store
       .rooms(fromSlot, toSlot, notWithinMs)
       .then((rooms) => Promise.all(rooms.map(look)))
-      .catch((error) => log.warn({ err: error }, 'a sweep could not finish'));
+      .catch((error) => {
+        // A store that is away is told of elsewhere, once.
+        if (!(error instanceof StoreUnavailable)) log.warn({ err: error }, 'a sweep could not finish');
+      });
   }
 
   /** The slots that have come round since the last tick; after a long stall at most all of them. */

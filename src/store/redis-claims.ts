@@ -1,12 +1,12 @@
 // Due work, and who acts on it. In each shard the rows wait in lanes, in the order of their due times; a claim moves its row to the end
 // of its lease, where it comes free by itself, and the exact moment is the fence: whoever takes the row changes it.
-import type { Clock } from '../clock.ts';
+import type { Cancel, Clock } from '../clock.ts';
 import { dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl } from '../delegation/ids.ts';
 import type { Beliefs } from './redis-beliefs.ts';
 import type { RedisRun } from './redis-connection.ts';
 import { ALL_SHARDS, idIn, laneOf, pausedMember } from './redis-keys.ts';
-import { createLeases, type Lease, type Leases, SHORT_LEASE_MS } from './redis-leases.ts';
+import { createLeases, type Lease, type Leases, RENEW_EVERY_MS, SHORT_LEASE_MS } from './redis-leases.ts';
 import { CLAIM, LOOK, RELEASE, RENEW } from './redis-scripts.ts';
 import { type Reading, readFound } from './redis-update.ts';
 import type { Claim, Claimed, Excluded } from './store.ts';
@@ -36,6 +36,8 @@ export class RedisClaims {
   readonly #deps: RedisClaimsDeps;
   readonly #renewals = new Map<DelegationId, Promise<unknown>>();
   #looking: Promise<unknown> = Promise.resolve();
+  #stopTimer: Cancel | null = null;
+  #stopped = false;
 
   constructor(deps: RedisClaimsDeps) {
     this.#deps = deps;
@@ -83,7 +85,7 @@ export class RedisClaims {
       const { row, rev } = found;
       this.#deps.beliefs.told(attempt, null, [{ row, rev }]);
       const dueMs = dueAtMs(row.state) ?? 0;
-      this.leases.hold(row.id, { shard, lane, rev, score: String(score), dueMs, askedAtMs, wantedUntilMs: askedAtMs + leaseMs });
+      this.hold(row.id, { shard, lane, rev, score: String(score), dueMs, askedAtMs, wantedUntilMs: askedAtMs + leaseMs });
       taken.push({ row, claim: { id: row.id, rev } });
     }
     return taken;
@@ -118,8 +120,11 @@ export class RedisClaims {
 
   async #renewIn(shard: number, part: readonly [DelegationId, Lease][]): Promise<void> {
     const askedAtMs = this.#deps.clock.nowMs();
-    const words = part.flatMap(([id, { lane, score, rev }]) => [lane, idIn(id), score, String(rev)]);
-    const reply = await this.#deps.run(RENEW, shard, 'lanes', [String(SHORT_LEASE_MS), ...words]);
+    const words = part.flatMap(([id, { lane, score, rev, wantedUntilMs }]) => {
+      const leaseMs = Math.min(SHORT_LEASE_MS, Math.max(wantedUntilMs - askedAtMs, 0));
+      return [lane, idIn(id), score, String(rev), String(leaseMs)];
+    });
+    const reply = await this.#deps.run(RENEW, shard, 'lanes', words);
     for (const [index, [id, lease]] of part.entries()) {
       const score = String(reply[index] ?? '');
       // Written by us meanwhile: another lease.
@@ -137,9 +142,24 @@ export class RedisClaims {
     await this.#deps.run(RELEASE, lease.shard, 'lanes', [lease.lane, idIn(claim.id), lease.score, String(lease.dueMs)]);
   }
 
-  /** To be called every second. */
-  tick(): void {
-    void this.#renew(this.leases.toRenew(this.#deps.clock.nowMs())).catch(() => {});
+  hold(id: DelegationId, lease: Lease): void {
+    this.leases.hold(id, lease);
+    this.#arm();
+  }
+
+  /** A timer only while something is held. */
+  #arm(): void {
+    if (this.#stopTimer !== null || this.#stopped) return;
+    this.#stopTimer = this.#deps.clock.after(RENEW_EVERY_MS, () => {
+      this.#stopTimer = null;
+      void this.#renew(this.leases.toRenew(this.#deps.clock.nowMs())).catch(() => {});
+      if (this.leases.size > 0) this.#arm();
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#stopTimer?.();
   }
 }
 

@@ -3,10 +3,14 @@
 import type { DelegationId } from '../delegation/ids.ts';
 import type { Claim } from './store.ts';
 
-/** Within so long the work of a dead replica comes free. */
-export const SHORT_LEASE_MS = 4_000;
-/** Leases older than this are renewed at the next second. */
-const RENEW_AFTER_MS = 1_000;
+/**
+ * Within so long the work of a dead replica comes free: soon enough for an event of 10 s that was about to be restarted. A replica that
+ * stalls for longer loses its claims as well, which costs nothing: the others do the work, and it is told so before it acts.
+ */
+export const SHORT_LEASE_MS = 1_500;
+/** How often leases are looked at, and how old those are that are renewed. */
+export const RENEW_EVERY_MS = 250;
+const RENEW_AFTER_MS = 400;
 
 export interface Lease {
   readonly shard: number;
@@ -26,7 +30,9 @@ export interface Leases {
   hold(id: DelegationId, lease: Lease): void;
   /** The claim was given back, or the row written. */
   drop(id: DelegationId): void;
+  /** Those whose holder wants them no longer are dropped. */
   toRenew(nowMs: number): readonly [DelegationId, Lease][];
+  readonly size: number;
   clear(): void;
 }
 
@@ -42,6 +48,9 @@ export function createLeases(): Leases {
     toRenew: (nowMs) => {
       for (const [id, { wantedUntilMs }] of held) if (wantedUntilMs <= nowMs) held.delete(id);
       return [...held].filter(([, { askedAtMs }]) => nowMs - askedAtMs >= RENEW_AFTER_MS);
+    },
+    get size() {
+      return held.size;
     },
     clear: () => held.clear(),
   };

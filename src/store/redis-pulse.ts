@@ -2,7 +2,7 @@
 // comes back with another one, or with none, has lost what it was told, and that is to be known, not to be taken for an empty house.
 import type { Clock, Random } from '../clock.ts';
 import type { RedisConnection } from './redis-connection.ts';
-import { ALL_SHARDS } from './redis-keys.ts';
+import { ALL_SHARDS, prefixOf } from './redis-keys.ts';
 import { BEAT } from './redis-scripts.ts';
 
 export interface Pulse {
@@ -69,4 +69,9 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
       return shiftMs;
     },
   };
+}
+
+/** How often replicas have written their pulse: it stands still when none of them runs. */
+export async function readBeats(connection: RedisConnection): Promise<string> {
+  return String(await connection.command(0, ['GET', `${prefixOf(0)}beat`]));
 }

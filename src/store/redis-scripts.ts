@@ -179,9 +179,10 @@ return out
 
 /** Extends claims that are still held: for each the new end of its lease, or an empty text. */
 export const RENEW = script(`
-local untilMs, out = now() + tonumber(arg()), {}
+local nowMs, out = now(), {}
 while at < #ARGV do
-  local lane, id, score, rev = arg(), arg(), arg(), arg()
+  local lane, id, score, rev, lease = arg(), arg(), arg(), arg(), tonumber(arg())
+  local untilMs = nowMs + lease
   local held = isAt(lane, id, score) and revOf(redis.call('GET', prefix .. 'd:' .. id)) == rev
   if held then put(lane, id, untilMs) end
   out[#out + 1] = held and tostring(untilMs) or ''

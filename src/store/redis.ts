@@ -122,7 +122,6 @@ class SharedStore implements RedisStore {
   }
 
   #tick(): void {
-    this.#claims.tick();
     this.#pulse.tick();
   }
 
@@ -297,7 +296,7 @@ class SharedStore implements RedisStore {
         continue;
       }
       const wantedUntilMs = askedAtMs + (writes[index]?.leaseMs ?? 0);
-      this.#claims.leases.hold(row.id, { shard, lane, rev, score, dueMs: dueAtMs(row.state) ?? 0, askedAtMs, wantedUntilMs });
+      this.#claims.hold(row.id, { shard, lane, rev, score, dueMs: dueAtMs(row.state) ?? 0, askedAtMs, wantedUntilMs });
       claims.set(row.id, { id: row.id, rev });
     }
     return claims;
@@ -379,6 +378,7 @@ class SharedStore implements RedisStore {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#stopTicking();
+    this.#claims.stop();
     while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay);
     if (this.#closed) return;
     this.#closed = true;

@@ -4,6 +4,7 @@
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
 import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Cancel, Clock } from '../clock.ts';
 import { dueAtMs } from '../delegation/decide.ts';
@@ -64,6 +65,11 @@ const MOST_PENDING = 20_000;
 const SOON_MS = { least: 10, perCommit: 4, most: 100 };
 /** The primary result code; the low byte of every extended one. */
 const SQLITE_CONSTRAINT = 19;
+
+/** The file in the folder of LASTWILL_DATA_DIR. */
+export function sqliteFile(folder: string): string {
+  return join(folder, 'lastwill.sqlite');
+}
 
 /**
  * Opens the store, creating or migrating it.

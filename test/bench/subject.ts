@@ -80,6 +80,11 @@ export class Subject {
     return readFileSync(join(this.dataDir, 'log'), 'utf8');
   }
 
+  /** To a process that goes on. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child?.kill(signal);
+  }
+
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const child = this.#child;
     this.#child = null;

@@ -23,6 +23,7 @@ it('takes what becomes due while it is looking', async () => {
   const scheduler = createScheduler({
     store,
     lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    onFailure: () => {},
     clock,
     longestSleepMs: 30_000,
     gatherMs: 0,

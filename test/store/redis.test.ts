@@ -163,7 +163,7 @@ function stoppable(): { readonly clock: Clock; stop(): void } {
   const clock = systemClock();
   let stopped = false;
   return {
-    clock: { ...clock, everySecond: (fire) => clock.everySecond(() => (stopped ? undefined : fire())) },
+    clock: { ...clock, after: (delayMs, fire) => clock.after(delayMs, () => (stopped ? undefined : fire())) },
     stop: () => {
       stopped = true;
     },

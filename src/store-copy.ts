@@ -1,0 +1,130 @@
+// `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation and everybody's attendance go from one
+// store to the other, while lastwill is stopped, and are read back and compared. Ended delegations, kept to explain what happened, stay.
+import { mkdirSync } from 'node:fs';
+import { isDeepStrictEqual, parseArgs } from 'node:util';
+import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
+import type { RoomName } from './delegation/ids.ts';
+import type { Delegation } from './delegation/state.ts';
+import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
+import type { Attendance, Tracked } from './store/attendance.ts';
+import { openRedisStore } from './store/redis.ts';
+import { connectRedis, type RedisConnection } from './store/redis-connection.ts';
+import { readBeats } from './store/redis-pulse.ts';
+import { createSeal, type Seal } from './store/seal.ts';
+import { openSqliteStore, sqliteFile } from './store/sqlite.ts';
+import { SLOTS, type Store } from './store/store.ts';
+
+export const COPY_USAGE = `Usage: npm run store -- copy --from <store> --to <store>
+  <store> is sqlite:<folder> (LASTWILL_DATA_DIR) or a Redis URL (LIVEKIT_REDIS_URL). lastwill must be stopped.
+  LASTWILL_STORE_KEY and LIVEKIT_REDIS_PASSWORD count as they do for lastwill.
+`;
+
+export interface Copied {
+  readonly delegations: number;
+  readonly attendance: number;
+}
+
+type BothStores = Store & Attendance;
+
+/** @throws Error when the target has other live delegations, or does not read back the same. What is there already is left as it is. */
+export async function copyStore(from: BothStores, to: BothStores): Promise<Copied> {
+  let delegations = 0;
+  for (const room of await from.rooms(0, SLOTS)) {
+    const rows = await rowsIn(from, room);
+    const there = new Map((await rowsIn(to, room)).map((row) => [row.id, row]));
+    const missing = rows.filter(({ id }) => !there.has(id));
+    if (there.size + missing.length !== rows.length)
+      throw new Error('the target has live delegations that the source has not: it is in use');
+    if (missing.length > 0) {
+      await to.update({ by: 'room', room }, null, () => ({ writes: missing.map((row) => ({ row, leaseMs: 0 })), value: null }));
+    }
+    if (!isDeepStrictEqual(byId(await rowsIn(to, room)), byId(rows))) throw new Error('a room does not read back as it was written');
+    delegations += rows.length;
+  }
+  return { delegations, attendance: await copyAttendance(from, to) };
+}
+
+async function rowsIn(store: Store, room: RoomName): Promise<readonly Delegation[]> {
+  const found = await store.update({ by: 'room', room }, null, (rows) => ({ writes: [], value: rows }));
+  return found.kind === 'done' ? found.value : [];
+}
+
+const byId = (rows: readonly Delegation[]): readonly Delegation[] => rows.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+
+async function copyAttendance(from: Attendance, to: Attendance): Promise<number> {
+  let count = 0;
+  for (const roomId of await from.trackedRooms()) {
+    const tracked = await from.trackedIn(roomId);
+    for (const one of tracked) await to.track(one);
+    const there = new Set((await to.trackedIn(roomId)).map(keyOf));
+    if (!tracked.every((one) => there.has(keyOf(one)))) throw new Error('attendance does not read back as it was written');
+    count += tracked.length;
+  }
+  return count;
+}
+
+const keyOf = (one: Tracked): string => JSON.stringify([one.roomId, one.room, one.identity, one.userId, one.grantedAtMs]);
+
+type Env = Readonly<Record<string, string | undefined>>;
+interface Means {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly seal: Seal | null;
+}
+
+/** @returns what to print; null: the arguments are wrong. @throws Error when it can't be done. */
+export async function runCopy(args: readonly string[], env: Env): Promise<string | null> {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    strict: false,
+    options: { from: { type: 'string' }, to: { type: 'string' } },
+  });
+  const { from, to } = values;
+  if (positionals[0] !== 'copy' || typeof from !== 'string' || typeof to !== 'string') return null;
+  const key = env.LASTWILL_STORE_KEY ?? '';
+  const means: Means = { clock: systemClock(), random: systemRandom(), seal: key === '' ? null : createSeal(key) };
+  const source = await open(from, env, means);
+  try {
+    const target = await open(to, env, means);
+    try {
+      const { delegations, attendance } = await copyStore(source, target);
+      return `copied and compared: ${delegations} live delegations, ${attendance} participants' attendance\n`;
+    } finally {
+      await target.close();
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+async function open(named: string, env: Env, means: Means): Promise<BothStores> {
+  if (named.startsWith('sqlite:')) {
+    const folder = named.slice('sqlite:'.length);
+    mkdirSync(folder, { recursive: true });
+    return openSqliteStore({ path: sqliteFile(folder), clock: means.clock, seal: means.seal });
+  }
+  const place = parseRedisUrl(named, env.LIVEKIT_REDIS_PASSWORD ?? null);
+  if (place === null) throw new Error('a store is sqlite:<folder> or a Redis URL');
+  return openRedis(place, means);
+}
+
+async function openRedis(place: RedisPlace, { clock, random, seal }: Means): Promise<BothStores> {
+  const connection = await connectRedis(place, clock);
+  try {
+    await refuseIfUsed(connection, clock);
+    return await openRedisStore({ connection, clock, random, seal, waitFor: 0, cluster: place.kind === 'cluster', leaseClock: null });
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+}
+
+/** Each replica writes its pulse every five seconds. */
+const PULSE_MS = 6_000;
+
+async function refuseIfUsed(connection: RedisConnection, clock: Clock): Promise<void> {
+  const before = await readBeats(connection);
+  await new Promise<void>((resolve) => void clock.after(PULSE_MS, resolve));
+  if ((await readBeats(connection)) !== before) throw new Error('a lastwill is running on this Redis: stop all of them first');
+}

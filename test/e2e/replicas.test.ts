@@ -1,0 +1,124 @@
+// Several replicas on a real Redis: whichever of them is killed, stopped or replaced, and whatever becomes of Redis, nobody who is there
+// is sent away and nobody who went is forgotten. Hundreds of participants of a model SFU, whose delayed events a model homeserver counts.
+import { afterEach, describe, expect, it } from 'vitest';
+import { counter } from '../bench/shared.ts';
+import { Fleet, pause, until } from '../replicas/fleet.ts';
+import { RedisServer } from '../support/redis-server.ts';
+
+const AOF = ['--appendonly', 'yes', '--appendfsync', 'always'];
+const NOTHING = { ghosts: 0, falseLeaves: 0, ranOut: 0, lost: [] };
+/** A wait of 1 s, and a second for the work. */
+const SOON_MS = 2_500;
+/** And the lease of a replica that died with the work in its hands, or LiveKit's next attempts after it. */
+const AFTER_A_DEATH_MS = 12_000;
+
+const ending: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const end of ending.splice(0).reverse()) await end();
+});
+
+async function redis(args: readonly string[] = AOF): Promise<RedisServer> {
+  const server = await RedisServer.start(args);
+  ending.push(() => server.end());
+  return server;
+}
+
+async function fleet(redisUrl: string, replicas: number, members: number, delayMs: number): Promise<Fleet> {
+  const started = await Fleet.start({ replicas, members, rooms: Math.ceil(members / 8), delayMs, redisUrl });
+  ending.push(() => started.end());
+  return started;
+}
+
+describe.sequential('several replicas', () => {
+  it('are killed at random, one after the other', async () => {
+    const server = await redis();
+    const crowd = await fleet(server.url, 3, 300, 20_000);
+    await crowd.enterAll(0, 300);
+    let playing = true;
+    let kills = 0;
+    const killer = (async () => {
+      while (playing) {
+        await pause(2_500);
+        const victim = crowd.replica(Math.floor(Math.random() * 3));
+        await victim.kill();
+        kills += 1;
+        await victim.start();
+      }
+    })();
+    await crowd.leaveAll(0, 200, 20_000);
+    const done = await until(AFTER_A_DEATH_MS, () => crowd.owed().length === 0);
+    playing = false;
+    await killer;
+    expect(done, crowd.explain()).toBe(true);
+    const { sentAgain, ...sins } = crowd.sins();
+    expect(sins, crowd.explain()).toEqual(NOTHING);
+    // Killed between the homeserver's answer and the commit: sent again, and the homeserver knows that it is final.
+    expect(sentAgain).toBeLessThanOrEqual(kills * 2);
+    expect(Math.max(...crowd.tookMs())).toBeLessThan(AFTER_A_DEATH_MS);
+  });
+
+  it('are replaced one by one, and nobody notices', async () => {
+    const server = await redis();
+    const crowd = await fleet(server.url, 3, 200, 20_000);
+    await crowd.enterAll(0, 100);
+    const rolling = (async () => {
+      for (const replica of crowd.replicas) {
+        await replica.kill('SIGTERM');
+        await replica.start();
+      }
+    })();
+    await Promise.all([rolling, crowd.enterAll(100, 200, 20), crowd.leaveAll(0, 100, 8_000)]);
+    expect(await until(SOON_MS, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
+    expect(crowd.sins()).toEqual({ ...NOTHING, sentAgain: 0 });
+  });
+
+  it('one is stopped for longer than its leases: the others do its work, and it does nothing twice', async () => {
+    const server = await redis();
+    const crowd = await fleet(server.url, 2, 200, 60_000);
+    await crowd.enterAll(0, 200);
+    const leaving = crowd.leaveAll(0, 100, 6_000);
+    await pause(2_000);
+    crowd.replica(0).signal('SIGSTOP');
+    await pause(15_000);
+    crowd.replica(0).signal('SIGCONT');
+    await leaving;
+    expect(await until(AFTER_A_DEATH_MS, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
+    await pause(3_000);
+    expect(crowd.sins()).toEqual({ ...NOTHING, sentAgain: 0 });
+  });
+
+  it('Redis is killed and comes back: refused meanwhile, reconciled at once, no false leave', async () => {
+    const server = await redis();
+    const crowd = await fleet(server.url, 2, 120, 40_000);
+    await crowd.enterAll(0, 120);
+    await pause(1_500);
+    await server.kill();
+    const left = Promise.all([crowd.leaveAll(0, 60, 2_000)]);
+    await pause(3_000);
+    const ready = await fetch(`http://127.0.0.1:${crowd.replica(0).port}/readyz`);
+    expect([ready.status, counter(crowd.world.shared, 'sends')]).toEqual([503, 0]);
+    await server.startAgain();
+    expect(await until(6_000, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
+    await left;
+    expect(crowd.sins()).toEqual({ ...NOTHING, sentAgain: 0 });
+  });
+
+  it('Redis comes back empty: it is said, and nobody is taken to have left', async () => {
+    const server = await redis([]);
+    const crowd = await fleet(server.url, 2, 60, 600_000);
+    await crowd.enterAll(0, 60);
+    await pause(1_000);
+    await server.kill();
+    await pause(500);
+    await server.startAgain();
+    const said = () => crowd.replicas.every((one) => one.log().includes('Redis has lost its data'));
+    expect(await until(10_000, said)).toBe(true);
+    await pause(2_000);
+    expect([counter(crowd.world.shared, 'sends'), crowd.sins()]).toEqual([0, { ...NOTHING, sentAgain: 0 }]);
+    // What is handed over from now on is kept again.
+    crowd.world.shared.startedAt.fill(0);
+    await crowd.enter(0);
+    await crowd.leave(0);
+    expect(await until(SOON_MS, () => crowd.owed().length === 0)).toBe(true);
+  });
+});

@@ -1,0 +1,89 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import type { UserId } from '../../src/delegation/ids.ts';
+import { createSeal } from '../../src/store/seal.ts';
+import { openSqliteStore, sqliteFile } from '../../src/store/sqlite.ts';
+import type { Store } from '../../src/store/store.ts';
+import { copyStore, runCopy } from '../../src/store-copy.ts';
+import { ended, identity, LIVE_KINDS, room, row } from '../support/fixtures.ts';
+import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
+
+const KEY = 'a key of enough letters';
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), 'lastwill-copy-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const open = (name: string, seal: string | null = null) =>
+  openSqliteStore({ path: `${folder}/${name}`, clock: systemClock(), seal: seal === null ? null : createSeal(seal) });
+const put = (store: Store, written: ReturnType<typeof row>) =>
+  store.update({ by: 'id', room: written.room, id: written.id }, null, () => ({ writes: [{ row: written, leaseMs: 0 }], value: null }));
+async function all(store: Store) {
+  const rooms = [...(await store.rooms(0, 1024))].sort();
+  const rows = await Promise.all(
+    rooms.map((name) => store.update({ by: 'room', room: name }, null, (found) => ({ writes: [], value: found }))),
+  );
+  return rows.flatMap((done) => (done.kind === 'done' ? done.value : []));
+}
+async function fill(store: ReturnType<typeof open>) {
+  for (const [n, kind] of LIVE_KINDS.entries()) await put(store, row(n + 1, { kind }));
+  const over = { room: room(1), identities: [identity(9)] };
+  await put(store, row(9, { over }));
+  await put(store, row(10));
+  await store.update({ by: 'id', room: room(10), id: row(10).id }, null, () => ({
+    writes: [{ row: ended(row(10)), leaseMs: 0 }],
+    value: null,
+  }));
+  await store.track({ roomId: '!a:b', room: room(1), identity: identity(1), userId: '@u:b' as UserId, grantedAtMs: 5 });
+}
+
+test('a copy has every live delegation and everybody, also when it is made again', async () => {
+  const [from, to] = [open('from', KEY), open('to')];
+  await fill(from);
+  const copied = { delegations: LIVE_KINDS.length + 1, attendance: 1 };
+  expect([await copyStore(from, to), await copyStore(from, to)]).toEqual([copied, copied]);
+  expect(await all(to)).toEqual(await all(from));
+  expect(await to.trackedIn('!a:b')).toEqual(await from.trackedIn('!a:b'));
+  await from.close();
+  await to.close();
+});
+
+test('a target that is in use is refused', async () => {
+  const [from, to] = [open('from'), open('to')];
+  await put(from, row(1));
+  await put(to, row(2, { over: { room: room(1) } }));
+  await expect(copyStore(from, to)).rejects.toThrow('in use');
+  await from.close();
+  await to.close();
+});
+
+test.each([[[]], [['copy']], [['copy', '--from', 'sqlite:a']], [['move', '--from', 'sqlite:a', '--to', 'sqlite:b']]])(
+  '%j is no order',
+  async (args) => {
+    expect(await runCopy(args, {})).toBeNull();
+  },
+);
+
+describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
+  test('is what it was', { timeout: 60_000 }, async () => {
+    const server = await RedisServer.start();
+    try {
+      const env = { LASTWILL_STORE_KEY: KEY };
+      const from = openSqliteStore({ path: sqliteFile(folder), clock: systemClock(), seal: createSeal(KEY) });
+      await fill(from);
+      const before = await all(from);
+      await from.close();
+      expect(await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], env)).toContain('6 live delegations');
+      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${folder}/back`], env)).toContain('6 live delegations');
+      const back = openSqliteStore({ path: sqliteFile(`${folder}/back`), clock: systemClock(), seal: createSeal(KEY) });
+      expect(await all(back)).toEqual(before);
+      await back.close();
+    } finally {
+      await server.end();
+    }
+  });
+});
