@@ -40,6 +40,9 @@ const STORE_AGAIN_MS = 1_000;
 /** How the scheduler looks for due rows: what a dead replica leaves is found within its lease and this. */
 const ALONE = { longestSleepMs: 30_000, gatherMs: 0 };
 const SHARED = { longestSleepMs: 500, gatherMs: 20 };
+/** Ended delegations explain what happened: on disk for a day, in the memory that several processes share for an hour. */
+const KEPT_MS = 24 * 3_600_000;
+const KEPT_SHARED_MS = 3_600_000;
 
 export type Verdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored';
 
@@ -82,7 +85,8 @@ export function createEngine(deps: EngineDeps): Engine {
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore });
   const performer = createPerformer({ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log });
   const scheduler = createScheduler({ store, lanes, clock, take, onFailure, ...(shared ? SHARED : ALONE) });
-  const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs: policy.presenceIntervalMs, perform, log });
+  const [intervalMs, keptMs] = [policy.presenceIntervalMs, shared ? KEPT_SHARED_MS : KEPT_MS];
+  const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs, keptMs, perform, log });
 
   /** Whatever is written may be due before anything the scheduler waits for. */
   async function watched(...args: Parameters<typeof apply>): Promise<Applied> {

@@ -32,6 +32,8 @@ export interface RoomDeparturesDeps {
  * gone is kept in mind for as long as a token can be used.
  */
 const TOKEN_MS = 3_600_000;
+/** Where several processes share the store, one of them looks in so long a part of the interval. */
+const SHARED_TURN = 0.75;
 /** After a 429 that does not say for how long. */
 const LIMITED_MS = 5_000;
 const MOST_LIMITED_MS = 300_000;
@@ -49,7 +51,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
 
   /** One room after the other: a homeserver is not to be hurried by us. */
   async function round(): Promise<void> {
-    for (const roomId of await attendance.trackedRooms()) {
+    for (const roomId of await attendance.trackedRooms(intervalMs * SHARED_TURN)) {
       if (stopped) return;
       await check(roomId);
     }

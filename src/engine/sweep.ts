@@ -21,12 +21,12 @@ export interface SweepDeps {
   readonly apply: Apply;
   readonly clock: Clock;
   readonly intervalMs: number;
+  /** So long ended delegations are kept, to explain what happened. */
+  readonly keptMs: number;
   readonly perform: (todo: Todo) => void;
   readonly log: Log;
 }
 
-/** Ended delegations are kept for a day, to explain what happened. */
-const KEPT_MS = 24 * 3_600_000;
 /** LiveKit gives a webhook up after 30 s; an hour also covers a sender's clock and an operator's replay. */
 const ONCE_KEPT_MS = 3_600_000;
 /** Replicas are at different places of their turns: a room that another has looked at in this part of the interval is passed over. */
@@ -39,7 +39,7 @@ const PURGE_EVERY_MS = 60_000;
 const PURGE_BATCH = 5_000;
 
 export function createSweep(deps: SweepDeps): Sweep {
-  const { store, presence, apply, clock, intervalMs, perform, log } = deps;
+  const { store, presence, apply, clock, intervalMs, keptMs, perform, log } = deps;
   let position = 0;
   let lastTickMs: number | null = null;
   let lastPurgeMs = Number.NEGATIVE_INFINITY;
@@ -78,7 +78,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     if (nowMs - lastPurgeMs < PURGE_EVERY_MS) return;
     lastPurgeMs = nowMs;
     store
-      .purge(nowMs - KEPT_MS, nowMs - ONCE_KEPT_MS, PURGE_BATCH)
+      .purge(nowMs - keptMs, nowMs - ONCE_KEPT_MS, PURGE_BATCH)
       .catch((error) => log.warn({ err: error }, 'old rows could not be purged'));
   }
 

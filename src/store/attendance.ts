@@ -18,7 +18,7 @@ export interface Attendance {
   track(participant: Tracked): Promise<void>;
   /** Does nothing if a newer token has been given meanwhile. @throws StoreUnavailable */
   untrack(participant: Tracked): Promise<void>;
-  /** The Matrix rooms of all who are tracked. */
-  trackedRooms(): Promise<readonly string[]>;
+  /** The Matrix rooms of all who are tracked. With `notWithinMs`, given to only one of several processes in so long a time. */
+  trackedRooms(notWithinMs?: number): Promise<readonly string[]>;
   trackedIn(roomId: string): Promise<readonly Tracked[]>;
 }

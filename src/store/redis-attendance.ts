@@ -4,7 +4,7 @@ import type { Identity, RoomName, UserId } from '../delegation/ids.ts';
 import type { Attendance, Tracked } from './attendance.ts';
 import type { RedisRun } from './redis-connection.ts';
 import { ALL_SHARDS, attendanceShard } from './redis-keys.ts';
-import { ENTRIES, MEMBERS, TRACK, UNTRACK } from './redis-scripts.ts';
+import { ENTRIES, TRACK, TRACKED_ROOMS, UNTRACK } from './redis-scripts.ts';
 
 const keyOf = (roomId: string): string => `t:${createHash('sha256').update(roomId).digest('base64url').slice(0, 22)}`;
 const fieldOf = ({ room, identity }: Tracked): string => JSON.stringify([room, identity]);
@@ -18,8 +18,9 @@ export function createRedisAttendance(run: RedisRun): Attendance {
     untrack: async (one) => {
       await run(UNTRACK, attendanceShard(one.roomId), keyOf(one.roomId), [one.roomId, fieldOf(one), String(one.grantedAtMs)]);
     },
-    trackedRooms: async () => {
-      const replies = await Promise.all(ALL_SHARDS.map((shard) => run(MEMBERS, shard, 'tracked', [])));
+    trackedRooms: async (notWithinMs = 0) => {
+      const words = [String(Math.round(notWithinMs))];
+      const replies = await Promise.all(ALL_SHARDS.map((shard) => run(TRACKED_ROOMS, shard, 'tracked', words)));
       return replies.flat().map(String);
     },
     trackedIn: async (roomId) => {

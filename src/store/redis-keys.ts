@@ -8,7 +8,7 @@
 //   lastwill{tag}paused      homeserver → until when it wants no calls
 //   lastwill{tag}rooms       rooms with somebody → slot;   swept: slot → when its rooms were given out to be looked at
 //   lastwill{tag}ended, once, count, epoch, beat   what the names say
-//   lastwill{tag}t:<room>, tracked                 attendance.ts, by Matrix room
+//   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
 import { createHash } from 'node:crypto';
 import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';

@@ -297,5 +297,10 @@ if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', prefix .. 'tracked
 return {}
 `);
 
-export const MEMBERS = script(`return redis.call('SMEMBERS', KEYS[1])`);
+/** The Matrix rooms of a shard, to one of those who ask within so long. */
+export const TRACKED_ROOMS = script(`
+local within = tonumber(arg())
+if within > 0 and not redis.call('SET', prefix .. 'attended', '1', 'NX', 'PX', within) then return {} end
+return redis.call('SMEMBERS', KEYS[1])
+`);
 export const ENTRIES = script(`return redis.call('HGETALL', KEYS[1])`);

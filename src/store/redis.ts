@@ -359,8 +359,8 @@ class SharedStore implements RedisStore {
     return this.#attendance.untrack(participant);
   }
 
-  trackedRooms(): Promise<readonly string[]> {
-    return this.#attendance.trackedRooms();
+  trackedRooms(notWithinMs?: number): Promise<readonly string[]> {
+    return this.#attendance.trackedRooms(notWithinMs);
   }
 
   trackedIn(roomId: string): Promise<readonly Tracked[]> {

@@ -3,7 +3,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { counter } from '../bench/shared.ts';
 import { Fleet, pause, until } from '../replicas/fleet.ts';
-import { RedisServer } from '../support/redis-server.ts';
+import { startCluster, startSentinels } from '../replicas/topologies.ts';
+import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 
 const AOF = ['--appendonly', 'yes', '--appendfsync', 'always'];
 const NOTHING = { ghosts: 0, falseLeaves: 0, ranOut: 0, lost: [] };
@@ -23,13 +24,13 @@ async function redis(args: readonly string[] = AOF): Promise<RedisServer> {
   return server;
 }
 
-async function fleet(redisUrl: string, replicas: number, members: number, delayMs: number): Promise<Fleet> {
-  const started = await Fleet.start({ replicas, members, rooms: Math.ceil(members / 8), delayMs, redisUrl });
+async function fleet(redisUrl: string, replicas: number, members: number, delayMs: number, env = {}): Promise<Fleet> {
+  const started = await Fleet.start({ replicas, members, rooms: Math.ceil(members / 8), delayMs, redisUrl, env });
   ending.push(() => started.end());
   return started;
 }
 
-describe.sequential('several replicas', () => {
+describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, { sequential: true }, () => {
   it('are killed at random, one after the other', async () => {
     const server = await redis();
     const crowd = await fleet(server.url, 3, 300, 20_000);
@@ -120,5 +121,35 @@ describe.sequential('several replicas', () => {
     await crowd.enter(0);
     await crowd.leave(0);
     expect(await until(SOON_MS, () => crowd.owed().length === 0)).toBe(true);
+  });
+
+  it('on a cluster of three masters, one of which is killed and comes back', async () => {
+    const cluster = await startCluster();
+    ending.push(() => cluster.end());
+    const crowd = await fleet(cluster.url, 2, 100, 60_000);
+    await crowd.enterAll(0, 100);
+    const leaving = crowd.leaveAll(0, 60, 6_000);
+    await pause(2_000);
+    const [victim] = cluster.servers;
+    await victim?.kill();
+    await pause(3_000);
+    await victim?.startAgain();
+    await leaving;
+    expect(await until(AFTER_A_DEATH_MS, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
+    expect(crowd.sins(), crowd.explain()).toEqual({ ...NOTHING, sentAgain: 0 });
+  });
+
+  it('on a master that dies, and whose replica the sentinels put in its place', async () => {
+    const sentinels = await startSentinels();
+    ending.push(() => sentinels.end());
+    const crowd = await fleet(sentinels.url, 2, 100, 60_000);
+    await crowd.enterAll(0, 100);
+    const leaving = crowd.leaveAll(0, 60, 6_000);
+    await pause(2_000);
+    await sentinels.servers[0]?.kill();
+    await leaving;
+    expect(await until(AFTER_A_DEATH_MS, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
+    const { lost: _lost, ...sins } = crowd.sins();
+    expect(sins, crowd.explain()).toEqual({ ghosts: 0, falseLeaves: 0, ranOut: 0, sentAgain: 0 });
   });
 });

@@ -1,7 +1,7 @@
 // The store of several replicas on a real Redis: the contract, what only two clients at once can show, and what only Redis can do to us.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Clock, systemClock, systemRandom } from '../../src/clock.ts';
-import type { Owner } from '../../src/delegation/ids.ts';
+import type { Owner, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
@@ -135,6 +135,12 @@ describe.skipIf(NO_REDIS !== null)(`on a real server${NO_REDIS === null ? '' : `
       expect([given.length, new Set(given).size]).toEqual([20, 20]);
       expect(await b.rooms(0, 1024, 60_000)).toEqual([]);
       expect(await b.rooms(0, 1024)).toHaveLength(20);
+    });
+
+    test('those who were given a token are looked after by one of them at a time', async () => {
+      const [a, b] = stores();
+      await a.track({ roomId: '!a:b', room: room(1), identity: identity(1), userId: '@u:b' as UserId, grantedAtMs: 1 });
+      expect([await b.trackedRooms(60_000), await a.trackedRooms(60_000), await a.trackedRooms()]).toEqual([['!a:b'], [], ['!a:b']]);
     });
 
     test('a homeserver that wants no calls is left alone by all of them', async () => {
