@@ -62,9 +62,11 @@ sfuContract('the model SFU', async () => {
 describe('the model SFU', () => {
   let mailbox: Mailbox;
   let sfu: FakeSfu;
+  const started = (roomClosesAfterMs: number) =>
+    startFakeSfu({ webhookUrls: [mailbox.url], triesMs: [0, 20, 60, 140, 300], roomClosesAfterMs });
   beforeEach(async () => {
     mailbox = await startMailbox();
-    sfu = await startFakeSfu({ webhookUrls: [mailbox.url], triesMs: [0, 20, 60, 140, 300], roomClosesAfterMs: 50 });
+    sfu = await started(60_000);
   });
   afterEach(async () => {
     await sfu.close();
@@ -113,6 +115,8 @@ describe('the model SFU', () => {
   });
 
   test('an empty room finishes after a while, unless somebody comes', async () => {
+    await sfu.close();
+    sfu = await started(200);
     sfu.join('r', 'alice');
     sfu.leave('r', 'alice');
     sfu.join('r', 'bob');
@@ -141,7 +145,7 @@ describe('the model SFU', () => {
     sfu.deliver = ({ event, identity }) => {
       if (event === 'room_started') return { copies: 0 };
       if (identity === 'bob') return { copies: 2 };
-      return identity === 'alice' ? { delayMs: 40, aside: true } : undefined;
+      return identity === 'alice' ? { delayMs: 400, aside: true } : undefined;
     };
     sfu.join('r', 'alice');
     sfu.join('r', 'bob');
