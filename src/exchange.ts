@@ -32,7 +32,8 @@ export function exchange(dispatch: (handler: Dispatcher.DispatchHandler) => void
       stopTimer();
       resolve(reply);
     });
-    const stopTimer = clock.after(limits.timeoutMs, () => end('timeout'));
+    // After a stall of ours timers are first: an answer that has been waiting to be read since then is in time.
+    const stopTimer = clock.after(limits.timeoutMs, () => clock.endOfTurn(() => end('timeout')));
     try {
       dispatch(handler);
     } catch {
