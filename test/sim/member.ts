@@ -49,6 +49,8 @@ export interface MemberDeps {
   readonly trace: (text: string) => void;
 }
 
+/** How long clients took to be back from a full reconnect, or from a migration (deploy/reasons.md). */
+const LONGEST_GAP_MS = 3_300;
 const OWN_RESTART_MS = 300_000;
 /** How a client tries to hand over: then it gives up, and looks after its event by itself. */
 const HAND_OVER_TRIES_MS = [0, 1_000, 3_000] as const;
@@ -102,10 +104,10 @@ export class Member {
         if (running) this.#cut(forMs);
         break;
       case 'full-reconnect':
-        if (this.#session?.active) this.#comeBack('CLIENT_INITIATED', 45 + Math.min(forMs, 1_500));
+        if (this.#session?.active) this.#comeBack('CLIENT_INITIATED', 45 + Math.min(forMs, LONGEST_GAP_MS));
         break;
       case 'migrated':
-        if (this.#session?.active) this.#comeBack('MIGRATION', 45 + Math.min(forMs, 300));
+        if (this.#session?.active) this.#comeBack('MIGRATION', 45 + Math.min(forMs, LONGEST_GAP_MS));
         break;
       case 'takeover':
         if (running) void this.#connect(this.#client);

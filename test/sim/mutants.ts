@@ -96,12 +96,6 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'const isWanted = async (): Promise<boolean> => true;',
   },
   {
-    name: 'an old list will do to find nobody',
-    file: delegation('steps/awaiting.ts'),
-    from: 'Math.max(row.state.nextAskMs, at.nowMs - FRESH_MS)',
-    to: 'row.state.nextAskMs',
-  },
-  {
     name: 'the webhook alone decides',
     file: delegation('reasons.ts'),
     from: 'return !WEIGHTS[cause].mustAsk && waitMsOf(cause, policy) === 0;',

@@ -198,7 +198,7 @@ const rates: fc.Arbitrary<Rates> = fc.record({
   webhookDoubled: rate(0.3),
   webhookLate: rate(0.3),
   killed: rate(0.02),
-  homeserverFails: rate(0.3),
+  homeserverFails: rate(0.7),
   storeFails: rate(0.1),
   sfuSlow: rate(0.3),
 });
