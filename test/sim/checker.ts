@@ -326,6 +326,11 @@ export class Checker {
     const told = this.#told.get(stay.last);
     const joined = told !== undefined && told.joinedMs < Number.POSITIVE_INFINITY;
     const toldMs = told?.leftMs ?? Number.POSITIVE_INFINITY;
+    // Gone right after the hand-over, before a list could show it: it might be the departure of an older client.
+    if (stay.last.joinedAtMs < ackedAtMs && stay.absentSinceMs - ackedAtMs < 2_000) {
+      const untilMs = Math.max(toldMs === Number.POSITIVE_INFINITY ? 0 : toldMs, stay.absentSinceMs) + policy.waitMs.aborted + missedMs;
+      return { fromMs: stay.absentSinceMs, untilMs };
+    }
     // A connection that never was one leaves the time for another.
     const aborted = !stay.last.active && stay.cause === 'lost';
     if (toldMs === Number.POSITIVE_INFINITY || !joined || aborted) {

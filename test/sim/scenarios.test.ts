@@ -108,3 +108,19 @@ test('a process that was stopped wakes with an old failure of the SFU: it looks 
   });
   expect(found).toEqual([]);
 });
+
+test('gone a moment after the hand-over, before any list could show it: not waited for as if it had never come', async () => {
+  const found = await play({
+    policy: { ...WELL.policy, connectTimeoutMs: 300_000 },
+    members: [{ ...MEMBER, delayMs: 3_600_000 }],
+    steps: [
+      { afterMs: 100, member: 0, deed: 'join', forMs: 0, trouble: null },
+      { afterMs: 10_000, member: 0, deed: 'redelegate', forMs: 0, trouble: null },
+      { afterMs: 1, member: 0, deed: 'crash', forMs: 0, trouble: null },
+      { afterMs: 0, member: 0, deed: 'room-deleted', forMs: 0, trouble: null },
+    ],
+    // The news of it comes after the list in which nobody was.
+    outages: [{ kind: 'webhooks-away', atMs: 10_050, forMs: 500, which: 0 }],
+  });
+  expect(found).toEqual([]);
+});

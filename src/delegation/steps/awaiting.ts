@@ -41,14 +41,13 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
 }
 
 /**
- * Whose departure is it? A session that joined after the hand-over is surely ours (its join was lost or is late). A session that a list
- * asked for after the hand-over did not show is an older one, whose departure must not end us. Anything between can't be told
- * apart: the member gets the time of an aborted connection to appear again.
+ * Whose departure is it? A session that joined after the hand-over is surely ours (its join was lost or is late). An older one may have been
+ * gone before the hand-over, as when a page was loaded anew, and its departure must not end us; or it left right after, before any list
+ * could show it. They can't be told apart: the member gets the time of an aborted connection to appear again.
  */
 export function awaitingLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
   if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) return depart(row, sessionThatLeft(event), departure, null, at);
-  if (event.joinedAtMs !== null && row.state.seenAbsent) return unchanged(row);
   const shortened = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));
   const state: Awaiting = { ...row.state, departed: departure, connectByMs: shortened, nextAskMs: at.nowMs };
   return move(row, state, at, [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }]);
