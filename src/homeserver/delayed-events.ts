@@ -14,7 +14,7 @@ export type { Call } from './dialect.ts';
 export interface ActOptions {
   readonly timeoutMs: number;
   readonly userId: UserId | null;
-  /** Asked again before each try of a dialect, for finding the right one takes time. Always wanted unless told. */
+  /** Asked again where finding out the dialect has taken time. Always wanted unless told. */
   readonly isWanted?: () => Promise<boolean>;
 }
 
@@ -69,6 +69,9 @@ interface Result {
   readonly why: FailureWhy | null;
 }
 
+/** The row has changed meanwhile: nothing was called, and nobody waits for the answer. */
+const NOT_WANTED: Result = { answer: { kind: 'failed', reached: false }, why: null };
+
 export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const { clock, outbound } = deps;
   const memory = new Remembered<string, Knowledge>(MOST_HOMESERVERS);
@@ -90,6 +93,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     if (known.settled === null && known.learning !== null) {
       const learnt = await within((errand.endsAtMs - clock.nowMs()) * WAIT_SHARE, known.learning);
       if (learnt?.why === 'dialect') return learnt;
+      if (!(await errand.isWanted())) return NOT_WANTED;
     }
     if (known.settled !== null) {
       const { dialect, proven } = known.settled;
@@ -120,7 +124,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     for (const dialect of order) {
       if (dialect === stale?.dialect) continue;
       if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };
-      if (!(await errand.isWanted())) return { answer: { kind: 'failed', reached: false }, why: null };
+      if (!(await errand.isWanted())) return NOT_WANTED;
       const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
       if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
       unauthenticated ||= heard.kind === 'unauthenticated';

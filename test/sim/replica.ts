@@ -25,6 +25,8 @@ export interface ReplicaDeps {
   readonly ownHomeserver: HomeserverUrl | null;
   readonly policy: Policy;
   readonly skewMs: number;
+  /** Others work on the same store. */
+  readonly shared: boolean;
   readonly sfuSlow: number;
   readonly openStore: (process: Process) => Store;
   readonly mayDie: (process: Process, where: string) => void;
@@ -84,6 +86,7 @@ export class Replica {
       policy,
       metrics: quietMetrics(this.#deps.onSin),
       log: this.#log(),
+      shared: this.#deps.shared,
     });
     engine.start();
     return [process, engine];

@@ -77,6 +77,7 @@ export class World {
       isKept: (id) => this.#disk.rows.has(id),
       isKnown: (onceKey) => this.#disk.once.has(onceKey),
       sfuSlow: plan.rates.sfuSlow > 0,
+      replicas: plan.replicas,
     });
     for (let index = 0; index < plan.replicas; index += 1) this.#replicas.push(this.#createReplica(index));
   }
@@ -199,6 +200,7 @@ export class World {
       ownHomeserver: own?.takesAsToken ? (URLS[0] as HomeserverUrl) : null,
       policy: this.#plan.policy,
       skewMs: index === 0 ? 0 : this.#plan.skewMs * (index % 2 === 0 ? 1 : -1),
+      shared: this.#plan.replicas > 1,
       sfuSlow: this.#plan.rates.sfuSlow,
       openStore: (process) => this.#openStore(process),
       mayDie: (process, where) => this.#mayDie(process, where),

@@ -12,6 +12,13 @@ test(`none of ${SEEDS} worlds breaks a promise`, { timeout: 120_000 }, async () 
   }
 });
 
+test('nor does one of 50 worlds with three replicas on one store', { timeout: 120_000 }, async () => {
+  for (let seed = 1; seed <= 50; seed += 1) {
+    const { violations } = await new World(planOf(seed, 3)).run();
+    expect(violations, `npm run simulate -- --replicas 3 --seed ${seed} --trace`).toEqual([]);
+  }
+});
+
 test('the same seed is the same world, to the line', { timeout: 60_000 }, async () => {
   for (let seed = 1; seed <= 20; seed += 1) {
     const told: string[][] = [[], []];
