@@ -227,6 +227,9 @@ export class Checker {
     const told = stay.last === null ? undefined : this.#told.get(stay.last);
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
     if (stay.last === null || told === undefined || told.joinedMs > stay.absentSinceMs || told.leftMs === Number.POSITIVE_INFINITY) return;
+    // A leave that was handed over later belongs to somebody who has not come yet.
+    const delegated = this.#deps.members[leave.member]?.delegations.find((one) => one.leave === leave);
+    if (delegated?.ackedAtMs == null || delegated.ackedAtMs > stay.absentSinceMs) return;
     const waitMs = Math.min(waitMsOf(stay.cause, this.#deps.policy), this.#deps.policy.waitMs.missing);
     const earliestMs = stay.absentSinceMs + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS) return;
