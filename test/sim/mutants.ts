@@ -68,20 +68,20 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no routine look at the rooms: a lost webhook is lost',
     file: 'src/engine/sweep.ts',
-    from: 'if (to > from) lookAt(from, Math.min(to, SLOTS));',
+    from: 'if (to > from) lookAt(from, Math.min(to, SLOTS), notWithinMs);',
     to: '',
   },
   {
     name: 'who never connects is waited for for ever',
     file: delegation('steps/awaiting.ts'),
-    from: 'if (event.askedAtMs >= state.connectByMs) return neverConnected(row, at);',
+    from: 'if (event.askedAtMs >= state.connectByMs) return neverConnected(row, event.askedAtMs, at);',
     to: '',
   },
   {
-    name: 'a group may end twice',
-    file: delegation('steps/moves.ts'),
-    from: 'const action = attempted ?? endingFor(row, departure.cause);',
-    to: 'const action = endingFor(row, departure.cause);',
+    name: 'a retry may be the other ending of its group',
+    file: delegation('steps/leaving.ts'),
+    from: "{ kind: 'send', action: state.action, timeoutMs: SEND_TIMEOUT_MS }",
+    to: "{ kind: 'send', action: row.handles.kind === 'futures' && row.handles.lost !== null && state.attempts % 2 === 1 ? (state.action === 'lost' ? 'leave' : 'lost') : state.action, timeoutMs: SEND_TIMEOUT_MS }",
   },
   {
     name: 'an old decision is carried out without another look',
@@ -112,11 +112,5 @@ export const MUTANTS: readonly Mutant[] = [
     file: delegation('steps/connected.ts'),
     from: 'restartDueMs: at.nowMs + pauseMs }',
     to: 'restartDueMs: at.nowMs }',
-  },
-  {
-    name: 'time alone ends a leave that is owed',
-    file: delegation('steps/leaving.ts'),
-    from: 'return surelyExpired(row, at) && at.nowMs >= clientEndedMs + row.delayMs + SURELY_EXPIRED_MS;',
-    to: 'return surelyExpired(row, at);',
   },
 ];
