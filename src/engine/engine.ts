@@ -36,6 +36,8 @@ export interface EngineDeps {
 
 /** While the store is away, due work tries it again after so long. */
 const STORE_AGAIN_MS = 1_000;
+/** What was not done is looked at again so soon: its row is due, and nothing else may wake the scheduler for it. */
+const UNDONE_AGAIN_MS = 100;
 
 /** How the scheduler looks for due rows: what a dead replica leaves is found within its lease and this. */
 const ALONE = { longestSleepMs: 30_000, gatherMs: 0 };
@@ -83,7 +85,8 @@ export function createEngine(deps: EngineDeps): Engine {
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
   });
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore });
-  const performer = createPerformer({ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log });
+  const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
+  const performer = createPerformer({ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone });
   const scheduler = createScheduler({ store, lanes, clock, take, onFailure, ...(shared ? SHARED : ALONE) });
   const [intervalMs, keptMs] = [policy.presenceIntervalMs, shared ? KEPT_SHARED_MS : KEPT_MS];
   const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs, keptMs, perform, log });

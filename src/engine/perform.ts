@@ -25,6 +25,8 @@ export interface PerformerDeps {
   readonly policy: Policy;
   readonly metrics: Metrics;
   readonly log: Log;
+  /** Something was not done, because its lane was full, its claim void, or the same was under way: its row may still be due. */
+  readonly onUndone: () => void;
 }
 
 interface Calls {
@@ -67,7 +69,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   async function follow(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<void> {
     const event = await once(row, effect, claim);
-    if (event === null) return;
+    if (event === null) return deps.onUndone();
     // A homeserver's answer can be had again: the same call a second time finds the event restarted or final.
     const urgency = effect.kind === 'check' ? 'now' : 'soon';
     const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => event, urgency);

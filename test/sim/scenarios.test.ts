@@ -1,4 +1,6 @@
 // What simulation found, as short stories with a name: each failed before its mend, and is told here without chance.
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { expect, test } from 'vitest';
 import type { Plan } from './plan.ts';
 import { World } from './world.ts';
@@ -123,4 +125,11 @@ test('gone a moment after the hand-over, before any list could show it: not wait
     outages: [{ kind: 'webhooks-away', atMs: 10_050, forMs: 500, which: 0 }],
   });
   expect(found).toEqual([]);
+});
+
+/** Worlds as they were drawn, where a story in few words does not show the same. */
+const KEPT = path.join(import.meta.dirname, 'kept');
+
+test.each(readdirSync(KEPT))('%s', async (file) => {
+  expect(await play(JSON.parse(readFileSync(path.join(KEPT, file), 'utf8')) as Plan)).toEqual([]);
 });
