@@ -159,9 +159,10 @@ export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>
     case 'refused':
     case 'failed': {
       const failures = state.failures + 1;
-      const restMs = Math.max(row.expiry.earliestMs - at.nowMs, 1_000);
-      const pauseMs =
-        answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, failures, at.roll) : backoffMs(failures, at.roll, restMs / 4);
+      // In a hurry while there is something to save.
+      const restMs = row.expiry.latestMs - at.nowMs;
+      const capMs = restMs > 0 ? Math.max(restMs, 1_000) / 4 : undefined;
+      const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, failures, at.roll) : backoffMs(failures, at.roll, capMs);
       const seenAtMs = Math.max(state.seenAtMs, askedAtMs - leaseMs(row, at.policy));
       return move(row, { ...state, seenAtMs, failures, restartDueMs: at.nowMs + pauseMs }, at, [], { expiry });
     }
