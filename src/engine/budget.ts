@@ -9,7 +9,7 @@ export interface Wanted {
   readonly id: DelegationId;
   readonly createdAtMs: number;
   readonly delayMs: number;
-  /** The event runs out not before, and not after. */
+  /** The event runs out not before, and as far as we know not after. */
   readonly expiryMs: number;
   readonly lostMs: number;
 }
@@ -44,7 +44,6 @@ const LATEST_PART = 0.93;
 /** Nobody needs one before. */
 const EARLIEST_PART = 0.4;
 const AGAIN_MS = 1_000;
-const LOST_AGAIN_MS = 10_000;
 /** Who can be kept is reckoned anew so often, for somebody may have left. */
 const RECKON_MS = 1_000;
 /** Longer delays weigh next to nothing: they are neither counted nor held back. */
@@ -95,6 +94,7 @@ export function createBudget(nowMs: () => number): Budget {
     kept = order.slice(0, fits === -1 ? order.length : fits).map(({ id }) => id);
   }
 
+  const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= MOST_SAVED);
   const isLimited = (): boolean => nowMs() - refusedAtMs < FORGET_AFTER_MS;
 
   return {
@@ -124,7 +124,9 @@ export function createBudget(nowMs: () => number): Budget {
     putOffMs: (wanted) => {
       if (!isLimited()) return 0;
       const atMs = nowMs();
-      if (wanted.lostMs < atMs) return LOST_AGAIN_MS;
+      // Run out by our count, and perhaps not: its client or a process before us may have restarted it. One call tells, when none of the
+      // others needs it.
+      if (wanted.lostMs < atMs) return isIdle(atMs) ? 0 : AGAIN_MS;
       remember(wanted);
       if (rate === null || wanted.delayMs > SHORT_DELAY_MS) return 0;
       reckon(rate);

@@ -16,8 +16,8 @@ export interface Errand extends Wanted {
 
 export interface Lanes {
   /**
-   * Rejects as its work does. Null: deferred, nothing was called; the row stays due and is claimed again when the lane takes more. A restart that a limit leaves no
-   * room for is answered as if the homeserver had refused it.
+   * Rejects as its work does. Null: deferred, nothing was called; the row stays due and is claimed again when the lane takes more. A restart
+   * that a limit leaves no room for is answered as if the homeserver had refused it.
    */
   run(homeserver: HomeserverUrl, errand: Errand): Promise<Answer | null>;
   /** Homeservers that take no more of a kind now. */
@@ -27,6 +27,8 @@ export interface Lanes {
 }
 
 interface Waiting extends Errand {
+  /** Of two the smaller one goes first. Who can still be saved goes before who has run out by our count. */
+  readonly orderMs: number;
   /** Refused after this, it goes back to where it came from. */
   readonly patientUntilMs: number;
   readonly resolve: (answer: Answer | null) => void;
@@ -209,7 +211,8 @@ export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
       if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve, reject) => {
         const patientUntilMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
-        insert(lane.queue, { ...errand, patientUntilMs, resolve, reject });
+        const orderMs = !errand.owed && errand.lostMs < clock.nowMs() ? Number.POSITIVE_INFINITY : errand.expiryMs;
+        insert(lane.queue, { ...errand, orderMs, patientUntilMs, resolve, reject });
         pump(lane);
       });
     },
@@ -235,8 +238,8 @@ function insert(queue: Waiting[], errand: Waiting): void {
   queue.splice(at, 0, errand);
 }
 
-function isMoreUrgent(a: Errand, b: Errand): boolean {
-  return a.owed === b.owed ? a.expiryMs < b.expiryMs : a.owed;
+function isMoreUrgent(a: Waiting, b: Waiting): boolean {
+  return a.owed === b.owed ? a.orderMs < b.orderMs : a.owed;
 }
 
 function isIdle(lane: Lane, nowMs: number): boolean {

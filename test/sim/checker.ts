@@ -274,8 +274,6 @@ export class Checker {
     // A second and a half leaves no time for any fault: it is judged where there is none.
     if (leave.delayMs < SHORTEST_JUDGED_MS && timeline.sinceStartMs < FAULTY_MS + SHORTEST_JUDGED_MS) return null;
     const nowMs = timeline.nowMs;
-    // Who was told to call less goes on calling less for a while (src/engine/budget.ts), and not everybody can be kept meanwhile.
-    if (model.limitedMs + leave.delayMs > nowMs) return null;
     const beganMs = nowMs - leave.delayMs;
     const wellMs = wellness.since('service', 'store', 'sfu api', part);
     const supersededMs = this.#supersededMs.get(leave.name);

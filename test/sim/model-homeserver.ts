@@ -77,8 +77,6 @@ export class ModelHomeserver {
   readonly #deps: HomeserverDeps;
   /** Calls that did not work because of it. */
   troubles = 0;
-  /** When it last answered 429 out of a mood. */
-  limitedMs = Number.NEGATIVE_INFINITY;
   #names = 0;
   #bucket = { tokens: 0, atMs: 0 };
   /** Timers that fired while it was down: it catches up when it is back. */
@@ -285,7 +283,6 @@ export class ModelHomeserver {
   /** A bucket for the one address that all replicas call from. */
   #limit(): Reply | null {
     const { plan, timeline } = this.#deps;
-    if (this.moods.limiting > 0) this.limitedMs = timeline.nowMs;
     if (this.moods.limiting > 0) return says(429, { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 1_000 });
     if (plan.limit === null) return null;
     const { perSecond, burst } = plan.limit;
