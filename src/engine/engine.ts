@@ -86,7 +86,10 @@ export function createEngine(deps: EngineDeps): Engine {
   });
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore });
   const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
-  const performer = createPerformer({ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone });
+  const performer = createPerformer({
+    ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone },
+    begin: perform,
+  });
   const scheduler = createScheduler({ store, lanes, clock, take, onFailure, ...(shared ? SHARED : ALONE) });
   const [intervalMs, keptMs] = [policy.presenceIntervalMs, shared ? KEPT_SHARED_MS : KEPT_MS];
   const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs, keptMs, perform, log });

@@ -27,6 +27,8 @@ export interface PerformerDeps {
   readonly log: Log;
   /** Something was not done, because its lane was full, its claim void, or the same was under way: its row may still be due. */
   readonly onUndone: () => void;
+  /** Performs beside what is under way, and is waited for when everything is to end. */
+  readonly begin: (todo: Todo) => void;
 }
 
 interface Calls {
@@ -135,7 +137,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     if (row.state.kind !== 'leaving' || nowMs - row.state.confirmedAtMs <= FRESH_MS) return true;
     const evidence = await presence.ask(row.room, nowMs - FRESH_MS, 0);
     const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => eventOf(evidence, row));
-    for (const next of applied.todo) void perform(next);
+    for (const next of applied.todo) deps.begin(next);
     return applied.changed === 0;
   }
 

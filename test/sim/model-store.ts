@@ -31,6 +31,8 @@ export class Disk {
   readonly rows = new Map<DelegationId, Kept>();
   readonly once = new Map<OnceKey, number>();
   readonly tracked = new Map<string, Tracked>();
+  /** When the rooms of a slot were last given to somebody. */
+  readonly givenAtMs = new Map<number, number>();
   /** Claims of a store with one process die with it; those of a shared one live here, by the store's own time. */
   readonly claims = new Map<DelegationId, { readonly rev: number; readonly untilMs: number }>();
 }
@@ -48,6 +50,8 @@ export class ModelStore implements Store, Attendance {
   readonly #clock: Clock;
   readonly #onWrite: (row: Delegation) => void;
   readonly #claims: Disk['claims'];
+  /** Several processes work on it, each on what it was given; one alone is given everything. */
+  readonly #shared: boolean;
   readonly #slots = new Map<RoomName, number>();
   #closed = false;
 
@@ -56,6 +60,7 @@ export class ModelStore implements Store, Attendance {
     this.#clock = clock;
     this.#onWrite = onWrite;
     this.#claims = claims;
+    this.#shared = claims === disk.claims;
   }
 
   async update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
@@ -129,12 +134,17 @@ export class ModelStore implements Store, Attendance {
     return later.length === 0 ? null : Math.min(...later);
   }
 
-  async rooms(fromSlot: number, toSlot: number): Promise<readonly RoomName[]> {
+  async rooms(fromSlot: number, toSlot: number, notWithinMs = 0): Promise<readonly RoomName[]> {
+    const nowMs = this.#clock.nowMs();
+    const { givenAtMs } = this.#disk;
     const live = [...this.#disk.rows.values()].filter(({ row }) => row.state.kind !== 'ended').map(({ row }) => row.room);
-    return [...new Set(live)].filter((room) => {
+    const isFree = (slot: number): boolean => !this.#shared || nowMs - (givenAtMs.get(slot) ?? Number.NEGATIVE_INFINITY) >= notWithinMs;
+    const given = [...new Set(live)].filter((room) => {
       const slot = this.#slotOf(room);
-      return slot >= fromSlot && slot < toSlot;
+      return slot >= fromSlot && slot < toSlot && isFree(slot);
     });
+    for (const room of given) givenAtMs.set(this.#slotOf(room), nowMs);
+    return given;
   }
 
   #slotOf(room: RoomName): number {
