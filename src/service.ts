@@ -25,7 +25,7 @@ import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
 import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
-import { openSqliteStore, sqliteFile } from './store/sqlite.ts';
+import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
 import type { Store } from './store/store.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
 import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';

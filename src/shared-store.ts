@@ -3,9 +3,9 @@
 import { type Clock, type Random, shiftedClock } from './clock.ts';
 import type { Config } from './config.ts';
 import type { Attendance } from './store/attendance.ts';
-import { openRedisStore, type RedisStore } from './store/redis.ts';
-import { connectRedis } from './store/redis-connection.ts';
-import { durabilityOf, readRedisSettings } from './store/redis-durability.ts';
+import { connectRedis } from './store/redis/connection.ts';
+import { durabilityOf, readRedisSettings } from './store/redis/durability.ts';
+import { openRedisStore, type RedisStore } from './store/redis/redis.ts';
 import { createSeal } from './store/seal.ts';
 import { type Store, StoreUnusable } from './store/store.ts';
 import type { Log, Metrics } from './telemetry.ts';

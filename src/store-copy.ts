@@ -7,11 +7,11 @@ import type { RoomName } from './delegation/ids.ts';
 import type { Delegation } from './delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import type { Attendance, Tracked } from './store/attendance.ts';
-import { openRedisStore } from './store/redis.ts';
-import { connectRedis, type RedisConnection } from './store/redis-connection.ts';
-import { readBeats } from './store/redis-pulse.ts';
+import { connectRedis, type RedisConnection } from './store/redis/connection.ts';
+import { readBeats } from './store/redis/pulse.ts';
+import { openRedisStore } from './store/redis/redis.ts';
 import { createSeal, type Seal } from './store/seal.ts';
-import { openSqliteStore, sqliteFile } from './store/sqlite.ts';
+import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
 import { SLOTS, type Store } from './store/store.ts';
 
 export const COPY_USAGE = `Usage: npm run store -- copy --from <store> --to <store>

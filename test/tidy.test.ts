@@ -19,6 +19,9 @@ interface Source {
   readonly imports: readonly string[];
 }
 
+/** What every store is made of. */
+const STORE = ['store', 'attendance', 'codec', 'seal', 'slots'].map((name) => `src/store/${name}.ts`);
+
 /** What a file or folder may import of ours; its own folder it always may. The first prefix that fits counts. */
 const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/delegation/', []],
@@ -31,7 +34,10 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/config.ts', ['src/delegation/', 'src/redis-url.ts', 'src/registration.ts', 'src/settings.ts', 'src/settings-reader.ts']],
   ['src/telemetry.ts', ['src/delegation/', 'src/config.ts']],
   ['src/startup-report.ts', ['src/config.ts']],
-  ['src/store/', ['src/delegation/', 'src/clock.ts', 'src/redis-url.ts']],
+  // Each store knows what all of them are, and none of the others.
+  ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],
+  ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts']],
+  ...STORE.map((file): [string, string[]] => [file, [...STORE, 'src/delegation/', 'src/clock.ts']]),
   ['src/exchange.ts', ['src/clock.ts']],
   ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts']],
   ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts']],

@@ -14,7 +14,7 @@ import {
   sha256,
 } from '../../src/delegation/ids.ts';
 import type { LiveDelegation, Policy } from '../../src/delegation/state.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { identityOf, JOINED_AT_MS, roomSidOf, sfuRoom, sidOf } from './shared.ts';
 import type { World } from './world.ts';
 

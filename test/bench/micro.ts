@@ -9,7 +9,7 @@ import { sha256 } from '../../src/delegation/ids.ts';
 import type { Delegation, Event } from '../../src/delegation/state.ts';
 import { hmacKey, signJwt, verifyJwt } from '../../src/sfu/jwt.ts';
 import { decode, encode } from '../../src/store/codec.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { policy, row } from '../support/fixtures.ts';
 import { short } from './report.ts';

@@ -7,7 +7,7 @@ import type { Identity, RoomName, Sid, UserId } from '../../src/delegation/ids.t
 import { createRoomDepartures, type RoomDepartures } from '../../src/engine/room-departures.ts';
 import type { FailureWhy } from '../../src/homeserver/dialect.ts';
 import type { Look } from '../../src/sfu/rooms.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { createLogger } from '../../src/telemetry.ts';
 import { createOurHomeserver, HOME_NAME } from '../support/our-homeserver.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';

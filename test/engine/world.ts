@@ -6,7 +6,7 @@ import { createEngine, type Engine } from '../../src/engine/engine.ts';
 import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
 import type { Look, Rooms } from '../../src/sfu/rooms.ts';
 import type { Webhook } from '../../src/sfu/webhook.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { createLogger, createMetrics } from '../../src/telemetry.ts';
 import { policy as defaults } from '../support/fixtures.ts';

@@ -17,7 +17,7 @@ import type { RoomCreation } from '../../src/sfu/room-creation.ts';
 import type { Rooms } from '../../src/sfu/rooms.ts';
 import { createTokens } from '../../src/sfu/tokens.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { type Store, StoreUnavailable } from '../../src/store/store.ts';
 import { createLogger, createMetrics } from '../../src/telemetry.ts';
 import { identity, policy, room, sid } from '../support/fixtures.ts';

@@ -209,7 +209,7 @@ export function anyPlan(replicas: number): fc.Arbitrary<Plan> {
     fc.record({
       seed: fc.nat(),
       replicas: fc.constant(replicas),
-      // The shared store keeps the clocks of its replicas together (src/store/redis-pulse.ts).
+      // The shared store keeps the clocks of its replicas together (src/store/redis/pulse.ts).
       skewMs: replicas > 1 ? fc.constantFrom(0, 20) : fc.constant(0),
       policy,
       homeservers: fc.tuple(homeserver, homeserver),

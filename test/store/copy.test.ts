@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { UserId } from '../../src/delegation/ids.ts';
 import { createSeal } from '../../src/store/seal.ts';
-import { openSqliteStore, sqliteFile } from '../../src/store/sqlite.ts';
+import { openSqliteStore, sqliteFile } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { copyStore, runCopy } from '../../src/store-copy.ts';
 import { ended, identity, LIVE_KINDS, room, row } from '../support/fixtures.ts';

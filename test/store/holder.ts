@@ -1,6 +1,6 @@
 // A process of its own that holds a store: `holder.ts <file> try` opens and closes it, `holder.ts <file> hold` takes orders on stdin.
 import { createInterface } from 'node:readline';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { row } from '../support/fixtures.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';

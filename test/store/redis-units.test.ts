@@ -2,9 +2,9 @@
 import { describe, expect, test } from 'vitest';
 import type { RoomName } from '../../src/delegation/ids.ts';
 import { parseRedisUrl } from '../../src/redis-url.ts';
-import { durabilityOf } from '../../src/store/redis-durability.ts';
-import { ALL_SHARDS, prefixOf, shardOf, shardsBetween } from '../../src/store/redis-keys.ts';
-import { pack, unpack } from '../../src/store/redis-row.ts';
+import { durabilityOf } from '../../src/store/redis/durability.ts';
+import { ALL_SHARDS, prefixOf, shardOf, shardsBetween } from '../../src/store/redis/keys.ts';
+import { pack, unpack } from '../../src/store/redis/row.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import { slotOf } from '../../src/store/slots.ts';
 import { SLOTS } from '../../src/store/store.ts';

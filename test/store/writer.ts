@@ -2,7 +2,7 @@
 import { writeSync } from 'node:fs';
 import { systemClock } from '../../src/clock.ts';
 import type { LiveDelegation } from '../../src/delegation/state.ts';
-import { openSqliteStore } from '../../src/store/sqlite.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { ended, handOver, identity, room, row } from '../support/fixtures.ts';
 
 const [file = '', first = '1'] = process.argv.slice(2);

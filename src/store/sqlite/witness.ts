@@ -4,7 +4,7 @@
 // The witness is written about once a second and never waited for: it may know less than the log, and never more. Format of the log:
 // https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
-import { StoreUnusable } from './store.ts';
+import { StoreUnusable } from '../store.ts';
 
 /** A log is one generation of another once it was copied into the database and begun anew. */
 interface Log {

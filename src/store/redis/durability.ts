@@ -1,5 +1,5 @@
 // What a crash of Redis can lose, said honestly: durability is the operator's choice, and is made in Redis' own settings.
-import type { RedisConnection } from './redis-connection.ts';
+import type { RedisConnection } from './connection.ts';
 
 export interface Durability {
   /** One line. */

@@ -6,16 +6,12 @@
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import type { Cancel, Clock } from '../clock.ts';
-import { dueAtMs } from '../delegation/decide.ts';
-import type { DelegationId, RoomName } from '../delegation/ids.ts';
-import type { State } from '../delegation/state.ts';
-import type { Attendance, Tracked } from './attendance.ts';
-import { Claims } from './claims.ts';
-import { migrate } from './migrations.ts';
-import { SEALED, type Seal } from './seal.ts';
-import { SqliteRows } from './sqlite-rows.ts';
-import { prepareAll } from './sqlite-statements.ts';
+import type { Cancel, Clock } from '../../clock.ts';
+import { dueAtMs } from '../../delegation/decide.ts';
+import type { DelegationId, RoomName } from '../../delegation/ids.ts';
+import type { State } from '../../delegation/state.ts';
+import type { Attendance, Tracked } from '../attendance.ts';
+import { SEALED, type Seal } from '../seal.ts';
 import {
   type Claim,
   type Claimed,
@@ -27,7 +23,11 @@ import {
   type Updated,
   type Urgency,
   type Where,
-} from './store.ts';
+} from '../store.ts';
+import { Claims } from './claims.ts';
+import { migrate } from './migrations.ts';
+import { SqliteRows } from './rows.ts';
+import { prepareAll } from './statements.ts';
 import { Witness } from './witness.ts';
 
 export interface SqliteOptions {

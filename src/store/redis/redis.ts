@@ -1,24 +1,37 @@
 // The store of several replicas: Redis (7 or later) or Valkey (7.2 or later). A decision takes one trip: it is made on what is believed
-// of the rows and sent with that, and counts only if it is still so (redis-scripts.ts); the answer to a wrong belief is the truth.
+// of the rows and sent with that, and counts only if it is still so (scripts.ts); the answer to a wrong belief is the truth.
 //
-// Durable is what Redis has taken, and as durable as Redis is: what a crash of it can lose is said at the start (redis-durability.ts),
+// Durable is what Redis has taken, and as durable as Redis is: what a crash of it can lose is said at the start (durability.ts),
 // and with `waitFor` an update is answered only when so many Redis replicas have it.
-import type { Cancel, Clock, Random } from '../clock.ts';
-import { dueAtMs } from '../delegation/decide.ts';
-import type { DelegationId, HomeserverUrl, RoomName } from '../delegation/ids.ts';
-import type { State } from '../delegation/state.ts';
-import type { Attendance, Tracked } from './attendance.ts';
-import { createRedisAttendance } from './redis-attendance.ts';
-import { type Beliefs, createBeliefs } from './redis-beliefs.ts';
-import { RedisClaims } from './redis-claims.ts';
-import type { Argument, RedisConnection, RedisRun } from './redis-connection.ts';
-import { ALL_SHARDS, idFrom, idIn, onceMember, pausedMember, prefixOf, shardsBetween } from './redis-keys.ts';
-import { SHORT_LEASE_MS } from './redis-leases.ts';
-import { meet } from './redis-meeting.ts';
-import { createPulse, type Pulse } from './redis-pulse.ts';
-import { purgeShards } from './redis-purge.ts';
-import type { Stored } from './redis-row.ts';
-import * as scripts from './redis-scripts.ts';
+import type { Cancel, Clock, Random } from '../../clock.ts';
+import { dueAtMs } from '../../delegation/decide.ts';
+import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
+import type { State } from '../../delegation/state.ts';
+import type { Attendance, Tracked } from '../attendance.ts';
+import type { Seal } from '../seal.ts';
+import {
+  type Change,
+  type Claim,
+  type Claimed,
+  type OnceKey,
+  type Step,
+  type Store,
+  StoreUnavailable,
+  StoreUnusable,
+  type Updated,
+  type Where,
+} from '../store.ts';
+import { createRedisAttendance } from './attendance.ts';
+import { type Beliefs, createBeliefs } from './beliefs.ts';
+import { RedisClaims } from './claims.ts';
+import type { Argument, RedisConnection, RedisRun } from './connection.ts';
+import { ALL_SHARDS, idFrom, idIn, onceMember, pausedMember, prefixOf, shardsBetween } from './keys.ts';
+import { SHORT_LEASE_MS } from './leases.ts';
+import { meet } from './meeting.ts';
+import { createPulse, type Pulse } from './pulse.ts';
+import { purgeShards } from './purge.ts';
+import type { Stored } from './row.ts';
+import * as scripts from './scripts.ts';
 import {
   expectations,
   type Found,
@@ -32,20 +45,7 @@ import {
   rowsFor,
   wordsFor,
   writeWords,
-} from './redis-update.ts';
-import type { Seal } from './seal.ts';
-import {
-  type Change,
-  type Claim,
-  type Claimed,
-  type OnceKey,
-  type Step,
-  type Store,
-  StoreUnavailable,
-  StoreUnusable,
-  type Updated,
-  type Where,
-} from './store.ts';
+} from './update.ts';
 
 export interface RedisStoreOptions {
   readonly connection: RedisConnection;

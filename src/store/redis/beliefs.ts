@@ -1,8 +1,8 @@
 // What this replica believes the rows to be, so that a decision takes one trip to Redis: it is made on what is believed and sent with
 // it, and Redis takes it, or says what is true. A belief may be of a write that is still under way: those sent behind it are then right
 // or wrong together with it.
-import type { DelegationId } from '../delegation/ids.ts';
-import type { Stored } from './redis-row.ts';
+import type { DelegationId } from '../../delegation/ids.ts';
+import type { Stored } from './row.ts';
 
 interface Belief<T> {
   readonly value: T;

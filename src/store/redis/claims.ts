@@ -1,15 +1,15 @@
 // Due work, and who acts on it. In each shard the rows wait in lanes, in the order of their due times; a claim moves its row to the end
 // of its lease, where it comes free by itself, and the exact moment is the fence: whoever takes the row changes it.
-import type { Cancel, Clock } from '../clock.ts';
-import { dueAtMs } from '../delegation/decide.ts';
-import type { DelegationId, HomeserverUrl } from '../delegation/ids.ts';
-import type { Beliefs } from './redis-beliefs.ts';
-import type { RedisRun } from './redis-connection.ts';
-import { ALL_SHARDS, idIn, laneOf, pausedMember } from './redis-keys.ts';
-import { createLeases, type Lease, type Leases, RENEW_EVERY_MS, SHORT_LEASE_MS } from './redis-leases.ts';
-import { CLAIM, LOOK, RELEASE, RENEW } from './redis-scripts.ts';
-import { type Reading, readFound } from './redis-update.ts';
-import type { Claim, Claimed, Excluded } from './store.ts';
+import type { Cancel, Clock } from '../../clock.ts';
+import { dueAtMs } from '../../delegation/decide.ts';
+import type { DelegationId, HomeserverUrl } from '../../delegation/ids.ts';
+import type { Claim, Claimed, Excluded } from '../store.ts';
+import type { Beliefs } from './beliefs.ts';
+import type { RedisRun } from './connection.ts';
+import { ALL_SHARDS, idIn, laneOf, pausedMember } from './keys.ts';
+import { createLeases, type Lease, type Leases, RENEW_EVERY_MS, SHORT_LEASE_MS } from './leases.ts';
+import { CLAIM, LOOK, RELEASE, RENEW } from './scripts.ts';
+import { type Reading, readFound } from './update.ts';
 
 export interface RedisClaimsDeps {
   readonly run: RedisRun;

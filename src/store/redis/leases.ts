@@ -1,7 +1,7 @@
 // The claims that this replica holds. In Redis each is a short lease, so that a dead replica's work comes free within seconds; here it
 // is made longer for as long as its holder wants it and lives.
-import type { DelegationId } from '../delegation/ids.ts';
-import type { Claim } from './store.ts';
+import type { DelegationId } from '../../delegation/ids.ts';
+import type { Claim } from '../store.ts';
 
 /**
  * Within so long the work of a dead replica comes free: soon enough for an event of 10 s that was about to be restarted. A replica that

@@ -1,9 +1,10 @@
 // Forgetting what ended long ago, and old webhooks. One shard after the other: it is done once a minute, and nobody waits for it.
-import type { RedisRun } from './redis-connection.ts';
-import { ALL_SHARDS, idIn, ownerField, prefixOf, roomKey } from './redis-keys.ts';
-import { FORGET, FORGET_ONCE, OLD } from './redis-scripts.ts';
-import { readFound } from './redis-update.ts';
-import type { Seal } from './seal.ts';
+
+import type { Seal } from '../seal.ts';
+import type { RedisRun } from './connection.ts';
+import { ALL_SHARDS, idIn, ownerField, prefixOf, roomKey } from './keys.ts';
+import { FORGET, FORGET_ONCE, OLD } from './scripts.ts';
+import { readFound } from './update.ts';
 
 export async function purgeShards(
   run: RedisRun,

@@ -1,13 +1,13 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
-import { dueAtMs } from '../delegation/decide.ts';
-import type { DelegationId } from '../delegation/ids.ts';
-import type { Delegation } from '../delegation/state.ts';
-import { decode, type Encoded, encode } from './codec.ts';
+import { dueAtMs } from '../../delegation/decide.ts';
+import type { DelegationId } from '../../delegation/ids.ts';
+import type { Delegation } from '../../delegation/state.ts';
+import { decode, type Encoded, encode } from '../codec.ts';
+import type { Seal } from '../seal.ts';
+import { slotOf } from '../slots.ts';
+import type { Where } from '../store.ts';
 import { type Kept, Recent } from './recent.ts';
-import type { Seal } from './seal.ts';
-import { slotOf } from './slots.ts';
-import type { prepareAll } from './sqlite-statements.ts';
-import type { Where } from './store.ts';
+import type { prepareAll } from './statements.ts';
 
 interface Raw {
   readonly number: number;

@@ -1,9 +1,9 @@
 // Whether Redis is there, is the one it was, and what time it has. Each shard keeps a name that the first replica gave it: a Redis that
 // comes back with another one, or with none, has lost what it was told, and that is to be known, not to be taken for an empty house.
-import type { Clock, Random } from '../clock.ts';
-import type { RedisConnection } from './redis-connection.ts';
-import { ALL_SHARDS, prefixOf } from './redis-keys.ts';
-import { BEAT } from './redis-scripts.ts';
+import type { Clock, Random } from '../../clock.ts';
+import type { RedisConnection } from './connection.ts';
+import { ALL_SHARDS, prefixOf } from './keys.ts';
+import { BEAT } from './scripts.ts';
 
 export interface Pulse {
   /** A write in every shard. @throws Error when one of them can't be written. */

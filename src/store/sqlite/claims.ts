@@ -1,6 +1,6 @@
 // Who acts on which row now, in memory. A claimed row stays due on disk until its holder writes it, so the search for due rows must not
 // begin at the front each time: it begins where everything before is known to be claimed.
-import type { Claim } from './store.ts';
+import type { Claim } from '../store.ts';
 
 interface Held {
   readonly rev: number;

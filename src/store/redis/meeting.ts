@@ -1,12 +1,13 @@
 // Who may use the keys in Redis. Replicas of neighbouring versions work side by side; one that could not read what a newer one has
 // written, or has another key, refuses to start rather than to forget.
-import type { RedisConnection } from './redis-connection.ts';
-import { ALL_SHARDS } from './redis-keys.ts';
-import { MEET } from './redis-scripts.ts';
-import type { Seal } from './seal.ts';
-import { StoreUnusable } from './store.ts';
 
-/** The version of what redis-keys.ts and redis-row.ts describe, and the oldest that can read what this one writes. */
+import type { Seal } from '../seal.ts';
+import { StoreUnusable } from '../store.ts';
+import type { RedisConnection } from './connection.ts';
+import { ALL_SHARDS } from './keys.ts';
+import { MEET } from './scripts.ts';
+
+/** The version of what keys.ts and row.ts describe, and the oldest that can read what this one writes. */
 export const SCHEMA = { own: 1, least: 1 } as const;
 
 /** @throws StoreUnusable: the keys were written by a newer version, or sealed with another key. */

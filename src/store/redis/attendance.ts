@@ -1,10 +1,10 @@
 // Attendance in Redis: one hash for each Matrix room, in a shard by the room's id.
 import { createHash } from 'node:crypto';
-import type { Identity, RoomName, UserId } from '../delegation/ids.ts';
-import type { Attendance, Tracked } from './attendance.ts';
-import type { RedisRun } from './redis-connection.ts';
-import { ALL_SHARDS, attendanceShard } from './redis-keys.ts';
-import { ENTRIES, TRACK, TRACKED_ROOMS, UNTRACK } from './redis-scripts.ts';
+import type { Identity, RoomName, UserId } from '../../delegation/ids.ts';
+import type { Attendance, Tracked } from '../attendance.ts';
+import type { RedisRun } from './connection.ts';
+import { ALL_SHARDS, attendanceShard } from './keys.ts';
+import { ENTRIES, TRACK, TRACKED_ROOMS, UNTRACK } from './scripts.ts';
 
 const keyOf = (roomId: string): string => `t:${createHash('sha256').update(roomId).digest('base64url').slice(0, 22)}`;
 const fieldOf = ({ room, identity }: Tracked): string => JSON.stringify([room, identity]);

@@ -1,6 +1,6 @@
 // Rows as the file has them, of those who were acted on last: whoever is claimed is soon asked about and written, and need not be read and
 // checked each time. The file belongs to this process alone, so what was read or written last is what is there.
-import type { Delegation } from '../delegation/state.ts';
+import type { Delegation } from '../../delegation/state.ts';
 
 export interface Kept {
   readonly row: Delegation;

@@ -1,13 +1,13 @@
 // One update's words for Redis: where it looks, what it expects to find there, and what it writes if it does.
-import { dueAtMs } from '../delegation/decide.ts';
-import type { DelegationId } from '../delegation/ids.ts';
-import type { Delegation } from '../delegation/state.ts';
-import type { Argument } from './redis-connection.ts';
-import { identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './redis-keys.ts';
-import { pack, type Stored, unpack } from './redis-row.ts';
-import type { Seal } from './seal.ts';
-import { slotOf } from './slots.ts';
-import type { Where, Write } from './store.ts';
+import { dueAtMs } from '../../delegation/decide.ts';
+import type { DelegationId } from '../../delegation/ids.ts';
+import type { Delegation } from '../../delegation/state.ts';
+import type { Seal } from '../seal.ts';
+import { slotOf } from '../slots.ts';
+import type { Where, Write } from '../store.ts';
+import type { Argument } from './connection.ts';
+import { identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './keys.ts';
+import { pack, type Stored, unpack } from './row.ts';
 
 /** A row as it lies there; null where it can't be read, and then it is kept and left alone. */
 export interface Found {

@@ -1,9 +1,9 @@
 // Row ⇄ bytes. What codec.ts makes, packed: a row is mostly words that every row has, and memory is what a Redis runs out of first. The
 // words lie in a dictionary that is part of the format; another one needs another mark.
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
-import type { Delegation } from '../delegation/state.ts';
-import { decode, encode } from './codec.ts';
-import type { Seal } from './seal.ts';
+import type { Delegation } from '../../delegation/state.ts';
+import { decode, encode } from '../codec.ts';
+import type { Seal } from '../seal.ts';
 
 const MARK = 0x31;
 const WORDS = Buffer.from(

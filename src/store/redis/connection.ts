@@ -1,10 +1,10 @@
 // The way to Redis, be it one server, the master that sentinels name, or a cluster: one script in one shard, answered or refused in
 // bounded time. What is sent in one turn of the event loop goes out together.
 import { createClient, createCluster, createSentinel, RESP_TYPES } from 'redis';
-import type { Cancel, Clock } from '../clock.ts';
-import type { RedisPlace } from '../redis-url.ts';
-import { prefixOf } from './redis-keys.ts';
-import type { Script } from './redis-scripts.ts';
+import type { Cancel, Clock } from '../../clock.ts';
+import type { RedisPlace } from '../../redis-url.ts';
+import { prefixOf } from './keys.ts';
+import type { Script } from './scripts.ts';
 
 export type Argument = string | Buffer;
 

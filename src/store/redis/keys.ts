@@ -1,7 +1,7 @@
 // How the rows lie in Redis: in shards by room, each shard under one hash tag, so that all that one decision touches is in one place and
 // a cluster can spread the shards. Never edit a name that has landed: replicas of neighbouring versions share the keys.
 //
-//   lastwill{tag}d:<id>      one delegation: its revision, a space, the row (redis-row.ts)
+//   lastwill{tag}d:<id>      one delegation: its revision, a space, the row (row.ts)
 //   lastwill{tag}r:<room>    a room's index: `i…` identity → ids that live, `o…` owner → ids, `n` how many live
 //   lastwill{tag}l:<lane>    id → when it is due, or until when it is claimed; a lane is a class of work for one homeserver
 //   lastwill{tag}lanes       lane → its earliest entry
@@ -10,10 +10,10 @@
 //   lastwill{tag}ended, once, count, epoch, beat   what the names say
 //   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
 import { createHash } from 'node:crypto';
-import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
-import type { Delegation } from '../delegation/state.ts';
-import { slotOf } from './slots.ts';
-import { SLOTS } from './store.ts';
+import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../../delegation/ids.ts';
+import type { Delegation } from '../../delegation/state.ts';
+import { slotOf } from '../slots.ts';
+import { SLOTS } from '../store.ts';
 
 /** Their hash slots lie evenly over Redis Cluster's 16384: any number of masters with equal ranges gets equal shares. */
 const TAGS = ['18', '5x', 'dj', '3r', 'd2', 'pv', 'uh', 'iy', 'ly', 'h9', 'uv', 'q6', '9s', '5f', 'dt', 'ha'] as const;
@@ -44,7 +44,7 @@ function short(text: string, length: number): string {
   return createHash('sha256').update(text).digest('base64url').slice(0, length);
 }
 
-/** Without the prefix, as all keys that go to redis-connection.ts. */
+/** Without the prefix, as all keys that go to connection.ts. */
 export function roomKey(room: RoomName): string {
   return `r:${short(room, 22)}`;
 }

@@ -2,7 +2,7 @@
 // named from the prefix. Times come from Redis itself where a lease is measured, so that the clocks of replicas do not matter; only a
 // test gives them.
 import { createHash } from 'node:crypto';
-import { ID_LENGTH } from './redis-keys.ts';
+import { ID_LENGTH } from './keys.ts';
 
 export interface Script {
   readonly text: string;

@@ -1,6 +1,6 @@
 // The schema's history, by number: `user_version` of the file says how many have been applied. Never edit one that has landed.
 import type { DatabaseSync } from 'node:sqlite';
-import { StoreUnusable } from './store.ts';
+import { StoreUnusable } from '../store.ts';
 
 export const MIGRATIONS: readonly string[] = [
   `
