@@ -36,7 +36,11 @@ interface Calls {
   readonly calls: readonly Call[];
   readonly timeoutMs: number;
   readonly claim: Claim | null;
+  /** Looked at right before each call, however long its turn or its dialect was waited for. */
+  readonly isStillSo: () => Promise<boolean>;
 }
+
+const always = async (): Promise<boolean> => true;
 
 /** A restart made after this part of the delay was late. */
 const LATE_PART = 0.9;
@@ -105,7 +109,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       beginByMs: clock.nowMs() + leaseMs(row, policy),
       work: () => {
         askedAtMs = clock.nowMs();
-        return callAll(row, { action: 'restart', calls: callsToRestart(row.handles), timeoutMs, claim });
+        return callAll(row, { action: 'restart', calls: callsToRestart(row.handles), timeoutMs, claim, isStillSo: always });
       },
     });
     if (answer === null) return null;
@@ -117,14 +121,13 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   async function send(row: LiveDelegation, action: Action, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
-    const calls = { action: 'send', calls: callToSend(row.handles, action), timeoutMs, claim } as const;
-    const answer = await owed(row, calls, () => isStillGone(row));
+    const isStillSo = () => isStillGone(row);
+    const answer = await owed(row, { action: 'send', calls: callToSend(row.handles, action), timeoutMs, claim, isStillSo });
     return answer === null ? null : { kind: 'send_answered', action, answer };
   }
 
   async function cancel(row: LiveDelegation, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
-    const calls = { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim } as const;
-    const answer = await owed(row, calls, async () => true);
+    const answer = await owed(row, { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim, isStillSo: always });
     return answer === null ? null : { kind: 'cancel_answered', answer };
   }
 
@@ -141,20 +144,18 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return applied.changed === 0;
   }
 
-  function owed(row: LiveDelegation, calls: Calls, confirm: () => Promise<boolean>): Promise<Answer | null> {
-    const { action } = calls;
-    const work = async () => ((await confirm()) ? callAll(row, calls) : null);
+  function owed(row: LiveDelegation, calls: Calls): Promise<Answer | null> {
     // Who would cancel an event that has run out can wait; an event that has run out unnoticed is still to be sent.
-    const owed = action === 'send' || clock.nowMs() <= row.expiry.latestMs;
-    return lanes.run(row.homeserver, { ...wantedBy(row), owed, beginByMs: Number.POSITIVE_INFINITY, work });
+    const owed = calls.action === 'send' || clock.nowMs() <= row.expiry.latestMs;
+    return lanes.run(row.homeserver, { ...wantedBy(row), owed, beginByMs: Number.POSITIVE_INFINITY, work: () => callAll(row, calls) });
   }
 
   /**
    * A group may have more than one timer; the worst answer speaks for all. The claim is looked at last of all: the row may have changed while
    * the call waited its turn. Null: it has, and whoever changed it sees to the rest.
    */
-  async function callAll(row: LiveDelegation, { action, calls, timeoutMs, claim }: Calls): Promise<Answer | null> {
-    const isWanted = async (): Promise<boolean> => claim === null || (await store.holds(claim));
+  async function callAll(row: LiveDelegation, { action, calls, timeoutMs, claim, isStillSo }: Calls): Promise<Answer | null> {
+    const isWanted = async (): Promise<boolean> => (await isStillSo()) && (claim === null || (await store.holds(claim)));
     let worst: Answer = { kind: 'ok' };
     for (const call of calls) {
       if (!(await isWanted())) return null;

@@ -5,7 +5,19 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
-import { asUser, type Call, type Dialect, type FailureWhy, type Hints, hear, orderOf, readHints, VERSIONS_PATH, write } from './dialect.ts';
+import {
+  asUser,
+  type Call,
+  type Dialect,
+  type FailureWhy,
+  type Heard,
+  type Hints,
+  hear,
+  orderOf,
+  readHints,
+  VERSIONS_PATH,
+  write,
+} from './dialect.ts';
 import type { Outbound, Reply } from './outbound.ts';
 import { Remembered } from './remembered.ts';
 
@@ -49,7 +61,10 @@ interface Knowledge {
   settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
   /** Fulfilled when the call that is finding out has ended, however it ended. */
   learning: Promise<Result> | null;
+  /** Dialects that were not understood since one last was: a call with little time left begins where the one before it had to stop. */
+  readonly foreign: Map<Dialect, Foreign>;
 }
+type Foreign = Exclude<Heard['kind'], 'answer'>;
 
 /** One call on its way, with the time it has left. */
 interface Errand {
@@ -58,11 +73,6 @@ interface Errand {
   readonly owner: { readonly userId: UserId; readonly asToken: string } | null;
   readonly endsAtMs: number;
   readonly isWanted: () => Promise<boolean>;
-}
-/** A dialect that was spoken until a moment ago, and what it answers now. */
-interface Stale {
-  readonly dialect: Dialect;
-  readonly unauthenticated: boolean;
 }
 interface Result {
   readonly answer: Answer;
@@ -101,14 +111,14 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
       // It worked and does so no more: the homeserver was replaced or upgraded. Another call may have noticed first.
       if (known.settled?.dialect === dialect) known.settled = null;
-      return learn(errand, known, { dialect, unauthenticated: heard.kind === 'unauthenticated' });
+      known.foreign.set(dialect, heard.kind);
     }
-    return learn(errand, known, null);
+    return learn(errand, known);
   }
 
-  /** Tries the dialects in order, but for the stale one. The first call to come here learns for those that wait. */
-  async function learn(errand: Errand, known: Knowledge, stale: Stale | null): Promise<Result> {
-    const walk = tryDialects(errand, known, stale);
+  /** Tries the dialects in order. The first call to come here learns for those that wait. */
+  async function learn(errand: Errand, known: Knowledge): Promise<Result> {
+    const walk = tryDialects(errand, known);
     if (known.learning !== null) return walk;
     known.learning = walk;
     try {
@@ -118,17 +128,18 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     }
   }
 
-  async function tryDialects(errand: Errand, known: Knowledge, stale: Stale | null): Promise<Result> {
+  async function tryDialects(errand: Errand, known: Knowledge): Promise<Result> {
     const order = orderOf(errand.call.kind, await hintsOf(errand), errand.owner !== null);
-    let unauthenticated = stale?.unauthenticated ?? false;
     for (const dialect of order) {
-      if (dialect === stale?.dialect) continue;
+      if (known.foreign.has(dialect)) continue;
       if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };
       if (!(await errand.isWanted())) return NOT_WANTED;
       const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
       if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
-      unauthenticated ||= heard.kind === 'unauthenticated';
+      known.foreign.set(dialect, heard.kind);
     }
+    const unauthenticated = [...known.foreign.values()].includes('unauthenticated');
+    known.foreign.clear();
     if (unauthenticated) return { answer: { kind: 'refused' }, why: 'unauthorized' };
     return { answer: { kind: 'failed', reached: false }, why: 'dialect' };
   }
@@ -138,6 +149,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       const before = known.settled;
       const proven = heard.answer.kind === 'ok' || (before?.dialect === dialect && before.proven);
       known.settled = { dialect, proven };
+      known.foreign.clear();
       if (before?.dialect !== dialect) deps.onDialect?.(errand.homeserver, dialect);
     }
     return { answer: heard.answer, why: heard.why };
@@ -161,7 +173,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
 
   function knowledgeOf({ homeserver, call, owner }: Errand): Knowledge {
     const key = `${call.kind}${owner ? ' as owner' : ''} ${homeserver}`;
-    const known = memory.get(key) ?? { settled: null, learning: null };
+    const known = memory.get(key) ?? { settled: null, learning: null, foreign: new Map() };
     memory.set(key, known);
     return known;
   }

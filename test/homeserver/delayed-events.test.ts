@@ -236,6 +236,18 @@ describe('negotiation', () => {
     expect(dialects).toEqual(['C', 'B']);
   });
 
+  test('goes on where a call with little time had to stop', async () => {
+    const slowly =
+      (script: Script): Script =>
+      (request, response) =>
+        void setTimeout(() => script(request, response), 250);
+    const { url } = await homeserver({ C: slowly(says(404, { errcode: 'M_UNRECOGNIZED' })), B: slowly(says(200)) });
+    const { client: delayed } = client();
+    const hasty = { timeoutMs: 400, userId: null };
+    expect(await delayed.act(url, RESTART, hasty)).toEqual(failedAnswer(true));
+    expect(await delayed.act(url, RESTART, hasty)).toEqual({ kind: 'ok' });
+  });
+
   test('a bare 404 speaks of the event once the dialect has worked, and of the dialect before', async () => {
     const script = vi.fn<Script>();
     const { url, server } = await homeserver({ C: script });

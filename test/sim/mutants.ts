@@ -92,8 +92,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a claim is not looked at before the call',
     file: 'src/engine/perform.ts',
-    from: 'const isWanted = async (): Promise<boolean> => claim === null || (await store.holds(claim));',
-    to: 'const isWanted = async (): Promise<boolean> => true;',
+    from: '(await isStillSo()) && (claim === null || (await store.holds(claim)));',
+    to: 'isStillSo();',
   },
   {
     name: 'the webhook alone decides',

@@ -37,6 +37,8 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   // A late word of a session that has gone already.
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
   const { identity, sid, joinedAtMs, roomSid } = event;
+  // Joined before the hand-over, and the word of it may be long on its way: it may have been gone before, too.
+  if (joinedAtMs !== null && joinedAtMs < row.createdAtMs) return unchanged(row, [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }]);
   return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, null, at);
 }
 
