@@ -1,7 +1,7 @@
 // What a homeserver that limits us lets us do, and for whom it is spent. Synapse's default of one call a second carries nine participants
 // with a delay of 10 s; sixteen that share it evenly are lost one after the other. So the rate is learnt from the refusals, restarts are
-// for those who can be kept with it (the longest delays, which cost the least, then the oldest delegations), and they are made as late as
-// it takes to leave something over: a leave that comes must find the homeserver willing.
+// for those who can be kept with it (the longest delays, which cost the least, then the oldest delegations, as far as their turns come in
+// time), and they are made as late as it takes to leave something over: a leave that comes must find the homeserver willing.
 import type { DelegationId } from '../delegation/ids.ts';
 
 /** A restart that somebody wants. */
@@ -12,6 +12,11 @@ export interface Wanted {
   /** The event runs out not before, and as far as we know not after. */
   readonly expiryMs: number;
   readonly lostMs: number;
+}
+
+interface Remembered extends Wanted {
+  /** When it comes for its next restart. */
+  readonly fromMs: number;
 }
 
 export interface Budget {
@@ -37,18 +42,25 @@ const SHORTEST_MEASURE_MS = 250;
 const LONGEST_MEASURE_MS = 5_000;
 /** So many calls are to be left for leaves. No homeserver is believed to save up more for us than one beside them. */
 const LEFT_FOR_LEAVES = 1;
+const CALLS_TO_FIND_OUT = 2;
 const MOST_SAVED = LEFT_FOR_LEAVES + 2;
 /** The parts of a delay after which a restart is made: where enough is left, and at the latest. */
 const USUAL_PART = 0.8;
 const LATEST_PART = 0.93;
 /** Nobody needs one before. */
 const EARLIEST_PART = 0.4;
+/** Who is reckoned with is made wait until then at the very most: a rate measured some percent too low must cost nobody. */
+const LAST_PART = 0.97;
+/** A call that begins so long before an event's end is in time. */
+const ON_THE_WAY_MS = 50;
 const AGAIN_MS = 1_000;
 /** Who can be kept is reckoned anew so often, for somebody may have left. */
 const RECKON_MS = 1_000;
 /** Longer delays weigh next to nothing: they are neither counted nor held back. */
 const SHORT_DELAY_MS = 120_000;
 const MOST_REMEMBERED = 4_096;
+/** Beyond so many, one turn more or less hardly matters: only the rate counts. */
+const MOST_TURNS = 64;
 
 export function createBudget(nowMs: () => number): Budget {
   /** Calls in a ms; null: not known yet. */
@@ -60,16 +72,18 @@ export function createBudget(nowMs: () => number): Budget {
   /** How many calls would be let through at once, as far as we know. */
   let saved = { calls: 0, atMs: 0 };
   /** Who has been restarted lately or wants to be, the newest last: when a limit shows, all who need a share are known. */
-  const remembered = new Map<DelegationId, Wanted>();
-  let kept: readonly DelegationId[] = [];
+  const remembered = new Map<DelegationId, Remembered>();
+  let kept: ReadonlySet<DelegationId> = new Set();
+  /** Who is let through to find the rate out. */
+  const findingOut = new Set<DelegationId>();
   let reckonedAtMs = Number.NEGATIVE_INFINITY;
 
   const savedNow = (): number => Math.min(saved.calls + (nowMs() - saved.atMs) * (rate ?? 0), MOST_SAVED);
 
-  function remember(wanted: Wanted): void {
+  function remember(wanted: Wanted, fromMs: number): void {
     if (wanted.delayMs > SHORT_DELAY_MS) return;
     if (!remembered.delete(wanted.id)) reckonedAtMs = Number.NEGATIVE_INFINITY;
-    remembered.set(wanted.id, wanted);
+    remembered.set(wanted.id, { ...wanted, fromMs });
     if (remembered.size <= MOST_REMEMBERED) return;
     for (const id of remembered.keys()) {
       remembered.delete(id);
@@ -77,21 +91,35 @@ export function createBudget(nowMs: () => number): Budget {
     }
   }
 
-  /** Those who fit into the rate. */
-  function reckon(most: number): void {
+  /**
+   * Those who fit into the rate in the long run, and of them those whose next restarts can all be in time one after the other: of sixteen
+   * who came at once only some can be, and those are to be known before the calls are spent on others. Who is kept stays kept if at all possible.
+   */
+  function reckon(perMs: number): void {
     const atMs = nowMs();
     if (atMs - reckonedAtMs < RECKON_MS) return;
     reckonedAtMs = atMs;
     for (const [id, { lostMs }] of remembered) if (lostMs < atMs) remembered.delete(id);
-    const order = [...remembered.values()].sort((a, b) => b.delayMs - a.delayMs || a.createdAtMs - b.createdAtMs);
+    const order = [...remembered.values()].sort(
+      (a, b) => Number(kept.has(b.id)) - Number(kept.has(a.id)) || b.delayMs - a.delayMs || a.createdAtMs - b.createdAtMs,
+    );
+    const chosen: Turn[] = [];
     let spent = 0;
-    const fits = order.findIndex(({ delayMs }) => {
-      const more = 1 / (delayMs * LATEST_PART);
-      if (spent + more > most) return true;
+    for (const { id, delayMs, fromMs, expiryMs, lostMs } of order) {
+      const more = 1 / (delayMs * LAST_PART);
+      if (spent + more > perMs) continue;
+      const turn = { id, fromMs, byMs: (expiryMs < atMs ? lostMs : expiryMs) - ON_THE_WAY_MS };
+      if (chosen.length < MOST_TURNS && !areInTime([...chosen, turn], { atMs, saved: savedNow(), perMs })) continue;
       spent += more;
-      return false;
-    });
-    kept = order.slice(0, fits === -1 ? order.length : fits).map(({ id }) => id);
+      chosen.push(turn);
+    }
+    kept = new Set(chosen.map(({ id }) => id));
+  }
+
+  /** It takes one that is let through and one that is refused to know the rate; the others are better saved for when they are needed. */
+  function findsOut(id: DelegationId): boolean {
+    if (findingOut.size < CALLS_TO_FIND_OUT) findingOut.add(id);
+    return findingOut.has(id);
   }
 
   const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= MOST_SAVED);
@@ -108,6 +136,7 @@ export function createBudget(nowMs: () => number): Budget {
     },
     refused: (beganMs, retryAfterMs) => {
       refusedAtMs = nowMs();
+      findingOut.clear();
       const nextMs = beganMs + retryAfterMs;
       saved = { calls: 1, atMs: nextMs };
       const tookMs = nextMs - measuredFromMs;
@@ -119,7 +148,10 @@ export function createBudget(nowMs: () => number): Budget {
       measuredFromMs = nextMs;
       passes = 0;
     },
-    restarted: (wanted, beganMs) => remember({ ...wanted, expiryMs: beganMs + wanted.delayMs, lostMs: nowMs() + wanted.delayMs }),
+    restarted: (wanted, beganMs) => {
+      const { delayMs } = wanted;
+      remember({ ...wanted, expiryMs: beganMs + delayMs, lostMs: nowMs() + delayMs }, beganMs + delayMs * USUAL_PART);
+    },
     ended: (id) => void remembered.delete(id),
     putOffMs: (wanted) => {
       if (!isLimited()) return 0;
@@ -127,22 +159,54 @@ export function createBudget(nowMs: () => number): Budget {
       // Run out by our count, and perhaps not: its client or a process before us may have restarted it. One call tells, when none of the
       // others needs it.
       if (wanted.lostMs < atMs) return isIdle(atMs) ? 0 : AGAIN_MS;
-      remember(wanted);
-      if (rate === null || wanted.delayMs > SHORT_DELAY_MS) return 0;
+      const earliestMs = Math.max(wanted.expiryMs - wanted.delayMs * (1 - EARLIEST_PART), atMs);
+      remember(wanted, earliestMs);
+      if (wanted.delayMs > SHORT_DELAY_MS) return 0;
+      if (rate === null) return findsOut(wanted.id) ? 0 : earliestMs - atMs;
       reckon(rate);
-      if (!kept.includes(wanted.id)) return AGAIN_MS;
-      return Math.max(wanted.expiryMs - wanted.delayMs * (1 - EARLIEST_PART) - atMs, 0);
+      return kept.has(wanted.id) ? earliestMs - atMs : AGAIN_MS;
     },
     beginMs: ({ delayMs: ofWanted }) => {
       if (rate === null || !isLimited() || ofWanted > SHORT_DELAY_MS) return Number.NEGATIVE_INFINITY;
       reckon(rate);
       const gapMs = 1 / rate;
       const part = savedNow() > LEFT_FOR_LEAVES + 1 ? USUAL_PART : LATEST_PART;
-      const latest = kept
+      const latest = [...kept]
         .flatMap((id) => remembered.get(id) ?? [])
         .map(({ expiryMs, delayMs }) => expiryMs - delayMs * (1 - part))
         .sort((a, b) => a - b);
       return Math.min(...latest.map((ms, place) => ms - place * gapMs));
     },
   };
+}
+
+/** A restart that is to begin after one time and before another. */
+interface Turn {
+  readonly id: DelegationId;
+  readonly fromMs: number;
+  readonly byMs: number;
+}
+
+/** Can all have their turn in time, the most urgent of those who are there first, with what is saved and comes in? */
+function areInTime(turns: readonly Turn[], { atMs, saved, perMs }: { atMs: number; saved: number; perMs: number }): boolean {
+  const coming = turns.toSorted((a, b) => b.fromMs - a.fromMs);
+  const there: Turn[] = [];
+  let nowMs = atMs;
+  let calls = saved;
+  while (coming.length > 0 || there.length > 0) {
+    const nextMs = coming.at(-1)?.fromMs ?? Number.POSITIVE_INFINITY;
+    if (nextMs <= nowMs) there.push(coming.pop() as Turn);
+    else if (there.length > 0 && calls >= 1) {
+      const first = there.reduce((a, b) => (b.byMs < a.byMs ? b : a));
+      if (nowMs > first.byMs) return false;
+      there.splice(there.indexOf(first), 1);
+      calls -= 1;
+    } else {
+      const untilMs = there.length > 0 ? Math.min(nowMs + (1 - calls) / perMs, nextMs) : nextMs;
+      // What is saved is counted in fractions, and must not stop just below a whole one.
+      calls = Math.min(calls + (untilMs - nowMs) * perMs + 1e-9, MOST_SAVED);
+      nowMs = untilMs;
+    }
+  }
+  return true;
 }

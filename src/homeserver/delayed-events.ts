@@ -31,7 +31,7 @@ export interface ActOptions {
 }
 
 export interface DelayedEvents {
-  /** Never throws, and always answers within timeoutMs. */
+  /** Always answers within timeoutMs. Rejects only as `isWanted` does. */
   act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer>;
   close(): Promise<void>;
 }
@@ -178,14 +178,15 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     return known;
   }
 
-  /** Null: it took longer. */
+  /** Null: it took longer, or was given up. */
   function within(timeoutMs: number, learning: Promise<Result>): Promise<Result | null> {
     return new Promise((resolve) => {
       const stop = clock.after(timeoutMs, () => resolve(null));
-      void learning.then((result) => {
+      const learnt = (result: Result | null): void => {
         stop();
         resolve(result);
-      });
+      };
+      learning.then(learnt, () => learnt(null));
     });
   }
 

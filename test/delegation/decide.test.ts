@@ -132,15 +132,25 @@ describe('the two sins', () => {
     expect(stateAfter(row, 'send: ok', NOW + 1_801)).toMatchObject({ outcome: 'sent', sin: 'ghost' });
   });
 
-  it('a leave is given up only after a try, when neither our last restart nor one by its client can have kept the event', () => {
+  it('a leave is given up only after a try, a day after the end of its event: until then its client may keep the event alive', () => {
     const row = rowIn(ROWS['leaving, try due']);
-    expect(stateAfter(row, 'due', NOW + 90_000)).toMatchObject({ kind: 'leaving' });
-    expect(stateAfter(row, 'due', NOW + 159_799)).toMatchObject({ kind: 'leaving' });
-    expect(stateAfter(row, 'due', NOW + 159_800)).toMatchObject({ kind: 'ended', outcome: 'expired', sin: 'ghost' });
-    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], attempts: 0 }), 'due', NOW + 159_800)).toMatchObject({ kind: 'leaving' });
-    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], last: 'refused' }), 'due', NOW + 159_800)).toMatchObject({
+    const abandonedMs = row.expiry.latestMs + 86_400_000;
+    expect(stateAfter(row, 'due', abandonedMs - 1)).toMatchObject({ kind: 'leaving' });
+    expect(stateAfter(row, 'due', abandonedMs)).toMatchObject({ kind: 'ended', outcome: 'expired', sin: 'ghost' });
+    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], attempts: 0 }), 'due', abandonedMs)).toMatchObject({ kind: 'leaving' });
+    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], last: 'refused' }), 'due', abandonedMs)).toMatchObject({
       outcome: 'rejected',
     });
+  });
+
+  it('a leave that its homeserver has in all likelihood sent by itself is tried once a minute', () => {
+    const row = rowIn(ROWS['leaving, try due']);
+    const pauseMs = (nowMs: number): number => {
+      const state = stateAfter(row, 'send: failed', nowMs);
+      return state.kind === 'leaving' ? state.nextTryMs - nowMs : Number.NaN;
+    };
+    expect(pauseMs(NOW + 159_799)).toBeLessThan(10_000);
+    expect(pauseMs(NOW + 159_800)).toBe(60_000);
   });
 });
 

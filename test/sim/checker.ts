@@ -327,7 +327,10 @@ export class Checker {
     const waits = Object.values(policy.waitMs);
     const limitedMs = model.hasLimit ? 10_000 : 0;
     if (!troubled) return bound.untilMs + limitedMs;
-    return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + RECOVERY_MS) + limitedMs;
+    // A minute after an event's end it lives only by its own client, and its leave is tried once a minute.
+    const endedMs = Math.max(stay.absentSinceMs, delegated.ackedAtMs) + leave.delayMs + 60_000;
+    const recoveryMs = wellMs >= endedMs ? RECOVERY_MS + 60_000 : RECOVERY_MS;
+    return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + recoveryMs) + limitedMs;
   }
 
   #boundOf(stay: Stay, ackedAtMs: number, delayMs: number): { readonly fromMs: number; readonly untilMs: number } {

@@ -8,6 +8,7 @@ import {
   type Decision,
   end,
   type In,
+  isAbandoned,
   isLateWord,
   type Moment,
   move,
@@ -22,16 +23,19 @@ import {
 type Row = In<Leaving>;
 type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
+/** How often a leave is tried that its homeserver has in all likelihood sent by itself. */
+const AFTER_END_MS = 60_000;
+
 export function leavingDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.nextTryMs) return unchanged(row);
-  if (state.attempts > 0 && isMoot(row, state.departure.atMs, at)) {
+  if (state.attempts > 0 && isAbandoned(row, at)) {
     return finish(row, state.last === 'refused' ? 'rejected' : 'expired', row.expiry.latestMs, at);
   }
   return unchanged(row, [{ kind: 'send', action: state.action, timeoutMs: SEND_TIMEOUT_MS }]);
 }
 
-/** Nothing is left to act upon: neither our own last restart nor one by the client, up to its end, has kept the event alive. */
+/** Hardly anything is left to act upon: neither our own last restart nor one by the client, up to that moment, has kept the event alive. */
 function isMoot(row: LiveDelegation, clientEndedMs: number, at: Moment): boolean {
   return surelyExpired(row, at) && at.nowMs >= clientEndedMs + row.delayMs + SURELY_EXPIRED_MS;
 }
@@ -56,7 +60,9 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
     case 'refused':
     case 'failed': {
       const attempts = state.attempts + 1;
-      const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll);
+      const usualMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll);
+      // A client that is off the SFU and still runs may keep its event alive for as long as it likes, so only an answer settles it.
+      const pauseMs = isMoot(row, state.departure.atMs, at) ? Math.max(usualMs, AFTER_END_MS) : usualMs;
       return move(row, { ...state, attempts, nextTryMs: at.nowMs + pauseMs, last: fateOf(answer, state.last) }, at);
     }
     default:
