@@ -186,8 +186,8 @@ export class ModelHomeserver {
       return TIMEOUT;
     }
     const reply = await this.#meet(request, sentAtMs);
-    if (reply.kind === 'failed' || reply.status >= 500 || reply.status === 429 || reply.status === 403 || reply.json === undefined)
-      this.#troubled();
+    const unclear = this.moods.garbage > 0 || reply.kind === 'failed' || reply.json === undefined;
+    if (unclear || reply.status >= 500 || reply.status === 429 || reply.status === 403) this.#troubled();
     mayDie(process, 'a call to a homeserver was taken');
     await timeline.wait(Math.min(halfMs, Math.max(sentAtMs + request.timeoutMs - timeline.nowMs, 0)));
     if (inTime(timeline.nowMs)) return reply;
