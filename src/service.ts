@@ -156,6 +156,7 @@ async function openStore(config: Config, log: Log, metrics: Metrics): Promise<{ 
       clock,
       seal: config.storeKey === null ? null : createSeal(config.storeKey),
       onCommit: (ok, updates, tookMs) => metrics.storeCommit(ok ? 'ok' : 'failed', tookMs, updates),
+      onSync: (ok, tookMs) => metrics.storeSync(ok ? 'ok' : 'failed', tookMs),
       onUnreadable: (delegation, err) => log.error({ delegation, err }, 'a stored delegation can not be read; it is kept and left alone'),
     });
     return { store, clock };

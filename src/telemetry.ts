@@ -157,7 +157,13 @@ export const METRICS = {
   sfuRequests: counter('lastwill_sfu_requests_total', ['result'], "Calls to the SFU's API."),
   sfuUp: gauge('lastwill_sfu_up', [], '1 when the SFU answered the latest call, 0 when not, NaN before the first.'),
   storeCommits: counter('lastwill_store_commits_total', ['result'], 'Transactions of the store.'),
-  storeCommit: histogram('lastwill_store_commit_seconds', [], 'Duration of a transaction, with its fsync.', FAST),
+  storeCommit: histogram('lastwill_store_commit_seconds', [], 'Duration of a transaction.', FAST),
+  storeSyncs: counter(
+    'lastwill_store_syncs_total',
+    ['result'],
+    'Times that the disk was to write down what was committed (embedded store).',
+  ),
+  storeSync: histogram('lastwill_store_sync_seconds', [], 'How long the disk took for it.', FAST),
   storeBatch: histogram('lastwill_store_batch_size', [], 'Changes that shared a transaction.', SIZES),
   dueLag: histogram('lastwill_due_lag_seconds', [], 'How late due work was taken up.', NORMAL),
 } as const;
@@ -214,6 +220,7 @@ export interface Metrics {
   /** Sets `lastwill_sfu_up` as well. `not_found` is an answer, too. */
   sfuRequest(result: 'ok' | 'not_found' | 'failed'): void;
   storeCommit(result: 'ok' | 'failed', tookMs: number, changes: number): void;
+  storeSync(result: 'ok' | 'failed', tookMs: number): void;
   dueLag(lateMs: number): void;
   /** Who counts the delegations when Prometheus asks. */
   countDelegationsWith(count: () => DelegationCounts | Promise<DelegationCounts>): void;
@@ -271,6 +278,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   const [sfuRequests, storeCommits] = [counts(METRICS.sfuRequests), counts(METRICS.storeCommits)];
   const [departures, requests, lag] = [observes(METRICS.departureToLeave), observes(METRICS.homeserverRequest), observes(METRICS.dueLag)];
   const [commitSeconds, batch] = [observes(METRICS.storeCommit), observes(METRICS.storeBatch)];
+  const [storeSyncs, syncSeconds] = [counts(METRICS.storeSyncs), observes(METRICS.storeSync)];
   const sfuUp = new Gauge({ name: METRICS.sfuUp.name, help: METRICS.sfuUp.help, registers });
   sfuUp.set(Number.NaN);
   return {
@@ -293,6 +301,10 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
       storeCommits.inc({ result });
       commitSeconds.observe(tookMs / 1000);
       batch.observe(changes);
+    },
+    storeSync: (result, tookMs) => {
+      storeSyncs.inc({ result });
+      syncSeconds.observe(tookMs / 1000);
     },
     dueLag: (lateMs) => lag.observe(lateMs / 1000),
     countDelegationsWith: delegationGauge(registry),

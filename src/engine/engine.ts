@@ -50,7 +50,7 @@ export type Verdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored';
 
 export interface Engine extends HandOvers {
   /**
-   * Commits what a verified webhook means. When this resolves, it survives a crash.
+   * Commits what a verified webhook means. When this resolves, it survives a crash; what follows from it is begun before.
    * @throws StoreUnavailable: the SFU has to send it again.
    */
   webhook(webhook: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict>;
@@ -99,6 +99,16 @@ export function createEngine(deps: EngineDeps): Engine {
     const applied = await apply(...args);
     scheduler.expect(applied.earliestDueMs);
     return applied;
+  }
+
+  /** Before anything is promised to anybody. */
+  async function durable(): Promise<void> {
+    try {
+      await store.durable();
+    } catch (error) {
+      if (error instanceof StoreUnavailable) onStore(false);
+      throw error;
+    }
   }
 
   /** Webhooks that came while the store was away are lost to us: the SFU is asked what they would have said. */
@@ -163,13 +173,14 @@ export function createEngine(deps: EngineDeps): Engine {
     const where = about.kind === 'room' ? roomOf(about.room) : ({ by: 'watched', room: about.room, identity: about.identity } as const);
     const applied = await watched(where, about.onceKey, () => about.about);
     for (const todo of applied.todo) perform(todo);
+    if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
+    await durable();
     if (applied.duplicate) return 'duplicate';
-    if (applied.rows === 0) return 'irrelevant';
     return applied.changed > 0 || applied.todo.length > 0 ? 'applied' : 'ignored';
   }
 
   return {
-    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore }),
+    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore, durable }),
     webhook,
     read: async (room, id) => {
       const found = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));

@@ -26,6 +26,8 @@ export interface HandOverDeps {
   readonly apply: Apply;
   readonly perform: (todo: Todo) => void;
   readonly onStore: (available: boolean) => void;
+  /** Rejects with StoreUnavailable: nothing may be promised. */
+  readonly durable: () => Promise<void>;
 }
 
 type Committed = HandedOver & { readonly decisions: readonly Decision[] };
@@ -34,7 +36,7 @@ type Committed = HandedOver & { readonly decisions: readonly Decision[] };
 const MAY_BEGIN_ANEW: ReadonlySet<Outcome> = new Set<Outcome>(['handed-back', 'expired']);
 
 export function createHandOvers(deps: HandOverDeps): HandOvers {
-  const { store, clock, random, policy, apply, perform, onStore } = deps;
+  const { store, clock, random, policy, apply, perform, onStore, durable } = deps;
 
   /** What a hand-over means for the rows of its owner. Pure apart from the time it is run at. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
@@ -70,6 +72,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
       for (const { next, effects } of value.decisions) {
         if (effects.length > 0) perform({ row: next, effects, claim: claims.get(next.id) ?? null });
       }
+      await durable();
       return value;
     },
     handBack: async (room, id, owner) => {
@@ -79,6 +82,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
         return found === null ? null : { kind: 'handed_back' };
       });
       if (found === null) return null;
+      await durable();
       const now = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
       return now.kind === 'done' ? now.value : null;
     },

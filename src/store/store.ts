@@ -1,7 +1,9 @@
 // What the engine needs of durable storage. Every implementation passes test/store/contract.ts, also after a kill.
 //
-// One rule carries the product: when `update` resolves, its writes survive a crash at any instruction. When it rejects, nothing was
-// promised: an embedded store has then made none of its writes, one behind a network may have made all of them and lost the answer.
+// One rule carries the product: when `update` resolves, its writes survive the death of this process at any instruction, and when
+// `durable` resolves after it, a power cut as well. So what was decided is acted upon after the one (to act twice does no harm, and the
+// decision can be made again), and promised to somebody after the other. When either rejects, nothing was promised: an embedded store's
+// `update` has then made none of its writes, one behind a network may have made all of them and lost the answer.
 //
 // Compare and set: a step decides on rows as the store believes them to be, and what it decides counts only if they still were so at
 // the commit; if not, the step runs again on newer rows. So a step must not act, only decide. Of a room's rows, each is judged by
@@ -72,9 +74,14 @@ export interface Store {
   /**
    * Runs `step` on the rows and commits what it writes, rows of that room, as one. The once key is kept with the commit if there
    * were rows at all.
-   * @throws StoreUnavailable when the commit was not made durable (disk full, read-only, gone): nothing was promised.
+   * @throws StoreUnavailable when the commit was not made (disk full, read-only, gone): nothing was promised.
    */
   update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency?: Urgency): Promise<Updated<T>>;
+  /**
+   * Everything that has been committed until now is as safe as this store can make it.
+   * @throws StoreUnavailable when it may not be: nothing may be promised, though it was committed.
+   */
+  durable(): Promise<void>;
   /** Due rows that nobody holds, owed leaves first, then the longest overdue; each claimed for `leaseMs`. */
   claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
   /** Whether the claim still gives the right to act: not once the row was written by somebody else, or its lease has ended. */

@@ -286,6 +286,7 @@ function refusing(store: Store, isAway: () => boolean): Store {
       check();
       return store.ping();
     },
+    durable: () => store.durable(),
     claimDue: (...args) => store.claimDue(...args),
     holds: (claim) => store.holds(claim),
     release: (claim) => store.release(claim),
@@ -345,9 +346,13 @@ export function webhookToken(body: string | Uint8Array, key = API_KEY, ttlSecond
 let events = 0;
 
 /** A webhook about the n-th participant, as LiveKit writes it. */
-export function participantEvent(event: string, n = 1, more: { readonly id?: string; readonly reason?: string } = {}): object {
+export function participantEvent(
+  event: string,
+  n = 1,
+  more: { readonly id?: string; readonly reason?: string; readonly joinedAtMs?: number } = {},
+): object {
   events += 1;
-  const participant = { sid: sid(n), identity: identity(n), state: 'ACTIVE', joinedAtMs: String(START_MS - 1_000) };
+  const participant = { sid: sid(n), identity: identity(n), state: 'ACTIVE', joinedAtMs: String(more.joinedAtMs ?? START_MS - 1_000) };
   return {
     event,
     id: more.id ?? `EV_${events}`,

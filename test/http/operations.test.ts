@@ -92,8 +92,9 @@ describe('metrics', () => {
       await at.post(handOverBody(n, { homeserver: `https://h${n}.example.net` }), { n });
       await at.post(handOverBody(n, { [`field${n}`]: 1 }), { n });
       await at.hook(participantEvent(`event_${n}`, n));
-      await at.hook(participantEvent('participant_joined', n));
-      await at.hook(participantEvent('participant_left', n, { reason: 'CLIENT_INITIATED' }));
+      const joinedAtMs = at.clock.nowMs();
+      await at.hook(participantEvent('participant_joined', n, { joinedAtMs }));
+      await at.hook(participantEvent('participant_left', n, { reason: 'CLIENT_INITIATED', joinedAtMs }));
       await at.ask('GET', `/nowhere/${n}`);
       await at.ask('GET', `/v1/delegations/x${n}`);
       await at.clock.advance(3_000);

@@ -338,7 +338,9 @@ export class Checker {
     const missedMs = policy.presenceIntervalMs + SLACK_MS + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS;
     if (stay.last === null || stay.absentSinceMs < ackedAtMs) {
       const connectByMs = ackedAtMs + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
-      const untilMs = Math.max(connectByMs, stay.abortedMs + policy.waitMs.aborted) + SLACK_MS;
+      // An old word of a join, come late, is weighed as an absence that is found by a list.
+      const wordMs = stay.arrivalToldMs + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS;
+      const untilMs = Math.max(connectByMs, stay.abortedMs + policy.waitMs.aborted, wordMs) + SLACK_MS;
       return { fromMs: Math.min(ackedAtMs, stay.absentSinceMs), untilMs };
     }
     const told = this.#told.get(stay.last);

@@ -189,6 +189,8 @@ export class ModelStore implements Store, Attendance {
     return [...this.#disk.tracked.values()].filter((one) => one.roomId === roomId);
   }
 
+  async durable(): Promise<void> {}
+
   async ping(): Promise<void> {
     if (this.#closed) throw new StoreUnavailable('closed');
   }

@@ -142,6 +142,7 @@ function quietMetrics(onSin: ReplicaDeps['onSin']): Metrics {
     webhook: nothing,
     sfuRequest: nothing,
     storeCommit: nothing,
+    storeSync: nothing,
     dueLag: nothing,
     countDelegationsWith: nothing,
   };

@@ -51,6 +51,7 @@ export function createTornStore(deps: TornStoreDeps): Store {
           }),
         urgency,
       ),
+    durable: () => write(() => base.durable()),
     claimDue: (nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> =>
       read(() => base.claimDue(nowMs, leaseMs, limit, excluded)),
     holds: (claim: Claim) => read(() => base.holds(claim)),

@@ -374,10 +374,11 @@ describe('what was promised and is not there any more', () => {
   async function crashed(): Promise<string> {
     const clock = createVirtualClock();
     const store = open({ clock });
-    await put(store, row(1));
-    await clock.advance(1_000);
-    await put(store, row(2));
-    await clock.advance(1_000);
+    for (const n of [1, 2]) {
+      await put(store, row(n));
+      await clock.advance(1_000);
+      await store.durable();
+    }
     return copyOf(file);
   }
   const again = (at: string) => open({ path: at });

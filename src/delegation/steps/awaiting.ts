@@ -26,6 +26,8 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 export const FIRST_ASK_BATCH_MS = 1_000;
 
 const IN_TIME_PART = 0.8;
+/** The SFU's clock is another one, and older SFUs tell whole seconds only. */
+const CLOCKS_MS = 2_000;
 
 export function awaitingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
@@ -37,9 +39,10 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   // A late word of a session that has gone already.
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
   const { identity, sid, joinedAtMs, roomSid } = event;
-  // Joined before the hand-over, and the word of it may be long on its way: it may have been gone before, too.
-  if (joinedAtMs !== null && joinedAtMs < row.createdAtMs) return unchanged(row, [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }]);
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, null, at);
+  const { next, effects } = connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, null, at);
+  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS) return { next, effects };
+  // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too.
+  return { next, effects: [...effects, { kind: 'check', notBeforeMs: at.nowMs + 1, batchMs: 0 }] };
 }
 
 /**

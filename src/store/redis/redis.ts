@@ -302,6 +302,9 @@ class SharedStore implements RedisStore {
     return claims;
   }
 
+  /** LASTWILL_REDIS_WAIT is waited for within each commit. */
+  async durable(): Promise<void> {}
+
   claimDue(...args: Parameters<Store['claimDue']>): Promise<readonly Claimed[]> {
     return this.#claims.claimDue(...args);
   }

@@ -1,5 +1,5 @@
-// The embedded store: one SQLite file, WAL, synchronous=FULL, one process. Commits are grouped: all updates of one turn of the event
-// loop go into one transaction with one fsync, and are answered after it.
+// The embedded store: one SQLite file, WAL, one process. Commits are grouped: all updates of one turn of the event loop go into one
+// transaction. Its log is synced beside the event loop (log-sync.ts), for all that were committed meanwhile at once.
 //
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
@@ -25,10 +25,10 @@ import {
   type Where,
 } from '../store.ts';
 import { Claims } from './claims.ts';
+import { LogSync } from './log-sync.ts';
 import { migrate } from './migrations.ts';
 import { SqliteRows } from './rows.ts';
 import { prepareAll } from './statements.ts';
-import { Witness } from './witness.ts';
 
 export interface SqliteOptions {
   /** A file's path, or `:memory:`. */
@@ -37,6 +37,8 @@ export interface SqliteOptions {
   readonly seal: Seal | null;
   /** Told of each commit: how many updates it carried and how long it took. */
   readonly onCommit?: (ok: boolean, updates: number, tookMs: number) => void;
+  /** Told of each time that the disk was to write all of it down. */
+  readonly onSync?: (ok: boolean, tookMs: number) => void;
   /** Told of a row that can't be read; it is kept and left alone. */
   readonly onUnreadable?: (id: string, why: Error) => void;
 }
@@ -57,8 +59,6 @@ interface Pending {
   readonly reject: (why: Error) => void;
 }
 
-/** What was committed may be unknown to the witness for so long. */
-const NOTE_MS = 1_000;
 /** Past this many waiting updates new ones are refused: 503 beats memory growth. */
 const MOST_PENDING = 20_000;
 /** How long an update that is not urgent waits for company: a few times what a commit takes, so that a slow disk is left some time. */
@@ -99,14 +99,15 @@ class SqliteStore implements Store, Attendance {
   #soonMs = SOON_MS.least;
   #inTransaction = false;
   #closed = false;
-  readonly #witness: Witness | null;
-  #stopNoting: Cancel | null = null;
+  readonly #log: LogSync;
 
   constructor(options: SqliteOptions) {
     this.#options = options;
-    this.#witness = options.path === ':memory:' ? null : Witness.question(options.path);
+    const inMemory = options.path === ':memory:';
+    const { clock, onSync = () => {} } = options;
+    this.#log = new LogSync({ path: inMemory ? null : options.path, clock, copyAll: () => this.#copyLog(), onSync });
     // Handles are capabilities: what SQLite makes beside this file has its mode.
-    if (options.path !== ':memory:') closeSync(openSync(options.path, 'a', 0o600));
+    if (!inMemory) closeSync(openSync(options.path, 'a', 0o600));
     this.#db = new DatabaseSync(options.path);
     try {
       // Exclusive: a second process on the same file would act on the same delegations.
@@ -120,7 +121,9 @@ class SqliteStore implements Store, Attendance {
       this.#rows = new SqliteRows(this.#sql, options);
       this.#sql.beat.run();
       this.#refuseForeignSeal();
-      this.#witness?.note();
+      this.#log.opened();
+      // All that was written up to here is synced, the folder's entries included; from here on we see to it.
+      this.#db.exec('PRAGMA synchronous = NORMAL');
     } catch (error) {
       this.#db.close();
       throw error;
@@ -227,21 +230,20 @@ class SqliteStore implements Store, Attendance {
       }
       return;
     }
+    if (wrote) this.#log.wrote();
     if (wrote) this.#soonMs = soonMsAfter(this.#options.clock.nowMs() - startedMs);
     for (const one of waiting) one.committed();
     for (const one of waiting) one.resolve();
-    if (wrote) {
-      told(true, waiting.size);
-      this.#noteSoon();
-    }
+    if (wrote) told(true, waiting.size);
   }
 
-  #noteSoon(): void {
-    if (this.#witness === null || this.#stopNoting !== null) return;
-    this.#stopNoting = this.#options.clock.after(NOTE_MS, () => {
-      this.#stopNoting = null;
-      this.#witness?.note();
-    });
+  #copyLog(): void {
+    const { busy } = this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number };
+    if (busy !== 0) throw new Error('the log could not be copied into the database');
+  }
+
+  durable(): Promise<void> {
+    return this.#log.all();
   }
 
   /** Null: its step threw, and its caller knows. */
@@ -325,11 +327,12 @@ class SqliteStore implements Store, Attendance {
     return gone;
   }
 
-  track({ roomId, room, identity, userId, grantedAtMs }: Tracked): Promise<void> {
-    return this.#enqueue(() => () => {
+  async track({ roomId, room, identity, userId, grantedAtMs }: Tracked): Promise<void> {
+    await this.#enqueue(() => () => {
       this.#begin();
       this.#sql.track.run(roomId, room, identity, userId, grantedAtMs);
     });
+    await this.durable();
   }
 
   untrack({ roomId, room, identity, grantedAtMs }: Tracked): Promise<void> {
@@ -352,14 +355,14 @@ class SqliteStore implements Store, Attendance {
       this.#begin();
       this.#sql.beat.run();
     });
+    await this.durable();
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     if (this.#pending.length > 0) this.#flush();
     this.#closed = true;
-    this.#stopNoting?.();
-    this.#witness?.close();
+    await this.#log.close();
     this.#db.close();
   }
 }

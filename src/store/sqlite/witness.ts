@@ -1,7 +1,7 @@
 // SQLite believes a log that was cut short or deleted: what is missing was never there, and the store comes up older, or empty. So beside
 // it stands a witness of how far the log has surely come, and whoever finds less than that refuses to start rather than to forget.
 //
-// The witness is written about once a second and never waited for: it may know less than the log, and never more. Format of the log:
+// The witness is written about once a second and never waited for: it may know less than the log, and never more than the disk has. Format of the log:
 // https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { StoreUnusable } from '../store.ts';
@@ -27,6 +27,7 @@ export class Witness {
   #log: number | null = null;
   #known: Log = { sequence: -1, salt: '', frames: 0 };
   #written = '';
+  #closed = false;
 
   private constructor(path: string) {
     this.#path = path;
@@ -44,10 +45,19 @@ export class Witness {
     );
   }
 
-  /** Notes how far the log has come. A disk that can't take it is told of by others. */
-  note(): void {
+  /** Looks how far the log has come; what is found may be written down once it is synced. */
+  look(): void {
     try {
       this.#follow();
+    } catch {
+      // The next time.
+    }
+  }
+
+  /** Notes what was found at the last look. A disk that can't take it is told of by others. */
+  write(): void {
+    if (this.#closed || this.#known.sequence < 0) return;
+    try {
       this.#write(this.#known);
     } catch {
       // The next time.
@@ -56,6 +66,7 @@ export class Witness {
 
   /** Just before the log is copied into the database and removed. */
   close(): void {
+    this.#closed = true;
     try {
       this.#write(null);
     } catch {
