@@ -36,13 +36,15 @@ export interface ApplyDeps {
   readonly observer: Observer;
   readonly log: Log;
   readonly onStore: (available: boolean) => void;
+  /** As a row is now, by a commit or by the store's word. */
+  readonly onRow: (row: Delegation) => void;
 }
 
 /** Longer than any effect may take; the claim is given back when it is done. */
 export const LEASE_MS = 30_000;
 
 export function createApply(deps: ApplyDeps): Apply {
-  const { store, clock, random, policy, observer, log, onStore } = deps;
+  const { store, clock, random, policy, observer, log, onStore, onRow } = deps;
 
   function one(row: Delegation, event: Event): Decision {
     try {
@@ -77,6 +79,7 @@ export function createApply(deps: ApplyDeps): Apply {
       if (rows > 0 && (once !== null || decided.some(({ row, decision }) => decision.next !== row))) onStore(true);
       const transitions: Transition[] = decided.map(({ row, event, decision }) => ({ before: row, after: decision.next, event }));
       for (const transition of transitions) observer.committed(transition, clock.nowMs());
+      for (const { decision } of decided) onRow(decision.next);
       const todo = decided
         .filter(({ decision }) => decision.effects.length > 0)
         .map(({ decision }) => ({ row: decision.next, effects: decision.effects, claim: updated.claims.get(decision.next.id) ?? null }));

@@ -14,6 +14,7 @@ import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { type Applied, createApply, type Todo } from './apply.ts';
 import { createHandOvers, type HandOvers } from './hand-over.ts';
+import { createKeepAlive } from './keep-alive.ts';
 import { createLanes } from './lanes.ts';
 import { createObserver } from './observe.ts';
 import { createPerformer } from './perform.ts';
@@ -84,13 +85,24 @@ export function createEngine(deps: EngineDeps): Engine {
     onFree: () => scheduler.wake(),
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
   });
-  const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore });
+  const onRow = (row: Delegation): void => keepAlive.remember(row);
+  const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore, onRow });
   const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
   const performer = createPerformer({
     ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone },
+    onUnwritten: (...restarted) => keepAlive.unwritten(...restarted),
     begin: perform,
   });
-  const scheduler = createScheduler({ store, lanes, clock, take, onFailure, ...(shared ? SHARED : ALONE) });
+  const keepAlive = createKeepAlive({
+    ...{ store, presence, apply: watched, clock, random, policy, log },
+    remembers: shared,
+    restart: performer.restart,
+  });
+  const scheduler = createScheduler({
+    ...{ store, lanes, clock, take, onFailure, ...(shared ? SHARED : ALONE) },
+    onSilence: () => keepAlive.begin(),
+    onAnswer: () => storeAvailable && void keepAlive.end(),
+  });
   const [intervalMs, keptMs] = [policy.presenceIntervalMs, shared ? KEPT_SHARED_MS : KEPT_MS];
   const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs, keptMs, perform, log });
 
@@ -118,10 +130,14 @@ export function createEngine(deps: EngineDeps): Engine {
     storeAvailable = available;
     if (available) {
       log.info({}, 'the store is writable again');
-      sweep.all();
-      scheduler.wake();
+      // Who was kept alive meanwhile is not due.
+      void keepAlive.end().then(() => {
+        sweep.all();
+        scheduler.wake();
+      });
     } else {
-      log.error({}, 'the store can not make writes durable: nothing is promised until it can');
+      log.error({}, 'the store can not make writes durable: nothing is promised until it can, and those who are there are kept alive');
+      keepAlive.begin();
     }
   }
 
@@ -158,6 +174,7 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   async function due(row: Delegation, claim: Claimed['claim']): Promise<void> {
+    if (keepAlive.takeOver({ row, claim })) return;
     try {
       const applied = await watched({ by: 'id', room: row.room, id: row.id }, null, () => ({ kind: 'due' }));
       for (const todo of applied.todo) await performer.perform({ ...todo, claim: todo.claim ?? claim });
@@ -180,7 +197,7 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   return {
-    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore, durable }),
+    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore, onRow, durable }),
     webhook,
     read: async (room, id) => {
       const found = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
@@ -201,6 +218,7 @@ export function createEngine(deps: EngineDeps): Engine {
     drain: async (graceMs) => {
       ticking();
       scheduler.stop();
+      keepAlive.stop();
       await Promise.race([settled(underWay), new Promise<void>((resolve) => clock.after(graceMs, resolve))]);
     },
   };

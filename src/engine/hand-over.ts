@@ -26,6 +26,7 @@ export interface HandOverDeps {
   readonly apply: Apply;
   readonly perform: (todo: Todo) => void;
   readonly onStore: (available: boolean) => void;
+  readonly onRow: (row: Delegation) => void;
   /** Rejects with StoreUnavailable: nothing may be promised. */
   readonly durable: () => Promise<void>;
 }
@@ -36,7 +37,7 @@ type Committed = HandedOver & { readonly decisions: readonly Decision[] };
 const MAY_BEGIN_ANEW: ReadonlySet<Outcome> = new Set<Outcome>(['handed-back', 'expired']);
 
 export function createHandOvers(deps: HandOverDeps): HandOvers {
-  const { store, clock, random, policy, apply, perform, onStore, durable } = deps;
+  const { store, clock, random, policy, apply, perform, onStore, onRow, durable } = deps;
 
   /** What a hand-over means for the rows of its owner. Pure apart from the time it is run at. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
@@ -70,6 +71,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     handOver: async (handOver, adopted) => {
       const { value, claims } = await commit({ ...handOver, id: delegationId(random.bytes(16)) }, adopted ?? null);
       for (const { next, effects } of value.decisions) {
+        onRow(next);
         if (effects.length > 0) perform({ row: next, effects, claim: claims.get(next.id) ?? null });
       }
       await durable();

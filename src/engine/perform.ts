@@ -13,6 +13,8 @@ import type { Evidence, Presence } from './presence.ts';
 export interface Performer {
   /** Performs and applies the answers, until nothing more follows. Never throws. */
   perform(todo: Todo): Promise<void>;
+  /** A restart without a claim; its answer is the caller's. Null: the same is under way, or its lane is full. */
+  restart(row: LiveDelegation, effect: Effect): Promise<Event | null>;
 }
 
 export interface PerformerDeps {
@@ -25,8 +27,10 @@ export interface PerformerDeps {
   readonly policy: Policy;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Something was not done, because its lane was full, its claim void, or the same was under way: its row may still be due. */
+  /** Something was not done, because its lane was full, its claim void, the same under way, or the store away: its row may still be due. */
   readonly onUndone: () => void;
+  /** The homeserver has answered a restart, and the store could not be told. */
+  readonly onUnwritten: (row: LiveDelegation, answered: Extract<Event, { kind: 'restart_answered' }>) => void;
   /** Performs beside what is under way, and is waited for when everything is to end. */
   readonly begin: (todo: Todo) => void;
 }
@@ -53,7 +57,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
       if (row.handles !== null) for (const effect of effects) await follow(row, effect, claim);
     } catch (error) {
       // The row is as it was committed and comes due again.
-      if (!(error instanceof StoreUnavailable)) log.error({ delegation: row.id, err: error }, 'an effect failed unexpectedly');
+      if (error instanceof StoreUnavailable) deps.onUndone();
+      else log.error({ delegation: row.id, err: error }, 'an effect failed unexpectedly');
     } finally {
       if (claim !== null) await store.release(claim).catch(() => {});
     }
@@ -78,7 +83,10 @@ export function createPerformer(deps: PerformerDeps): Performer {
     if (event === null) return deps.onUndone();
     // A homeserver's answer can be had again: the same call a second time finds the event restarted or final.
     const urgency = effect.kind === 'check' ? 'now' : 'soon';
-    const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => event, urgency);
+    const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => event, urgency).catch((error) => {
+      if (event.kind === 'restart_answered' && error instanceof StoreUnavailable) deps.onUnwritten(row, event);
+      throw error;
+    });
     // What follows from an unwritten row is still done under the claim it began with.
     for (const next of applied.todo) {
       if (next.claim === null) for (const more of next.effects) await follow(next.row as LiveDelegation, more, claim);
@@ -167,7 +175,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return worst;
   }
 
-  return { perform };
+  return { perform, restart: (row, effect) => once(row, effect, null) };
 }
 
 function wantedBy({ id, createdAtMs, delayMs, expiry }: LiveDelegation): Wanted {

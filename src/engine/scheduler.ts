@@ -23,6 +23,9 @@ export interface SchedulerDeps {
   readonly gatherMs: number;
   /** The store could not be looked into; it is tried again. */
   readonly onFailure: (error: unknown) => void;
+  /** The store has not answered a look for so long that it may be away; then, that it has answered one. */
+  readonly onSilence: () => void;
+  readonly onAnswer: () => void;
   /** Takes one due row to its end; never throws. */
   readonly take: (claimed: Claimed) => Promise<void>;
 }
@@ -30,10 +33,13 @@ export interface SchedulerDeps {
 const BATCH = 256;
 const MOST_AT_ONCE = 4_096;
 const AFTER_FAILURE_MS = 1_000;
+/** Of a delay of 10 s, 1.5 s are left when its restart is due at the latest. */
+const SILENT_MS = 500;
 /** While a homeserver takes no more, all its due rows are passed over at each look: so they are looked at less often. */
 const AFTER_EXCLUSION_MS = 25;
 
-export function createScheduler({ store, lanes, clock, longestSleepMs, gatherMs, take, onFailure }: SchedulerDeps): Scheduler {
+export function createScheduler(deps: SchedulerDeps): Scheduler {
+  const { store, lanes, clock, longestSleepMs, gatherMs, take, onFailure } = deps;
   let running = false;
   let looking = false;
   let again = false;
@@ -63,13 +69,16 @@ export function createScheduler({ store, lanes, clock, longestSleepMs, gatherMs,
     }
     looking = true;
     again = false;
+    const heard = clock.after(SILENT_MS, deps.onSilence);
     claimAll()
+      .then(deps.onAnswer)
       .catch((error: unknown) => {
         onFailure(error);
         sleepUntil(clock.nowMs() + AFTER_FAILURE_MS);
       })
       .finally(() => {
         looking = false;
+        heard();
         if (again) wake();
       });
   }

@@ -104,6 +104,29 @@ describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `
     expect(crowd.sins()).toEqual({ ...NOTHING, sentAgain: 0 });
   });
 
+  it.each([
+    ['is killed', (server: RedisServer) => server.kill(), (server: RedisServer) => server.startAgain()],
+    ['hangs', async (server: RedisServer) => server.signal('SIGSTOP'), async (server: RedisServer) => server.signal('SIGCONT')],
+  ])('Redis %s for 25 s: with events of 10 s nobody who is there is lost, and who went is gone', async (_, takeAway, bringBack) => {
+    const server = await redis();
+    const crowd = await fleet(server.url, 3, 90, 10_000);
+    await crowd.enterAll(0, 90);
+    await pause(10_000);
+    await takeAway(server);
+    const left = crowd.leaveAll(0, 30, 25_000);
+    await pause(25_000);
+    expect([crowd.ranOut(), counter(crowd.world.shared, 'sends')], crowd.explain()).toEqual([[], 0]);
+    const restarts = counter(crowd.world.shared, 'restarts');
+    await bringBack(server);
+    // A list, the wait for an absence that no webhook told of, and a second list.
+    expect(await until(7_000, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
+    await left;
+    await pause(12_000);
+    expect(crowd.sins(), crowd.explain()).toMatchObject({ ...NOTHING, lost: expect.anything(), sentAgain: 0 });
+    // The rows learnt of the restarts that were made meanwhile: all who are there were not restarted anew at once.
+    expect(counter(crowd.world.shared, 'restarts') - restarts).toBeLessThan(60 * 4);
+  });
+
   it('Redis comes back empty: it is said, and nobody is taken to have left', async () => {
     const server = await redis([]);
     const crowd = await fleet(server.url, 2, 60, 600_000);

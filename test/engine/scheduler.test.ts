@@ -24,6 +24,8 @@ it('takes what becomes due while it is looking', async () => {
     store,
     lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
     onFailure: () => {},
+    onSilence: () => {},
+    onAnswer: () => {},
     clock,
     longestSleepMs: 30_000,
     gatherMs: 0,

@@ -41,9 +41,12 @@ export class EngineWorld {
   readonly #policy: Policy;
 
   readonly #path: string;
+  /** Whether other processes use the store as well, as far as the engine knows. */
+  readonly #shared: boolean;
 
-  constructor(over: Partial<Policy> = {}, path = ':memory:') {
+  constructor(over: Partial<Policy> = {}, path = ':memory:', shared = false) {
     this.#path = path;
+    this.#shared = shared;
     this.#policy = defaults(over);
     this.store = this.#open();
     this.engine = this.#start();
@@ -67,6 +70,7 @@ export class EngineWorld {
       policy: this.#policy,
       metrics: createMetrics(this.registry, { process: false }),
       log: createLogger('info', (line) => void this.lines.push(line)),
+      shared: this.#shared,
     });
     engine.start();
     return engine;

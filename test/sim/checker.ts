@@ -177,7 +177,9 @@ export class Checker {
     const endedMs = this.#endedMs.get(leave.name);
     // A restart that another replica's end overtakes on its way finds the event final, and does nothing.
     const overtakenMs = act === 'restart' && this.#deps.replicas > 1 ? OVERTAKEN_MS : 0;
-    if (endedMs !== undefined && sentAtMs > endedMs + overtakenMs) {
+    // While the store is away a replica goes by what it remembers, and another may have ended it.
+    const isFromMemory = act === 'restart' && this.#deps.replicas > 1 && this.#deps.wellness.since('store') >= sentAtMs - SLACK_MS;
+    if (endedMs !== undefined && sentAtMs > endedMs + overtakenMs && !isFromMemory) {
       this.#violate('call after an end', `${act} of ${leave.name}, ${sentAtMs - endedMs} ms after`);
     }
     if (act === 'restart') this.#restarted(call);
@@ -275,7 +277,9 @@ export class Checker {
     if (leave.delayMs < SHORTEST_JUDGED_MS && timeline.sinceStartMs < FAULTY_MS + SHORTEST_JUDGED_MS) return null;
     const nowMs = timeline.nowMs;
     const beganMs = nowMs - leave.delayMs;
-    const wellMs = wellness.since('service', 'store', 'sfu api', part);
+    // A store that is away costs nobody who had been kept alive before, unless who remembered them died.
+    const isRemembered = this.#restarts.has(leave.name) && wellness.since('service') < beganMs - policy.presenceIntervalMs;
+    const wellMs = isRemembered ? wellness.since('sfu api', part) : wellness.since('service', 'store', 'sfu api', part);
     const supersededMs = this.#supersededMs.get(leave.name);
     const sinceMs = stay.sinceMs as number;
     // Told by a webhook, or found when it is asked for the last time.

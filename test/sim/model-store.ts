@@ -25,6 +25,9 @@ interface Kept {
 }
 
 const OWNER_ROWS = 8;
+/** As long as Redis is told that a replica holds a row; the replica renews it while it lives (src/store/redis/leases.ts). */
+const SHORT_LEASE_MS = 1_500;
+const RENEW_EVERY_MS = 250;
 
 /** What is on disk. */
 export class Disk {
@@ -53,6 +56,9 @@ export class ModelStore implements Store, Attendance {
   /** Several processes work on it, each on what it was given; one alone is given everything. */
   readonly #shared: boolean;
   readonly #slots = new Map<RoomName, number>();
+  /** What is held here, and until when at most. */
+  readonly #ours = new Map<DelegationId, { readonly rev: number; readonly wantedUntilMs: number }>();
+  #renews = false;
   #closed = false;
 
   constructor({ disk, clock, onWrite = () => {}, claims = new Map() }: ModelStoreOptions) {
@@ -75,7 +81,7 @@ export class ModelStore implements Store, Attendance {
       const rev = (this.#disk.rows.get(row.id)?.rev ?? 0) + 1;
       this.#disk.rows.set(row.id, { row, rev });
       if (leaseMs > 0) {
-        this.#claims.set(row.id, { rev, untilMs: this.#clock.nowMs() + leaseMs });
+        this.#hold(row.id, rev, this.#clock.nowMs() + leaseMs);
         claims.set(row.id, { id: row.id, rev });
       } else this.#claims.delete(row.id);
       this.#onWrite(row);
@@ -112,8 +118,31 @@ export class ModelStore implements Store, Attendance {
       })
       .sort((a, b) => Number(a.row.state.kind !== 'leaving') - Number(b.row.state.kind !== 'leaving') || dueOf(a) - dueOf(b))
       .slice(0, limit);
-    for (const { row, rev } of due) this.#claims.set(row.id, { rev, untilMs: nowMs + leaseMs });
+    for (const { row, rev } of due) this.#hold(row.id, rev, nowMs + leaseMs);
     return due.map(({ row, rev }) => ({ row, claim: { id: row.id, rev } }));
+  }
+
+  /** A store of one process lets its claims die with it; of several, each renews short ones. */
+  #hold(id: DelegationId, rev: number, wantedUntilMs: number): void {
+    const untilMs = this.#shared ? Math.min(wantedUntilMs, this.#clock.nowMs() + SHORT_LEASE_MS) : wantedUntilMs;
+    this.#claims.set(id, { rev, untilMs });
+    if (!this.#shared) return;
+    this.#ours.set(id, { rev, wantedUntilMs });
+    if (!this.#renews) this.#renewLater();
+  }
+
+  #renewLater(): void {
+    this.#renews = true;
+    this.#clock.after(RENEW_EVERY_MS, () => {
+      this.#renews = false;
+      const nowMs = this.#clock.nowMs();
+      for (const [id, { rev, wantedUntilMs }] of this.#ours) {
+        const isOurs = this.#claims.get(id)?.rev === rev && this.#isHeld(id, rev, nowMs) && wantedUntilMs > nowMs;
+        if (isOurs) this.#claims.set(id, { rev, untilMs: Math.min(wantedUntilMs, nowMs + SHORT_LEASE_MS) });
+        else this.#ours.delete(id);
+      }
+      if (this.#ours.size > 0) this.#renewLater();
+    });
   }
 
   #isHeld(id: DelegationId, rev: number, nowMs: number): boolean {
@@ -127,6 +156,7 @@ export class ModelStore implements Store, Attendance {
 
   async release({ id, rev }: Claim): Promise<void> {
     if (this.#claims.get(id)?.rev === rev) this.#claims.delete(id);
+    this.#ours.delete(id);
   }
 
   async nextDueMs(afterMs: number): Promise<number | null> {

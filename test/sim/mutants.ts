@@ -113,4 +113,10 @@ export const MUTANTS: readonly Mutant[] = [
     from: 'restartDueMs: at.nowMs + pauseMs }',
     to: 'restartDueMs: at.nowMs }',
   },
+  {
+    name: 'a store that is away takes everybody with it',
+    file: 'src/engine/keep-alive.ts',
+    from: '      on = true;\n      look();',
+    to: '      on = true;',
+  },
 ];

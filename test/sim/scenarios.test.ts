@@ -46,6 +46,16 @@ test('killed between the decision and the call, and the member comes back meanwh
   expect(found).toEqual([]);
 });
 
+test.each([1, 3])('the store is away for longer than a delay: %d replicas lose nobody who is there', async (replicas) => {
+  const found = await play({
+    replicas,
+    members: [{ ...MEMBER, delayMs: 10_000 }],
+    steps: [{ afterMs: 100, member: 0, deed: 'join', forMs: 0, trouble: null }],
+    outages: [{ kind: 'store-away', atMs: 30_000, forMs: 40_000, which: 0 }],
+  });
+  expect(found).toEqual([]);
+});
+
 test('a leave waits for its homeserver, and the member comes back without a word: it is looked for before the call', async () => {
   const found = await play({
     steps: [

@@ -10,6 +10,8 @@ export interface TornStoreDeps {
   readonly process: Process;
   readonly chance: Chance;
   readonly isAway: () => boolean;
+  /** Behind a network: it can't be read either while it is away. */
+  readonly remote: boolean;
   readonly failRate: number;
   readonly onFault: () => void;
   readonly wait: (ms: number) => Promise<void>;
@@ -30,7 +32,7 @@ export function createTornStore(deps: TornStoreDeps): Store {
     if (!process.alive) return never();
     if (away()) {
       deps.onFault();
-      return process.hears(Promise.reject(new StoreUnavailable('the disk of the simulation is full')));
+      return unavailable();
     }
     const done = commit();
     // What is thrown in here is the caller's business; a death in between must not be heard as a rejection.
@@ -39,7 +41,11 @@ export function createTornStore(deps: TornStoreDeps): Store {
     mayDie(process, 'after a commit');
     return process.alive ? result : never();
   }
-  const read = <T>(look: () => Promise<T>): Promise<T> => (process.alive ? process.hears(look()) : never());
+  const unavailable = <T>(): Promise<T> => process.hears(Promise.reject(new StoreUnavailable('the store of the simulation is away')));
+  const read = <T>(look: () => Promise<T>): Promise<T> => {
+    if (!process.alive) return never();
+    return deps.remote && isAway() ? unavailable() : process.hears(look());
+  };
 
   return {
     update: (where, once, step, urgency) =>

@@ -225,6 +225,7 @@ export class World {
       process,
       chance: this.#chance,
       isAway: () => this.#storeAway > 0,
+      remote: shared,
       get failRate() {
         return failRate();
       },
