@@ -1,7 +1,7 @@
 // What a run leaves behind to be judged: who was on the SFU, what the homeserver took, what was out of order. All times are the one
 // machine's clock, Unix ms.
 
-/** One session of a participant on the SFU, as the SFU itself told (a tap of its webhooks that nothing is dropped from). */
+/** One session of a participant on the SFU, as the SFU's own log tells. */
 export interface Session {
   readonly identity: string;
   readonly sid: string;
@@ -14,7 +14,7 @@ export interface Session {
   readonly toldMs: number | null;
 }
 
-/** When a session began to signal, by the SFU's log: long before media, and its webhook, on a busy machine. */
+/** When a session began to signal: long before media, and its webhook, on a busy machine. */
 export interface Glimpse {
   readonly identity: string;
   readonly sid: string;

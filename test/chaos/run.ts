@@ -1,11 +1,12 @@
 // One run: everybody comes, for a while everything goes wrong at random, then nothing does any more, everybody goes, and the judge is
 // given what the witnesses saw.
+import { defaultWaits } from '../e2e/stack/defaults.ts';
 import { now, sleep } from '../e2e/stack/processes.ts';
 import { Chance } from './chance.ts';
 import type { Deed, Evidence, HandOver, Waits } from './evidence.ts';
 import { judge, type Verdict } from './judge.ts';
 import { Person } from './person.ts';
-import { announcementsIn, glimpsesIn, Standstills } from './witness.ts';
+import { announcementsIn, attendanceIn, Standstills } from './witness.ts';
 import { PRESENCE_INTERVAL_MS, World } from './world.ts';
 
 export interface RunOptions {
@@ -27,14 +28,7 @@ export interface Run {
 }
 
 /** lastwill's defaults, by which every service is judged. */
-export const WAITS: Waits = {
-  left: 1_000,
-  lost: 1_000,
-  replaced: 3_000,
-  sfuDown: 20_000,
-  missing: 4_000,
-  presenceInterval: PRESENCE_INTERVAL_MS,
-};
+export const WAITS: Waits = { ...defaultWaits(), presenceInterval: PRESENCE_INTERVAL_MS };
 /** How long things go wrong in a run of `--short`. */
 export const SHORT_MS = 35_000;
 const ROOM_SIZE = 5;
@@ -118,8 +112,15 @@ class Chaos {
     this.#over = true;
     await Promise.all(watching);
     await Promise.all(this.#people.map((person, index) => (index % 2 === 0 ? person.hangUp() : person.die())));
-    await sleep(LAST_WORD_MS);
+    await this.#lastWord();
     return this.#judged();
+  }
+
+  /** Nothing can go wrong any more once everybody has been declared gone. */
+  async #lastWord(): Promise<void> {
+    const untilMs = now() + LAST_WORD_MS;
+    const isGone = ({ identity }: Person): boolean => this.#announcements().findLast((one) => one.identity === identity)?.kind === 'gone';
+    while (now() < untilMs && !this.#people.every(isGone)) await sleep(200);
   }
 
   async #invite(people: number): Promise<void> {
@@ -221,8 +222,7 @@ class Chaos {
 
   #judged(): Run {
     const evidence: Evidence = {
-      sessions: this.#world.attendance.sessions(this.#world.told),
-      glimpses: glimpsesIn(this.#world.sfuLog),
+      ...attendanceIn(this.#world.sfuLog, this.#world.sfuKillsMs, this.#world.told),
       announcements: this.#announcements(),
       handOvers: this.#handOvers,
       acts: this.#world.proxy.acts,

@@ -1,9 +1,8 @@
-// The witnesses of a run: a tap of LiveKit's webhooks that nothing is dropped from, a proxy before the homeserver that notes what the
+// The witnesses of a run: LiveKit's own log, a proxy before the homeserver that notes what the
 // service asks of it, the room's events as the homeserver took them, and the machine's own standstills.
 import { createServer, type Server as HttpServer, request } from 'node:http';
 import type { RoomWatcher } from '../e2e/stack/matrix.ts';
 import { freePort, now } from '../e2e/stack/processes.ts';
-import { type Webhook, WebhookTap } from '../e2e/stack/webhooks.ts';
 import type { Act, Announcement, Glimpse, Outage, Session } from './evidence.ts';
 import { MEMBER } from './person.ts';
 
@@ -11,45 +10,48 @@ import { MEMBER } from './person.ts';
 const STANDSTILL_MS = 150;
 const TICK_MS = 50;
 
-/** Who is on the SFU, from its own webhooks; a killed one tells nothing, so its end is told here. */
-export class Attendance {
-  readonly tap: WebhookTap;
-  readonly #kills: number[] = [];
+/** LiveKit's names for why it closed a session, as its webhooks say it. Those that aren't here are lost connections of some kind. */
+const REASON_OF_CLOSE: Readonly<Record<string, string>> = {
+  CLIENT_REQUEST_LEAVE: 'CLIENT_INITIATED',
+  DUPLICATE_IDENTITY: 'DUPLICATE_IDENTITY',
+  PEER_CONNECTION_DISCONNECTED: 'CONNECTION_TIMEOUT',
+  ROOM_MANAGER_STOP: 'SERVER_SHUTDOWN',
+  SIGNAL_SOURCE_CLOSE: 'SIGNAL_CLOSE',
+  SIMULATE_MIGRATION: 'MIGRATION',
+};
 
-  private constructor(tap: WebhookTap) {
-    this.tap = tap;
-  }
-
-  static async start(): Promise<Attendance> {
-    return new Attendance(await WebhookTap.start());
-  }
-
-  sfuKilled(atMs: number): void {
-    this.#kills.push(atMs);
-  }
-
-  sessions(told: ReadonlyMap<string, number>): Session[] {
-    const began = new Map<string, Webhook>();
-    for (const webhook of this.tap.seen) {
-      if (webhook.event === 'participant_joined' && !began.has(webhook.sid)) began.set(webhook.sid, webhook);
-    }
-    return [...began.values()].map(({ sid, identity, atMs: fromMs }) => {
-      const left = this.tap.seen.find((webhook) => webhook.event === 'participant_left' && webhook.sid === sid);
-      const killedMs = this.#kills.find((atMs) => atMs > fromMs) ?? Number.POSITIVE_INFINITY;
-      const killed = left === undefined || left.atMs > killedMs;
-      const toMs = killed ? killedMs : left.atMs;
-      return { identity, sid, fromMs, toMs, reason: killed ? 'SFU_KILLED' : left.reason, toldMs: told.get(sid) ?? null };
-    });
-  }
+interface Line {
+  readonly msg: string;
+  /** Unix seconds. */
+  readonly ts: number;
+  readonly participant: string;
+  readonly participantID: string;
+  readonly reason: string;
 }
 
-/** When sessions began to signal, from LiveKit's own log: nobody else need be awake for that. */
-export function glimpsesIn(log: string): Glimpse[] {
-  return log.split('\n').flatMap((line) => {
-    if (!line.includes('"starting RTC session"')) return [];
-    const { ts, participant, participantID } = JSON.parse(line) as { ts: number; participant: string; participantID: string };
-    return [{ identity: participant, sid: participantID, atMs: ts * 1_000 }];
+/** What LiveKit's own log says of its participants: nobody else need be awake for that. A killed one tells no ends; `killsMs` does. */
+export function attendanceIn(log: string, killsMs: readonly number[], told: ReadonlyMap<string, number>) {
+  const lines = log.split('\n').flatMap((line) => {
+    const wanted = ['"starting RTC session"', '"participant active"', '"participant closing"'].some((msg) => line.includes(msg));
+    return wanted ? [JSON.parse(line) as Line] : [];
   });
+  const glimpses: Glimpse[] = [];
+  const active = new Map<string, Line>();
+  const closing = new Map<string, Line>();
+  for (const line of lines) {
+    if (line.msg === 'starting RTC session') glimpses.push({ identity: line.participant, sid: line.participantID, atMs: line.ts * 1_000 });
+    else if (line.msg === 'participant active') active.set(line.participantID, active.get(line.participantID) ?? line);
+    else closing.set(line.participantID, line);
+  }
+  const sessions = [...active.values()].map(({ participant: identity, participantID: sid, ts }): Session => {
+    const fromMs = ts * 1_000;
+    const end = closing.get(sid);
+    const killedMs = killsMs.find((atMs) => atMs > fromMs) ?? Number.POSITIVE_INFINITY;
+    const toldMs = told.get(sid) ?? null;
+    if (end === undefined || end.ts * 1_000 > killedMs) return { identity, sid, fromMs, toMs: killedMs, reason: 'SFU_KILLED', toldMs };
+    return { identity, sid, fromMs, toMs: end.ts * 1_000, reason: REASON_OF_CLOSE[end.reason] ?? end.reason, toldMs };
+  });
+  return { sessions, glimpses };
 }
 
 /** Passes everything on to the homeserver, and notes calls about delayed events. */
@@ -64,13 +66,14 @@ export class HomeserverProxy {
     this.#server = server;
   }
 
-  static async start(target: string): Promise<HomeserverProxy> {
+  /** `target` is asked for each time: the proxy's URL has to be known before the homeserver starts. */
+  static async start(target: () => string): Promise<HomeserverProxy> {
     const port = await freePort();
     const acts: Act[] = [];
     const server = createServer((incoming, outgoing) => {
       const beganMs = now();
       const path = incoming.url ?? '/';
-      const onward = request(`${target}${path}`, { method: incoming.method, headers: incoming.headers }, (answer) => {
+      const onward = request(`${target()}${path}`, { method: incoming.method, headers: incoming.headers }, (answer) => {
         const note = /\/delayed_events\/([^/?]+)\/(\w+)/.exec(path);
         const [, delayId = '', action = ''] = note ?? [];
         if (note !== null) acts.push({ delayId, action, beganMs, endedMs: now(), status: answer.statusCode ?? 0 });

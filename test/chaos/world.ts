@@ -12,7 +12,7 @@ import { type Webhook, WebhookTap } from '../e2e/stack/webhooks.ts';
 import type { Chance } from './chance.ts';
 import type { Outage } from './evidence.ts';
 import { type Account, MEMBER } from './person.ts';
-import { Attendance, HomeserverProxy } from './witness.ts';
+import { HomeserverProxy } from './witness.ts';
 
 export const PRESENCE_INTERVAL_MS = 10_000;
 const DROPPED = 0.06;
@@ -23,8 +23,8 @@ export class World {
   readonly serviceUrl: string;
   readonly homeserver: Homeserver;
   readonly proxy: HomeserverProxy;
-  readonly attendance: Attendance;
   readonly outages: Outage[] = [];
+  readonly sfuKillsMs: number[] = [];
   /** When the departure of a session was first passed on to the service. */
   readonly told = new Map<string, number>();
   readonly watchers: RoomWatcher[] = [];
@@ -38,7 +38,6 @@ export class World {
     serviceUrl: string;
     homeserver: Homeserver;
     proxy: HomeserverProxy;
-    attendance: Attendance;
     service: Service;
     livekit: LiveKit;
     tap: WebhookTap;
@@ -47,7 +46,6 @@ export class World {
     this.serviceUrl = parts.serviceUrl;
     this.homeserver = parts.homeserver;
     this.proxy = parts.proxy;
-    this.attendance = parts.attendance;
     this.service = parts.service;
     this.#livekit = parts.livekit;
     this.#tap = parts.tap;
@@ -58,16 +56,15 @@ export class World {
     const port = await freePort();
     const serviceUrl = `http://127.0.0.1:${port}`;
     const tap = await WebhookTap.start({ target: `${serviceUrl}/sfu_webhook` });
-    const attendance = await Attendance.start();
+    const proxy = await HomeserverProxy.start(() => homeserver.url);
     const [homeserver, livekit] = await Promise.all([
-      Homeserver.start({ serviceUrl }),
-      LiveKit.start([tap.url, attendance.tap.url], { network }),
+      Homeserver.start({ serviceUrl, publicUrl: proxy.url }),
+      LiveKit.start([tap.url], { network }),
     ]);
-    const proxy = await HomeserverProxy.start(homeserver.url);
     const { serverName } = homeserver;
     const env = { LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS: String(PRESENCE_INTERVAL_MS / 1000) };
     const service = await Service.start(port, livekit.address, { serverName, url: proxy.url }, { peer, env });
-    const world = new World({ network, serviceUrl, homeserver, proxy, attendance, service, livekit, tap });
+    const world = new World({ network, serviceUrl, homeserver, proxy, service, livekit, tap });
     world.meddleNoMore();
     return world;
   }
@@ -130,7 +127,7 @@ export class World {
   async killSfu(downMs: number): Promise<void> {
     const fromMs = now();
     await this.#livekit.kill();
-    this.attendance.sfuKilled(fromMs);
+    this.sfuKillsMs.push(fromMs);
     await sleep(downMs);
     await this.#livekit.startAgain();
     this.outages.push({ part: 'SFU', fromMs, toMs: now() });
@@ -151,7 +148,6 @@ export class World {
     await Promise.all([this.#livekit.kill(), this.homeserver.kill()]);
     this.proxy.stop();
     this.#tap.stop();
-    this.attendance.tap.stop();
     await this.network.remove();
   }
 }

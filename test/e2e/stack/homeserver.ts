@@ -34,6 +34,8 @@ open("tls.key", "wb").write(key.private_bytes(serialization.Encoding.PEM,
 export interface HomeserverOptions {
   /** The MatrixRTC authorization service that it tells clients of. */
   readonly serviceUrl: string;
+  /** Where others are told to reach it, if not at its own port. */
+  readonly publicUrl?: string;
   /** Makes the registration of an application service for that server name; requests under its prefix are then passed on to it. */
   readonly registration?: (serverName: string) => string;
 }
@@ -63,7 +65,7 @@ export class Homeserver {
     await this.#server.ready(60_000, async () => (await fetch(`${this.url}/_matrix/client/versions`)).ok);
   }
 
-  static async start({ serviceUrl, registration }: HomeserverOptions): Promise<Homeserver> {
+  static async start({ serviceUrl, publicUrl, registration }: HomeserverOptions): Promise<Homeserver> {
     const [port, tlsPort] = [await freePort(), await freePort()];
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-synapse-'));
     const made = spawnSync(synapsePython, ['-c', MAKE_CERTIFICATE], { cwd: dir, encoding: 'utf8' });
@@ -71,7 +73,7 @@ export class Homeserver {
     const url = `http://127.0.0.1:${port}`;
     const serverName = `localhost:${tlsPort}`;
     if (registration !== undefined) writeFileSync(join(dir, REGISTRATION), registration(serverName));
-    writeConfiguration(dir, { url, serverName, port, tlsPort, serviceUrl, proxies: registration !== undefined });
+    writeConfiguration(dir, { url: publicUrl ?? url, serverName, port, tlsPort, serviceUrl, proxies: registration !== undefined });
     const homeserver = new Homeserver(url, serverName, dir);
     await homeserver.startAgain();
     return homeserver;
