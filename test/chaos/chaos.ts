@@ -1,5 +1,5 @@
-// `npm run chaos [-- --seed N --short --people N --peer "<command>" --write-docs]`: breaks real servers under real participants, and says
-// whether anybody became a ghost or was declared gone while there. Exit code 1: somebody did.
+// `npm run chaos [-- --seed N --times N --short --people N --peer "<command>" --write-docs]`: breaks real servers under real participants,
+// and says whether anybody became a ghost or was declared gone while there. Exit code 1: somebody did.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -12,6 +12,7 @@ import { type Run, run, SHORT_MS } from './run.ts';
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
+    times: { type: 'string', default: '1' },
     short: { type: 'boolean', default: false },
     people: { type: 'string', default: '20' },
     peer: { type: 'string' },
@@ -23,28 +24,33 @@ if (impossible !== undefined) {
   console.error(`npm run chaos needs network namespaces: ${impossible}`);
   process.exit(2);
 }
-const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
-console.log(`seed ${seed}`);
-const done = await run({
-  seed,
-  wrongForMs: values.short ? SHORT_MS : 150_000,
-  people: Number(values.people),
-  peer: values.peer,
-  say: (line) => console.log(line),
-});
 const folder = join(repositoryDir, 'node_modules/.cache/lastwill');
 mkdirSync(folder, { recursive: true });
-const kept = join(folder, `chaos-${values.peer === undefined ? 'lastwill' : 'peer'}.json`);
-writeFileSync(kept, `${JSON.stringify(done, null, 1)}\n`);
-for (const line of reportOf(done)) console.log(line);
-if (values['write-docs']) writeDocs(judged(['lastwill', 'lk-jwt-service']));
-console.log(`seed ${seed}; evidence in ${kept}; log of the service in ${done.serviceLog}`);
-process.exit(done.verdict.ghosts.length + done.verdict.falseLeaves.length === 0 ? 0 : 1);
+const keptOf = (who: 'lastwill' | 'peer'): string => join(folder, `chaos-${who}.json`);
 
-/** The newest run of lastwill, and of the peer if it has had one. */
-function judged(names: readonly string[]): Judged[] {
-  return names.flatMap((name, place) => {
-    const file = join(folder, `chaos-${place === 0 ? 'lastwill' : 'peer'}.json`);
-    return existsSync(file) ? [{ ...(JSON.parse(readFileSync(file, 'utf8')) as Run), name }] : [];
+const firstSeed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
+const runs: Run[] = [];
+for (let seed = firstSeed; seed < firstSeed + Number(values.times); seed += 1) {
+  console.log(`seed ${seed}`);
+  const done = await run({
+    seed,
+    wrongForMs: values.short ? SHORT_MS : 150_000,
+    people: Number(values.people),
+    peer: values.peer,
+    say: (line) => console.log(line),
   });
+  runs.push(done);
+  for (const line of reportOf(done)) console.log(line);
+  console.log(`seed ${seed}; log of the service in ${done.serviceLog}`);
+}
+const kept = keptOf(values.peer === undefined ? 'lastwill' : 'peer');
+writeFileSync(kept, `${JSON.stringify(runs, null, 1)}\n`);
+if (values['write-docs']) writeDocs([...judged('lastwill', 'lastwill'), ...judged('peer', 'lk-jwt-service')]);
+console.log(`evidence in ${kept}`);
+process.exit(runs.every(({ verdict }) => verdict.ghosts.length + verdict.falseLeaves.length === 0) ? 0 : 1);
+
+/** The newest runs of lastwill, or of the peer if it has had any. */
+function judged(who: 'lastwill' | 'peer', name: string): Judged[] {
+  const file = keptOf(who);
+  return existsSync(file) ? [{ name, runs: JSON.parse(readFileSync(file, 'utf8')) as Run[] }] : [];
 }

@@ -3,26 +3,35 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repositoryDir } from '../e2e/stack/processes.ts';
 import { writeBetween } from '../e2e/stack/written.ts';
-import type { Departure, Verdict } from './judge.ts';
+import { type Departure, outageMs, type Sin } from './judge.ts';
 import { type Row, rowsOf, spread } from './report.ts';
+import type { Run } from './run.ts';
 
 export interface Judged {
   readonly name: string;
-  readonly seed: number;
-  readonly verdict: Verdict;
+  readonly runs: readonly Run[];
 }
 
 const DISTURBED = 'any of these, while a server was down or a webhook lost';
 
 export function writeDocs(judged: readonly Judged[]): void {
-  writeBetween('README.md', 'chaos', tableOf(judged));
+  writeBetween('README.md', 'chaos', [...tableOf(judged), '', ...judged.map(sentenceOf)]);
   writeFileSync(join(repositoryDir, 'deploy/chaos.svg'), plotOf(judged));
 }
 
 /** One line for each cause, and one for whatever was disturbed. */
-function linesOf({ verdict }: Judged): Map<string, Row> {
-  const named = verdict.departures.map((one): Departure => (one.disturbed.length > 0 ? { ...one, cause: DISTURBED } : one));
+function linesOf({ runs }: Judged): Map<string, Row> {
+  const named = runs.flatMap(({ verdict }) =>
+    verdict.departures.map((one): Departure => (one.disturbed.length > 0 ? { ...one, cause: DISTURBED } : one)),
+  );
   return new Map(rowsOf(named).map((row) => [row.cause, row]));
+}
+
+function sinsOf({ runs }: Judged): { ghosts: Sin[]; falseLeaves: Sin[] } {
+  return {
+    ghosts: runs.flatMap(({ verdict }) => verdict.ghosts),
+    falseLeaves: runs.flatMap(({ verdict }) => verdict.falseLeaves),
+  };
 }
 
 function tableOf(judged: readonly Judged[]): string[] {
@@ -30,18 +39,34 @@ function tableOf(judged: readonly Judged[]): string[] {
   const causes = [...new Set(lines.flatMap((of) => [...of.keys()]))].toSorted((a, b) => Number(a === DISTURBED) - Number(b === DISTURBED));
   const cells = (of: Map<string, Row>, cause: string): string => {
     const row = of.get(cause);
-    return row === undefined ? '– | – ' : `${row.fromNotice.length} | ${spread(row.fromDeparture)} | ${spread(row.fromNotice)} `;
+    return row === undefined ? '– | – | – ' : `${row.fromNotice.length} | ${spread(row.fromDeparture)} | ${spread(row.fromNotice)} `;
   };
-  const head = judged.map(({ name }) => `${name}: leaves | from the departure | from LiveKit's word `).join('| ');
-  const sins = judged
-    .map(({ verdict }) => `**${verdict.ghosts.length} ghosts** | **${verdict.falseLeaves.length} false leaves** | `)
-    .join('| ');
+  const head = judged.map(({ name }) => `${name}: leaves in time | from the departure | from LiveKit's word `).join('| ');
+  const sums = judged.map((one, place) => {
+    const { ghosts, falseLeaves } = sinsOf(one);
+    const leaves = [...(lines[place]?.values() ?? [])].reduce((sum, { fromNotice }) => sum + fromNotice.length, 0);
+    return `${leaves} | **${ghosts.length} ghosts** | **${falseLeaves.length} false leaves** `;
+  });
   return [
     `| Seconds: min / median / max | ${head}|`,
     `|---|${judged.map(() => '---|---|---|').join('')}`,
     ...causes.map((cause) => `| ${cause} | ${lines.map((of) => cells(of, cause)).join('| ')}|`),
-    `| in all | ${sins}|`,
+    `| in all | ${sums.join('| ')}|`,
   ];
+}
+
+/** What a service went through. */
+function sentenceOf({ name, runs }: Judged): string {
+  const seeds = runs.map(({ seed }) => seed).join(', ');
+  const sum = (of: (run: Run) => number): number => runs.reduce((total, run) => total + of(run), 0);
+  const down = (['service', 'SFU', 'homeserver'] as const).map((part) => {
+    const times = sum(({ evidence }) => evidence.outages.filter((one) => one.part === part).length);
+    const seconds = sum(({ evidence }) => outageMs(evidence.outages, part)) / 1_000;
+    return `the ${part} ${part === 'homeserver' ? 'stopped' : 'killed'} ${times} times (${seconds.toFixed(0)} s)`;
+  });
+  const sessions = sum(({ evidence }) => evidence.sessions.length);
+  const hooks = `${sum(({ webhooks }) => webhooks.dropped)} webhooks dropped and ${sum(({ webhooks }) => webhooks.doubled)} doubled`;
+  return `- ${name}: ${runs.length} runs (seeds ${seeds}), ${sessions} sessions; ${down.join(', ')}, ${hooks}.`;
 }
 
 const WIDTH = 940;
@@ -73,8 +98,9 @@ function plotOf(judged: readonly Judged[]): string {
     );
     return `<text x="${LEFT - 12}" y="${y + 4}" text-anchor="end">${cause}</text>${dots.join('')}`;
   });
-  const legend = judged.map(({ name, verdict }, which) => {
-    const text = `${name}: ${verdict.ghosts.length} ghosts, ${verdict.falseLeaves.length} false leaves`;
+  const legend = judged.map((one, which) => {
+    const { ghosts, falseLeaves } = sinsOf(one);
+    const text = `${one.name}: ${ghosts.length} ghosts, ${falseLeaves.length} false leaves`;
     return `<circle cx="${LEFT + which * 290}" cy="18" r="4" fill="${COLOURS[which]}"/><text x="${LEFT + 10 + which * 290}" y="22">${text}</text>`;
   });
   return [
