@@ -1,47 +1,62 @@
-// `npm run floor`: how soon a leave can be, at best. How long LiveKit takes to miss a killed participant, by what its configuration offers;
-// and what lastwill and the homeserver add to LiveKit's word, beyond the wait.
+// `npm run floor [-- --times N --killed N --write-docs]`: how soon a leave can be, at best. How long LiveKit takes to miss a killed
+// participant, by what its configuration offers; and what is added to LiveKit's word beyond the wait, step by step.
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { LiveKit, participantToken, sfuUrl } from '../e2e/stack/livekit.ts';
 import { Network, noNamespaces } from '../e2e/stack/network.ts';
 import { Participant } from '../e2e/stack/participant.ts';
 import { eventually, sleep } from '../e2e/stack/processes.ts';
 import { WebhookTap } from '../e2e/stack/webhooks.ts';
+import { writeBetween } from '../e2e/stack/written.ts';
 import { spread } from './report.ts';
 import { runCalm, WAITS } from './run.ts';
+import { addedBy } from './steps.ts';
 
 /** Everything in LiveKit's `rtc` section that has to do with how a connection is kept or given up. */
 const CONFIGURATIONS: readonly (readonly [string, Readonly<Record<string, unknown>>])[] = [
   ['as it is', {}],
-  ['use_ice_lite: true', { use_ice_lite: true }],
-  ['force_tcp: true', { force_tcp: true }],
-  ['allow_tcp_fallback: false', { allow_tcp_fallback: false }],
+  ['`use_ice_lite: true`', { use_ice_lite: true }],
+  ['`force_tcp: true`', { force_tcp: true }],
+  ['`allow_tcp_fallback: false`', { allow_tcp_fallback: false }],
 ];
 const MISSED_MS = 40_000;
 const PEOPLE = 10;
 
-const { values } = parseArgs({ options: { times: { type: 'string', default: '10' }, killed: { type: 'string', default: '4' } } });
+const { values } = parseArgs({
+  options: {
+    times: { type: 'string', default: '15' },
+    killed: { type: 'string', default: '4' },
+    'write-docs': { type: 'boolean', default: false },
+  },
+});
 const impossible = noNamespaces();
 if (impossible !== undefined) {
   console.error(`npm run floor: ${impossible}`);
   process.exit(2);
 }
 
-const network = await Network.lay();
-console.log(`killed, ${values.killed} participants each: s until LiveKit says so, min / median / max`);
-for (const [name, rtc] of CONFIGURATIONS) console.log(`  ${name.padEnd(28)} ${spread(await untilMissed(rtc, Number(values.killed)))}`);
-await network.remove();
-
-const calm = await runCalm({ seed: 1, people: PEOPLE, peer: undefined, say: () => {} }, Number(values.times));
-const added = calm.verdict.departures
-  .flatMap(({ leftMs, goneMs }) => (leftMs === null ? [] : [leftMs - goneMs - WAITS.left]))
-  .toSorted((a, b) => a - b);
-const at = (part: number): string => `${added[Math.min(Math.floor(added.length * part), added.length - 1)]?.toFixed(0)} ms`;
-console.log(`from LiveKit's word to the leave that Synapse took, beyond the wait of ${WAITS.left} ms, of ${added.length} that hung up:`);
-console.log(`  min ${at(0)}, median ${at(0.5)}, p90 ${at(0.9)}, p99 ${at(0.99)}, max ${at(1)}`);
+const killed = await tableOfKilled(Number(values.killed));
+const added = await tableOfAdded(Number(values.times));
+if (values['write-docs']) {
+  writeBetween('deploy/reasons.md', 'killed', killed);
+  writeBetween('deploy/reasons.md', 'added', added);
+}
 process.exit(0);
 
-async function untilMissed(rtc: Readonly<Record<string, unknown>>, people: number): Promise<number[]> {
+async function tableOfKilled(people: number): Promise<string[]> {
+  const table = [
+    `| \`rtc\` in LiveKit's configuration, ${people} killed each | s until LiveKit says so: min / median / max |`,
+    '|---|---|',
+  ];
+  const network = await Network.lay();
+  if (people > 0) for (const [name, rtc] of CONFIGURATIONS) table.push(`| ${name} | ${spread(await untilMissed(network, rtc, people))} |`);
+  await network.remove();
+  for (const line of table) console.log(line);
+  return table;
+}
+
+async function untilMissed(network: Network, rtc: Readonly<Record<string, unknown>>, people: number): Promise<number[]> {
   const tap = await WebhookTap.start();
   const livekit = await LiveKit.start([tap.url], { network, rtc });
   const one = async (): Promise<number> => {
@@ -58,4 +73,21 @@ async function untilMissed(rtc: Readonly<Record<string, unknown>>, people: numbe
   await livekit.kill();
   tap.stop();
   return took.toSorted((a, b) => a - b);
+}
+
+async function tableOfAdded(times: number): Promise<string[]> {
+  const calm = await runCalm({ seed: 1, people: PEOPLE, peer: undefined, say: () => {} }, times);
+  const steps = addedBy(calm.evidence, calm.verdict.departures, readFileSync(calm.serviceLog, 'utf8'), WAITS.left);
+  const count = steps.at(-1)?.inOrderMs.length ?? 0;
+  const table = [
+    `| What is added to the wait of ${WAITS.left / 1_000} s, of ${count} that hung up, ms | median | p90 | p99 | max |`,
+    '|---|---|---|---|---|',
+    ...steps.map(({ step, inOrderMs }) => `| ${step} | ${[0.5, 0.9, 0.99, 1].map((part) => percentile(inOrderMs, part)).join(' | ')} |`),
+  ];
+  for (const line of table) console.log(line);
+  return table;
+}
+
+function percentile(inOrderMs: readonly number[], part: number): string {
+  return (inOrderMs[Math.max(Math.ceil(inOrderMs.length * part) - 1, 0)] ?? Number.NaN).toFixed(0);
 }

@@ -88,9 +88,15 @@ export class Person {
 
   async hangUp(what = 'hung up'): Promise<void> {
     const participant = this.#participant;
-    this.#did(what, 'goodbye');
-    await participant?.leave().catch(() => {});
+    await this.#sayGoodbye(what);
     await participant?.end();
+  }
+
+  /** As one who hangs up and calls again from the same app; nothing has to be started for it. */
+  async callAgainAfter(awayMs: number): Promise<void> {
+    await this.#sayGoodbye('hung up');
+    await sleep(awayMs);
+    await this.enter(false, this.#participant);
   }
 
   /** Goodbye and back at once, with nothing of what the page knew. */
@@ -134,6 +140,11 @@ export class Person {
 
   async end(): Promise<void> {
     await this.#participant?.end();
+  }
+
+  async #sayGoodbye(what: string): Promise<void> {
+    this.#did(what, 'goodbye');
+    await this.#participant?.leave().catch(() => {});
   }
 
   #did(what: string, ended: Deed['ended'] = null): void {

@@ -80,14 +80,13 @@ class Chaos {
   /** Nothing goes wrong: everybody comes and hangs up, again and again. */
   async playCalm(times: number): Promise<Run> {
     await this.#invite(this.#options.people);
+    await inTurns(COME_AT_ONCE, this.#people, (person) => person.enter(false));
     await Promise.all(
       this.#people.map(async (person, place) => {
         await sleep(place * CALM_GAP_MS);
         for (let time = 0; time < times; time += 1) {
-          await person.enter(false);
           await sleep(CALM_STAY_MS);
-          await person.hangUp();
-          await sleep(CALM_AWAY_MS);
+          await person.callAgainAfter(CALM_AWAY_MS);
         }
       }),
     );
