@@ -11,6 +11,7 @@ import { CASES, type Case } from './cases.ts';
 import type { GuestKind } from './guests.ts';
 import { type Ground, type Played, play } from './record.ts';
 import { tableOf } from './table.ts';
+import { tradeOf } from './trade.ts';
 
 const { values } = parseArgs({
   options: {
@@ -46,8 +47,12 @@ try {
 }
 const order = new Map(CASES.map(({ name }, place) => [name, place]));
 const table = tableOf(played.toSorted((a, b) => (order.get(a.name) ?? 0) - (order.get(b.name) ?? 0)));
-console.log(table.join('\n'));
-if (values['write-docs']) writeBetween('deploy/reasons.md', 'reasons', table);
+const trade = tradeOf(played);
+console.log([...table, '', ...trade].join('\n'));
+if (values['write-docs']) {
+  writeBetween('deploy/reasons.md', 'reasons', table);
+  writeBetween('deploy/reasons.md', 'trade', trade);
+}
 process.exit(0);
 
 async function recordOne(one: Case, kind: GuestKind): Promise<void> {

@@ -21,6 +21,8 @@ export interface Played {
   readonly backMs: number | null;
   /** Between the newest departure and the next join that followed: how long a wait has to be; null: no join followed. */
   readonly gapMs: number | null;
+  /** From the deed to an SFU that was taken away and answers again; null: it was not. */
+  readonly sfuBackMs: number | null;
 }
 
 export interface Ground {
@@ -68,15 +70,28 @@ async function playOn(ground: Ground, one: Case, kind: GuestKind): Promise<Playe
     await sleep(1_500);
     const [atMs, before] = [now(), tap.seen.length];
     const acted = act();
+    let actedMs: number | null = null;
     // Looked at when the watch is over.
-    acted.catch(() => {});
+    acted.then(
+      () => {
+        actedMs = now() - atMs;
+      },
+      () => {},
+    );
     await sleep(one.watchMs);
     await Promise.race([acted, sleep(1_000)]);
     const told = tap.seen.slice(before).filter((webhook) => webhook.room === room && TELLING.test(webhook.event));
     const first = tap.find('participant_joined', identity)[0]?.sid ?? '';
     const back = (await guest.happened()).findLast((event) => event.atMs > atMs && /connected$/.test(event.what));
     const backMs = back === undefined || back.what === 'disconnected' ? null : back.atMs - atMs;
-    return { kind, name: one.name, told: named(told, first, atMs), backMs, gapMs: gapOf(told) };
+    return {
+      kind,
+      name: one.name,
+      told: named(told, first, atMs),
+      backMs,
+      gapMs: gapOf(told),
+      sfuBackMs: one.alone === true ? actedMs : null,
+    };
   } finally {
     for (const other of others) await other.end().catch(() => {});
   }
