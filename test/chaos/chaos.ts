@@ -6,8 +6,10 @@ import { parseArgs } from 'node:util';
 import { noNamespaces } from '../e2e/stack/network.ts';
 import { repositoryDir } from '../e2e/stack/processes.ts';
 import { type Judged, writeDocs } from './docs.ts';
+import type { Evidence } from './evidence.ts';
+import { judge } from './judge.ts';
 import { reportOf } from './report.ts';
-import { type Run, run, SHORT_MS } from './run.ts';
+import { type Run, run, SHORT_MS, WAITS } from './run.ts';
 
 const { values } = parseArgs({
   options: {
@@ -52,5 +54,12 @@ process.exit(runs.every(({ verdict }) => verdict.ghosts.length + verdict.falseLe
 /** The newest runs of lastwill, or of the peer if it has had any. */
 function judged(who: 'lastwill' | 'peer', name: string): Judged[] {
   const file = keptOf(who);
-  return existsSync(file) ? [{ name, runs: JSON.parse(readFileSync(file, 'utf8')) as Run[] }] : [];
+  if (!existsSync(file)) return [];
+  const kept = JSON.parse(readFileSync(file, 'utf8')) as Run[];
+  return [{ name, runs: kept.map((one) => ({ ...one, verdict: judge(endless(one.evidence), WAITS) })) }];
+}
+
+/** JSON knows no Infinity. */
+function endless(evidence: Evidence): Evidence {
+  return { ...evidence, sessions: evidence.sessions.map((one) => ({ ...one, toMs: one.toMs ?? Number.POSITIVE_INFINITY })) };
 }

@@ -96,6 +96,18 @@ describe('a ghost', () => {
   });
 });
 
+describe('the cause', () => {
+  const causeOf = (deed: { atMs: number; what: string; ended: 'killed' | null }, reason = 'CONNECTION_TIMEOUT') =>
+    judge(evidence(left(1_500, { sessions: [session({ reason })], deeds: [{ identity: 'a', ...deed }] })), WAITS).departures[0]?.cause;
+  test('is what was done in that session', () => expect(causeOf({ atMs: T + 40_000, what: 'killed', ended: 'killed' })).toBe('killed'));
+  test('is not what was done in a session before', () =>
+    expect(causeOf({ atMs: T - 10, what: 'killed', ended: 'killed' })).toBe('CONNECTION_TIMEOUT'));
+  test('is not a cut that was survived until the SFU was killed', () => {
+    expect(causeOf({ atMs: T + 40_000, what: 'cut off', ended: null }, 'SFU_KILLED')).toMatch(/^the SFU was killed/);
+    expect(causeOf({ atMs: T + 40_000, what: 'killed', ended: 'killed' }, 'SFU_KILLED')).toBe('killed');
+  });
+});
+
 describe('a false leave', () => {
   const announcements = [HERE, gone(T + 30_000), { ...HERE, atMs: T + 30_500, serial: 2 }];
   test('is one sent while its participant is there', () => expect(sins({ announcements, acts: [sent(T + 29_990)] })).toEqual(FALSE_LEAVE));

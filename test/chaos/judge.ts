@@ -3,7 +3,7 @@
 // A false leave is one that the homeserver took while the participant was on the SFU, or between two sessions of one who came back
 // within the time that its departure is to be waited for (unless its process was killed: then it is another one that came). A ghost is somebody gone from the SFU whose leave was not taken within that
 // wait + 1 s, put off only by what README and design allow: a webhook that was lost, and parts that were down.
-import type { Act, Announcement, Evidence, Outage, Session, Waits } from './evidence.ts';
+import type { Act, Announcement, Deed, Evidence, Outage, Session, Waits } from './evidence.ts';
 
 export interface Departure {
   readonly identity: string;
@@ -42,6 +42,9 @@ const QUICK_MS = 100;
 const CROSSING_MS = 100;
 /** A deed explains a departure that the SFU noticed within this time: LiveKit takes 20 s to miss somebody, and is 30 s late at most. */
 const EXPLAINS_MS = 60_000;
+
+/** Causes that nobody's deed explains, as a table says them. */
+const NAMED: Readonly<Record<string, string>> = { SFU_KILLED: 'the SFU was killed, and it did not come back in time' };
 
 export function judge(evidence: Evidence, waits: Waits): Verdict {
   const identities = new Set(evidence.sessions.map(({ identity }) => identity));
@@ -101,14 +104,12 @@ class Case {
     const handOver = this.#evidence.handOvers.find(({ identity, serial }) => identity === this.#identity && serial === here.serial);
     if (handOver === undefined || handOver.takenMs === null || handOver.takenMs > goneMs) return null;
     const { latestMs, disturbed } = this.#latest(session);
-    const deed = this.#evidence.deeds.findLast(
-      ({ identity, atMs }) => identity === this.#identity && atMs <= goneMs && atMs > goneMs - EXPLAINS_MS,
-    );
+    const deed = this.#deedBehind(session);
     const next = this.#announcements.find(({ atMs }) => atMs > goneMs);
     const backMs = this.#backMs(goneMs);
     const common = {
       identity: this.#identity,
-      cause: deed?.what ?? session.reason,
+      cause: deed?.what ?? NAMED[session.reason] ?? session.reason,
       disturbed,
       departedMs: deed?.atMs ?? goneMs,
       goneMs,
@@ -122,6 +123,13 @@ class Case {
     const late = next === undefined ? 'never' : `after ${(next.atMs - goneMs).toFixed(0)} ms`;
     const what = `${common.cause} [${session.reason}${session.toldMs === null ? ', untold' : ''}], no leave within ${(latestMs - goneMs).toFixed(0)} ms, but ${late}; ${disturbed.join(', ') || 'nothing else wrong'}`;
     return { kind: 'ghost', what };
+  }
+
+  /** What was done to it in that session. Who was only cut off when the SFU was killed did not go by that. */
+  #deedBehind({ fromMs, toMs, reason }: Session): Deed | undefined {
+    const sinceMs = Math.max(fromMs, toMs - EXPLAINS_MS);
+    const deed = this.#evidence.deeds.findLast(({ identity, atMs }) => identity === this.#identity && atMs >= sinceMs && atMs <= toMs);
+    return reason === 'SFU_KILLED' && deed?.ended === null ? undefined : deed;
   }
 
   #backMs(goneMs: number): number {
