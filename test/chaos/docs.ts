@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repositoryDir } from '../e2e/stack/processes.ts';
 import { writeBetween } from '../e2e/stack/written.ts';
-import { type Departure, outageMs, type Sin } from './judge.ts';
+import { BY_TIMER, type Departure, outageMs, type Sin } from './judge.ts';
 import { type Row, rowsOf, spread } from './report.ts';
 import type { Run } from './run.ts';
 
@@ -56,7 +56,8 @@ function tableOf(judged: readonly Judged[]): string[] {
 }
 
 /** What a service went through. */
-function sentenceOf({ name, runs }: Judged): string {
+function sentenceOf(judged: Judged): string {
+  const { name, runs } = judged;
   const seeds = runs.map(({ seed }) => seed).join(', ');
   const sum = (of: (run: Run) => number): number => runs.reduce((total, run) => total + of(run), 0);
   const down = (['service', 'SFU', 'homeserver'] as const).map((part) => {
@@ -66,7 +67,9 @@ function sentenceOf({ name, runs }: Judged): string {
   });
   const sessions = sum(({ evidence }) => evidence.sessions.length);
   const hooks = `${sum(({ webhooks }) => webhooks.dropped)} webhooks dropped and ${sum(({ webhooks }) => webhooks.doubled)} doubled`;
-  return `- ${name}: ${runs.length} runs (seeds ${seeds}), ${sessions} sessions; ${down.join(', ')}, ${hooks}.`;
+  const byTimer = sinsOf(judged).falseLeaves.filter(({ what }) => what.startsWith(BY_TIMER)).length;
+  const timers = byTimer === 0 ? '' : ` Of its false leaves ${byTimer} were sent by Synapse's own timer, which nobody restarted.`;
+  return `- ${name}: ${runs.length} runs (seeds ${seeds}), ${sessions} sessions; ${down.join(', ')}, ${hooks}.${timers}`;
 }
 
 const WIDTH = 940;

@@ -43,6 +43,9 @@ const CROSSING_MS = 100;
 /** A deed explains a departure that the SFU noticed within this time: LiveKit takes 20 s to miss somebody, and is 30 s late at most. */
 const EXPLAINS_MS = 60_000;
 
+/** How a false leave begins to be told that no call of the service stands behind. */
+export const BY_TIMER = "by the homeserver's own timer";
+
 /** Causes that nobody's deed explains, as a table says them. */
 const NAMED: Readonly<Record<string, string>> = { SFU_KILLED: 'the SFU was killed, and it did not come back in time' };
 
@@ -183,7 +186,7 @@ class Case {
   falsehood(leave: Announcement): string | 'overtaken' | null {
     const act = this.#actBehind(leave);
     const askedMs = act?.beganMs ?? leave.atMs;
-    const by = act === undefined ? "by the homeserver's own timer" : 'by the service';
+    const by = act === undefined ? BY_TIMER : 'by the service';
     const before = this.#sessions.findLast(({ toMs }) => toMs <= askedMs);
     if (this.#isThere(askedMs, CROSSING_MS)) return `${by}, while on the SFU`;
     const next = this.#sessions.find(({ fromMs }) => fromMs + CROSSING_MS > askedMs);
