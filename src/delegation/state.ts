@@ -185,6 +185,7 @@ export type Event =
       readonly identity: Identity;
       readonly sid: Sid | null;
       readonly joinedAtMs: number | null;
+      readonly roomSid: RoomSid | null;
       readonly cause: Cause;
     }
   | { readonly kind: 'aborted'; readonly identity: Identity; readonly sid: Sid | null }

@@ -94,6 +94,7 @@ function aboutParticipant(
         identity,
         sid,
         joinedAtMs,
+        roomSid,
         cause: causeOfReason(enumOf(participant, 'disconnectReason', 'disconnect_reason')),
       };
     case 'participant_connection_aborted':

@@ -151,6 +151,7 @@ const left = (sid: Sid | null, joinedAtMs: number | null, cause: Departure['caus
   identity: ME,
   sid,
   joinedAtMs,
+  roomSid: ROOM_A,
   cause,
 });
 const restarted = (answer: Answer): Event => ({ kind: 'restart_answered', askedAtMs: NOW - 10, answer });

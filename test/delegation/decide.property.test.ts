@@ -142,7 +142,7 @@ class World {
     const { identity, sid, joinedAtMs } = this.present;
     this.present = null;
     this.presentUntilMs = this.nowMs;
-    this.hooks.push({ kind: 'left', identity, sid, joinedAtMs, cause });
+    this.hooks.push({ kind: 'left', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid, cause });
   }
 
   /** Real time: due work is done when it is due, one at a time. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
-import type { Delegation, EndedDelegation, LiveState } from '../../src/delegation/state.ts';
+import type { RoomSid } from '../../src/delegation/ids.ts';
+import type { Delegation, EndedDelegation, Event, LiveState } from '../../src/delegation/state.ts';
 import { DELAY, EVENTS, type EventName, GROUP, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
 
@@ -85,6 +86,7 @@ describe('which ending is owed', () => {
       identity: back.identities[0] ?? ('' as never),
       sid: 'PA_b' as never,
       joinedAtMs: NOW - 500,
+      roomSid: null,
       cause: 'lost',
     } as const;
     expect(decide(back, lost, now, wait0).effects).toMatchObject([{ kind: 'send', action: 'leave' }]);
@@ -94,6 +96,31 @@ describe('which ending is owed', () => {
     expect(run(connected, 'A replaced', wait0).effects).toMatchObject([{ kind: 'check' }]);
     expect(run(connected, 'A removed', wait0).effects).toMatchObject([{ kind: 'check' }]);
   });
+});
+
+describe('taken over, and the SFU forgot the new session before a word of it got out', () => {
+  const replaced = run(ROWS['connected, just seen'], 'A replaced').next;
+  const later = NOW + POLICY.waitMs.replaced;
+  const nobody = (roomSid: RoomSid | null, askedAtMs: number): Event => ({
+    ...{ kind: 'snapshot', present: [], afterRestart: false },
+    ...{ roomSid, askedAtMs },
+  });
+  const decided = (row: Delegation, event: Event, nowMs: number) => decide(row, event, { nowMs, roll: 0.5 }, POLICY);
+
+  it.each([
+    ['is there no more', null],
+    ['is another one', 'RM_b' as RoomSid],
+  ])('who is in no list of a room that %s is waited for like all clients of that SFU', (_, roomSid) => {
+    const { next, effects } = decided(replaced, nobody(roomSid, later), later);
+    expect([next.state.kind, effects]).toEqual(['settling', []]);
+    const backByMs = later + POLICY.waitMs.sfuDown;
+    expect(dueAtMs(next.state)).toBe(backByMs);
+    expect(decided(next, { kind: 'sfu_unreachable', askedAtMs: backByMs }, backByMs).next.state.kind).toBe('settling');
+    expect(decided(next, nobody(roomSid, backByMs), backByMs).effects).toMatchObject([{ kind: 'send' }]);
+  });
+
+  it('nobody in the same room is nobody', () =>
+    expect(decided(replaced, nobody('RM_a' as RoomSid, later), later).effects).toMatchObject([{ kind: 'send' }]));
 });
 
 describe('restarts', () => {

@@ -135,7 +135,7 @@ export class EngineWorld {
     const about =
       what === 'joined'
         ? ({ kind: 'joined', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid } as const)
-        : ({ kind: 'left', identity, sid, joinedAtMs, cause: what } as const);
+        : ({ kind: 'left', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid, cause: what } as const);
     const event = what === 'joined' ? 'participant_joined' : 'participant_left';
     const hook: Extract<Webhook, { kind: 'participant' }> = {
       kind: 'participant',

@@ -199,6 +199,7 @@ describe('what it says', () => {
       identity: PARTICIPANT.identity,
       sid: PARTICIPANT.sid,
       joinedAtMs: 1795420801456,
+      roomSid: LEFT.room.sid,
       cause: CAUSES[reason],
     };
     expect(expected.cause, 'a reason that this table does not know').toBeDefined();
@@ -225,7 +226,7 @@ describe('what it says', () => {
     expect(await about(without(LEFT, 'joinedAt', 'joinedAtMs'))).toMatchObject({ sid: PARTICIPANT.sid, joinedAtMs: null });
     expect(await about(without(LEFT, 'joinedAtMs'))).toMatchObject({ joinedAtMs: null });
     const bare = { event: 'participant_left', room: { name: 'r' }, participant: { identity: 'alice' } };
-    expect(await about(bare)).toEqual({ kind: 'left', identity: 'alice', sid: null, joinedAtMs: null, cause: 'left' });
+    expect(await about(bare)).toEqual({ kind: 'left', identity: 'alice', sid: null, joinedAtMs: null, roomSid: null, cause: 'left' });
     expect(await about({ event: 'room_finished', room: { name: 'r' } })).toEqual({ kind: 'room_finished', roomSid: null });
   });
 
@@ -236,6 +237,7 @@ describe('what it says', () => {
       identity: 'alice',
       sid: 'PA_1',
       joinedAtMs: 1795420801456,
+      roomSid: null,
       cause: 'lost',
     });
   });

@@ -4,7 +4,7 @@
 //
 // A promise counts only from the moment from which it could be kept: what is wrong in the world (wellness.ts) puts a bound off, and a
 // departure that nobody told has the time of a presence interval. With everything well the bounds are those of the README, to the second.
-import type { DelegationId, Identity, RoomName } from '../../src/delegation/ids.ts';
+import type { DelegationId, Identity, RoomName, RoomSid } from '../../src/delegation/ids.ts';
 import { causeOfReason, waitMsOf } from '../../src/delegation/reasons.ts';
 import type { Cause, Delegation, Policy } from '../../src/delegation/state.ts';
 import { FRESH_MS } from '../../src/delegation/steps/moves.ts';
@@ -60,6 +60,8 @@ export interface CheckerDeps {
   readonly policy: Policy;
   readonly members: readonly Member[];
   readonly homeserverOf: (member: number) => { readonly model: ModelHomeserver; readonly part: Part };
+  /** The room of that name on the SFU now. */
+  readonly roomSidOf: (room: RoomName) => RoomSid | null;
   readonly isKept: (id: DelegationId) => boolean;
   readonly isKnown: (onceKey: OnceKey) => boolean;
   readonly sfuSlow: boolean;
@@ -360,7 +362,9 @@ export class Checker {
     if (toldMs === Number.POSITIVE_INFINITY || !joined || aborted) {
       return { fromMs: stay.absentSinceMs, untilMs: stay.absentSinceMs + missedMs + policy.waitMs.aborted + SLACK_MS };
     }
-    if (stay.cause === 'sfu_down' || wellness.since('webhooks') > stay.absentSinceMs)
+    // Taken over in a room that is gone: whoever took over may have been forgotten with it.
+    const forgotten = stay.cause === 'replaced' && this.#deps.roomSidOf(stay.last.room) !== stay.last.roomSid;
+    if (stay.cause === 'sfu_down' || forgotten || wellness.since('webhooks') > stay.absentSinceMs)
       return { fromMs: stay.absentSinceMs, untilMs: Math.max(toldMs, stay.absentSinceMs) + missedMs };
     return { fromMs: Math.min(stay.absentSinceMs, toldMs), untilMs: toldMs + waitMsOf(stay.cause, policy) + SLACK_MS };
   }

@@ -217,7 +217,7 @@ export class ModelSfu {
       event === 'participant_joined'
         ? { kind: 'joined', identity, sid, joinedAtMs, roomSid }
         : event === 'participant_left'
-          ? { kind: 'left', identity, sid, joinedAtMs, cause: causeOfReason(reason) }
+          ? { kind: 'left', identity, sid, joinedAtMs, roomSid, cause: causeOfReason(reason) }
           : { kind: 'aborted', identity, sid };
     this.#post({ kind: 'participant', event, onceKey: this.#onceKey(), room, identity, about }, session);
   }

@@ -59,7 +59,7 @@ export function awaitingLeft(row: Row, event: Of<'left'>, at: Moment): Decision 
 }
 
 function sessionThatLeft(event: Of<'left'>): Session {
-  return { identity: event.identity, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: null, established: true };
+  return { identity: event.identity, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid, established: true };
 }
 
 /** Another attempt may follow; it gets its time, but not beyond the delay that the client chose. */

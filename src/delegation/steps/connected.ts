@@ -67,11 +67,13 @@ export function connectedLeft(row: Row, event: Of<'left'>, at: Moment): Decision
   if (event.identity !== session.identity) return unchanged(row);
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid ?? session.sid, certain: true };
   // A webhook without a SID speaks of the current session.
-  if (event.sid === null || session.sid === null || event.sid === session.sid) return depart(row, session, departure, attempted, at);
+  if (event.sid === null || session.sid === null || event.sid === session.sid) {
+    return depart(row, { ...session, roomSid: event.roomSid ?? session.roomSid }, departure, attempted, at);
+  }
   if (event.joinedAtMs === null || session.joinedAtMs === null) return unchanged(row, [ask(at.nowMs)]);
   if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);
   // A newer session came and went before we heard of it.
-  const newer: Session = { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: null };
+  const newer: Session = { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
   return depart(row, newer, departure, attempted, at);
 }
 

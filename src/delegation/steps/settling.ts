@@ -43,17 +43,31 @@ export function settlingLeft(row: Row, event: Of<'left'>, at: Moment): Decision 
   const ofOurs = departure.fence === null && (event.sid === null || event.sid === session.sid);
   const newer = event.joinedAtMs !== null && session.joinedAtMs !== null && event.joinedAtMs > session.joinedAtMs;
   if (!ofOurs && (same || !newer)) return unchanged(row);
-  const left: Session = ofOurs ? session : { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: null };
+  const left: Session = ofOurs ? session : { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
   return depart(row, left, { cause: event.cause, atMs: at.nowMs, fence: left.sid, certain: true }, attempted, at);
 }
 
-/** The room started anew under a departure that we know from a list only: the SFU forgot it, and its clients are on their way back. */
+/**
+ * The room started anew under a departure that we know from a list only, or under a session that another had taken over: the SFU forgot
+ * it, and its clients are on their way back.
+ */
 export function settlingRoomStarted(row: Row, event: Of<'room_started'>, at: Moment): Decision {
+  const { session, departure } = row.state;
+  if (departure.cause === 'sfu_down' || (departure.fence !== null && departure.cause !== 'replaced')) return unchanged(row);
+  if (event.roomSid !== null && event.roomSid === session.roomSid) return unchanged(row);
+  return waitForForgotten(row, at);
+}
+
+function waitForForgotten(row: Row, at: Moment): Decision {
   const { state } = row;
-  if (state.departure.fence !== null || state.departure.cause === 'sfu_down') return unchanged(row);
-  if (event.roomSid !== null && event.roomSid === state.session.roomSid) return unchanged(row);
   const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf('sfu_down', at.policy));
-  return move(row, { ...state, departure: { ...state.departure, cause: 'sfu_down' }, untilMs, nextAskMs: untilMs }, at);
+  const departure = { ...state.departure, cause: 'sfu_down', certain: false } as const;
+  return move(row, { ...state, departure, untilMs, nextAskMs: untilMs }, at);
+}
+
+/** Whoever took the session over went with the room; its own join may have been lost with the SFU. */
+function isForgotten({ state: { session, departure } }: Row, { roomSid }: Of<'snapshot'>): boolean {
+  return departure.cause === 'replaced' && session.roomSid !== null && roomSid !== undefined && roomSid !== session.roomSid;
 }
 
 export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
@@ -63,7 +77,7 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
     return connect(row, sessionOf(seen, state.session), event.askedAtMs, state.attempted, at);
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
-  return owe(row, state, event.askedAtMs, at);
+  return isForgotten(row, event) ? waitForForgotten(row, at) : owe(row, state, event.askedAtMs, at);
 }
 
 function askWhenWaitIsOver(row: Row, at: Moment): Decision {
