@@ -6,11 +6,11 @@
 // departure that nobody told has the time of a presence interval. With everything well the bounds are those of the README, to the second.
 import type { DelegationId, Identity, RoomName, RoomSid } from '../../src/delegation/ids.ts';
 import { causeOfReason, waitMsOf } from '../../src/delegation/reasons.ts';
-import type { Cause, Delegation, Policy } from '../../src/delegation/state.ts';
+import type { Cause, Delegation, Policy, State } from '../../src/delegation/state.ts';
 import { FRESH_MS } from '../../src/delegation/steps/moves.ts';
 import type { Verdict } from '../../src/engine/engine.ts';
 import type { OnceKey } from '../../src/store/store.ts';
-import type { Delegated, Member } from './member.ts';
+import type { Member } from './member.ts';
 import type { Call, DelayedLeave, ModelHomeserver } from './model-homeserver.ts';
 import type { Hook, SfuSession } from './model-sfu.ts';
 import { FAULTY_MS } from './plan.ts';
@@ -93,6 +93,11 @@ export class Checker {
   readonly #inVain = new Map<string, number>();
   readonly #looks = new Map<string, number[]>();
   readonly #seenGhost = new Set<DelayedLeave>();
+  /** What a failover of the store has lost. */
+  readonly #lost = new Set<DelegationId>();
+  readonly #forgotten = new Set<string>();
+  #forgotMs = Number.NEGATIVE_INFINITY;
+  #failovers = 0;
   lives = 0;
   falseLeaves = 0;
   ghosts = 0;
@@ -149,7 +154,8 @@ export class Checker {
   /** A webhook was answered 2xx, and said to mean something. */
   told(hook: Hook, session: SfuSession | null, verdict: Verdict): void {
     if (verdict === 'irrelevant') return;
-    if (!this.#deps.isKnown(hook.onceKey)) this.#violate('forgotten promise', `${hook.event} was answered and is not in the store`);
+    if (!this.#deps.isKnown(hook.onceKey) && this.#forgotMs < this.#deps.timeline.nowMs - SLACK_MS)
+      this.#violate('forgotten promise', `${hook.event} was answered and is not in the store`);
     if (session === null) return;
     const member = this.#memberOf(session.room, session.identity);
     const stay = member === undefined ? undefined : this.#stays[member.index];
@@ -173,9 +179,38 @@ export class Checker {
     if (row.state.kind === 'cancelling' && !this.#supersededMs.has(name)) this.#supersededMs.set(name, this.#deps.timeline.nowMs);
   }
 
+  /**
+   * The store failed over and lost the newest of what it had answered. Off is only what it can't hold without WAIT: a delegation of which
+   * nothing is left, that nothing is called after an end that is forgotten, and that of a group whose ending is forgotten the other is not
+   * tried (it finds the group final). Whatever lives on has to come right: no false leave by the old news, no ghost for longer than the next
+   * list takes.
+   */
+  forgot(sinceMs: number, rows: ReadonlySet<string>, left: ReadonlyMap<DelegationId, State['kind']>): void {
+    this.#forgotMs = this.#deps.timeline.nowMs;
+    this.#failovers += 1;
+    for (const told of this.#told.values()) {
+      if (told.joinedMs >= sinceMs) told.joinedMs = Number.POSITIVE_INFINITY;
+      if (told.leftMs >= sinceMs) told.leftMs = Number.POSITIVE_INFINITY;
+    }
+    for (const [id, name] of this.#leaveOfRow) {
+      const kind = left.get(id);
+      if (kind === undefined) this.#lost.add(id);
+      if (rows.has(id)) this.#forgotten.add(name);
+      if (kind !== 'ended') this.#endedMs.delete(name);
+      if (kind !== 'cancelling') this.#supersededMs.delete(name);
+    }
+  }
+
+  /** Since when its delegation has been promised; null: it is not, or not any more. */
+  #promisedMs({ delegations }: Member, leave: DelayedLeave): number | null {
+    const delegated = delegations.find((one) => one.leave === leave);
+    if (delegated?.id == null || delegated.askedBackAtMs !== null || this.#lost.has(delegated.id)) return null;
+    return delegated.ackedAtMs;
+  }
+
   called(call: Call): void {
-    const { leave, act, sentAtMs } = call;
-    if (leave.endings.size > 1) this.#violate('two endings', leave.name);
+    const { leave, act, sentAtMs, took } = call;
+    if (leave.endings.size > 1 && (took || !this.#forgotten.has(leave.name))) this.#violate('two endings', leave.name);
     const endedMs = this.#endedMs.get(leave.name);
     // A restart that another replica's end overtakes on its way finds the event final, and does nothing.
     const overtakenMs = act === 'restart' && this.#deps.replicas > 1 ? OVERTAKEN_MS : 0;
@@ -207,7 +242,7 @@ export class Checker {
   }
 
   acked(id: DelegationId): void {
-    if (!this.#deps.isKept(id)) this.#violate('forgotten promise', `${id} was answered and is not in the store`);
+    if (!this.#deps.isKept(id) && !this.#lost.has(id)) this.#violate('forgotten promise', `${id} was answered and is not in the store`);
   }
 
   /** A leave is in the room. Was somebody there whom lastwill could know of? */
@@ -221,8 +256,7 @@ export class Checker {
       if (sentAtMs !== null) this.#checkWait(leave, sentAtMs, stay);
       return;
     }
-    const delegated = member.delegations.find((one) => one.leave === leave);
-    const why = sentAtMs === null ? this.#ranOut(leave, delegated, stay) : this.#sentUnder(sentAtMs, stay);
+    const why = sentAtMs === null ? this.#ranOut(leave, this.#promisedMs(member, leave), stay) : this.#sentUnder(sentAtMs, stay);
     if (why === null) return;
     this.falseLeaves += 1;
     this.#violate('false leave', `${leave.name} of m${leave.member}: ${why}`);
@@ -271,10 +305,10 @@ export class Checker {
   }
 
   /** Run out: it was to be restarted, or cancelled, while everything was well. */
-  #ranOut(leave: DelayedLeave, delegated: Delegated | undefined, stay: Stay): string | null {
+  #ranOut(leave: DelayedLeave, promisedMs: number | null, stay: Stay): string | null {
     const { timeline, wellness, policy, sfuSlow } = this.#deps;
     const { model, part } = this.#deps.homeserverOf(leave.member);
-    if (delegated?.ackedAtMs == null || delegated.askedBackAtMs !== null || model.hasLimit) return null;
+    if (promisedMs === null || model.hasLimit) return null;
     // A second and a half leaves no time for any fault: it is judged where there is none.
     if (leave.delayMs < SHORTEST_JUDGED_MS && timeline.sinceStartMs < FAULTY_MS + SHORTEST_JUDGED_MS) return null;
     const nowMs = timeline.nowMs;
@@ -289,7 +323,7 @@ export class Checker {
       this.#joinToldMs(stay),
       sinceMs <= beganMs + leave.delayMs * 0.8 - SLOW_KNOWLEDGE_MS ? sinceMs : Number.POSITIVE_INFINITY,
     );
-    const fromMs = Math.max(beganMs + leave.delayMs * 0.85, knownMs, delegated.ackedAtMs, supersededMs ?? 0);
+    const fromMs = Math.max(beganMs + leave.delayMs * 0.85, knownMs, promisedMs, supersededMs ?? 0);
     // The question to the SFU and the way to the homeserver take their time, and a short delay has little.
     const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + model.slowestWayMs;
     if (fromMs + inTimeMs > nowMs) return null;
@@ -324,17 +358,17 @@ export class Checker {
     const stay = this.#stays[member.index] as Stay;
     const { leave } = member;
     if (!member.joined || leave === null || leave.final !== null || stay.sinceMs !== null) return null;
-    const delegated = member.delegations.find((one) => one.leave === leave);
-    if (delegated?.ackedAtMs == null || delegated.askedBackAtMs !== null) return null;
+    const promisedMs = this.#promisedMs(member, leave);
+    if (promisedMs === null) return null;
     const { model, part } = this.#deps.homeserverOf(member.index);
     const wellMs = wellness.since('service', 'store', 'sfu api', part);
-    const bound = this.#boundOf(stay, delegated.ackedAtMs, leave.delayMs);
+    const bound = this.#boundOf(stay, promisedMs, leave.delayMs);
     const troubled = wellMs >= bound.fromMs;
     const waits = Object.values(policy.waitMs);
     const limitedMs = model.hasLimit ? 10_000 : 0;
     if (!troubled) return bound.untilMs + limitedMs;
     // A minute after an event's end it lives only by its own client, and its leave is tried once a minute.
-    const endedMs = Math.max(stay.absentSinceMs, delegated.ackedAtMs) + leave.delayMs + 60_000;
+    const endedMs = Math.max(stay.absentSinceMs, promisedMs) + leave.delayMs + 60_000;
     const recoveryMs = wellMs >= endedMs ? RECOVERY_MS + 60_000 : RECOVERY_MS;
     return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + recoveryMs) + limitedMs;
   }
@@ -395,7 +429,8 @@ export class Checker {
       const most = Math.ceil((nowMs - ackedAtMs) / (0.7 * leave.delayMs)) + 3 * this.#deps.replicas * (stay.sessions + this.lives) + 5;
       const { model } = this.#deps.homeserverOf(index);
       const inVain = this.#inVain.get(leave.name) ?? 0;
-      if (inVain > 3 + this.lives + model.troubles) this.#violate('too many calls', `${inVain} restarts of ${leave.name}, which was final`);
+      if (inVain > 3 + this.lives + this.#failovers + model.troubles)
+        this.#violate('too many calls', `${inVain} restarts of ${leave.name}, which was final`);
       if (restarts > most + model.troubles)
         this.#violate('too many calls', `${restarts} restarts of ${leave.name}, at most ${most} are needed`);
     }

@@ -25,6 +25,8 @@ interface Kept {
 }
 
 const OWNER_ROWS = 8;
+/** What a failover may lose. */
+export const LONGEST_TAIL_MS = 1_000;
 /** As long as Redis is told that a replica holds a row; the replica renews it while it lives (src/store/redis/leases.ts). */
 const SHORT_LEASE_MS = 1_500;
 const RENEW_EVERY_MS = 250;
@@ -32,12 +34,33 @@ const RENEW_EVERY_MS = 250;
 /** What is on disk. */
 export class Disk {
   readonly rows = new Map<DelegationId, Kept>();
+  /** No two writes give the same revision, whatever is taken back. */
+  lastRev = 0;
   readonly once = new Map<OnceKey, number>();
   readonly tracked = new Map<string, Tracked>();
   /** When the rooms of a slot were last given to somebody. */
   readonly givenAtMs = new Map<number, number>();
   /** Claims of a store with one process die with it; those of a shared one live here, by the store's own time. */
   readonly claims = new Map<DelegationId, { readonly rev: number; readonly untilMs: number }>();
+  /** How the newest writes of a shared store are taken back. */
+  readonly newest: { readonly atMs: number; readonly what: string; readonly undo: () => void }[] = [];
+
+  /** A failover to a replica that had not received what was written since then; the rows that are now as they were before. */
+  forget(sinceMs: number): ReadonlySet<string> {
+    const forgotten = new Set<string>();
+    for (let last = this.newest.at(-1); last !== undefined && last.atMs >= sinceMs; last = this.newest.at(-1)) {
+      forgotten.add(last.what);
+      last.undo();
+      this.newest.pop();
+    }
+    this.claims.clear();
+    return forgotten;
+  }
+
+  written(atMs: number, what: string, undo: () => void): void {
+    this.newest.push({ atMs, what, undo });
+    while ((this.newest[0]?.atMs ?? atMs) < atMs - LONGEST_TAIL_MS) this.newest.shift();
+  }
 }
 
 export interface ModelStoreOptions {
@@ -75,11 +98,19 @@ export class ModelStore implements Store, Attendance {
     if (once !== null && found.length > 0 && this.#disk.once.has(once)) return { kind: 'duplicate' };
     const { writes, value } = step(found);
     for (const { row } of writes) encode(row, null);
-    if (once !== null && found.length > 0) this.#disk.once.set(once, this.#clock.nowMs());
+    if (once !== null && found.length > 0) {
+      this.#disk.once.set(once, this.#clock.nowMs());
+      this.#disk.written(this.#clock.nowMs(), once, () => this.#disk.once.delete(once));
+    }
     const claims = new Map<DelegationId, Claim>();
     for (const { row, leaseMs } of writes) {
-      const rev = (this.#disk.rows.get(row.id)?.rev ?? 0) + 1;
+      const before = this.#disk.rows.get(row.id);
+      this.#disk.lastRev += 1;
+      const rev = this.#disk.lastRev;
       this.#disk.rows.set(row.id, { row, rev });
+      this.#disk.written(this.#clock.nowMs(), row.id, () =>
+        before === undefined ? this.#disk.rows.delete(row.id) : this.#disk.rows.set(row.id, before),
+      );
       if (leaseMs > 0) {
         this.#hold(row.id, rev, this.#clock.nowMs() + leaseMs);
         claims.set(row.id, { id: row.id, rev });

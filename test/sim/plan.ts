@@ -77,7 +77,9 @@ export const OUTAGES = [
   'homeserver-refuses',
   'homeserver-limits',
 ] as const;
-export type OutageKind = (typeof OUTAGES)[number];
+/** Only a store that is shared fails over to a replica of its own, which has not heard of its newest writes. */
+const SHARED_OUTAGES = [...OUTAGES, 'store-forgets'] as const;
+export type OutageKind = (typeof SHARED_OUTAGES)[number];
 
 export interface OutagePlan {
   readonly kind: OutageKind;
@@ -152,26 +154,29 @@ const DEED_WEIGHTS: Record<Deed, number> = {
   reset: 1,
 };
 
-const trouble = fc.record({
-  kind: fc.constantFrom(...OUTAGES),
-  afterMs: fc.nat(2_500),
-  forMs: fc.oneof(fc.integer({ min: 50, max: 3_000 }), fc.integer({ min: 50, max: 15_000 })),
-});
+const troubleOf = (kinds: readonly OutageKind[]) =>
+  fc.record({
+    kind: fc.constantFrom(...kinds),
+    afterMs: fc.nat(2_500),
+    forMs: fc.oneof(fc.integer({ min: 50, max: 3_000 }), fc.integer({ min: 50, max: 15_000 })),
+  });
 
-const step: fc.Arbitrary<StepPlan> = fc.record({
-  afterMs: fc.oneof(fc.nat(300), fc.nat(3_000), fc.nat(25_000)),
-  member: fc.nat(5),
-  deed: fc.oneof(...DEEDS.map((deed) => ({ weight: DEED_WEIGHTS[deed], arbitrary: fc.constant(deed) }))),
-  forMs: fc.oneof(fc.nat(1_500), fc.nat(8_000), fc.nat(40_000)),
-  trouble: fc.option(trouble, { freq: 1 }),
-});
+const stepOf = (kinds: readonly OutageKind[]): fc.Arbitrary<StepPlan> =>
+  fc.record({
+    afterMs: fc.oneof(fc.nat(300), fc.nat(3_000), fc.nat(25_000)),
+    member: fc.nat(5),
+    deed: fc.oneof(...DEEDS.map((deed) => ({ weight: DEED_WEIGHTS[deed], arbitrary: fc.constant(deed) }))),
+    forMs: fc.oneof(fc.nat(1_500), fc.nat(8_000), fc.nat(40_000)),
+    trouble: fc.option(troubleOf(kinds), { freq: 1 }),
+  });
 
-const outage: fc.Arbitrary<OutagePlan> = fc.record({
-  kind: fc.constantFrom(...OUTAGES),
-  atMs: fc.nat(FAULTY_MS - 1),
-  forMs: fc.oneof(fc.integer({ min: 50, max: 2_000 }), fc.integer({ min: 50, max: 10_000 }), fc.integer({ min: 50, max: 60_000 })),
-  which: fc.nat(4),
-});
+const outageOf = (kinds: readonly OutageKind[]): fc.Arbitrary<OutagePlan> =>
+  fc.record({
+    kind: fc.constantFrom(...kinds),
+    atMs: fc.nat(FAULTY_MS - 1),
+    forMs: fc.oneof(fc.integer({ min: 50, max: 2_000 }), fc.integer({ min: 50, max: 10_000 }), fc.integer({ min: 50, max: 60_000 })),
+    which: fc.nat(4),
+  });
 
 /** As swarm testing has it: a fault is left out of most runs, so that it can't drown the others. */
 const rate = (most: number): fc.Arbitrary<number> =>
@@ -208,6 +213,8 @@ const rates: fc.Arbitrary<Rates> = fc.record({
 
 /** Any plan for so many replicas. */
 export function anyPlan(replicas: number): fc.Arbitrary<Plan> {
+  const kinds = replicas > 1 ? SHARED_OUTAGES : OUTAGES;
+  const outages = fc.array(outageOf(kinds), { maxLength: 5 });
   return fc.noBias(
     fc.record({
       seed: fc.nat(),
@@ -217,8 +224,8 @@ export function anyPlan(replicas: number): fc.Arbitrary<Plan> {
       policy,
       homeservers: fc.tuple(homeserver, homeserver),
       members: fc.array(member, { minLength: 1, maxLength: 5 }),
-      steps: fc.array(step, { minLength: 1, maxLength: 20 }),
-      outages: fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: fc.array(outage, { maxLength: 5 }) }),
+      steps: fc.array(stepOf(kinds), { minLength: 1, maxLength: 20 }),
+      outages: fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: outages }),
       rates,
     }),
   );

@@ -56,6 +56,19 @@ test.each([1, 3])('the store is away for longer than a delay: %d replicas lose n
   expect(found).toEqual([]);
 });
 
+test('the store fails over and has not heard of a departure, or of the leave: the next list tells, and nobody is left', async () => {
+  for (const afterMs of [20, 500, 1_300, 2_000]) {
+    const found = await play({
+      replicas: 3,
+      steps: [
+        { afterMs: 100, member: 0, deed: 'join', forMs: 0, trouble: null },
+        { afterMs: 20_000, member: 0, deed: 'hang-up', forMs: 0, trouble: { kind: 'store-forgets', afterMs, forMs: 1_000 } },
+      ],
+    });
+    expect(found, `${afterMs} ms after`).toEqual([]);
+  }
+});
+
 test('a leave waits for its homeserver, and the member comes back without a word: it is looked for before the call', async () => {
   const found = await play({
     steps: [

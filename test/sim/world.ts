@@ -8,7 +8,7 @@ import { Checker, type Violation } from './checker.ts';
 import { Member, type Service } from './member.ts';
 import { ModelHomeserver, type Moods } from './model-homeserver.ts';
 import { type Hook, ModelSfu, type SfuSession } from './model-sfu.ts';
-import { Disk, ModelStore } from './model-store.ts';
+import { Disk, LONGEST_TAIL_MS, ModelStore } from './model-store.ts';
 import { FAULTY_MS, type HomeserverPlan, type OutageKind, type OutagePlan, type Plan } from './plan.ts';
 import { Replica } from './replica.ts';
 import { type Process, Timeline } from './timeline.ts';
@@ -363,9 +363,19 @@ export class World {
         this.#storeAway += 1;
         until(this.#both(this.#wellness.break('store'), () => (this.#storeAway -= 1)));
         return;
+      case 'store-forgets':
+        this.#forget(this.timeline.nowMs - Math.min(forMs, LONGEST_TAIL_MS));
+        return;
       default:
         throw new Error(`no outage is called ${kind}`);
     }
+  }
+
+  #forget(sinceMs: number): void {
+    const rows = this.#disk.forget(sinceMs);
+    this.#trace(`store: has forgotten ${rows.size} writes`);
+    this.#wellness.blip('store');
+    this.#checker.forgot(sinceMs, rows, new Map([...this.#disk.rows.values()].map(({ row }) => [row.id, row.state.kind])));
   }
 
   #both(first: () => void, second: () => void): () => void {
