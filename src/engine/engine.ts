@@ -4,7 +4,7 @@
 //   sweep, due rows ────▶    │                        ▲
 //                            └─▶ perform (SFU, homeserver) ─▶ answers are events, too
 import type { Cancel, Clock, Random } from '../clock.ts';
-import { dueAtMs } from '../delegation/decide.ts';
+import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../delegation/ids.ts';
 import type { Delegation, Policy } from '../delegation/state.ts';
 import type { DelayedEvents } from '../homeserver/delayed-events.ts';
@@ -176,6 +176,8 @@ export function createEngine(deps: EngineDeps): Engine {
   async function due(row: Delegation, claim: Claimed['claim']): Promise<void> {
     if (keepAlive.takeOver({ row, claim })) return;
     try {
+      const effects = effectsOfDue(row);
+      if (effects !== null) return await performer.perform({ row, effects, claim });
       const applied = await watched({ by: 'id', room: row.room, id: row.id }, null, () => ({ kind: 'due' }));
       for (const todo of applied.todo) await performer.perform({ ...todo, claim: todo.claim ?? claim });
     } catch (error) {
@@ -183,6 +185,12 @@ export function createEngine(deps: EngineDeps): Engine {
     } finally {
       await store.release(claim).catch(() => {});
     }
+  }
+
+  /** What is to be done about a row that was just claimed, if that changes nothing: the store need not be asked for it once more. */
+  function effectsOfDue(row: Delegation): Decision['effects'] | null {
+    const decision = decide(row, { kind: 'due' }, { nowMs: clock.nowMs(), roll: random.roll() }, policy);
+    return decision.next === row && decision.effects.length > 0 ? decision.effects : null;
   }
 
   async function webhook(about: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict> {

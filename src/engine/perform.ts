@@ -44,6 +44,9 @@ interface Calls {
   readonly isStillSo: () => Promise<boolean>;
 }
 
+/** A restart that comes too late by so little does no harm; a leave would. */
+const HELD_AGO_MS = { restart: 100, send: 0, cancel: 0 } as const;
+
 const always = async (): Promise<boolean> => true;
 
 /** A restart made after this part of the delay was late. */
@@ -163,7 +166,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
    * the call waited its turn. Null: it has, and whoever changed it sees to the rest.
    */
   async function callAll(row: LiveDelegation, { action, calls, timeoutMs, claim, isStillSo }: Calls): Promise<Answer | null> {
-    const isWanted = async (): Promise<boolean> => (await isStillSo()) && (claim === null || (await store.holds(claim)));
+    const isWanted = async (): Promise<boolean> =>
+      (await isStillSo()) && (claim === null || (await store.holds(claim, HELD_AGO_MS[action])));
     let worst: Answer = { kind: 'ok' };
     for (const call of calls) {
       if (!(await isWanted())) return null;

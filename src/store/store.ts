@@ -84,8 +84,11 @@ export interface Store {
   durable(): Promise<void>;
   /** Due rows that nobody holds, owed leaves first, then the longest overdue; each claimed for `leaseMs`. */
   claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
-  /** Whether the claim still gives the right to act: not once the row was written by somebody else, or its lease has ended. */
-  holds(claim: Claim): Promise<boolean>;
+  /**
+   * Whether the claim still gives the right to act: not once the row was written by somebody else, or its lease has ended. An answer that is
+   * `agoMs` old will do: then a store behind a network need not be asked twice in a row.
+   */
+  holds(claim: Claim, agoMs?: number): Promise<boolean>;
   /** Gives a claim back before its lease ends; a void claim is ignored. */
   release(claim: Claim): Promise<void>;
   /** The earliest due time after `afterMs`, null if there is none. */

@@ -1,5 +1,6 @@
 // `npm run bench:redis -- [--members N] [--runs N]`: what the store of several replicas costs on a real redis-server: memory for each held
-// delegation, trips for each thing that happens, commits a second, and how long the work of a killed replica waits for another.
+// delegation, trips for each thing that happens, commits a second, how long the work of a killed replica waits for another, and what
+// one to three replicas do together.
 import { parseArgs } from 'node:util';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import type { HomeserverUrl, Identity, RoomName, Sid } from '../../src/delegation/ids.ts';
@@ -9,6 +10,7 @@ import { connectRedis, type RedisConnection } from '../../src/store/redis/connec
 import { openRedisStore, type RedisStore } from '../../src/store/redis/redis.ts';
 import { row } from '../support/fixtures.ts';
 import { RedisServer } from '../support/redis-server.ts';
+import { benchFleet } from './redis-fleet.ts';
 import { identityOf, sfuRoom } from './shared.ts';
 
 const { values } = parseArgs({ options: { members: { type: 'string', default: '20000' }, runs: { type: 'string', default: '3' } } });
@@ -110,7 +112,10 @@ async function takeOver(dying: RedisStore, other: RedisStore): Promise<void> {
   note('the work of a dead replica is taken over after, ms', performance.now() - startedMs);
 }
 
-for (let nth = 0; nth < runs; nth += 1) await run();
+for (let nth = 0; nth < runs; nth += 1) {
+  await run();
+  await benchFleet(server, note);
+}
 process.stdout.write(`| | min / **median** / max of ${runs} |\n|---|---|\n`);
 for (const [label, list] of figures) {
   const sorted = list.toSorted((a, b) => a - b);

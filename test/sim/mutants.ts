@@ -92,7 +92,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a claim is not looked at before the call',
     file: 'src/engine/perform.ts',
-    from: '(await isStillSo()) && (claim === null || (await store.holds(claim)));',
+    from: '(await isStillSo()) && (claim === null || (await store.holds(claim, HELD_AGO_MS[action])));',
     to: 'isStillSo();',
   },
   {

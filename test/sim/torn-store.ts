@@ -60,7 +60,7 @@ export function createTornStore(deps: TornStoreDeps): Store {
     durable: () => write(() => base.durable()),
     claimDue: (nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> =>
       read(() => base.claimDue(nowMs, leaseMs, limit, excluded)),
-    holds: (claim: Claim) => read(() => base.holds(claim)),
+    holds: (...args) => read(() => base.holds(...args)),
     release: (claim: Claim) => read(() => base.release(claim)),
     nextDueMs: (afterMs) => read(() => base.nextDueMs(afterMs)),
     rooms: (...slots) => read(() => base.rooms(...slots)),

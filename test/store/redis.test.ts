@@ -106,7 +106,10 @@ describe.skipIf(NO_REDIS !== null)(`on a real server${NO_REDIS === null ? '' : `
       if (first === undefined) throw new Error('nothing was claimed');
       expect(await a.holds(first.claim)).toBe(true);
       await longer(b, 1);
+      // An old answer is not asked for anew by who says that it will do.
+      expect(await a.holds(first.claim, 60_000)).toBe(true);
       expect(await a.holds(first.claim)).toBe(false);
+      expect(await a.holds(first.claim, 60_000)).toBe(false);
       const [second] = await b.claimDue(Date.now(), 60_000, 10, NOBODY);
       expect(second?.row.delayMs).toBe(DELAY_MS + 1);
       await a.release(first.claim);

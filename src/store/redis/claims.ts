@@ -91,9 +91,11 @@ export class RedisClaims {
     return taken;
   }
 
-  async holds(claim: Claim): Promise<boolean> {
+  async holds(claim: Claim, agoMs = 0): Promise<boolean> {
+    const nowMs = this.#deps.clock.nowMs();
     const lease = this.leases.get(claim);
-    if (lease === null || lease.wantedUntilMs <= this.#deps.clock.nowMs()) return false;
+    if (lease === null || lease.wantedUntilMs <= nowMs) return false;
+    if (nowMs - lease.askedAtMs < agoMs) return true;
     await (this.#renewals.get(claim.id) ?? this.#renew([[claim.id, lease]]));
     return this.leases.get(claim) !== null;
   }

@@ -309,8 +309,8 @@ class SharedStore implements RedisStore {
     return this.#claims.claimDue(...args);
   }
 
-  holds(claim: Claim): Promise<boolean> {
-    return this.#claims.holds(claim);
+  holds(...args: Parameters<Store['holds']>): Promise<boolean> {
+    return this.#claims.holds(...args);
   }
 
   release(claim: Claim): Promise<void> {
