@@ -19,6 +19,7 @@ export interface LogSyncDeps {
   readonly sync?: (file: number) => Promise<void>;
 }
 
+/** In the pool of threads that Node has for such things; look-ups of names, which may hang for long, have at most half of them (libuv). */
 const fdatasyncOf = promisify(fdatasync);
 /** What was committed may be unsynced, and unknown to the witness, for so long. */
 const NOTE_MS = 1_000;
