@@ -99,6 +99,8 @@ export class Checker {
   #forgotMs = Number.NEGATIVE_INFINITY;
   #failovers = 0;
   lives = 0;
+  /** Commits that failed: what they were to tell is found out again. */
+  unwritten = 0;
   falseLeaves = 0;
   ghosts = 0;
 
@@ -149,6 +151,13 @@ export class Checker {
     stay.absentSinceMs = nowMs;
     stay.cause = reason === 'sfu gone' ? 'sfu_down' : causeOfReason(reason);
     stay.last = session;
+  }
+
+  /** A webhook is on its way in: what it says may be acted upon before it is answered. */
+  comes(hook: Hook, session: SfuSession | null): void {
+    const member = session === null ? undefined : this.#memberOf(session.room, session.identity);
+    const stay = member === undefined ? undefined : this.#stays[member.index];
+    if (stay !== undefined && hook.event === 'participant_joined') stay.arrivalToldMs = this.#deps.timeline.nowMs;
   }
 
   /** A webhook was answered 2xx, and said to mean something. */
@@ -387,12 +396,22 @@ export class Checker {
     const joined = told !== undefined && told.joinedMs < Number.POSITIVE_INFINITY;
     const toldMs = told?.leftMs ?? Number.POSITIVE_INFINITY;
     // Gone right after the hand-over, before a list could show it: it might be the departure of an older client.
-    if (stay.last.joinedAtMs < ackedAtMs && stay.absentSinceMs - ackedAtMs < 2_000) {
+    const sfuBackMs = wellness.since('sfu api');
+    const askedMs = sfuBackMs > ackedAtMs ? sfuBackMs + RECOVERY_MS : ackedAtMs + 2_000;
+    if (stay.last.joinedAtMs < ackedAtMs && stay.absentSinceMs < askedMs) {
       const untilMs = Math.max(toldMs === Number.POSITIVE_INFINITY ? 0 : toldMs, stay.absentSinceMs) + policy.waitMs.aborted + missedMs;
       return { fromMs: stay.absentSinceMs, untilMs };
     }
     // A connection that never was one leaves the time for another.
     const aborted = !stay.last.active && stay.cause === 'lost';
+    // Come and gone between two looks, or while nothing could be written, and no word of it: lastwill waits for somebody who has not come yet.
+    const unseen = told === undefined && stay.last.joinedAtMs > ackedAtMs;
+    const unwritten = wellness.since('service', 'store', 'sfu api') > stay.last.joinedAtMs;
+    if (unseen && (unwritten || stay.absentSinceMs - stay.last.joinedAtMs < policy.presenceIntervalMs + SLACK_MS)) {
+      const connectByMs = ackedAtMs + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
+      const foundMs = stay.absentSinceMs + missedMs + policy.waitMs.aborted;
+      return { fromMs: stay.absentSinceMs, untilMs: Math.max(connectByMs, foundMs) + SLACK_MS };
+    }
     if (toldMs === Number.POSITIVE_INFINITY || !joined || aborted) {
       return { fromMs: stay.absentSinceMs, untilMs: stay.absentSinceMs + missedMs + policy.waitMs.aborted + SLACK_MS };
     }
@@ -429,7 +448,7 @@ export class Checker {
       const most = Math.ceil((nowMs - ackedAtMs) / (0.7 * leave.delayMs)) + 3 * this.#deps.replicas * (stay.sessions + this.lives) + 5;
       const { model } = this.#deps.homeserverOf(index);
       const inVain = this.#inVain.get(leave.name) ?? 0;
-      if (inVain > 3 + this.lives + this.#failovers + model.troubles)
+      if (inVain > 3 + this.lives + this.#failovers + this.unwritten + model.troubles)
         this.#violate('too many calls', `${inVain} restarts of ${leave.name}, which was final`);
       if (restarts > most + model.troubles)
         this.#violate('too many calls', `${restarts} restarts of ${leave.name}, at most ${most} are needed`);

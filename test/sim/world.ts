@@ -230,7 +230,10 @@ export class World {
       get failRate() {
         return failRate();
       },
-      onFault: () => this.#wellness.blip('store'),
+      onFault: () => {
+        this.#wellness.blip('store');
+        this.#checker.unwritten += 1;
+      },
       wait: (ms) => this.timeline.wait(ms),
       mayDie: (where, at) => this.#mayDie(where, at),
     });
@@ -301,6 +304,7 @@ export class World {
 
   async #deliver(hook: Hook): Promise<boolean> {
     if (this.#webhooksAway > 0) return false;
+    this.#checker.comes(hook, this.#sessionOfHook.get(hook) ?? null);
     const verdict: Verdict | null = await this.#ask(this.#anyReplica(), (engine) => engine.webhook(hook));
     if (verdict === null) return false;
     this.#trace(
