@@ -77,6 +77,9 @@ const SLACK_MS = 1_000;
 /** From a look at a claim to the call, where the store is a network away. */
 const OVERTAKEN_MS = 100;
 const SHORTEST_JUDGED_MS = 3_000;
+/** However much there is to save, a restart that fails is not tried again more often than this. */
+const HASTE_MS = 2_000;
+const MOST_IN_HASTE = 20;
 /** Clocks of replicas differ by so much. */
 const CLOCKS_MS = 50;
 
@@ -89,6 +92,7 @@ export class Checker {
   readonly #leaveOfRow = new Map<DelegationId, string>();
   readonly #supersededMs = new Map<string, number>();
   readonly #restarts = new Map<string, number>();
+  readonly #lately = new Map<string, readonly number[]>();
   /** Restarts of what was final. */
   readonly #inVain = new Map<string, number>();
   readonly #looks = new Map<string, number[]>();
@@ -233,6 +237,11 @@ export class Checker {
 
   /** No evidence, no restart: a lease, not a hope. */
   #restarted({ leave, sentAtMs, took }: Call): void {
+    const lately = [...(this.#lately.get(leave.name) ?? []), sentAtMs].filter((ms) => ms > sentAtMs - HASTE_MS);
+    this.#lately.set(leave.name, lately);
+    if (lately.length === MOST_IN_HASTE * this.#deps.replicas) {
+      this.#violate('too many calls', `${lately.length} restarts of ${leave.name} within ${HASTE_MS} ms`);
+    }
     this.#restarts.set(leave.name, (this.#restarts.get(leave.name) ?? 0) + 1);
     if (!took) this.#inVain.set(leave.name, (this.#inVain.get(leave.name) ?? 0) + 1);
     const stay = this.#stays[leave.member] as Stay;

@@ -32,8 +32,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a leave that failed is not tried again',
     file: delegation('steps/leaving.ts'),
-    from: 'const attempts = state.attempts + 1;\n      const pauseMs',
-    to: "if (answer.kind === 'failed') return finish(row, 'sent', at.nowMs, at);\n      const attempts = state.attempts + 1;\n      const pauseMs",
+    from: 'const attempts = state.attempts + 1;\n      const usualMs',
+    to: "if (answer.kind === 'failed') return finish(row, 'sent', at.nowMs, at);\n      const attempts = state.attempts + 1;\n      const usualMs",
   },
   {
     name: 'a 404 to a restart is taken for success',
