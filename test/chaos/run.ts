@@ -38,9 +38,10 @@ const COME_AT_ONCE = 4;
 /** SDKs try again for so long at the most. */
 const PATIENCE_MS = 20_000;
 const MAY_OUTLAST_MS = 4_000;
+/** Between two who hang up; chosen so that nobody announces itself in the moment of another's leave. */
 const CALM_GAP_MS = 700;
 const CALM_STAY_MS = 3_500;
-const CALM_AWAY_MS = 3_000;
+const CALM_AWAY_MS = 3_500;
 /** LiveKit's 21.6 s to miss somebody, and the longest bound of the judge. */
 const LAST_WORD_MS = 24_000 + WAITS.presenceInterval + WAITS.missing + 3_000;
 
