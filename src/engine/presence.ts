@@ -1,6 +1,6 @@
 // Evidence of who is in a room: one question to the SFU for all who want to know, remembered only as long as it is fresh.
 import type { Cancel, Clock } from '../clock.ts';
-import type { RoomName, RoomSid } from '../delegation/ids.ts';
+import type { RoomName, RoomSid, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import type { Rooms } from '../sfu/rooms.ts';
 
@@ -35,6 +35,8 @@ export interface PresenceDeps {
 
 interface Desk {
   last: Evidence | null;
+  /** Who was on the newest list that anybody was on. */
+  crowd: ReadonlySet<Sid>;
   running: { readonly askedAtMs: number; readonly answer: Promise<Evidence> } | null;
   waiting: { readonly answer: Promise<Evidence>; begin(): void } | null;
 }
@@ -112,7 +114,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   }
 
   function run(room: RoomName, desk: Desk): Promise<Evidence> {
-    const answer = look(room).then((evidence) => {
+    const answer = look(room).then((looked) => {
+      const evidence = looked.kind === 'list' && isAnotherCrowd(desk, looked.present) ? { ...looked, afterRestart: true } : looked;
       desk.last = evidence;
       desk.running = null;
       return evidence;
@@ -147,7 +150,7 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function deskOf(room: RoomName): Desk {
     const known = desks.get(room);
-    const desk = known ?? { last: null, running: null, waiting: null };
+    const desk = known ?? { last: null, crowd: new Set<Sid>(), running: null, waiting: null };
     desks.delete(room);
     desks.set(room, desk);
     if (desks.size > MOST_ROOMS) forgetOldest(desks, (one) => one.running === null && one.waiting === null);
@@ -180,6 +183,16 @@ export function createPresence(deps: PresenceDeps): Presence {
       return reachable;
     },
   };
+}
+
+/**
+ * An SFU that was away between two looks, and of whose new room no webhook told: of all who were there nobody is, and some are there anew.
+ * One alone may as well have gone before the other came.
+ */
+function isAnotherCrowd(desk: Desk, present: readonly Seen[]): boolean {
+  const before = desk.crowd;
+  if (present.length > 0) desk.crowd = new Set(present.map(({ sid }) => sid));
+  return before.size > 1 && present.length > 0 && !present.some(({ sid }) => before.has(sid));
 }
 
 function forgetOldest<K, V>(map: Map<K, V>, may: (value: V) => boolean): void {

@@ -65,9 +65,14 @@ function waitForForgotten(row: Row, at: Moment): Decision {
   return move(row, { ...state, departure, untilMs, nextAskMs: untilMs }, at);
 }
 
-/** Whoever took the session over went with the room; its own join may have been lost with the SFU. */
-function isForgotten({ state: { session, departure } }: Row, { roomSid }: Of<'snapshot'>): boolean {
-  return departure.cause === 'replaced' && session.roomSid !== null && roomSid !== undefined && roomSid !== session.roomSid;
+/**
+ * What only lists tell is no departure where the SFU has forgotten everybody since. Nor is a takeover: whoever took the session over went
+ * with the room, and the word of it with both.
+ */
+function isForgotten({ state: { session, departure } }: Row, { roomSid, afterRestart }: Of<'snapshot'>): boolean {
+  if (departure.cause === 'missing' && afterRestart) return true;
+  if (departure.cause !== 'missing' && departure.cause !== 'replaced') return false;
+  return session.roomSid !== null && roomSid !== undefined && roomSid !== session.roomSid;
 }
 
 export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
