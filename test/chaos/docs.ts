@@ -59,6 +59,7 @@ function tableOf(judged: readonly Judged[]): string[] {
 function sentenceOf(judged: Judged): string {
   const { name, runs } = judged;
   const seeds = runs.map(({ seed }) => seed).join(', ');
+  const played = runs.length === 1 ? `one run (seed ${seeds})` : `${runs.length} runs (seeds ${seeds})`;
   const sum = (of: (run: Run) => number): number => runs.reduce((total, run) => total + of(run), 0);
   const down = (['service', 'SFU', 'homeserver'] as const).map((part) => {
     const times = sum(({ evidence }) => evidence.outages.filter((one) => one.part === part).length);
@@ -68,8 +69,11 @@ function sentenceOf(judged: Judged): string {
   const sessions = sum(({ evidence }) => evidence.sessions.length);
   const hooks = `${sum(({ webhooks }) => webhooks.dropped)} webhooks dropped and ${sum(({ webhooks }) => webhooks.doubled)} doubled`;
   const byTimer = sinsOf(judged).falseLeaves.filter(({ what }) => what.startsWith(BY_TIMER)).length;
-  const timers = byTimer === 0 ? '' : ` Of its false leaves ${byTimer} were sent by Synapse's own timer, which nobody restarted.`;
-  return `- ${name}: ${runs.length} runs (seeds ${seeds}), ${sessions} sessions; ${down.join(', ')}, ${hooks}.${timers}`;
+  const timers =
+    byTimer === 0
+      ? ''
+      : ` Of its false leaves ${byTimer} were sent by Synapse's own timer: events that nobody restarted, or cancelled when a newer one was handed over.`;
+  return `- ${name}: ${played}, ${sessions} sessions; ${down.join(', ')}, ${hooks}.${timers}`;
 }
 
 const WIDTH = 940;
