@@ -79,7 +79,7 @@ function sentenceOf(judged: Judged): string {
 const WIDTH = 940;
 const LEFT = 370;
 const LINE = 26;
-const [SOONEST_MS, LATEST_MS] = [500, 120_000];
+const [SOONEST_MS, LATEST_MS] = [20, 120_000];
 const COLOURS = ['#0b7285', '#e8590c'];
 
 /** Each leave is a dot: how long after the departure it was taken, on a logarithmic scale. */
@@ -91,7 +91,7 @@ function plotOf(judged: readonly Judged[]): string {
     const part = Math.log(Math.max(ms, SOONEST_MS) / SOONEST_MS) / Math.log(LATEST_MS / SOONEST_MS);
     return LEFT + part * (WIDTH - LEFT - 20);
   };
-  const ticks = [1, 2, 5, 10, 20, 60].map((seconds) => {
+  const ticks = [0.1, 0.3, 1, 2, 5, 10, 20, 60].map((seconds) => {
     const at = x(seconds * 1_000).toFixed(1);
     const line = `<line x1="${at}" y1="40" x2="${at}" y2="${height - 40}" stroke="#dee2e6"/>`;
     return `${line}<text x="${at}" y="${height - 22}" text-anchor="middle">${seconds} s</text>`;
@@ -107,7 +107,7 @@ function plotOf(judged: readonly Judged[]): string {
   });
   const legend = judged.map((one, which) => {
     const { ghosts, falseLeaves } = sinsOf(one);
-    const text = `${one.name}: ${ghosts.length} ghosts, ${falseLeaves.length} false leaves`;
+    const text = `${one.name}, ${one.runs.length === 1 ? 'one run' : `${one.runs.length} runs`}: ${ghosts.length} ghosts, ${falseLeaves.length} false leaves`;
     return `<circle cx="${LEFT + which * 290}" cy="18" r="4" fill="${COLOURS[which]}"/><text x="${LEFT + 10 + which * 290}" y="22">${text}</text>`;
   });
   return [
