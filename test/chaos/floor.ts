@@ -2,6 +2,7 @@
 // participant, by what its configuration offers; and what is added to LiveKit's word beyond the wait, step by step.
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { availableParallelism, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { LiveKit, participantToken, sfuUrl } from '../e2e/stack/livekit.ts';
 import { Network, noNamespaces } from '../e2e/stack/network.ts';
@@ -39,7 +40,7 @@ if (impossible !== undefined) {
 const killed = await tableOfKilled(Number(values.killed));
 const added = await tableOfAdded(Number(values.times));
 if (values['write-docs']) {
-  writeBetween('deploy/reasons.md', 'killed', killed);
+  if (Number(values.killed) > 0) writeBetween('deploy/reasons.md', 'killed', killed);
   writeBetween('deploy/reasons.md', 'added', added);
 }
 process.exit(0);
@@ -84,6 +85,9 @@ async function tableOfAdded(times: number): Promise<string[]> {
     '|---|---|---|---|---|',
     ...steps.map(({ step, inOrderMs }) => `| ${step} | ${[0.5, 0.9, 0.99, 1].map((part) => percentile(inOrderMs, part)).join(' | ')} |`),
   ];
+  // A busy machine makes everybody wait for a core, Synapse first.
+  const [load = Number.NaN] = loadavg();
+  table.push('', `The machine had ${availableParallelism()} cores, and ${load.toFixed(1)} processes that wanted one (its load average).`);
   for (const line of table) console.log(line);
   return table;
 }
