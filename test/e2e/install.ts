@@ -1,11 +1,21 @@
 // Brings what the stories need and package managers can give: livekit-server, built from its Go module, Synapse, in a Python
-// environment of its own, and Debian's Chromium, Redis and iproute2. The first two go to a cache folder under their version,
+// environment of its own, and Debian's Chromium, Redis, Valkey and iproute2. The first two go to a cache folder under their version,
 // built beside it and renamed, so that a broken installation is never taken for a whole one. What is there already is left alone.
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { chromiumBinary } from './browser/stack/chromium-binary.ts';
-import { LIVEKIT_VERSION, livekitBinary, livekitDir, SYNAPSE_VERSION, synapseDir, synapsePython } from './stack/processes.ts';
+import {
+  LIVEKIT_VERSION,
+  livekitBinary,
+  livekitDir,
+  SYNAPSE_VERSION,
+  synapseDir,
+  synapsePython,
+  valkeyBinary,
+  valkeyDir,
+} from './stack/processes.ts';
 import { redisBinary } from './stack/redis.ts';
 
 const OLDEST_PYTHON = [3, 10] as const;
@@ -131,6 +141,42 @@ function installRedis(): void {
   installDebian({ name: 'redis-server', binary: redisBinary, variable: 'LASTWILL_REDIS_SERVER', stories: 'stories of the swap' });
 }
 
+/** Of Debian 12 only its backports have Valkey: the package is unpacked into the cache folder, and nothing of the system is changed. */
+function installValkey(): void {
+  const own = ['valkey-server', valkeyBinary].find((binary) => output(binary, ['--version']) !== null);
+  if (own !== undefined) {
+    console.log(`valkey-server: there (${own})`);
+    return;
+  }
+  const codename = existsSync('/etc/os-release')
+    ? /^VERSION_CODENAME=(\w+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1]
+    : undefined;
+  if (codename === undefined || output('apt-get', ['--version']) === null || output('dpkg', ['--version']) === null) {
+    console.warn('The tests on Valkey will be skipped: no valkey-server on the PATH, and it can only be brought from Debian.');
+    return;
+  }
+  console.log('valkey-server: unpacking the package of the distribution, or of its backports');
+  const dir = mkdtempSync(join(tmpdir(), 'lastwill-apt-'));
+  mkdirSync(join(dir, 'lists/partial'), { recursive: true });
+  const key = '/usr/share/keyrings/debian-archive-keyring.gpg';
+  const suites = [codename, `${codename}-backports`].map((suite) => `deb [signed-by=${key}] http://deb.debian.org/debian ${suite} main\n`);
+  writeFileSync(join(dir, 'sources.list'), suites.join(''));
+  const places = [
+    `Dir::Etc::sourcelist=${dir}/sources.list`,
+    'Dir::Etc::sourceparts=-',
+    `Dir::State::Lists=${dir}/lists`,
+    `Dir::Cache=${dir}`,
+  ];
+  const apt = (...args: string[]): boolean =>
+    run('apt-get', [...places.flatMap((place) => ['-o', place]), '--quiet', ...args], { cwd: dir });
+  const brought = apt('update') && apt('download', 'valkey-server', 'valkey-tools');
+  for (const file of readdirSync(dir).filter((name) => name.endsWith('.deb'))) run('dpkg', ['-x', join(dir, file), valkeyDir]);
+  rmSync(dir, { recursive: true, force: true });
+  if (!brought || output(valkeyBinary, ['--version']) === null) {
+    console.warn('The tests on Valkey will be skipped: the packages valkey-server and valkey-tools could not be had, or do not run here.');
+  }
+}
+
 /** For network namespaces; without it the chaos is skipped, and says so. */
 function installIproute(): void {
   if (output('ip', ['-V']) !== null) {
@@ -147,7 +193,7 @@ function installIproute(): void {
 }
 
 let failed = false;
-for (const install of [installLiveKit, installSynapse, installChromium, installRedis, installIproute]) {
+for (const install of [installLiveKit, installSynapse, installChromium, installRedis, installValkey, installIproute]) {
   try {
     install();
   } catch (error) {

@@ -164,8 +164,11 @@ describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `
     expect(crowd.sins(), crowd.explain()).toEqual({ ...NOTHING, sentAgain: 0 });
   });
 
-  it('on a master that dies, and whose replica the sentinels put in its place', async () => {
-    const sentinels = await startSentinels();
+  it.each([
+    ['open to all', null],
+    ['with a password', 'a-password'],
+  ])('on a master, %s, that dies, and whose replica the sentinels put in its place', async (_, password) => {
+    const sentinels = await startSentinels(password);
     ending.push(() => sentinels.end());
     const crowd = await fleet(sentinels.url, 2, 100, 60_000);
     await crowd.enterAll(0, 100);

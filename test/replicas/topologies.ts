@@ -31,11 +31,13 @@ export async function startCluster(masters = 3): Promise<Topology> {
 
 const QUORUM = 2;
 
-export async function startSentinels(): Promise<Topology> {
-  const master = await RedisServer.start(['--appendonly', 'yes']);
-  const replica = await RedisServer.start(['--appendonly', 'yes', '--replicaof', '127.0.0.1', String(master.port)]);
+/** With one password for all of them, or with none. */
+export async function startSentinels(password: string | null = null): Promise<Topology> {
+  const secret = password === null ? [] : ['--requirepass', password, '--masterauth', password];
+  const master = await RedisServer.start(['--appendonly', 'yes', ...secret]);
+  const replica = await RedisServer.start(['--appendonly', 'yes', '--replicaof', '127.0.0.1', String(master.port), ...secret]);
   const folder = mkdtempSync(path.join(tmpdir(), 'lastwill-sentinel-'));
-  const sentinels = await Promise.all([1, 2, 3].map((nth) => startSentinel(path.join(folder, `${nth}.conf`), master.port)));
+  const sentinels = await Promise.all([1, 2, 3].map((nth) => startSentinel(path.join(folder, `${nth}.conf`), master.port, password)));
   const hosts = sentinels.map(({ port }) => `127.0.0.1:${port}`).join(',');
   // Each has to find the replica and the other two before it can fail over.
   await pause(3_000);
@@ -48,13 +50,16 @@ export async function startSentinels(): Promise<Topology> {
     await endAll([master, replica]);
     rmSync(folder, { recursive: true, force: true });
   };
-  return { url: `redis+sentinel://${hosts}/main`, servers: [master, replica], end };
+  return { url: `redis+sentinel://${password === null ? '' : `:${password}@`}${hosts}/main`, servers: [master, replica], end };
 }
 
-async function startSentinel(file: string, masterPort: number) {
+async function startSentinel(file: string, masterPort: number, password: string | null) {
   const port = await freePort();
   const lines = [`port ${port}`, 'bind 127.0.0.1', `sentinel monitor main 127.0.0.1 ${masterPort} ${QUORUM}`];
-  writeFileSync(file, [...lines, 'sentinel down-after-milliseconds main 1500', 'sentinel failover-timeout main 4000', ''].join('\n'));
+  const secret =
+    password === null ? [] : [`requirepass ${password}`, `sentinel sentinel-pass ${password}`, `sentinel auth-pass main ${password}`];
+  const times = ['sentinel down-after-milliseconds main 1500', 'sentinel failover-timeout main 4000'];
+  writeFileSync(file, [...lines, ...times, ...secret, ''].join('\n'));
   const child = spawn('redis-server', [file, '--sentinel'], { stdio: 'ignore' });
   return { port, child };
 }

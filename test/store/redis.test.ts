@@ -9,14 +9,10 @@ import { connectRedis } from '../../src/store/redis/connection.ts';
 import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
 import type { Claimed, Excluded, Store } from '../../src/store/store.ts';
 import { DELAY_MS, ended, HOMESERVER, identity, idOf, room, row } from '../support/fixtures.ts';
-import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
+import { KINDS, RedisServer } from '../support/redis-server.ts';
 import { storeContract } from './contract.ts';
 
 let server: RedisServer;
-beforeAll(async () => {
-  if (NO_REDIS === null) server = await RedisServer.start();
-});
-afterAll(() => server?.end());
 
 async function open(clock: Clock, over: Partial<RedisStoreOptions> = {}): Promise<RedisStore> {
   const place = parseRedisUrl(server.url, null) as RedisPlace;
@@ -25,145 +21,153 @@ async function open(clock: Clock, over: Partial<RedisStoreOptions> = {}): Promis
   return openRedisStore({ ...basics, ...over });
 }
 
-describe.skipIf(NO_REDIS !== null)(`on a real server${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
-  storeContract('Redis', async (clock) => {
-    await server.ask('FLUSHALL');
-    const again = (): Promise<Store & Attendance> => open(clock, { leaseClock: clock });
-    return { store: await again(), reopen: again, kill: again };
-  });
+for (const { name, binary, missing } of KINDS)
+  describe.skipIf(missing !== null)(`on a real ${name}${missing === null ? '' : `: ${missing}`}`, () => {
+    beforeAll(async () => {
+      server = await RedisServer.start([], undefined, binary);
+    });
+    afterAll(() => server.end());
 
-  describe('two replicas', () => {
-    let [one, other]: RedisStore[] = [];
-    const stores = () => [one, other] as [RedisStore, RedisStore];
-    const put = (store: Store, written: Delegation, leaseMs = 0) =>
-      store.update({ by: 'id', room: written.room, id: written.id }, null, () => ({ writes: [{ row: written, leaseMs }], value: null }));
-    const longer = (store: Store, n: number) =>
-      store.update({ by: 'id', room: room(n), id: idOf(n) }, null, ([before]) => {
-        const next = { ...(before as LiveDelegation), delayMs: (before?.delayMs ?? 0) + 1 };
-        return { writes: [{ row: next, leaseMs: 0 }], value: next.delayMs };
+    storeContract(name, async (clock) => {
+      await server.ask('FLUSHALL');
+      const again = (): Promise<Store & Attendance> => open(clock, { leaseClock: clock });
+      return { store: await again(), reopen: again, kill: again };
+    });
+
+    describe('two replicas', () => {
+      let [one, other]: RedisStore[] = [];
+      const stores = () => [one, other] as [RedisStore, RedisStore];
+      const put = (store: Store, written: Delegation, leaseMs = 0) =>
+        store.update({ by: 'id', room: written.room, id: written.id }, null, () => ({ writes: [{ row: written, leaseMs }], value: null }));
+      const longer = (store: Store, n: number) =>
+        store.update({ by: 'id', room: room(n), id: idOf(n) }, null, ([before]) => {
+          const next = { ...(before as LiveDelegation), delayMs: (before?.delayMs ?? 0) + 1 };
+          return { writes: [{ row: next, leaseMs: 0 }], value: next.delayMs };
+        });
+
+      beforeEach(async () => {
+        await server.ask('FLUSHALL');
+        one = await open(systemClock());
+        other = await open(systemClock());
+      });
+      afterEach(async () => {
+        for (const store of stores()) await store.close();
       });
 
-    beforeEach(async () => {
-      await server.ask('FLUSHALL');
-      one = await open(systemClock());
-      other = await open(systemClock());
-    });
-    afterEach(async () => {
-      for (const store of stores()) await store.close();
-    });
+      test('write one row at once: each write is made on the one before it, and none is lost', async () => {
+        const [a, b] = stores();
+        await put(a, row(1));
+        const all = await Promise.all(Array.from({ length: 60 }, (_, n) => longer(n % 2 === 0 ? a : b, 1)));
+        const values = all.map((result) => (result.kind === 'done' ? result.value : 0)).sort((x, y) => x - y);
+        expect(values).toEqual(Array.from({ length: 60 }, (_, n) => DELAY_MS + 1 + n));
+      });
 
-    test('write one row at once: each write is made on the one before it, and none is lost', async () => {
-      const [a, b] = stores();
-      await put(a, row(1));
-      const all = await Promise.all(Array.from({ length: 60 }, (_, n) => longer(n % 2 === 0 ? a : b, 1)));
-      const values = all.map((result) => (result.kind === 'done' ? result.value : 0)).sort((x, y) => x - y);
-      expect(values).toEqual(Array.from({ length: 60 }, (_, n) => DELAY_MS + 1 + n));
-    });
+      test('decide on the same row: one is first, the other decides anew on what it left', async () => {
+        const [a, b] = stores();
+        await put(a, row(1));
+        await longer(b, 1);
+        const end = (store: Store) =>
+          store.update({ by: 'watched', room: room(1), identity: identity(1) }, null, ([before]) => {
+            if (before === undefined || before.handles === null) return { writes: [], value: 'nobody' };
+            return { writes: [{ row: ended(before), leaseMs: 0 }], value: `ended ${before.delayMs}` };
+          });
+        const answers = await Promise.all([end(a), end(b)]);
+        expect(answers.map((answer) => answer.kind === 'done' && answer.value).sort()).toEqual([`ended ${DELAY_MS + 1}`, 'nobody']);
+      });
 
-    test('decide on the same row: one is first, the other decides anew on what it left', async () => {
-      const [a, b] = stores();
-      await put(a, row(1));
-      await longer(b, 1);
-      const end = (store: Store) =>
-        store.update({ by: 'watched', room: room(1), identity: identity(1) }, null, ([before]) => {
-          if (before === undefined || before.handles === null) return { writes: [], value: 'nobody' };
-          return { writes: [{ row: ended(before), leaseMs: 0 }], value: `ended ${before.delayMs}` };
-        });
-      const answers = await Promise.all([end(a), end(b)]);
-      expect(answers.map((answer) => answer.kind === 'done' && answer.value).sort()).toEqual([`ended ${DELAY_MS + 1}`, 'nobody']);
-    });
+      test('hear the same webhook: one of them applies it', async () => {
+        const [a, b] = stores();
+        await put(a, row(1));
+        const hear = (store: Store) =>
+          store.update({ by: 'watched', room: room(1), identity: identity(1) }, 'hook', () => ({ writes: [], value: 1 }));
+        const kinds = (await Promise.all([hear(a), hear(b), hear(a), hear(b)])).map(({ kind }) => kind);
+        expect(kinds.filter((kind) => kind === 'done')).toHaveLength(1);
+      });
 
-    test('hear the same webhook: one of them applies it', async () => {
-      const [a, b] = stores();
-      await put(a, row(1));
-      const hear = (store: Store) =>
-        store.update({ by: 'watched', room: room(1), identity: identity(1) }, 'hook', () => ({ writes: [], value: 1 }));
-      const kinds = (await Promise.all([hear(a), hear(b), hear(a), hear(b)])).map(({ kind }) => kind);
-      expect(kinds.filter((kind) => kind === 'done')).toHaveLength(1);
-    });
+      test('hand over for one owner: the second sees the first', async () => {
+        const [a, b] = stores();
+        const over = { owner: 'owner' as Owner, room: room(1) };
+        const handOver = (store: Store, n: number) =>
+          store.update({ by: 'owner', ...over }, null, (rows) => ({ writes: [{ row: row(n, { over }), leaseMs: 0 }], value: rows.length }));
+        const seen = (await Promise.all([handOver(a, 1), handOver(b, 2), handOver(a, 3)])).map(
+          (done) => done.kind === 'done' && done.value,
+        );
+        expect(seen.sort()).toEqual([0, 1, 2]);
+      });
 
-    test('hand over for one owner: the second sees the first', async () => {
-      const [a, b] = stores();
-      const over = { owner: 'owner' as Owner, room: room(1) };
-      const handOver = (store: Store, n: number) =>
-        store.update({ by: 'owner', ...over }, null, (rows) => ({ writes: [{ row: row(n, { over }), leaseMs: 0 }], value: rows.length }));
-      const seen = (await Promise.all([handOver(a, 1), handOver(b, 2), handOver(a, 3)])).map((done) => done.kind === 'done' && done.value);
-      expect(seen.sort()).toEqual([0, 1, 2]);
-    });
+      test('claim: no row is taken by both, and none is left', async () => {
+        const [a, b] = stores();
+        await Promise.all(Array.from({ length: 300 }, (_, n) => put(a, row(n + 1))));
+        const claimed = (await Promise.all([a, b, a, b].map((store) => store.claimDue(Date.now(), 60_000, 100, NOBODY)))).flat();
+        const ids = claimed.map(({ row: { id } }) => id);
+        expect([new Set(ids).size, ids.length]).toEqual([300, 300]);
+      });
 
-    test('claim: no row is taken by both, and none is left', async () => {
-      const [a, b] = stores();
-      await Promise.all(Array.from({ length: 300 }, (_, n) => put(a, row(n + 1))));
-      const claimed = (await Promise.all([a, b, a, b].map((store) => store.claimDue(Date.now(), 60_000, 100, NOBODY)))).flat();
-      const ids = claimed.map(({ row: { id } }) => id);
-      expect([new Set(ids).size, ids.length]).toEqual([300, 300]);
-    });
+      test('a claim is held until another has taken the row, or written it', async () => {
+        const [a, b] = stores();
+        await put(a, row(1));
+        const [first] = await a.claimDue(Date.now(), 60_000, 10, NOBODY);
+        if (first === undefined) throw new Error('nothing was claimed');
+        expect(await a.holds(first.claim)).toBe(true);
+        await longer(b, 1);
+        // An old answer is not asked for anew by who says that it will do.
+        expect(await a.holds(first.claim, 60_000)).toBe(true);
+        expect(await a.holds(first.claim)).toBe(false);
+        expect(await a.holds(first.claim, 60_000)).toBe(false);
+        const [second] = await b.claimDue(Date.now(), 60_000, 10, NOBODY);
+        expect(second?.row.delayMs).toBe(DELAY_MS + 1);
+        await a.release(first.claim);
+        expect(await a.claimDue(Date.now(), 60_000, 10, NOBODY)).toEqual([]);
+      });
 
-    test('a claim is held until another has taken the row, or written it', async () => {
-      const [a, b] = stores();
-      await put(a, row(1));
-      const [first] = await a.claimDue(Date.now(), 60_000, 10, NOBODY);
-      if (first === undefined) throw new Error('nothing was claimed');
-      expect(await a.holds(first.claim)).toBe(true);
-      await longer(b, 1);
-      // An old answer is not asked for anew by who says that it will do.
-      expect(await a.holds(first.claim, 60_000)).toBe(true);
-      expect(await a.holds(first.claim)).toBe(false);
-      expect(await a.holds(first.claim, 60_000)).toBe(false);
-      const [second] = await b.claimDue(Date.now(), 60_000, 10, NOBODY);
-      expect(second?.row.delayMs).toBe(DELAY_MS + 1);
-      await a.release(first.claim);
-      expect(await a.claimDue(Date.now(), 60_000, 10, NOBODY)).toEqual([]);
-    });
+      test('a replica that is stopped loses its claims within seconds, one that lives keeps them for as long as it wants', async () => {
+        const still = stoppable();
+        const stopped = await open(still.clock);
+        const [a] = stores();
+        await put(a, row(1));
+        await put(a, row(2));
+        const [theirs] = await stopped.claimDue(Date.now(), 60_000, 1, NOBODY);
+        const [ours] = await a.claimDue(Date.now(), 60_000, 10, NOBODY);
+        still.stop();
+        const taken = await until(6_000, () => other?.claimDue(Date.now(), 60_000, 10, NOBODY) ?? Promise.resolve([]));
+        expect(taken.map(({ row: { id } }) => id)).toEqual([theirs?.row.id]);
+        expect([await stopped.holds((theirs as Claimed).claim), await a.holds((ours as Claimed).claim)]).toEqual([false, true]);
+        await stopped.close();
+      });
 
-    test('a replica that is stopped loses its claims within seconds, one that lives keeps them for as long as it wants', async () => {
-      const still = stoppable();
-      const stopped = await open(still.clock);
-      const [a] = stores();
-      await put(a, row(1));
-      await put(a, row(2));
-      const [theirs] = await stopped.claimDue(Date.now(), 60_000, 1, NOBODY);
-      const [ours] = await a.claimDue(Date.now(), 60_000, 10, NOBODY);
-      still.stop();
-      const taken = await until(6_000, () => other?.claimDue(Date.now(), 60_000, 10, NOBODY) ?? Promise.resolve([]));
-      expect(taken.map(({ row: { id } }) => id)).toEqual([theirs?.row.id]);
-      expect([await stopped.holds((theirs as Claimed).claim), await a.holds((ours as Claimed).claim)]).toEqual([false, true]);
-      await stopped.close();
-    });
+      test('the rooms of a slot are given out once in a while', async () => {
+        const [a, b] = stores();
+        for (let n = 1; n <= 20; n += 1) await put(a, row(n));
+        const given = (await Promise.all([a.rooms(0, 1024, 60_000), b.rooms(0, 1024, 60_000)])).flat();
+        expect([given.length, new Set(given).size]).toEqual([20, 20]);
+        expect(await b.rooms(0, 1024, 60_000)).toEqual([]);
+        expect(await b.rooms(0, 1024)).toHaveLength(20);
+      });
 
-    test('the rooms of a slot are given out once in a while', async () => {
-      const [a, b] = stores();
-      for (let n = 1; n <= 20; n += 1) await put(a, row(n));
-      const given = (await Promise.all([a.rooms(0, 1024, 60_000), b.rooms(0, 1024, 60_000)])).flat();
-      expect([given.length, new Set(given).size]).toEqual([20, 20]);
-      expect(await b.rooms(0, 1024, 60_000)).toEqual([]);
-      expect(await b.rooms(0, 1024)).toHaveLength(20);
-    });
+      test('those who were given a token are looked after by one of them at a time', async () => {
+        const [a, b] = stores();
+        await a.track({ roomId: '!a:b', room: room(1), identity: identity(1), userId: '@u:b' as UserId, grantedAtMs: 1 });
+        expect([await b.trackedRooms(60_000), await a.trackedRooms(60_000), await a.trackedRooms()]).toEqual([['!a:b'], [], ['!a:b']]);
+      });
 
-    test('those who were given a token are looked after by one of them at a time', async () => {
-      const [a, b] = stores();
-      await a.track({ roomId: '!a:b', room: room(1), identity: identity(1), userId: '@u:b' as UserId, grantedAtMs: 1 });
-      expect([await b.trackedRooms(60_000), await a.trackedRooms(60_000), await a.trackedRooms()]).toEqual([['!a:b'], [], ['!a:b']]);
-    });
+      test('a homeserver that wants no calls is left alone by all of them', async () => {
+        const [a, b] = stores();
+        await put(a, row(1, { kind: 'connected' }));
+        await put(a, row(2, { kind: 'leaving' }));
+        await put(a, row(3, { kind: 'settling' }));
+        await a.pause(HOMESERVER, Date.now() + 400);
+        expect((await b.claimDue(Date.now(), 60_000, 10, NOBODY)).map(({ row: { id } }) => id)).toEqual([idOf(3)]);
+        expect(await until(2_000, () => b.claimDue(Date.now(), 60_000, 10, NOBODY))).toHaveLength(2);
+      });
 
-    test('a homeserver that wants no calls is left alone by all of them', async () => {
-      const [a, b] = stores();
-      await put(a, row(1, { kind: 'connected' }));
-      await put(a, row(2, { kind: 'leaving' }));
-      await put(a, row(3, { kind: 'settling' }));
-      await a.pause(HOMESERVER, Date.now() + 400);
-      expect((await b.claimDue(Date.now(), 60_000, 10, NOBODY)).map(({ row: { id } }) => id)).toEqual([idOf(3)]);
-      expect(await until(2_000, () => b.claimDue(Date.now(), 60_000, 10, NOBODY))).toHaveLength(2);
-    });
-
-    test("have one time, Redis'", async () => {
-      const early: Clock = { ...systemClock(), nowMs: () => Date.now() - 5_000 };
-      const third = await open(early);
-      expect(Math.abs(third.shiftMs - 5_000)).toBeLessThan(500);
-      await third.close();
+      test("have one time, Redis'", async () => {
+        const early: Clock = { ...systemClock(), nowMs: () => Date.now() - 5_000 };
+        const third = await open(early);
+        expect(Math.abs(third.shiftMs - 5_000)).toBeLessThan(500);
+        await third.close();
+      });
     });
   });
-});
 
 const NOBODY: Excluded = { restarts: new Set(), leaves: new Set() };
 

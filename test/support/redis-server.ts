@@ -6,13 +6,21 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createClient } from 'redis';
+import { valkeyBinary } from '../e2e/stack/processes.ts';
 
-const BINARY = [process.env.LASTWILL_REDIS_SERVER, 'redis-server', 'valkey-server'].find(
-  (name) => name !== undefined && spawnSync(name, ['--version']).status === 0,
-);
+const first = (...names: readonly (string | undefined)[]): string | undefined =>
+  names.find((name) => name !== undefined && spawnSync(name, ['--version']).status === 0);
+const VALKEY = first(process.env.LASTWILL_VALKEY_SERVER, 'valkey-server', valkeyBinary);
+const BINARY = first(process.env.LASTWILL_REDIS_SERVER, 'redis-server') ?? VALKEY;
 
 /** Null: there is one. Else why not. */
 export const NO_REDIS: string | null = BINARY === undefined ? 'there is no redis-server here (Debian: apt-get install redis-server)' : null;
+
+/** Each kind of server that the store is promised to work on. */
+export const KINDS: readonly { readonly name: string; readonly binary: string | undefined; readonly missing: string | null }[] = [
+  { name: 'Redis', binary: BINARY, missing: NO_REDIS },
+  { name: 'Valkey', binary: VALKEY, missing: VALKEY === undefined ? 'there is no valkey-server here: npm run test:e2e brings it' : null },
+];
 
 export async function freePort(): Promise<number> {
   const server = createServer();
@@ -24,19 +32,30 @@ export async function freePort(): Promise<number> {
 
 export class RedisServer {
   readonly port: number;
+  tlsPort = 0;
   readonly dir: string;
   readonly #args: readonly string[];
+  readonly #binary: string;
   #child: ChildProcess | null = null;
 
-  private constructor(port: number, args: readonly string[]) {
+  private constructor(port: number, args: readonly string[], binary: string) {
     this.port = port;
+    this.#binary = binary;
     this.#args = args;
     this.dir = mkdtempSync(path.join(tmpdir(), 'lastwill-redis-'));
   }
 
-  static async start(args: readonly string[] = [], port?: number): Promise<RedisServer> {
-    const server = new RedisServer(port ?? (await freePort()), args);
+  static async start(args: readonly string[] = [], port?: number, binary: string = BINARY ?? ''): Promise<RedisServer> {
+    const server = new RedisServer(port ?? (await freePort()), args, binary);
     await server.startAgain();
+    return server;
+  }
+
+  /** With TLS on a port of its own beside the plain one. */
+  static async startTls(args: readonly string[], binary?: string): Promise<RedisServer> {
+    const tlsPort = await freePort();
+    const server = await RedisServer.start(['--tls-port', String(tlsPort), ...args], undefined, binary);
+    server.tlsPort = tlsPort;
     return server;
   }
 
@@ -52,7 +71,7 @@ export class RedisServer {
   async startAgain(): Promise<void> {
     const log = openSync(path.join(this.dir, 'log'), 'a');
     const basics = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.dir, '--save', '', '--appendonly', 'no'];
-    const child = spawn(BINARY ?? '', [...basics, ...this.#args], { stdio: ['ignore', log, log] });
+    const child = spawn(this.#binary, [...basics, ...this.#args], { stdio: ['ignore', log, log] });
     closeSync(log);
     this.#child = child;
     running.add(child);

@@ -73,9 +73,12 @@ function accountOf({ username, password }: RedisPlace) {
 
 async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
   const [address] = place.addresses;
+  let began = false;
+  // The first time, why it fails is told at once; later it is tried again for ever.
+  const reconnectStrategy = (_tries: number, why: Error) => (began ? AGAIN_MS : why);
   const client = createClient({
     ...accountOf(place),
-    socket: { ...socketOf(place), host: address?.host ?? '', port: address?.port ?? 0 },
+    socket: { ...socketOf(place), host: address?.host ?? '', port: address?.port ?? 0, reconnectStrategy },
     database: place.database,
     // What can't be sent now is refused now: a queue would hold promises that nobody made.
     disableOfflineQueue: true,
@@ -83,15 +86,36 @@ async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
   // Without a listener an error between calls would end the process; the calls themselves reject.
   client.on('error', () => {});
   await started(client.connect(), clock, () => client.destroy());
+  began = true;
   return { send: (_key, args) => client.sendCommand(args, CALL), close: () => client.destroy() };
 }
 
+/** Sentinels may be as open as they come, and then refuse a password, or have the one of their master. */
+async function sentinelsAccount(place: RedisPlace): Promise<ReturnType<typeof accountOf>> {
+  if (place.password === null) return {};
+  for (const address of place.addresses) {
+    const client = createClient({ socket: { ...socketOf(place), ...address, reconnectStrategy: false }, disableOfflineQueue: true });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      await client.ping();
+      return {};
+    } catch (error) {
+      if (/NOAUTH/.test(String(error))) return accountOf(place);
+    } finally {
+      client.destroy();
+    }
+  }
+  return {};
+}
+
 async function toMaster(place: RedisPlace, clock: Clock): Promise<Wire> {
+  const account = await sentinelsAccount(place);
   const sentinel = createSentinel({
     name: place.master,
     sentinelRootNodes: [...place.addresses],
     nodeClientOptions: { ...accountOf(place), socket: { ...socketOf(place), reconnectStrategy: false }, database: place.database },
-    sentinelClientOptions: { socket: { ...socketOf(place), reconnectStrategy: false } },
+    sentinelClientOptions: { ...account, socket: { ...socketOf(place), reconnectStrategy: false } },
     scanInterval: 1_000,
     maxCommandRediscovers: 2,
     commandOptions: CALL,

@@ -16,6 +16,8 @@ export const SYNAPSE_VERSION = '1.163.2';
 export const livekitDir = join(cacheDir, `livekit-server-${LIVEKIT_VERSION}`);
 export const livekitBinary = join(livekitDir, 'server');
 export const synapseDir = join(cacheDir, `synapse-${SYNAPSE_VERSION}`);
+export const valkeyDir = join(cacheDir, 'valkey');
+export const valkeyBinary = join(valkeyDir, 'usr/bin/valkey-server');
 export const synapsePython = join(synapseDir, 'bin/python');
 
 export const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
