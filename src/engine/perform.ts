@@ -70,19 +70,19 @@ export function createPerformer(deps: PerformerDeps): Performer {
   /** Calls under way: a sweep and a due time may both want the same restart. */
   const underWay = new Set<string>();
 
-  async function once(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<Event | null> {
+  async function once(row: LiveDelegation, effect: Effect, outcome: () => Promise<Event | null>): Promise<Event | null> {
     const key = `${effect.kind} ${row.id}`;
     if (effect.kind !== 'check' && underWay.has(key)) return null;
     underWay.add(key);
     try {
-      return await outcomeOf(row, effect, claim);
+      return await outcome();
     } finally {
       underWay.delete(key);
     }
   }
 
   async function follow(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<void> {
-    const event = await once(row, effect, claim);
+    const event = await once(row, effect, () => outcomeOf(row, effect, claim));
     if (event === null) return deps.onUndone();
     // A homeserver's answer can be had again: the same call a second time finds the event restarted or final.
     const urgency = effect.kind === 'check' ? 'now' : 'soon';
@@ -102,7 +102,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       case 'check':
         return presence.ask(row.room, effect.notBeforeMs, effect.batchMs).then((evidence) => eventOf(evidence, row));
       case 'restart':
-        return restart(row, effect.timeoutMs, claim);
+        return restart(row, effect, { claim, isStillSo: claim === null ? () => isUnchanged(row) : always });
       case 'send':
         return send(row, effect.action, effect.timeoutMs, claim);
       case 'cancel':
@@ -112,7 +112,11 @@ export function createPerformer(deps: PerformerDeps): Performer {
     }
   }
 
-  async function restart(row: LiveDelegation, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
+  async function restart(
+    row: LiveDelegation,
+    { timeoutMs }: Extract<Effect, { kind: 'restart' }>,
+    right: Pick<Calls, 'claim' | 'isStillSo'>,
+  ): Promise<Event | null> {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
@@ -120,7 +124,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       beginByMs: clock.nowMs() + leaseMs(row, policy),
       work: () => {
         askedAtMs = clock.nowMs();
-        return callAll(row, { action: 'restart', calls: callsToRestart(row.handles), timeoutMs, claim, isStillSo: always });
+        return callAll(row, { action: 'restart', calls: callsToRestart(row.handles), timeoutMs, ...right });
       },
     });
     if (answer === null) return null;
@@ -129,6 +133,12 @@ export function createPerformer(deps: PerformerDeps): Performer {
       metrics.lateRestart();
     }
     return { kind: 'restart_answered', askedAtMs, answer };
+  }
+
+  /** A look at a room restarts who is nearly due without a claim: whoever has been handed back since is left alone. */
+  async function isUnchanged(row: LiveDelegation): Promise<boolean> {
+    const found = await store.update({ by: 'id', room: row.room, id: row.id }, null, ([now]) => ({ writes: [], value: now?.state.kind }));
+    return found.kind === 'done' && found.value === row.state.kind;
   }
 
   async function send(row: LiveDelegation, action: Action, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
@@ -179,7 +189,11 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return worst;
   }
 
-  return { perform, restart: (row, effect) => once(row, effect, null) };
+  const unseen = { claim: null, isStillSo: always };
+  return {
+    perform,
+    restart: (row, effect) => once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, unseen) : null)),
+  };
 }
 
 function wantedBy({ id, createdAtMs, delayMs, expiry }: LiveDelegation): Wanted {
