@@ -37,7 +37,7 @@ export interface KeepAliveDeps {
   readonly remembers: boolean;
   readonly presence: Presence;
   readonly apply: Apply;
-  readonly restart: (row: LiveDelegation, effect: Effect) => Promise<Event | null>;
+  readonly restart: (row: LiveDelegation, effect: Effect, isStillSo: () => Promise<boolean>) => Promise<Event | null>;
   readonly clock: Clock;
   readonly random: Random;
   readonly policy: Policy;
@@ -60,12 +60,15 @@ const MOST_AT_ONCE = 4_096;
 const TOLD_AT_ONCE = 256;
 /** A row takes 1 kB here. Of more than these the oldest news is forgotten. */
 const MOST_ROWS = 50_000;
+/** As many as can end while a call is under way. */
+const MOST_ENDED = 4_096;
 /** Who was not seen connected before the store went has this part of the delay left when the SFU is asked. */
 const REST_PART = 0.2;
 
 export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   const { store, presence, apply, clock, random, policy, log } = deps;
   const known = new Map<DelegationId, Known>();
+  const ended = new Set<DelegationId>();
   const held: Claim[] = [];
   let on = false;
   let telling: Promise<void> | null = null;
@@ -74,6 +77,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   function remember(row: Delegation): Known | null {
     const before = known.get(row.id);
     known.delete(row.id);
+    if (row.state.kind === 'ended') bury(row.id);
     if (!isToBeKept(row) || !(deps.remembers || on || telling !== null)) return null;
     const one = before ?? { row, restartedAtMs: null, notBeforeMs: 0, busy: false };
     known.set(row.id, one);
@@ -89,6 +93,15 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       }
     }
     return one;
+  }
+
+  function bury(id: DelegationId): void {
+    ended.add(id);
+    if (ended.size <= MOST_ENDED) return;
+    for (const oldest of ended) {
+      ended.delete(oldest);
+      return;
+    }
   }
 
   function look(): void {
@@ -112,7 +125,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       // What is due is due in the store as well.
       if (!on) return;
       for (const effect of take(one, eventOf(evidence, one.row))) {
-        const answered = effect.kind === 'restart' ? await deps.restart(one.row, effect) : null;
+        const answered = effect.kind === 'restart' ? await deps.restart(one.row, effect, () => isStillOurs(one)) : null;
         if (answered?.kind === 'restart_answered') restarted(one, answered);
         else one.notBeforeMs = clock.nowMs() + AGAIN_MS;
       }
@@ -122,6 +135,9 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       one.busy = false;
     }
   }
+
+  /** A call may wait for its turn: when the store is back meanwhile, the row may have ended, and is its own business again. */
+  const isStillOurs = async ({ row }: Known): Promise<boolean> => on && known.has(row.id);
 
   function restarted(one: Known, answered: Restarted): void {
     if (answered.answer.kind === 'ok') one.restartedAtMs = answered.askedAtMs;
@@ -169,7 +185,8 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   return {
     remember: (row) => void remember(row),
     unwritten: (row, answered) => {
-      const one = remember(row);
+      // The call may have been on its way for longer than the row lived.
+      const one = ended.has(row.id) ? null : remember(row);
       if (one !== null) restarted(one, answered);
     },
     takeOver: ({ row, claim }) => {

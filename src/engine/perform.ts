@@ -13,8 +13,8 @@ import type { Evidence, Presence } from './presence.ts';
 export interface Performer {
   /** Performs and applies the answers, until nothing more follows. Never throws. */
   perform(todo: Todo): Promise<void>;
-  /** A restart without a claim; its answer is the caller's. Null: the same is under way, or its lane is full. */
-  restart(row: LiveDelegation, effect: Effect): Promise<Event | null>;
+  /** A restart without a claim; its answer is the caller's. Null: the same is under way, its lane is full, or it is wanted no more. */
+  restart(row: LiveDelegation, effect: Effect, isStillSo: () => Promise<boolean>): Promise<Event | null>;
 }
 
 export interface PerformerDeps {
@@ -189,10 +189,10 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return worst;
   }
 
-  const unseen = { claim: null, isStillSo: always };
   return {
     perform,
-    restart: (row, effect) => once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, unseen) : null)),
+    restart: (row, effect, isStillSo) =>
+      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, { claim: null, isStillSo }) : null)),
   };
 }
 
