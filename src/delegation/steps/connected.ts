@@ -96,7 +96,9 @@ export function connectedRoomStarted(row: Row, event: Of<'room_started'>, at: Mo
 /** Nobody is in a finished room, so a departure was missed; a list decides, since the event may be an older room's. */
 export function connectedRoomFinished(row: Row, event: Of<'room_finished'>, at: Moment): Decision {
   const { session, attempted } = row.state;
-  if (event.roomSid !== null && session.roomSid !== null && event.roomSid !== session.roomSid) return unchanged(row);
+  // Late word of an older room of this name, as far as we know: to wait for a return without restarts would cost a short delay its event.
+  if (event.roomSid === null || session.roomSid === null) return unchanged(row, [ask(at.nowMs)]);
+  if (event.roomSid !== session.roomSid) return unchanged(row);
   return depart(row, session, { cause: 'left', atMs: at.nowMs, fence: null, certain: false }, attempted, at);
 }
 
