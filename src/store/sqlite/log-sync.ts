@@ -66,6 +66,11 @@ export class LogSync {
     });
   }
 
+  /** The disk failed, and has not been seen to work again: what is taken in now may not be kept either. */
+  get distrusted(): boolean {
+    return this.#distrusted;
+  }
+
   /** @throws StoreUnavailable when something that was committed before is not on the disk. */
   all(): Promise<void> {
     if (this.#deps.path === null || this.#synced === this.#written) return Promise.resolve();

@@ -186,6 +186,7 @@ class SqliteStore implements Store, Attendance {
     if (this.#closed || this.#pending.length >= MOST_PENDING) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
+    if (this.#log.distrusted) return Promise.reject(new StoreUnavailable('the disk has failed to write down what was committed'));
     const { committed = () => {}, urgency = 'now' } = how;
     const { clock } = this.#options;
     if (urgency === 'now' && !this.#flushing) {
@@ -351,6 +352,7 @@ class SqliteStore implements Store, Attendance {
   }
 
   async ping(): Promise<void> {
+    await this.durable();
     await this.#enqueue(() => () => {
       this.#begin();
       this.#sql.beat.run();
