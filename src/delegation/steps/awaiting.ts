@@ -39,10 +39,11 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   // A late word of a session that has gone already.
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
   const { identity, sid, joinedAtMs, roomSid } = event;
-  const { next, effects } = connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, null, at);
-  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS) return { next, effects };
-  // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too.
-  return { next, effects: [...effects, { kind: 'check', notBeforeMs: at.nowMs + 1, batchMs: 0 }] };
+  const session: Session = { identity, sid, joinedAtMs, roomSid, established: true };
+  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS) return connect(row, session, at.nowMs, null, at);
+  // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too. It is as old as the join.
+  const { next, effects } = connect(row, session, joinedAtMs, null, at);
+  return { next, effects: [...effects, { kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }] };
 }
 
 /**
