@@ -42,8 +42,9 @@ const SHORTEST_MEASURE_MS = 250;
 const LONGEST_MEASURE_MS = 5_000;
 /** So many calls are to be left for leaves. No homeserver is believed to save up more for us than one beside them. */
 const LEFT_FOR_LEAVES = 1;
-const CALLS_TO_FIND_OUT = 2;
 const MOST_SAVED = LEFT_FOR_LEAVES + 2;
+/** One that is let through, and one that is refused. */
+const CALLS_TO_FIND_OUT = 2;
 /** The parts of a delay after which a restart is made: where enough is left, and at the latest. */
 const USUAL_PART = 0.8;
 const LATEST_PART = 0.93;
@@ -116,7 +117,7 @@ export function createBudget(nowMs: () => number): Budget {
     kept = new Set(chosen.map(({ id }) => id));
   }
 
-  /** It takes one that is let through and one that is refused to know the rate; the others are better saved for when they are needed. */
+  /** Until the rate is known few are let through; the other calls are better saved for when they are needed. */
   function findsOut(id: DelegationId): boolean {
     if (findingOut.size < CALLS_TO_FIND_OUT) findingOut.add(id);
     return findingOut.has(id);

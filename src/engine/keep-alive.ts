@@ -68,6 +68,7 @@ const REST_PART = 0.2;
 export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   const { store, presence, apply, clock, random, policy, log } = deps;
   const known = new Map<DelegationId, Known>();
+  /** Of late: what is heard of them now is older than their end. */
   const ended = new Set<DelegationId>();
   const held: Claim[] = [];
   let on = false;
@@ -77,7 +78,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   function remember(row: Delegation): Known | null {
     const before = known.get(row.id);
     known.delete(row.id);
-    if (row.state.kind === 'ended') bury(row.id);
+    if (row.state.kind === 'ended') keepNewest(ended.add(row.id), MOST_ENDED);
     if (!isToBeKept(row) || !(deps.remembers || on || telling !== null)) return null;
     const one = before ?? { row, restartedAtMs: null, notBeforeMs: 0, busy: false };
     known.set(row.id, one);
@@ -86,22 +87,8 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       one.row = withoutHistory(row);
       one.restartedAtMs = null;
     }
-    if (known.size > MOST_ROWS) {
-      for (const oldest of known.keys()) {
-        known.delete(oldest);
-        break;
-      }
-    }
+    keepNewest(known, MOST_ROWS);
     return one;
-  }
-
-  function bury(id: DelegationId): void {
-    ended.add(id);
-    if (ended.size <= MOST_ENDED) return;
-    for (const oldest of ended) {
-      ended.delete(oldest);
-      return;
-    }
   }
 
   function look(): void {
@@ -212,6 +199,11 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       cancel();
     },
   };
+}
+
+function keepNewest(of: Map<DelegationId, unknown> | Set<DelegationId>, most: number): void {
+  const [oldest] = of.keys();
+  if (of.size > most && oldest !== undefined) of.delete(oldest);
 }
 
 const withoutHistory = (row: LiveDelegation): LiveDelegation => (row.history.length === 0 ? row : { ...row, history: [] });

@@ -1,8 +1,8 @@
 // SQLite believes a log that was cut short or deleted: what is missing was never there, and the store comes up older, or empty. So beside
 // it stands a witness of how far the log has surely come, and whoever finds less than that refuses to start rather than to forget.
 //
-// The witness is written about once a second and never waited for: it may know less than the log, and never more than the disk has. Format of the log:
-// https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+// The witness is written about once a second and never waited for: it may know less than the log, and never more than the disk has.
+// Format of the log: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { StoreUnusable } from '../store.ts';
 
