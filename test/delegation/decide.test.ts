@@ -71,7 +71,7 @@ describe('which ending is owed', () => {
   it('tells a goodbye from a lost connection, where the group has both', () => {
     const ending = (event: EventName) => decide(rowIn(connected, GROUP), EVENTS[event], now, wait0).effects;
     expect(ending('A left')).toMatchObject([{ kind: 'send', action: 'leave' }]);
-    expect(ending('A lost')).toMatchObject([{ kind: 'send', action: 'lost' }]);
+    expect(ending('A lost')).toMatchObject([{ kind: 'send' }]);
   });
 
   it('sends the leave for a lost connection where nothing else was given', () => {
@@ -95,6 +95,24 @@ describe('which ending is owed', () => {
   it('asks the SFU about a takeover and a removal even without a wait', () => {
     expect(run(connected, 'A replaced', wait0).effects).toMatchObject([{ kind: 'check' }]);
     expect(run(connected, 'A removed', wait0).effects).toMatchObject([{ kind: 'check' }]);
+  });
+});
+
+describe('the SFU said that it stops, and can not be asked', () => {
+  it('is asked again for about a minute, and then its word stands', () => {
+    const stops = { ...EVENTS['A left'], cause: 'sfu_down' } as Event;
+    let row: Delegation = decide(rowIn(ROWS['connected, just seen']), stops, now, POLICY).next;
+    let nowMs = NOW + POLICY.waitMs.sfuDown;
+    const fromMs = nowMs;
+    while (row.state.kind === 'settling') {
+      const { next, effects } = decide(row, { kind: 'sfu_unreachable', askedAtMs: nowMs }, { nowMs, roll: 0.5 }, POLICY);
+      expect(effects).toMatchObject(next.state.kind === 'settling' ? [] : [{ kind: 'send' }]);
+      if (next.state.kind === 'settling') nowMs = next.state.nextAskMs;
+      row = next;
+    }
+    expect(row.state.kind).toBe('leaving');
+    expect(nowMs - fromMs).toBeGreaterThan(45_000);
+    expect(nowMs - fromMs).toBeLessThan(75_000);
   });
 });
 

@@ -90,13 +90,22 @@ function askWhenWaitIsOver(row: Row, at: Moment): Decision {
   return state.nextAskMs >= state.untilMs ? unchanged(row) : move(row, { ...state, nextAskMs: state.untilMs }, at);
 }
 
-/** A webhook's word stands when nobody can be asked; an absence that only a list told, or a takeover, proves nothing by itself. */
+/** An SFU that went down is asked so often, for about a minute, whether it is back with its participants. */
+const SFU_DOWN_FAILURES = 12;
+
+/**
+ * A webhook's word stands when nobody can be asked; an absence that only a list told, or a takeover, proves nothing by itself. That the SFU
+ * went down tells why it can't be asked, and not for how long.
+ */
+function stands({ state: { departure, failures } }: Row): boolean {
+  if (!departure.certain || departure.cause === 'replaced') return false;
+  return departure.cause !== 'sfu_down' || failures + 1 >= SFU_DOWN_FAILURES;
+}
+
 export function settlingUnreachable(row: Row, event: Of<'sfu_unreachable'>, at: Moment): Decision {
   const { state } = row;
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
-  if (state.departure.certain && state.departure.cause !== 'replaced') {
-    return owe(row, state, event.askedAtMs, at);
-  }
+  if (stands(row)) return owe(row, state, event.askedAtMs, at);
   if (isAbandoned(row, at)) return end(row, 'expired', at, { cause: state.departure.cause });
   const failures = state.failures + 1;
   return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);
