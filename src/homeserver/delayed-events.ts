@@ -1,7 +1,8 @@
 // The MSC4140 client: sends, restarts or cancels a delayed event in whichever dialect its homeserver speaks (protocol.md §1).
 //
-// Which dialect that is, is learnt from the first call: `/versions` orders the dialects, a homeserver that does not recognise one gets
-// the next, and what worked is remembered until it stops working. Calls that arrive meanwhile wait for what the first one learns.
+// Which dialect that is, is learnt from the first call: `/versions` orders the dialects where their order depends on it, a homeserver that
+// does not recognise one gets the next, and what worked is remembered until it stops working. Calls that arrive meanwhile wait for what the
+// first one learns.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
@@ -9,6 +10,7 @@ import {
   asUser,
   type Call,
   type Dialect,
+  dependsOnHints,
   type FailureWhy,
   type Heard,
   type Hints,
@@ -129,7 +131,9 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   }
 
   async function tryDialects(errand: Errand, known: Knowledge): Promise<Result> {
-    const order = orderOf(errand.call.kind, await hintsOf(errand), errand.owner !== null);
+    const { kind } = errand.call;
+    const asOwner = errand.owner !== null;
+    const order = orderOf(kind, dependsOnHints(kind, asOwner) ? await hintsOf(errand) : null, asOwner);
     for (const dialect of order) {
       if (known.foreign.has(dialect)) continue;
       if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };

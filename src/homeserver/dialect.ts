@@ -51,6 +51,9 @@ export function orderOf(kind: Call['kind'], hints: Hints, asOwner: boolean): rea
   return asOwner && stableFirst ? ['D', 'C', 'B'] : ['C', 'B', 'D'];
 }
 
+/** A first leave must not wait for an answer that changes nothing. */
+export const dependsOnHints = (kind: Call['kind'], asOwner: boolean): boolean => kind === 'token' || asOwner;
+
 /** Path and body of a call; ids are one path segment each. */
 export function write(dialect: Dialect, call: Call): { readonly path: string; readonly body: string } {
   if (call.kind === 'token') {
@@ -104,16 +107,23 @@ function missing(status: number, errcode: unknown, proven: boolean): Heard {
   return status === 404 ? settled({ kind: 'final', how: 'gone' }) : failure(true, 'garbage');
 }
 
-/** The longer of the header (seconds or a date) and the body's hint, within bounds. */
+/**
+ * The longer of the header (seconds or a date) and the body's hint, within bounds. Synapse's header is the body's hint, rounded up to whole
+ * seconds: then the body is exact, and what a limit lets through can be measured by it.
+ */
 export function retryAfterMs(header: string | undefined, json: unknown, nowMs: number): number | null {
-  const hints: number[] = [];
-  if (header !== undefined && /^\d+(\.\d+)?$/.test(header.trim())) hints.push(Number(header) * 1000);
-  else if (header !== undefined) hints.push(Date.parse(header) - nowMs);
+  const inHeaderMs = header === undefined ? Number.NaN : headerMs(header.trim(), nowMs);
   const told = field(json, 'retry_after_ms');
-  if (typeof told === 'number') hints.push(told);
-  const usable = hints.filter((hint) => Number.isFinite(hint) && hint >= 0);
-  return usable.length === 0 ? null : Math.min(Math.ceil(Math.max(...usable)), LONGEST_RETRY_AFTER_MS);
+  const inBodyMs = typeof told === 'number' ? told : Number.NaN;
+  if (inBodyMs >= 0 && Math.ceil(inBodyMs / 1000) * 1000 === inHeaderMs) return bounded(inBodyMs);
+  const usable = [inHeaderMs, inBodyMs].filter((hint) => Number.isFinite(hint) && hint >= 0);
+  return usable.length === 0 ? null : bounded(Math.max(...usable));
 }
+
+const headerMs = (header: string, nowMs: number): number =>
+  /^\d+(\.\d+)?$/.test(header) ? Number(header) * 1000 : Date.parse(header) - nowMs;
+
+const bounded = (ms: number): number => Math.min(Math.ceil(ms), LONGEST_RETRY_AFTER_MS);
 
 function settled(answer: Answer): Heard {
   return { kind: 'answer', answer, why: null, settles: true };

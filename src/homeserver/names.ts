@@ -14,7 +14,8 @@ export interface HostAndPort {
 
 export function splitServerName(text: string): HostAndPort | null {
   const [, host, digits] = SERVER_NAME.exec(text) ?? [];
-  if (host === undefined || (host.startsWith('[') && !isIPv6(host.slice(1, -1)))) return null;
+  // An empty label names nobody; one dot at the end is the root's.
+  if (host === undefined || /^\.|\.\./.test(host) || (host.startsWith('[') && !isIPv6(host.slice(1, -1)))) return null;
   const port = digits === undefined ? null : Number(digits);
   if (port !== null && (port < 1 || port > 65535)) return null;
   // What the grammar takes for a DNS name may still be none for a URL (`1.2.3.4.5`, `999.1.1.1`).

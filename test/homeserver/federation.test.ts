@@ -152,6 +152,8 @@ describe('a delegation', () => {
     ['a NUL', 'fed.example.net\0'],
     ['far too much', 'x'.repeat(60_000)],
     ['an address that is none', '999.1.1.1'],
+    ['the root', '.'],
+    ['an empty label', 'fed..example.net'],
   ])('to %s is none', async (_, to) => {
     const { targets } = bench(delegating(to));
     expect(await targets()).toEqual(['example.org 8448 as example.org, example.org']);
