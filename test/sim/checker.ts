@@ -96,6 +96,8 @@ export class Checker {
   /** Restarts of what was final. */
   readonly #inVain = new Map<string, number>();
   readonly #looks = new Map<string, number[]>();
+  /** The process that spoke with a homeserver last knows what it speaks. */
+  readonly #spokenInLife = new Map<ModelHomeserver, number>();
   readonly #seenGhost = new Set<DelayedLeave>();
   /** What a failover of the store has lost. */
   readonly #lost = new Set<DelegationId>();
@@ -223,6 +225,7 @@ export class Checker {
 
   called(call: Call): void {
     const { leave, act, sentAtMs, took } = call;
+    this.#spokenInLife.set(this.#deps.homeserverOf(leave.member).model, this.lives);
     if (leave.endings.size > 1 && (took || !this.#forgotten.has(leave.name))) this.#violate('two endings', leave.name);
     const endedMs = this.#endedMs.get(leave.name);
     // A restart that another replica's end overtakes on its way finds the event final, and does nothing.
@@ -383,12 +386,13 @@ export class Checker {
     const bound = this.#boundOf(stay, promisedMs, leave.delayMs);
     const troubled = wellMs >= bound.fromMs;
     const waits = Object.values(policy.waitMs);
-    const limitedMs = model.hasLimit ? 10_000 : 0;
-    if (!troubled) return bound.untilMs + limitedMs;
+    const isKnown = this.#deps.replicas === 1 && this.#spokenInLife.get(model) === this.lives;
+    const moreMs = (model.hasLimit ? 10_000 : 0) + (isKnown ? 0 : model.findingOutMs);
+    if (!troubled) return bound.untilMs + moreMs;
     // A minute after an event's end it lives only by its own client, and its leave is tried once a minute.
     const endedMs = Math.max(stay.absentSinceMs, promisedMs) + leave.delayMs + 60_000;
     const recoveryMs = wellMs >= endedMs ? RECOVERY_MS + 60_000 : RECOVERY_MS;
-    return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + recoveryMs) + limitedMs;
+    return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + recoveryMs) + moreMs;
   }
 
   #boundOf(stay: Stay, ackedAtMs: number, delayMs: number): { readonly fromMs: number; readonly untilMs: number } {

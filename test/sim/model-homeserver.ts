@@ -113,6 +113,11 @@ export class ModelHomeserver {
     return this.#deps.plan.latencyMs * 1.5;
   }
 
+  /** To find out what it speaks takes a question more, there and back, at most. */
+  get findingOutMs(): number {
+    return this.dialect === 'C' && !this.takesAsToken ? 0 : 2 * this.slowestWayMs;
+  }
+
   #troubled(): void {
     this.troubles += 1;
     this.#deps.onFault();
