@@ -37,12 +37,18 @@ export interface Budget {
 
 /** Without a refusal for so long we do as if there were no limit: it may have been raised. */
 const FORGET_AFTER_MS = 120_000;
-/** The rate is measured over at least so long, and only over a time in which the homeserver can have saved up little. */
+/**
+ * The rate is measured from refusal to refusal: at each the homeserver had nothing left. The longer the time between the first and the
+ * last, the less it matters that a call is on its way for a while, as long as no two lie so far apart that more was saved up than it saves.
+ */
 const SHORTEST_MEASURE_MS = 250;
-const LONGEST_MEASURE_MS = 5_000;
-/** So many calls are to be left for leaves. No homeserver is believed to save up more for us than one beside them. */
-const LEFT_FOR_LEAVES = 1;
-const MOST_SAVED = LEFT_FOR_LEAVES + 2;
+const LONGEST_GAP_MS = 5_000;
+const LONGEST_MEASURE_MS = 60_000;
+/** A homeserver is believed to save up so many calls for us, or as many as it is seen to have. */
+const LIKELY_SAVED = 3;
+const MOST_SAVED = 8;
+/** What is not left for leaves may be spent before it has to be. */
+const SPARE = 1;
 /** One that is let through, and one that is refused. */
 const CALLS_TO_FIND_OUT = 2;
 /** The parts of a delay after which a restart is made: where enough is left, and at the latest. */
@@ -60,6 +66,8 @@ const RECKON_MS = 1_000;
 /** Longer delays weigh next to nothing: they are neither counted nor held back. */
 const SHORT_DELAY_MS = 120_000;
 const MOST_REMEMBERED = 4_096;
+/** Enough to see the largest of what is saved up. */
+const MOST_PASSED = 32;
 /** Beyond so many, one turn more or less hardly matters: only the rate counts. */
 const MOST_TURNS = 64;
 
@@ -67,11 +75,14 @@ export function createBudget(nowMs: () => number): Budget {
   /** Calls in a ms; null: not known yet. */
   let rate: number | null = null;
   let refusedAtMs = Number.NEGATIVE_INFINITY;
-  /** When the first call after a refusal is let through: the rate is what passes from there to the next such moment. */
-  let measuredFromMs = Number.NEGATIVE_INFINITY;
+  /** When the next call was to be let through after the first and after the last of the refusals between which the rate is measured. */
+  let measured = { beganMs: Number.NEGATIVE_INFINITY, fromMs: Number.NEGATIVE_INFINITY, toMs: Number.NEGATIVE_INFINITY };
   let passes = 0;
-  /** How many calls would be let through at once, as far as we know. */
+  /** How many calls would be let through at once, as far as we know, and how many at the very most. */
   let saved = { calls: 0, atMs: 0 };
+  let mostSaved = LIKELY_SAVED;
+  /** When the latest calls that were let through began. */
+  const passedMs: number[] = [];
   /** Who has been restarted lately or wants to be, the newest last: when a limit shows, all who need a share are known. */
   const remembered = new Map<DelegationId, Remembered>();
   let kept: ReadonlySet<DelegationId> = new Set();
@@ -79,7 +90,7 @@ export function createBudget(nowMs: () => number): Budget {
   const findingOut = new Set<DelegationId>();
   let reckonedAtMs = Number.NEGATIVE_INFINITY;
 
-  const savedNow = (): number => Math.min(saved.calls + (nowMs() - saved.atMs) * (rate ?? 0), MOST_SAVED);
+  const savedNow = (): number => Math.min(saved.calls + (nowMs() - saved.atMs) * (rate ?? 0), mostSaved);
 
   function remember(wanted: Wanted, fromMs: number): void {
     if (wanted.delayMs > SHORT_DELAY_MS) return;
@@ -110,7 +121,7 @@ export function createBudget(nowMs: () => number): Budget {
       const more = 1 / (delayMs * LAST_PART);
       if (spent + more > perMs) continue;
       const turn = { id, fromMs, byMs: (expiryMs < atMs ? lostMs : expiryMs) - ON_THE_WAY_MS };
-      if (chosen.length < MOST_TURNS && !areInTime([...chosen, turn], { atMs, saved: savedNow(), perMs })) continue;
+      if (chosen.length < MOST_TURNS && !areInTime([...chosen, turn], { atMs, saved: savedNow(), mostSaved, perMs })) continue;
       spent += more;
       chosen.push(turn);
     }
@@ -123,7 +134,14 @@ export function createBudget(nowMs: () => number): Budget {
     return findingOut.has(id);
   }
 
-  const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= MOST_SAVED);
+  /** What was let through in any time before a refusal, beyond the rate, had been saved up. */
+  function savedUp(perMs: number, nextMs: number): number {
+    const sorted = passedMs.toSorted((a, b) => b - a);
+    const most = Math.max(...sorted.map((fromMs, place) => place + 2 - (nextMs - fromMs) * perMs));
+    return Math.min(Math.floor(most), MOST_SAVED);
+  }
+
+  const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= mostSaved);
   const isLimited = (): boolean => nowMs() - refusedAtMs < FORGET_AFTER_MS;
 
   return {
@@ -131,8 +149,10 @@ export function createBudget(nowMs: () => number): Budget {
       return isLimited();
     },
     passed: (beganMs) => {
+      passedMs.push(beganMs);
+      if (passedMs.length > MOST_PASSED) passedMs.shift();
+      if (beganMs > measured.beganMs) passes += 1;
       if (beganMs < refusedAtMs) return;
-      passes += 1;
       saved = { calls: savedNow() - 1, atMs: nowMs() };
     },
     refused: (beganMs, retryAfterMs) => {
@@ -140,14 +160,17 @@ export function createBudget(nowMs: () => number): Budget {
       findingOut.clear();
       const nextMs = beganMs + retryAfterMs;
       saved = { calls: 1, atMs: nextMs };
-      const tookMs = nextMs - measuredFromMs;
-      if (tookMs < SHORTEST_MEASURE_MS) return;
-      if (passes > 0 && tookMs <= LONGEST_MEASURE_MS) {
-        rate = passes / tookMs;
-        reckonedAtMs = Number.NEGATIVE_INFINITY;
+      const tookMs = nextMs - measured.fromMs;
+      if (nextMs - measured.toMs > LONGEST_GAP_MS || tookMs > LONGEST_MEASURE_MS) {
+        measured = { beganMs, fromMs: nextMs, toMs: nextMs };
+        passes = passedMs.filter((ms) => ms > beganMs).length;
+        return;
       }
-      measuredFromMs = nextMs;
-      passes = 0;
+      measured = { ...measured, toMs: nextMs };
+      if (tookMs < SHORTEST_MEASURE_MS || passes === 0) return;
+      rate = passes / tookMs;
+      mostSaved = Math.max(mostSaved, savedUp(rate, nextMs));
+      reckonedAtMs = Number.NEGATIVE_INFINITY;
     },
     restarted: (wanted, beganMs) => {
       const { delayMs } = wanted;
@@ -171,7 +194,7 @@ export function createBudget(nowMs: () => number): Budget {
       if (rate === null || !isLimited() || ofWanted > SHORT_DELAY_MS) return Number.NEGATIVE_INFINITY;
       reckon(rate);
       const gapMs = 1 / rate;
-      const part = savedNow() > LEFT_FOR_LEAVES + 1 ? USUAL_PART : LATEST_PART;
+      const part = savedNow() > mostSaved - SPARE ? USUAL_PART : LATEST_PART;
       const latest = [...kept]
         .flatMap((id) => remembered.get(id) ?? [])
         .map(({ expiryMs, delayMs }) => expiryMs - delayMs * (1 - part))
@@ -188,8 +211,15 @@ interface Turn {
   readonly byMs: number;
 }
 
+interface Income {
+  readonly atMs: number;
+  readonly saved: number;
+  readonly mostSaved: number;
+  readonly perMs: number;
+}
+
 /** Can all have their turn in time, the most urgent of those who are there first, with what is saved and comes in? */
-function areInTime(turns: readonly Turn[], { atMs, saved, perMs }: { atMs: number; saved: number; perMs: number }): boolean {
+function areInTime(turns: readonly Turn[], { atMs, saved, mostSaved, perMs }: Income): boolean {
   const coming = turns.toSorted((a, b) => b.fromMs - a.fromMs);
   const there: Turn[] = [];
   let nowMs = atMs;
@@ -205,7 +235,7 @@ function areInTime(turns: readonly Turn[], { atMs, saved, perMs }: { atMs: numbe
     } else {
       const untilMs = there.length > 0 ? Math.min(nowMs + (1 - calls) / perMs, nextMs) : nextMs;
       // What is saved is counted in fractions, and must not stop just below a whole one.
-      calls = Math.min(calls + (untilMs - nowMs) * perMs + 1e-9, MOST_SAVED);
+      calls = Math.min(calls + (untilMs - nowMs) * perMs + 1e-9, mostSaved);
       nowMs = untilMs;
     }
   }
