@@ -3,6 +3,7 @@
 // for those who can be kept with it (the longest delays, which cost the least, then the oldest delegations, as far as their turns come in
 // time), and they are made as late as it takes to leave something over: a leave that comes must find the homeserver willing.
 import type { DelegationId } from '../delegation/ids.ts';
+import type { Limit } from '../store/store.ts';
 
 /** A restart that somebody wants. */
 export interface Wanted {
@@ -22,6 +23,12 @@ interface Remembered extends Wanted {
 export interface Budget {
   /** Calls have been refused lately. */
   readonly limited: boolean;
+  /** What is known of the limit, or was lately; null: nothing. */
+  readonly limit: Limit | null;
+  /** Another process knows the limit better. */
+  adopt(theirs: Limit): void;
+  /** Others have called meanwhile. */
+  measureAnew(): void;
   /** A call that was begun at `beganMs` was let through, whatever became of it. */
   passed(beganMs: number): void;
   /** A call was refused; the next one is let through `retryAfterMs` after it began. */
@@ -37,6 +44,8 @@ export interface Budget {
 
 /** Without a refusal for so long we do as if there were no limit: it may have been raised. */
 const FORGET_AFTER_MS = 120_000;
+/** And are told of by us for longer: whether there is a limit still is for one to find out, not for all at once. */
+const KNOWN_FOR_MS = 2 * FORGET_AFTER_MS;
 /**
  * The rate is measured from refusal to refusal: at each the homeserver had nothing left. The longer the time between the first and the
  * last, the less it matters that a call is on its way for a while, as long as no two lie so far apart that more was saved up than it saves.
@@ -71,12 +80,16 @@ const MOST_PASSED = 32;
 /** Beyond so many, one turn more or less hardly matters: only the rate counts. */
 const MOST_TURNS = 64;
 
+const NOT_MEASURED = { beganMs: Number.NEGATIVE_INFINITY, fromMs: Number.NEGATIVE_INFINITY, toMs: Number.NEGATIVE_INFINITY };
+
 export function createBudget(nowMs: () => number): Budget {
   /** Calls in a ms; null: not known yet. */
   let rate: number | null = null;
+  /** By another process, which had measured it. */
+  let isTold = false;
   let refusedAtMs = Number.NEGATIVE_INFINITY;
   /** When the next call was to be let through after the first and after the last of the refusals between which the rate is measured. */
-  let measured = { beganMs: Number.NEGATIVE_INFINITY, fromMs: Number.NEGATIVE_INFINITY, toMs: Number.NEGATIVE_INFINITY };
+  let measured = NOT_MEASURED;
   let passes = 0;
   /** How many calls would be let through at once, as far as we know, and how many at the very most. */
   let saved = { calls: 0, atMs: 0 };
@@ -142,11 +155,26 @@ export function createBudget(nowMs: () => number): Budget {
   }
 
   const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= mostSaved);
+  const isKnown = (): boolean => nowMs() - refusedAtMs < KNOWN_FOR_MS;
   const isLimited = (): boolean => nowMs() - refusedAtMs < FORGET_AFTER_MS;
 
   return {
     get limited() {
       return isLimited();
+    },
+    get limit() {
+      return isKnown() ? { perMs: rate, refusedAgoMs: nowMs() - refusedAtMs } : null;
+    },
+    adopt: ({ perMs, refusedAgoMs }) => {
+      refusedAtMs = Math.max(refusedAtMs, nowMs() - refusedAgoMs);
+      if (perMs === null || perMs === rate) return;
+      rate = perMs;
+      isTold = true;
+      reckonedAtMs = Number.NEGATIVE_INFINITY;
+    },
+    measureAnew: () => {
+      if (!isTold) rate = null;
+      measured = NOT_MEASURED;
     },
     passed: (beganMs) => {
       passedMs.push(beganMs);
@@ -169,6 +197,7 @@ export function createBudget(nowMs: () => number): Budget {
       measured = { ...measured, toMs: nextMs };
       if (tookMs < SHORTEST_MEASURE_MS || passes === 0) return;
       rate = passes / tookMs;
+      isTold = false;
       mostSaved = Math.max(mostSaved, savedUp(rate, nextMs));
       reckonedAtMs = Number.NEGATIVE_INFINITY;
     },
@@ -178,11 +207,11 @@ export function createBudget(nowMs: () => number): Budget {
     },
     ended: (id) => void remembered.delete(id),
     putOffMs: (wanted) => {
-      if (!isLimited()) return 0;
       const atMs = nowMs();
       // Run out by our count, and perhaps not: its client or a process before us may have restarted it. One call tells, when none of the
-      // others needs it.
-      if (wanted.lostMs < atMs) return isIdle(atMs) ? 0 : AGAIN_MS;
+      // others needs it: also when there seems to be no limit any more, for all of them at once would find out otherwise.
+      if (wanted.lostMs < atMs && (rate !== null || isLimited())) return isIdle(atMs) ? 0 : AGAIN_MS;
+      if (!isLimited()) return 0;
       const earliestMs = Math.max(wanted.expiryMs - wanted.delayMs * (1 - EARLIEST_PART), atMs);
       remember(wanted, earliestMs);
       if (wanted.delayMs > SHORT_DELAY_MS) return 0;

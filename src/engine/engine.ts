@@ -84,6 +84,7 @@ export function createEngine(deps: EngineDeps): Engine {
     clock,
     onFree: () => scheduler.wake(),
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
+    ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),
   });
   const onRow = (row: Delegation): void => keepAlive.remember(row);
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore, onRow });

@@ -3,6 +3,7 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
+import { type Limit, RESERVED_MS } from '../store/store.ts';
 import { type Budget, createBudget, type Wanted } from './budget.ts';
 
 export interface Errand extends Wanted {
@@ -45,6 +46,11 @@ interface Lane {
   /** Somebody was turned away and waits to be called again. */
   owesCall: boolean;
   readonly budget: Budget;
+  /** False: its restarts are another process's. */
+  ours: boolean;
+  /** When all others know that the restarts are ours; null: nothing is reserved. */
+  aloneFromMs: number | null;
+  isAlone: boolean;
   /** A timer waits for the next restart's time. */
   restartsLater: boolean;
 }
@@ -70,10 +76,21 @@ export interface LanesDeps {
   readonly onFree: () => void;
   /** A homeserver wants no calls for long: until then nobody need ask for work with it. */
   readonly onPause: (homeserver: HomeserverUrl, untilMs: number) => void;
+  /** Where several processes restart: whose the restarts with a homeserver are that limits calls (store.ts). */
+  readonly reservations?: Reservations;
 }
 
-export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
+export interface Reservations {
+  reserve(homeserver: HomeserverUrl, limit: Limit): Promise<boolean>;
+  theirs(): Promise<ReadonlyMap<HomeserverUrl, Limit>>;
+}
+
+/** So that they stay ours, or become ours soon when whose they were has died. */
+const AGREE_EVERY_MS = RESERVED_MS / 3;
+
+export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps): Lanes {
   const lanes = new Map<HomeserverUrl, Lane>();
+  let agreeing = false;
 
   function laneOf(homeserver: HomeserverUrl): Lane {
     const known = lanes.get(homeserver);
@@ -89,10 +106,71 @@ export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
       blockedUntilMs: 0,
       owesCall: false,
       budget: createBudget(clock.nowMs),
+      ours: true,
+      aloneFromMs: null,
+      isAlone: false,
       restartsLater: false,
     };
     lanes.set(homeserver, lane);
+    keepAgreeing();
     return lane;
+  }
+
+  /**
+   * Where several processes call: those whose restarts are another's are told, and those that limit us are made ours. What others called
+   * before they knew is not in our count, so the limit is measured anew.
+   */
+  async function agree(reservations: Reservations): Promise<void> {
+    const theirs = await reservations.theirs();
+    for (const lane of lanes.values()) {
+      const limit = theirs.get(lane.homeserver);
+      if (limit !== undefined) lane.budget.adopt(limit);
+      assign(lane, limit === undefined);
+    }
+    await Promise.all([...lanes.values()].map((lane) => reserve(lane)));
+  }
+
+  async function reserve(lane: Lane): Promise<void> {
+    const { limit } = lane.budget;
+    if (reservations === undefined || !lane.ours) return;
+    if (limit === null) {
+      lane.aloneFromMs = null;
+      lane.isAlone = false;
+      return;
+    }
+    assign(lane, await reservations.reserve(lane.homeserver, limit));
+    if (!lane.ours) return;
+    const nowMs = clock.nowMs();
+    lane.aloneFromMs ??= nowMs + 2 * AGREE_EVERY_MS;
+    if (lane.isAlone || lane.aloneFromMs > nowMs) return;
+    lane.isAlone = true;
+    lane.budget.measureAnew();
+  }
+
+  /** A store that is away changes nothing: who has made the restarts goes on with what is remembered. */
+  function keepAgreeing(): void {
+    if (agreeing || reservations === undefined) return;
+    agreeing = true;
+    void agree(reservations)
+      .catch(() => {})
+      .then(() => {
+        clock.after(AGREE_EVERY_MS, () => {
+          agreeing = false;
+          keepAgreeing();
+        });
+      });
+  }
+
+  function assign(lane: Lane, ours: boolean): void {
+    if (ours === lane.ours) return;
+    lane.ours = ours;
+    if (ours) {
+      onFree();
+      return;
+    }
+    const restarts = lane.queue.filter(({ owed }) => !owed);
+    lane.queue = lane.queue.filter(({ owed }) => owed);
+    for (const { resolve } of restarts) resolve(null);
   }
 
   const isFull = (lane: Lane, owed: boolean): boolean => lane.queue.length >= lane.cap * QUEUE_FACTOR * (owed ? 2 : 1);
@@ -150,7 +228,8 @@ export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
         else lane.budget.restarted(errand, beganMs);
       }
       // Refused is not begun: for a short pause it keeps its place.
-      if (answer?.kind === 'limited' && !isShut(lane) && clock.nowMs() < errand.patientUntilMs) insert(lane.queue, errand);
+      const keepsPlace = !isShut(lane) && clock.nowMs() < errand.patientUntilMs && (errand.owed || lane.ours);
+      if (answer?.kind === 'limited' && keepsPlace) insert(lane.queue, errand);
       else errand.resolve(answer);
     } catch (error) {
       errand.reject(error);
@@ -165,6 +244,7 @@ export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
     switch (answer.kind) {
       case 'limited':
         lane.budget.refused(beganMs, answer.retryAfterMs ?? 0);
+        void reserve(lane).catch(() => {});
         // Its word is older than its way back.
         block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - beganMs));
         return;
@@ -203,7 +283,7 @@ export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
   return {
     run: (homeserver, errand) => {
       const lane = laneOf(homeserver);
-      if (isShut(lane) || isFull(lane, errand.owed)) {
+      if (isShut(lane) || isFull(lane, errand.owed) || (!errand.owed && !lane.ours)) {
         lane.owesCall = true;
         return Promise.resolve(null);
       }
@@ -221,7 +301,7 @@ export function createLanes({ clock, onFree, onPause }: LanesDeps): Lanes {
       const leaves = new Set<HomeserverUrl>();
       for (const [homeserver, lane] of lanes) {
         const blocked = isShut(lane);
-        if (blocked || isFull(lane, false)) restarts.add(homeserver);
+        if (blocked || isFull(lane, false) || !lane.ours) restarts.add(homeserver);
         if (blocked || isFull(lane, true)) leaves.add(homeserver);
         if (restarts.has(homeserver)) lane.owesCall = true;
       }

@@ -70,6 +70,15 @@ export interface Excluded {
   readonly leaves: ReadonlySet<HomeserverUrl>;
 }
 
+/** What was found out of a homeserver that refuses calls when there are too many; calls in a ms, null: not known yet. */
+export interface Limit {
+  readonly perMs: number | null;
+  readonly refusedAgoMs: number;
+}
+
+/** So long nobody else restarts: short, for nobody does so if the one who should has died. */
+export const RESERVED_MS = 1_500;
+
 export interface Store {
   /**
    * Runs `step` on the rows and commits what it writes, rows of that room, as one. The once key is kept with the commit if there
@@ -100,6 +109,13 @@ export interface Store {
   rooms(fromSlot: number, toSlot: number, notWithinMs?: number): Promise<readonly RoomName[]>;
   /** The homeserver wants no calls before then: nobody who shares the store claims rows that would only wait for it. */
   pause(homeserver: HomeserverUrl, untilMs: number): Promise<void>;
+  /**
+   * The restarts with a homeserver that limits calls are one process's: several would spend what it lets through on too many, and keep nobody.
+   * Now they are ours for RESERVED_MS, and true; false: they are somebody else's.
+   */
+  reserve(homeserver: HomeserverUrl, limit: Limit): Promise<boolean>;
+  /** The homeservers whose restarts are somebody else's, and what they found out. */
+  reservations(): Promise<ReadonlyMap<HomeserverUrl, Limit>>;
   count(): Promise<Readonly<Record<State['kind'], number>>>;
   /** Forgets ended rows and once keys older than these; at most `limit` of each, returns how many went. */
   purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number>;

@@ -1,6 +1,7 @@
 // Sixteen in a call with delays of 10 s behind Synapse's default limit: more than it carries, and with an application service's token no
 // matter at all.
 import { describe, expect } from 'vitest';
+import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 import type { Member } from './stack/call.ts';
 import type { Participant } from './stack/participant.ts';
 import { type OwnPlace, type Stage, story } from './stack/place.ts';
@@ -24,12 +25,23 @@ interface Seated {
   readonly participant: Participant;
 }
 
-/** One after the other, as people come; all are there for as long as a call needs to show who can be kept. */
-async function everybody(stage: Stage, synapse: Synapse, env: Record<string, string>): Promise<{ place: OwnPlace; seated: Seated[] }> {
+/**
+ * One after the other, as people come; all are there for as long as a call needs to show who can be kept. Each is handed over to the next of
+ * the replicas.
+ */
+async function everybody(
+  stage: Stage,
+  synapse: Synapse,
+  env: Record<string, string>,
+  replicas = 1,
+): Promise<{ place: OwnPlace; seated: Seated[] }> {
   const place = await stage.place({ synapse, env });
+  const beside = await Promise.all(Array.from({ length: replicas - 1 }, () => stage.beside(place, synapse, env)));
+  const doors = [place.lastwill, ...beside];
   const seated: Seated[] = [];
   for (let count = 0; count < PEOPLE; count += 1) {
-    const one = await stage.member(place, { seat: ({ userId }) => seatNames(`${userId}:DEVICE`) });
+    const door = { ...place, lastwill: doors[count % doors.length] ?? place.lastwill };
+    const one = await stage.member(door, { seat: ({ userId }) => seatNames(`${userId}:DEVICE`) });
     const participant = await one.join();
     await one.scheduleAndDelegate(DELAY_MS);
     seated.push({ one, participant });
@@ -70,5 +82,13 @@ describe("Synapse's default limit for delayed events, and 16 participants with a
     }
     await sleep(DELAY_MS + 2_000);
     expect(kept.slice(4).filter(gone).length, 'lost by the leaves of others').toBe(0);
+  });
+
+  story.skipIf(NO_REDIS !== null)('nor are there fewer with three replicas, for one of them makes the restarts', async ({ stage }) => {
+    const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT });
+    const redis = await RedisServer.start([]);
+    stage.later(() => redis.end());
+    const { seated } = await everybody(stage, synapse, { LIVEKIT_REDIS_URL: redis.url }, 3);
+    expect(seated.filter((one) => !gone(one)).length).toBeGreaterThanOrEqual(9);
   });
 });

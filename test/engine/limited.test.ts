@@ -3,7 +3,9 @@
 import { describe, expect, it } from 'vitest';
 import type { DelayId } from '../../src/delegation/ids.ts';
 import type { Answer } from '../../src/delegation/state.ts';
+import type { Engine } from '../../src/engine/engine.ts';
 import type { Call } from '../../src/homeserver/delayed-events.ts';
+import { Disk } from '../sim/model-store.ts';
 import { handOver, identity, room, sid } from '../support/fixtures.ts';
 import { createSeededRandom } from '../support/virtual-clock.ts';
 import { EngineWorld } from './world.ts';
@@ -63,20 +65,28 @@ class Limited {
   }
 }
 
+interface Called {
+  readonly delayMs?: number;
+  readonly busy?: number;
+  readonly world?: EngineWorld;
+  /** Who is handed what: one after the other. */
+  readonly engines?: readonly Engine[];
+}
+
 /** So many come, one every so often, and stay. */
 async function call(
   people: number,
   everyMs: number,
-  { delayMs = DELAY_MS, busy = 0 }: { delayMs?: number; busy?: number } = {},
+  { delayMs = DELAY_MS, busy = 0, world = new EngineWorld(), engines = [world.engine] }: Called = {},
 ): Promise<{ world: EngineWorld; homeserver: Limited }> {
-  const world = new EngineWorld();
   const homeserver = new Limited(world, delayMs, busy);
   for (let n = 1; n <= people; n += 1) {
     world.join(room(), identity(n), sid(n));
     const { id: _, ...rest } = handOver(n, { delayMs, room: room() });
     if (rest.handles.kind === 'delay') homeserver.schedule(rest.handles.delayId);
-    await world.engine.handOver(rest);
-    await world.webhook(room(), identity(n), sid(n), 'joined');
+    const [first, second] = [engines[n % engines.length], engines[(n + 1) % engines.length]] as [Engine, Engine];
+    await first.handOver(rest);
+    await world.webhook(room(), identity(n), sid(n), 'joined', world.clock.nowMs(), second);
     await world.clock.advance(everyMs);
   }
   return { world, homeserver };
@@ -144,5 +154,57 @@ describe('a call of 16 with delays of 10 s, where the homeserver takes a call a 
     await world.clock.advance(300_000);
     // Between two refusals lies at least one call that is taken.
     expect(homeserver.refused).toBeLessThan(world.calls.length / 2);
+  });
+});
+
+describe('the same, and three replicas', () => {
+  function fleet(): { world: EngineWorld; others: ReturnType<EngineWorld['beside']>[]; engines: Engine[] } {
+    const world = new EngineWorld({}, '', true, new Disk());
+    const others = [world.beside(), world.beside()];
+    return { world, others, engines: [world.engine, ...others.map(({ engine }) => engine)] };
+  }
+
+  it.each([10, 300, 500, 700, 1_200, 3_000])('that come one every %d ms: 9 are kept, minute after minute', async (everyMs) => {
+    const { world, engines } = fleet();
+    const { homeserver } = await call(16, everyMs, { world, engines });
+    await world.clock.advance(60_000);
+    const kept = homeserver.kept();
+    expect(kept.length).toBeGreaterThanOrEqual(9);
+    await world.clock.advance(300_000);
+    expect(homeserver.kept().toSorted()).toEqual(kept.toSorted());
+  });
+
+  it.each([300, 500, 700, 900])('that come one every %d ms, and two of them die: the last one makes the restarts', async (everyMs) => {
+    const { world, others, engines } = fleet();
+    const { homeserver } = await call(16, everyMs, { world, engines });
+    for (const { kill } of others) {
+      await world.clock.advance(60_000);
+      const before = homeserver.kept().length;
+      await kill();
+      await world.clock.advance(20_000);
+      // Who is due while nobody knows of the death, a second and a half, and nobody else.
+      expect(homeserver.kept().length).toBeGreaterThanOrEqual(before - 3);
+    }
+    const kept = homeserver.kept();
+    expect(kept.length).toBeGreaterThanOrEqual(3);
+    await world.clock.advance(300_000);
+    expect(homeserver.kept().toSorted()).toEqual(kept.toSorted());
+  });
+
+  it('who leaves is not made to wait, whoever hears of it', async () => {
+    const { world, engines } = fleet();
+    const { homeserver } = await call(16, 500, { world, engines });
+    await world.clock.advance(60_000);
+    const kept = homeserver.kept();
+    const tookMs: number[] = [];
+    for (const [turn, delayId] of kept.entries()) {
+      const n = Number(delayId.split('-').at(-1));
+      world.leave(room(), identity(n));
+      const leftMs = world.clock.nowMs();
+      await world.webhook(room(), identity(n), sid(n), 'left', leftMs - 60_000, engines[turn % 3]);
+      await world.clock.advance(10_000);
+      tookMs.push(homeserver.leftMs(delayId) - leftMs);
+    }
+    expect(Math.max(...tookMs)).toBeLessThan(1_000 + 150);
   });
 });

@@ -9,6 +9,7 @@ import type { Webhook } from '../../src/sfu/webhook.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { createLogger, createMetrics } from '../../src/telemetry.ts';
+import { type Disk, ModelStore } from '../sim/model-store.ts';
 import { policy as defaults } from '../support/fixtures.ts';
 import { createSeededRandom, createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
 
@@ -44,9 +45,13 @@ export class EngineWorld {
   /** Whether other processes use the store as well, as far as the engine knows. */
   readonly #shared: boolean;
 
-  constructor(over: Partial<Policy> = {}, path = ':memory:', shared = false) {
+  /** With a disk: what several processes have in common, each of `beside()` one of them. */
+  readonly #disk: Disk | null;
+
+  constructor(over: Partial<Policy> = {}, path = ':memory:', shared = false, disk: Disk | null = null) {
     this.#path = path;
     this.#shared = shared;
+    this.#disk = disk;
     this.#policy = defaults(over);
     this.store = this.#open();
     this.engine = this.#start();
@@ -56,24 +61,40 @@ export class EngineWorld {
     const onCommit = () => {
       this.commits += 1;
     };
+    if (this.#disk !== null) return new ModelStore({ disk: this.#disk, clock: this.clock, claims: this.#disk.claims });
     return openSqliteStore({ path: this.#path, clock: this.clock, seal: null, onCommit });
   }
 
-  #start(): Engine {
-    this.registry.clear();
+  #start(store = this.store, registry = this.registry, isAlive = () => true): Engine {
+    registry.clear();
     const engine = createEngine({
-      store: this.store,
+      store,
       rooms: this.#rooms(),
-      delayedEvents: this.#delayedEvents(),
+      delayedEvents: this.#delayedEvents(isAlive),
       clock: this.clock,
       random: createSeededRandom(1 + this.#hooks),
       policy: this.#policy,
-      metrics: createMetrics(this.registry, { process: false }),
+      metrics: createMetrics(registry, { process: false }),
       log: createLogger('info', (line) => void this.lines.push(line)),
       shared: this.#shared,
     });
     engine.start();
     return engine;
+  }
+
+  /** Another process on the same disk; what ends it is a kill. */
+  beside(): { readonly engine: Engine; kill(): Promise<void> } {
+    const store = this.#open();
+    let alive = true;
+    const engine = this.#start(store, new Registry(), () => alive);
+    return {
+      engine,
+      kill: async () => {
+        alive = false;
+        await store.close();
+        void engine.drain(0);
+      },
+    };
   }
 
   /** As after a kill: another engine on what was committed (in a file); what the old one still does can't be written any more. */
@@ -107,9 +128,10 @@ export class EngineWorld {
     };
   }
 
-  #delayedEvents(): DelayedEvents {
+  #delayedEvents(isAlive: () => boolean): DelayedEvents {
     return {
       act: async (homeserver, call, { timeoutMs }) => {
+        if (!isAlive()) return new Promise(() => {});
         const [action, target] = call.kind === 'token' ? ['token', call.token] : [call.action, call.delayId];
         this.calls.push({ atMs: this.clock.nowMs(), homeserver, action, target });
         const answer = this.answer(homeserver, call);
@@ -130,7 +152,14 @@ export class EngineWorld {
     this.#present.get(room)?.delete(identity);
   }
 
-  async webhook(room: RoomName, identity: Identity, sid: Sid, what: 'joined' | Cause, joinedAtMs = this.clock.nowMs()): Promise<string> {
+  async webhook(
+    room: RoomName,
+    identity: Identity,
+    sid: Sid,
+    what: 'joined' | Cause,
+    joinedAtMs = this.clock.nowMs(),
+    to = this.engine,
+  ): Promise<string> {
     this.#hooks += 1;
     const about =
       what === 'joined'
@@ -145,7 +174,7 @@ export class EngineWorld {
       identity,
       about,
     };
-    return this.engine.webhook(hook);
+    return to.webhook(hook);
   }
 
   actions(action: string, target?: string): Called[] {

@@ -2,7 +2,7 @@
 // works on it, and several may. It is tried by the same contract tests as the real ones.
 import type { Clock } from '../../src/clock.ts';
 import { dueAtMs } from '../../src/delegation/decide.ts';
-import type { DelegationId, RoomName } from '../../src/delegation/ids.ts';
+import type { DelegationId, HomeserverUrl, RoomName } from '../../src/delegation/ids.ts';
 import type { Delegation, State } from '../../src/delegation/state.ts';
 import type { Attendance, Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
@@ -12,7 +12,9 @@ import {
   type Claim,
   type Claimed,
   type Excluded,
+  type Limit,
   type OnceKey,
+  RESERVED_MS,
   type Store,
   StoreUnavailable,
   type Updated,
@@ -40,6 +42,11 @@ export class Disk {
   readonly tracked = new Map<string, Tracked>();
   /** When the rooms of a slot were last given to somebody. */
   readonly givenAtMs = new Map<number, number>();
+  /** Whose the restarts with a homeserver are. */
+  readonly limits = new Map<
+    HomeserverUrl,
+    { readonly owner: ModelStore; readonly untilMs: number; readonly perMs: number | null; readonly refusedAtMs: number }
+  >();
   /** Claims of a store with one process die with it; those of a shared one live here, by the store's own time. */
   readonly claims = new Map<DelegationId, { readonly rev: number; readonly untilMs: number }>();
   /** How the newest writes of a shared store are taken back. */
@@ -216,6 +223,24 @@ export class ModelStore implements Store, Attendance {
 
   /** The simulation gives homeservers no pauses beyond what each process knows. */
   async pause(): Promise<void> {}
+
+  async reserve(homeserver: HomeserverUrl, limit: Limit): Promise<boolean> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+    const nowMs = this.#clock.nowMs();
+    if (!this.#shared) return true;
+    const before = this.#disk.limits.get(homeserver);
+    if (before !== undefined && before.owner !== this && before.untilMs > nowMs) return false;
+    const refusedAtMs = nowMs - limit.refusedAgoMs;
+    this.#disk.limits.set(homeserver, { owner: this, untilMs: nowMs + RESERVED_MS, perMs: limit.perMs, refusedAtMs });
+    return true;
+  }
+
+  async reservations(): Promise<ReadonlyMap<HomeserverUrl, Limit>> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+    const nowMs = this.#clock.nowMs();
+    const theirs = [...this.#disk.limits].filter(([, { owner, untilMs }]) => owner !== this && untilMs > nowMs);
+    return new Map(theirs.map(([homeserver, { perMs, refusedAtMs }]) => [homeserver, { perMs, refusedAgoMs: nowMs - refusedAtMs }]));
+  }
 
   async count(): Promise<Readonly<Record<State['kind'], number>>> {
     const counts = { awaiting: 0, connected: 0, settling: 0, leaving: 0, cancelling: 0, ended: 0 };

@@ -65,6 +65,8 @@ export function createTornStore(deps: TornStoreDeps): Store {
     nextDueMs: (afterMs) => read(() => base.nextDueMs(afterMs)),
     rooms: (...slots) => read(() => base.rooms(...slots)),
     pause: (...told) => base.pause(...told),
+    reserve: (...asked) => read(() => base.reserve(...asked)),
+    reservations: () => read(() => base.reservations()),
     count: () => read(() => base.count()),
     purge: (endedBeforeMs, onceBeforeMs, limit) => write(() => base.purge(endedBeforeMs, onceBeforeMs, limit)),
     ping: () => write(() => base.ping()),

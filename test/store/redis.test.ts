@@ -160,6 +160,21 @@ for (const { name, binary, missing } of KINDS)
         expect(await until(2_000, () => b.claimDue(Date.now(), 60_000, 10, NOBODY))).toHaveLength(2);
       });
 
+      test('leave the restarts with a homeserver that limits calls to one of them, for as long as it lives', async () => {
+        const [a, b] = stores();
+        expect(await a.reserve(HOMESERVER, { perMs: 0.001, refusedAgoMs: 10 })).toBe(true);
+        expect(await b.reserve(HOMESERVER, { perMs: null, refusedAgoMs: 0 })).toBe(false);
+        expect(await a.reserve(HOMESERVER, { perMs: 0.002, refusedAgoMs: 20 })).toBe(true);
+        expect(await a.reservations()).toEqual(new Map());
+        const found = (await b.reservations()).get(HOMESERVER);
+        expect(found?.perMs).toBe(0.002);
+        expect(found?.refusedAgoMs).toBeGreaterThanOrEqual(20);
+        expect(found?.refusedAgoMs).toBeLessThan(1_500);
+        const theirs = await until(4_000, async () => ((await b.reserve(HOMESERVER, { perMs: null, refusedAgoMs: 0 })) ? ['b'] : []));
+        expect(theirs).toEqual(['b']);
+        expect((await a.reservations()).get(HOMESERVER)?.perMs).toBe(null);
+      });
+
       test("have one time, Redis'", async () => {
         const early: Clock = { ...systemClock(), nowMs: () => Date.now() - 5_000 };
         const third = await open(early);

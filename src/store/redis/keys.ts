@@ -6,6 +6,7 @@
 //   lastwill{tag}l:<lane>    id → when it is due, or until when it is claimed; a lane is a class of work for one homeserver
 //   lastwill{tag}lanes       lane → its earliest entry
 //   lastwill{tag}paused      homeserver → until when it wants no calls
+//   lastwill{tag}limits      homeserver that limits calls → who makes the restarts and until when, and what is known of the limit
 //   lastwill{tag}rooms       rooms with somebody → slot;   swept: slot → when its rooms were given out to be looked at
 //   lastwill{tag}ended, once, count, epoch, beat   what the names say
 //   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
@@ -78,8 +79,11 @@ export function laneOf({ state, homeserver }: Delegation): string | null {
   }
 }
 
+export const pausedMember = homeserverTag;
+
 /** Which shard looks after a Matrix room's attendance. */
 export function attendanceShard(roomId: string): number {
   return createHash('sha256').update(roomId).digest().readUInt8(0) % SHARDS;
 }
-export const pausedMember = homeserverTag;
+/** The homeservers that limit calls are few, and all are wanted at once. */
+export const LIMITS_SHARD = 0;

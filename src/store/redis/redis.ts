@@ -13,6 +13,7 @@ import {
   type Change,
   type Claim,
   type Claimed,
+  type Limit,
   type OnceKey,
   type Step,
   type Store,
@@ -25,8 +26,9 @@ import { createRedisAttendance } from './attendance.ts';
 import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
 import type { Argument, RedisConnection, RedisRun } from './connection.ts';
-import { ALL_SHARDS, idFrom, idIn, onceMember, pausedMember, prefixOf, shardsBetween } from './keys.ts';
+import { ALL_SHARDS, idFrom, idIn, onceMember, shardsBetween } from './keys.ts';
 import { SHORT_LEASE_MS } from './leases.ts';
+import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
 import { purgeShards } from './purge.ts';
@@ -93,6 +95,7 @@ class SharedStore implements RedisStore {
   readonly #claims: RedisClaims;
   readonly #reading: Reading;
   readonly #attendance: Attendance;
+  readonly #limits: RedisLimits;
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #waits = new Map<number, Promise<void>>();
   readonly #unreadable = new Set<string>();
@@ -113,6 +116,7 @@ class SharedStore implements RedisStore {
     const { clock } = options;
     this.#claims = new RedisClaims({ run: this.#run, clock, beliefs: this.#beliefs, reading: this.#reading });
     this.#attendance = createRedisAttendance(this.#run);
+    this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());
     this.#stopTicking = options.clock.everySecond(() => this.#tick());
   }
@@ -335,11 +339,16 @@ class SharedStore implements RedisStore {
     return replies.flat().map((name) => name.toString() as RoomName);
   }
 
-  async pause(homeserver: HomeserverUrl, untilMs: number): Promise<void> {
-    const words = ['HSET', pausedMember(homeserver), String(untilMs)] as const;
-    await Promise.all(
-      ALL_SHARDS.map((shard) => this.#options.connection.command(shard, [words[0], `${prefixOf(shard)}paused`, words[1], words[2]])),
-    );
+  pause(homeserver: HomeserverUrl, untilMs: number): Promise<void> {
+    return this.#limits.pause(homeserver, untilMs);
+  }
+
+  reserve(homeserver: HomeserverUrl, limit: Limit): Promise<boolean> {
+    return this.#limits.reserve(homeserver, limit);
+  }
+
+  reservations(): Promise<ReadonlyMap<HomeserverUrl, Limit>> {
+    return this.#limits.reservations();
   }
 
   async count(): Promise<Readonly<Record<State['kind'], number>>> {

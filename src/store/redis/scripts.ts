@@ -4,6 +4,9 @@
 import { createHash } from 'node:crypto';
 import { ID_LENGTH } from './keys.ts';
 
+/** A reservation that nobody has renewed for so long tells nobody anything. */
+const FORGOTTEN_MS = 60_000;
+
 export interface Script {
   readonly text: string;
   readonly sha: string;
@@ -199,6 +202,37 @@ while at < #ARGV do
 end
 refresh()
 return {}
+`);
+
+/** Homeserver → until when whose the restarts are, when it refused last, its rate, and who that is. */
+const RESERVATION = `
+local nowMs = now()
+local function reservation(value) return string.match(value or '', '^(%d+) (%d+) (%S+) (%S+)$') end
+local function isTheirs(untilMs, owner, me) return owner and owner ~= me and tonumber(untilMs) > nowMs end
+`;
+
+/** Makes the restarts with a homeserver ours, if they are not another's. */
+export const RESERVE = script(`
+local homeserver, me, forMs, perMs, agoMs = arg(), arg(), tonumber(arg()), arg(), tonumber(arg())
+${RESERVATION}
+local untilMs, _, _, owner = reservation(redis.call('HGET', KEYS[1], homeserver))
+if isTheirs(untilMs, owner, me) then return {} end
+redis.call('HSET', KEYS[1], homeserver, (nowMs + forMs) .. ' ' .. (nowMs - agoMs) .. ' ' .. perMs .. ' ' .. me)
+return { 'ours' }
+`);
+
+/** Those of others: homeserver, rate and how long ago it refused last. Old ones go. */
+export const RESERVATIONS = script(`
+local me, out = arg(), {}
+${RESERVATION}
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local untilMs, refusedAt, perMs, owner = reservation(all[i + 1])
+  if isTheirs(untilMs, owner, me) then
+    for _, one in ipairs({ all[i], perMs, tostring(nowMs - refusedAt) }) do out[#out + 1] = one end
+  elseif not owner or tonumber(untilMs) + ${FORGOTTEN_MS} < nowMs then redis.call('HDEL', KEYS[1], all[i]) end
+end
+return out
 `);
 
 /** The earliest entry after a moment, or nothing. */

@@ -8,13 +8,14 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Cancel, Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
-import type { DelegationId, RoomName } from '../../delegation/ids.ts';
+import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
 import type { State } from '../../delegation/state.ts';
 import type { Attendance, Tracked } from '../attendance.ts';
 import { SEALED, type Seal } from '../seal.ts';
 import {
   type Claim,
   type Claimed,
+  type Limit,
   type OnceKey,
   type Step,
   type Store,
@@ -311,6 +312,14 @@ class SqliteStore implements Store, Attendance {
 
   /** Nobody else has this file, and the caller knows it already. */
   async pause(): Promise<void> {}
+
+  async reserve(): Promise<boolean> {
+    return true;
+  }
+
+  async reservations(): Promise<ReadonlyMap<HomeserverUrl, Limit>> {
+    return new Map();
+  }
 
   async count(): Promise<Readonly<Record<State['kind'], number>>> {
     const counts = { awaiting: 0, connected: 0, settling: 0, leaving: 0, cancelling: 0, ended: 0 };

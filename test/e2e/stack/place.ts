@@ -58,6 +58,13 @@ export class Stage {
     return { synapseUrl, synapseLog, sfu: livekit.address, lastwill, livekit, tap, webhooks, timesFile: shared.timesFile, shared: false };
   }
 
+  /** Another replica for a place whose lastwill keeps its delegations in a Redis. */
+  async beside(place: OwnPlace, synapse: Synapse, env: Record<string, string>): Promise<Lastwill> {
+    const lastwill = await Lastwill.start({ port: await freePort(), sfu: place.sfu, homeservers: synapseAt(synapse.url), env });
+    this.later(() => lastwill.kill());
+    return lastwill;
+  }
+
   /** A homeserver of its own, for stories that stop it. */
   async synapse(options: SynapseOptions = {}): Promise<Synapse> {
     const synapse = await Synapse.start(options);
