@@ -12,6 +12,7 @@ import type { Figure, Row } from './stage.ts';
 import type { SubjectKind } from './subject.ts';
 
 const USAGE = `npm run bench -- [row…] [--runs N] [--quick] [--peer "<command>"] [--cpu-prof <folder>] [--write <folder>]
+npm run bench -- --store redis [--members N] [--runs N]
 npm run bench -- micro [--keep]
 npm run bench -- soak [--minutes N]
 
@@ -19,6 +20,7 @@ npm run bench -- soak [--minutes N]
 --peer      another service with the MatrixRTC authorization API, measured in turn on the same fakes
 --cpu-prof  leaves CPU profiles of lastwill
 --write     writes the table and a picture (bench.md, bench.svg)
+--store     redis: what the store of several replicas costs, on a real redis-server
 micro       decisions and commits, as ratios to a calibration loop; --keep makes them the ones to compare with
 soak        a steady load, and whether memory, file and latencies stay what they were
 `;
@@ -30,6 +32,8 @@ const { values: options, positionals } = parseArgs({
     peer: { type: 'string' },
     'cpu-prof': { type: 'string' },
     write: { type: 'string' },
+    store: { type: 'string', default: 'sqlite' },
+    members: { type: 'string' },
     keep: { type: 'boolean', default: false },
     minutes: { type: 'string', default: '30' },
     help: { type: 'boolean' },
@@ -89,7 +93,8 @@ async function compare(): Promise<void> {
 
 if (options.help === true) {
   process.stdout.write(`${USAGE}\nRows:\n${ROWS.map(({ name, help }) => `  ${name.padEnd(17)} ${help}\n`).join('')}`);
-} else if (positionals[0] === 'micro') await micro(options.keep);
+} else if (options.store === 'redis') await import('./redis.ts');
+else if (positionals[0] === 'micro') await micro(options.keep);
 else if (positionals[0] === 'soak') await soak(Number(options.minutes));
 else if (wanted.length < new Set(positionals).size) {
   process.stderr.write(USAGE);

@@ -1,4 +1,4 @@
-// `npm run bench:redis -- [--members N] [--runs N]`: what the store of several replicas costs on a real redis-server: memory for each held
+// `npm run bench -- --store redis [--members N] [--runs N]`: what the store of several replicas costs on a real redis-server: memory for each held
 // delegation, trips for each thing that happens, commits a second, how long the work of a killed replica waits for another, and what
 // one to three replicas do together.
 import { parseArgs } from 'node:util';
@@ -13,7 +13,9 @@ import { RedisServer } from '../support/redis-server.ts';
 import { benchFleet } from './redis-fleet.ts';
 import { identityOf, sfuRoom } from './shared.ts';
 
-const { values } = parseArgs({ options: { members: { type: 'string', default: '20000' }, runs: { type: 'string', default: '3' } } });
+const { values } = parseArgs({
+  options: { store: { type: 'string' }, members: { type: 'string', default: '20000' }, runs: { type: 'string', default: '3' } },
+});
 const [members, runs] = [Number(values.members), Number(values.runs)];
 const EACH_ROOM = 8;
 const AT_ONCE = 256;

@@ -1,3 +1,4 @@
+// `npm run chaos -- --replicas N [--minutes N --members N --delay MS]`: replicas on one Redis (test/replicas/chaos.ts).
 // `npm run chaos [-- --seed N --times N --short --people N --peer "<command>" --write-docs]`: breaks real servers under real participants,
 // and says whether anybody became a ghost or was declared gone while there. Exit code 1: somebody did. What is written into the
 // documentation are the newest runs of lastwill and of the peer; with `--times 0` nothing is run for it.
@@ -20,8 +21,16 @@ const { values } = parseArgs({
     people: { type: 'string', default: '20' },
     peer: { type: 'string' },
     'write-docs': { type: 'boolean', default: false },
+    replicas: { type: 'string' },
+    minutes: { type: 'string' },
+    members: { type: 'string' },
+    delay: { type: 'string' },
   },
 });
+if (values.replicas !== undefined) {
+  await import('../replicas/chaos.ts');
+  process.exit();
+}
 const impossible = noNamespaces();
 if (impossible !== undefined) {
   console.error(`npm run chaos needs network namespaces: ${impossible}`);

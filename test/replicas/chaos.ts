@@ -1,4 +1,4 @@
-// `npm run replicas -- [--replicas 3] [--minutes 2] [--members 500] [--delay 10000]`: the long form of test/e2e/replicas.test.ts. Replicas
+// `npm run chaos -- --replicas 3 [--minutes 2] [--members 500] [--delay 10000]`: the long form of test/e2e/replicas.test.ts. Replicas
 // of a fleet are killed, stopped and replaced, and its Redis is killed and restarted, at random, while participants come and go. Exits 1 at
 // the first sin, and shows what the replicas said of it.
 import { parseArgs } from 'node:util';
