@@ -1,6 +1,7 @@
 // Wiring and closing: configuration → parts → listen → signals → close. Nothing here decides anything.
 import { mkdirSync, readFileSync } from 'node:fs';
-import { type ServerType, serve } from '@hono/node-server';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Registry } from 'prom-client';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
 import { type Clock, systemClock, systemRandom } from './clock.ts';
@@ -102,7 +103,9 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     isOpen: () => open,
   });
   const { host, port } = config.bind;
-  const server = serve({ fetch: app.fetch, port, ...(host === '' ? {} : { hostname: host }) }, (address) => {
+  const server = createServer(app.listener);
+  server.on('listening', () => {
+    const address = server.address() as AddressInfo;
     if (config.mode === 'development') {
       const actual: Config = { ...config, bind: { host, port: address.port } };
       process.stderr.write(`${startupLines(actual, notes).join('\n')}\n`);
@@ -115,6 +118,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     process.stderr.write(`lastwill can not listen on ${host}:${port}: ${error.message}\n`);
     process.exit(EXIT_CONFIG);
   });
+  server.listen({ port, ...(host === '' ? {} : { host }) });
 
   let stopping: Promise<void> | null = null;
   const stop = (signal: string): Promise<void> => {
@@ -136,7 +140,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 }
 
 /** Resolves when the last request has been answered; connections that only idle are closed at once. */
-function closed(server: ServerType): Promise<void> {
+function closed(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
     if ('closeIdleConnections' in server) server.closeIdleConnections();

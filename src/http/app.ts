@@ -1,4 +1,6 @@
 // All routes in one place, and the one way from an error to an answer.
+import type { RequestListener } from 'node:http';
+import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import { getPath } from 'hono/utils/url';
 import type { Registry } from 'prom-client';
@@ -7,15 +9,16 @@ import type { Engine } from '../engine/engine.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
 import type { Served } from '../homeserver/served.ts';
 import type { Keys } from '../sfu/keys.ts';
-import { type Store, StoreUnavailable } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { delegationRoutes } from './delegations.ts';
-import { errorResponse, MatrixError, unavailable } from './errors.ts';
+import { errorResponse, MatrixError, refusalOf, unavailable } from './errors.ts';
 import { createLimit } from './limit.ts';
 import { type MatrixRtc, matrixRtcRoutes } from './matrixrtc.ts';
 import { operationRoutes } from './operations.ts';
 import { type Proxied, proxiedRoutes } from './proxied.ts';
-import { webhookRoutes } from './webhooks.ts';
+import { webhookListener } from './webhook-listener.ts';
+import { WEBHOOK_PATHS, webhookRoutes, webhookTaker } from './webhooks.ts';
 
 export interface AppDeps {
   readonly engine: Engine;
@@ -34,26 +37,27 @@ export interface AppDeps {
   readonly isOpen: () => boolean;
 }
 
-export function createApp(deps: AppDeps): Hono {
+export interface App {
+  readonly hono: Hono;
+  /** For node's own server. */
+  readonly listener: RequestListener;
+}
+
+export function createApp(deps: AppDeps): App {
   const { isOpen, log, matrixRtc, proxied } = deps;
   const assertOpen = () => {
     if (!isOpen()) throw unavailable('Shutting down');
   };
+  const take = webhookTaker({ ...deps, assertOpen });
   // Clients join paths to base URLs that may end in a slash.
   const app = new Hono({ getPath: (request) => getPath(request).replace(/\/{2,}/g, '/') });
-  const webhooks = webhookRoutes({ ...deps, assertOpen });
-  app.route('/sfu_webhook', webhooks);
-  app.route('/v1/webhook', webhooks);
+  const webhooks = webhookRoutes(take);
+  for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, assertOpen, limit: createLimit(deps.clock) }));
   app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, assertOpen }));
   if (proxied !== undefined) app.route('/', proxiedRoutes({ ...deps, ...proxied, assertOpen }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
-  app.onError((error, c) => {
-    if (error instanceof MatrixError) return errorResponse(c, error);
-    if (error instanceof StoreUnavailable) return errorResponse(c, unavailable('The store can not keep a promise now'));
-    log.error({ err: error }, 'a request failed unexpectedly');
-    return errorResponse(c, new MatrixError(500, 'M_UNKNOWN', 'Internal error'));
-  });
-  return app;
+  app.onError((error, c) => errorResponse(c, refusalOf(error, log)));
+  return { hono: app, listener: webhookListener(take, log, getRequestListener(app.fetch)) };
 }

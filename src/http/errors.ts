@@ -1,6 +1,8 @@
 // One Matrix-style JSON error per bad request: exact about what and why, silent about everything inside.
 import type { Context } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import { StoreUnavailable } from '../store/store.ts';
+import type { Log } from '../telemetry.ts';
 
 export type ErrCode =
   | 'M_NOT_JSON'
@@ -38,8 +40,23 @@ export function unavailable(error: string): MatrixError {
   return new MatrixError(503, 'M_UNKNOWN', error, UNAVAILABLE_MS);
 }
 
-export function errorResponse(c: Context, { status, errcode, message, retryAfterMs }: MatrixError): Response {
-  if (retryAfterMs !== null) c.header('Retry-After', String(Math.ceil(retryAfterMs / 1000)));
+/** The one way from whatever went wrong to an answer. */
+export function refusalOf(error: unknown, log: Log): MatrixError {
+  if (error instanceof MatrixError) return error;
+  if (error instanceof StoreUnavailable) return unavailable('The store can not keep a promise now');
+  log.error({ err: error }, 'a request failed unexpectedly');
+  return new MatrixError(500, 'M_UNKNOWN', 'Internal error');
+}
+
+export function bodyOf({ errcode, message, retryAfterMs }: MatrixError): Record<string, unknown> {
   const hint = errcode === 'M_LIMIT_EXCEEDED' && retryAfterMs !== null ? { retry_after_ms: retryAfterMs } : {};
-  return c.json({ errcode, error: message, ...hint }, status);
+  return { errcode, error: message, ...hint };
+}
+
+export function headersOf({ retryAfterMs }: MatrixError): Record<string, string> {
+  return retryAfterMs === null ? {} : { 'Retry-After': String(Math.ceil(retryAfterMs / 1000)) };
+}
+
+export function errorResponse(c: Context, error: MatrixError): Response {
+  return c.json(bodyOf(error), error.status, headersOf(error));
 }

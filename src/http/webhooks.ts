@@ -15,14 +15,17 @@ export interface WebhooksDeps {
   readonly assertOpen: () => void;
 }
 
-/** Participants' metadata and attributes ride along; LiveKit caps them far below this. */
-const MOST_BYTES = 1024 * 1024;
+/** Resolves when the webhook may be answered 200. @throws MatrixError, StoreUnavailable: nothing was done. */
+export type TakeWebhook = (body: Buffer, authorization: string | undefined) => Promise<void>;
 
-export function webhookRoutes({ engine, keys, metrics, log, assertOpen }: WebhooksDeps): Hono {
-  const app = new Hono();
-  app.post('/', async (c) => {
+/** Participants' metadata and attributes ride along; LiveKit caps them far below this. */
+export const MOST_WEBHOOK_BYTES = 1024 * 1024;
+export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook'];
+
+export function webhookTaker({ engine, keys, metrics, log, assertOpen }: WebhooksDeps): TakeWebhook {
+  return async (body, authorization) => {
     assertOpen();
-    const webhook = readWebhook(await readBody(c, MOST_BYTES), headerOf(c, 'authorization'), keys);
+    const webhook = readWebhook(body, authorization, keys);
     switch (webhook.kind) {
       case 'unauthorized':
         metrics.webhook('other', 'rejected');
@@ -33,7 +36,7 @@ export function webhookRoutes({ engine, keys, metrics, log, assertOpen }: Webhoo
         throw new MatrixError(400, 'M_NOT_JSON', 'The body is not a LiveKit webhook');
       case 'irrelevant':
         metrics.webhook(webhook.event, 'irrelevant');
-        return c.body(null, 200);
+        return;
       case 'participant':
       case 'room': {
         const verdict = await engine.webhook(webhook).catch((error) => {
@@ -41,11 +44,19 @@ export function webhookRoutes({ engine, keys, metrics, log, assertOpen }: Webhoo
           throw error;
         });
         metrics.webhook(webhook.event, verdict);
-        return c.body(null, 200);
+        return;
       }
       default:
-        return webhook satisfies never;
+        webhook satisfies never;
     }
+  };
+}
+
+export function webhookRoutes(take: TakeWebhook): Hono {
+  const app = new Hono();
+  app.post('/', async (c) => {
+    await take(await readBody(c, MOST_WEBHOOK_BYTES), headerOf(c, 'authorization'));
+    return c.body(null, 200);
   });
   app.all('/', (c) => {
     c.header('Allow', 'POST');

@@ -99,7 +99,7 @@ describe('which ending is owed', () => {
 });
 
 describe('the SFU said that it stops, and can not be asked', () => {
-  it('is asked again for about a minute, and then its word stands', () => {
+  it('is asked again for about five minutes, and then its word stands', () => {
     const stops = { ...EVENTS['A left'], cause: 'sfu_down' } as Event;
     let row: Delegation = decide(rowIn(ROWS['connected, just seen']), stops, now, POLICY).next;
     let nowMs = NOW + POLICY.waitMs.sfuDown;
@@ -111,8 +111,8 @@ describe('the SFU said that it stops, and can not be asked', () => {
       row = next;
     }
     expect(row.state.kind).toBe('leaving');
-    expect(nowMs - fromMs).toBeGreaterThan(45_000);
-    expect(nowMs - fromMs).toBeLessThan(75_000);
+    expect(nowMs - fromMs).toBeGreaterThanOrEqual(300_000);
+    expect(nowMs - fromMs).toBeLessThan(600_000);
   });
 });
 

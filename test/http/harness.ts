@@ -1,5 +1,7 @@
 // The whole service behind createApp, with a clock that tests own, a store in memory, and an SFU and homeservers that do as they are told.
+
 import { createHash, createHmac } from 'node:crypto';
+import type { RequestListener } from 'node:http';
 import type { Hono } from 'hono';
 import { AccessToken } from 'livekit-server-sdk';
 import { Registry } from 'prom-client';
@@ -51,6 +53,8 @@ export interface NewRooms extends RoomCreation {
 
 export interface Harness {
   readonly app: Hono;
+  /** What node's own server is given. */
+  readonly listener: RequestListener;
   readonly engine: Engine;
   readonly store: Store;
   readonly clock: VirtualClock;
@@ -149,7 +153,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     ...{ store, clock, metrics, log, policy: policy(), random: createSeededRandom(1) },
     ...{ rooms: sfu, delayedEvents: homeservers },
   });
-  const app = createApp({
+  const { hono: app, listener } = createApp({
     ...{ engine, store, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },
     served: createServed({ ...SERVED, ...over.served }),
     matrixRtc,
@@ -164,6 +168,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
   const harness: Harness = {
     ...{
       app,
+      listener,
       engine,
       store,
       clock,

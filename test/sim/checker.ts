@@ -36,6 +36,8 @@ interface Stay {
   present: Set<SfuSession>;
   /** Since when somebody has been there without a break; null: nobody is. */
   sinceMs: number | null;
+  /** The same of the stay before, while nobody is there. */
+  lastSinceMs: number | null;
   /** Since when nobody has been there, and why. */
   absentSinceMs: number;
   cause: Cause;
@@ -115,6 +117,7 @@ export class Checker {
     this.#stays = deps.members.map(() => ({
       present: new Set<SfuSession>(),
       sinceMs: null,
+      lastSinceMs: null,
       absentSinceMs: Number.NEGATIVE_INFINITY,
       cause: 'left' as Cause,
       last: null,
@@ -153,6 +156,7 @@ export class Checker {
     if (!session.active && reason === 'SIGNAL_CLOSE') stay.abortedMs = nowMs;
     if (stay.present.size > 0 || stay.sinceMs === null) return;
     stay.presentMs += nowMs - stay.sinceMs;
+    stay.lastSinceMs = stay.sinceMs;
     stay.sinceMs = null;
     stay.absentSinceMs = nowMs;
     stay.cause = reason === 'sfu gone' ? 'sfu_down' : causeOfReason(reason);
@@ -273,11 +277,14 @@ export class Checker {
     const wasJoined = member.joined;
     member.joined = false;
     if (!wasJoined) return;
-    if (stay.sinceMs === null) {
+    // On its way since before they went: what counts is whether they were there when it was sent.
+    const sentBefore = sentAtMs !== null && stay.sinceMs === null && sentAtMs < stay.absentSinceMs;
+    const sinceMs = sentBefore ? stay.lastSinceMs : stay.sinceMs;
+    if (sinceMs === null) {
       if (sentAtMs !== null) this.#checkWait(leave, sentAtMs, stay);
       return;
     }
-    const why = sentAtMs === null ? this.#ranOut(leave, this.#promisedMs(member, leave), stay) : this.#sentUnder(sentAtMs, stay);
+    const why = sentAtMs === null ? this.#ranOut(leave, this.#promisedMs(member, leave), stay) : this.#sentUnder(sentAtMs, sinceMs, stay);
     if (why === null) return;
     this.falseLeaves += 1;
     this.#violate('false leave', `${leave.name} of m${leave.member}: ${why}`);
@@ -306,23 +313,22 @@ export class Checker {
   }
 
   /** Sent by lastwill: it has to have asked, or been told. */
-  #sentUnder(sentAtMs: number, stay: Stay): string | null {
+  #sentUnder(sentAtMs: number, sinceMs: number, stay: Stay): string | null {
     const { policy, wellness, sfuSlow } = this.#deps;
-    const sinceMs = stay.sinceMs as number;
     const knowledgeMs = sfuSlow ? SLOW_KNOWLEDGE_MS : KNOWLEDGE_MS;
     if (this.#joinToldMs(stay) <= sentAtMs - knowledgeMs) return 'sent although a webhook had told of the participant';
     if (sinceMs > sentAtMs - knowledgeMs) return null;
-    if (wellness.since('sfu api') >= sinceMs) return this.#onAWord(sentAtMs, stay);
+    if (wellness.since('sfu api') >= sinceMs) return this.#onAWord(sentAtMs, sinceMs, stay);
     // By the operator's wish the webhook alone decides.
     if (policy.waitMs.left === 0 || policy.waitMs.lost === 0) return null;
     return `sent although the participant had been there for ${sentAtMs - sinceMs} ms`;
   }
 
   /** Nobody could be asked: then there was a webhook's word, or an absence that was seen before. */
-  #onAWord(sentAtMs: number, stay: Stay): string | null {
+  #onAWord(sentAtMs: number, sinceMs: number, stay: Stay): string | null {
     const { waitMs, presenceIntervalMs } = this.#deps.policy;
     const fromMs = sentAtMs - Math.max(...Object.values(waitMs)) - presenceIntervalMs - RECOVERY_MS;
-    return stay.departureToldMs >= fromMs || (stay.sinceMs as number) >= fromMs ? null : 'sent although nobody had said that they had left';
+    return stay.departureToldMs >= fromMs || sinceMs >= fromMs ? null : 'sent although nobody had said that they had left';
   }
 
   /** Run out: it was to be restarted, or cancelled, while everything was well. */

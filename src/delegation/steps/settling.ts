@@ -90,22 +90,23 @@ function askWhenWaitIsOver(row: Row, at: Moment): Decision {
   return state.nextAskMs >= state.untilMs ? unchanged(row) : move(row, { ...state, nextAskMs: state.untilMs }, at);
 }
 
-/** An SFU that went down is asked so often, for about a minute, whether it is back with its participants. */
-const SFU_DOWN_FAILURES = 12;
+/** An SFU that went down is asked for so long whether it is back with its participants, and so often, for we may have been away as well. */
+const SFU_DOWN_MS = 300_000;
+const SFU_DOWN_FAILURES = 8;
 
 /**
  * A webhook's word stands when nobody can be asked; an absence that only a list told, or a takeover, proves nothing by itself. That the SFU
  * went down tells why it can't be asked, and not for how long.
  */
-function stands({ state: { departure, failures } }: Row): boolean {
+function stands({ state: { departure, failures, untilMs } }: Row, { nowMs }: Moment): boolean {
   if (!departure.certain || departure.cause === 'replaced') return false;
-  return departure.cause !== 'sfu_down' || failures + 1 >= SFU_DOWN_FAILURES;
+  return departure.cause !== 'sfu_down' || (failures + 1 >= SFU_DOWN_FAILURES && nowMs - untilMs >= SFU_DOWN_MS);
 }
 
 export function settlingUnreachable(row: Row, event: Of<'sfu_unreachable'>, at: Moment): Decision {
   const { state } = row;
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
-  if (stands(row)) return owe(row, state, event.askedAtMs, at);
+  if (stands(row, at)) return owe(row, state, event.askedAtMs, at);
   if (isAbandoned(row, at)) return end(row, 'expired', at, { cause: state.departure.cause });
   const failures = state.failures + 1;
   return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);

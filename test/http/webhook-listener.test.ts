@@ -1,0 +1,104 @@
+// Webhooks come in by node's own request where they are plain, and by the framework otherwise: nobody can tell which.
+import { createServer, type IncomingHttpHeaders, request, type Server } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createHarness, FOREIGN_KEY, type Harness, handOverBody, participantEvent, webhookToken } from './harness.ts';
+
+let at: Harness;
+let server: Server;
+let port: number;
+beforeEach(async () => {
+  at = createHarness();
+  at.engine.start();
+  await at.post(handOverBody());
+  await at.clock.settle();
+  server = createServer(at.listener);
+  await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
+  port = (server.address() as AddressInfo).port;
+});
+afterEach(async () => {
+  server.closeAllConnections();
+  await new Promise((done) => void server.close(done));
+  await at.close();
+});
+
+interface Answer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly text: string;
+}
+
+/** In one piece with its length, or in two and without. */
+function send(path: string, body: string | Buffer, headers: Record<string, string>, chunked = false): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const length = chunked ? {} : { 'content-length': Buffer.byteLength(body) };
+    const asked = request({ port, path, method: 'POST', headers: { ...headers, ...length } }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk) => chunks.push(chunk));
+      response.on('end', () =>
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, text: Buffer.concat(chunks).toString() }),
+      );
+    });
+    asked.on('error', reject);
+    const half = Buffer.from(body);
+    asked.write(half.subarray(0, half.length / 2));
+    asked.end(half.subarray(half.length / 2));
+  });
+}
+
+const JOINED = JSON.stringify(participantEvent('participant_joined'));
+const TRACK = JSON.stringify({ ...participantEvent('participant_joined'), event: 'track_published', id: 'EV_track' });
+const LARGE = Buffer.alloc(1024 * 1024 + 1, 32);
+
+describe.each(['/sfu_webhook', '/v1/webhook'])('at %s', (path) => {
+  test.each<[string, () => Promise<[string | Buffer, Record<string, string>]>, number]>([
+    ['one that concerns a delegation', async () => [JOINED, { authorization: await webhookToken(JOINED) }], 200],
+    ['one that does not', async () => [TRACK, { authorization: await webhookToken(TRACK) }], 200],
+    ['one signed by somebody else', async () => [JOINED, { authorization: await webhookToken(JOINED, FOREIGN_KEY) }], 401],
+    ['one signed for another body', async () => [TRACK, { authorization: await webhookToken(JOINED) }], 401],
+    ['one that is not signed', async () => [JOINED, {}], 401],
+    ['one that is no JSON', async () => ['{', { authorization: await webhookToken('{') }], 400],
+    ['nothing', async () => ['', {}], 401],
+    ['one that is too large', async () => [LARGE, { authorization: await webhookToken('') }], 413],
+  ])('%s is answered alike', async (_, made, status) => {
+    const [body, headers] = await made();
+    const plain = await send(path, body, headers);
+    const chunked = await send(path, body, headers, true);
+    const [mine, theirs] = [plain, chunked].map(({ headers: { date: _date, ...rest }, ...answer }) => ({
+      ...answer,
+      type: rest['content-type'],
+    }));
+    expect(mine).toEqual(theirs);
+    expect(plain.status).toBe(status);
+    if (status === 200) expect(plain.headers['content-length'] ?? '0').toBe('0');
+  });
+
+  test('what can not be kept is refused for the time being, alike', async () => {
+    const headers = { authorization: await webhookToken(JOINED) };
+    at.storeAway = true;
+    const away = [await send(path, JOINED, headers), await send(path, JOINED, headers, true)];
+    at.storeAway = false;
+    at.draining = true;
+    const draining = [await send(path, JOINED, headers), await send(path, JOINED, headers, true)];
+    for (const [mine, theirs] of [away, draining] as const) {
+      expect(mine?.status).toBe(503);
+      expect(mine?.headers['retry-after']).toBe('2');
+      expect([mine?.text, mine?.headers['retry-after'], mine?.headers['content-type']]).toEqual([
+        theirs?.text,
+        theirs?.headers['retry-after'],
+        theirs?.headers['content-type'],
+      ]);
+    }
+  });
+
+  test('a body that is cut off does nothing', async () => {
+    const socket = connect(port, '127.0.0.1');
+    const head = [`POST ${path} HTTP/1.1`, 'host: x', `authorization: ${await webhookToken(JOINED)}`, `content-length: ${JOINED.length}`];
+    socket.write(`${head.join('\r\n')}\r\n\r\n${JOINED.slice(0, 20)}`);
+    await new Promise((done) => void setTimeout(done, 50));
+    socket.destroy();
+    await new Promise((done) => void setTimeout(done, 50));
+    expect(await at.metric('lastwill_webhooks_total{event="participant_joined",verdict="applied"}')).toBe(0);
+    expect((await send(path, JOINED, { authorization: await webhookToken(JOINED) })).status).toBe(200);
+  });
+});
