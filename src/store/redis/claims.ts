@@ -6,7 +6,7 @@ import type { DelegationId, HomeserverUrl } from '../../delegation/ids.ts';
 import type { Claim, Claimed, Excluded } from '../store.ts';
 import type { Beliefs } from './beliefs.ts';
 import type { RedisRun } from './connection.ts';
-import { ALL_SHARDS, idIn, laneOf, pausedMember } from './keys.ts';
+import { idIn, laneOf, pausedMember, prefixOf } from './keys.ts';
 import { createLeases, type Lease, type Leases, RENEW_EVERY_MS, SHORT_LEASE_MS } from './leases.ts';
 import { CLAIM, LOOK, RELEASE, RENEW } from './scripts.ts';
 import { type Reading, readFound } from './update.ts';
@@ -16,6 +16,8 @@ export interface RedisClaimsDeps {
   readonly clock: Clock;
   readonly beliefs: Beliefs;
   readonly reading: Reading;
+  /** The shards whose keys one script may touch: all of them, or in a cluster each alone. */
+  readonly together: readonly (readonly number[])[];
 }
 
 interface Due {
@@ -37,6 +39,7 @@ export class RedisClaims {
   readonly #renewals = new Map<DelegationId, Promise<unknown>>();
   #looking: Promise<unknown> = Promise.resolve();
   #stopTimer: Cancel | null = null;
+  #next: { readonly afterMs: number; readonly dueMs: number | null } | null = null;
   #stopped = false;
 
   constructor(deps: RedisClaimsDeps) {
@@ -58,10 +61,7 @@ export class RedisClaims {
     const claimed: Claimed[] = [];
     for (let looks = 0; looks < MOST_LOOKS; looks += 1) {
       const wanted = limit - claimed.length;
-      const replies = await Promise.all(
-        ALL_SHARDS.map((shard) => this.#deps.run(LOOK, shard, 'lanes', [String(nowMs), String(wanted), ...without])),
-      );
-      const due = replies.flatMap((reply, shard) => dueIn(reply, shard)).sort((a, b) => a.rank - b.rank || a.score - b.score);
+      const due = (await this.#look(nowMs, wanted, without)).sort((a, b) => a.rank - b.rank || a.score - b.score);
       const chosen = due.slice(0, wanted);
       const taken = await Promise.all([...Map.groupBy(chosen, ({ shard }) => shard)].map((part) => this.#take(part, leaseMs)));
       const rows = new Map(taken.flat().map((one) => [idIn(one.row.id), one]));
@@ -69,6 +69,30 @@ export class RedisClaims {
       if (rows.size === chosen.length || claimed.length === limit) break;
     }
     return claimed;
+  }
+
+  /** One trip, where it may be one. It also tells what is due next. */
+  async #look(nowMs: number, limit: number, without: readonly string[]): Promise<Due[]> {
+    const replies = await Promise.all(
+      this.#deps.together.map(async (shards) => {
+        const words = [String(nowMs), String(limit), String(shards.length), ...shards.map(prefixOf), ...without];
+        return { shards, reply: await this.#deps.run(LOOK, shards[0] ?? 0, 'lanes', words) };
+      }),
+    );
+    const coming = replies.flatMap(({ reply: [first] }) => (first === undefined || first.length === 0 ? [] : [Number(first)]));
+    this.#next = { afterMs: nowMs, dueMs: coming.length === 0 ? null : Math.min(...coming) };
+    return replies.flatMap(({ shards, reply }) => dueIn(reply, shards));
+  }
+
+  /** As the last look saw it, unless something was written since. */
+  async nextDueMs(afterMs: number): Promise<number | null> {
+    if (this.#next?.afterMs !== afterMs) await this.#look(afterMs, 0, []);
+    return this.#next?.dueMs ?? null;
+  }
+
+  /** What is due next may be another row now. */
+  written(): void {
+    this.#next = null;
   }
 
   async #take([shard, due]: [number, Due[]], leaseMs: number): Promise<Claimed[]> {
@@ -165,11 +189,11 @@ export class RedisClaims {
   }
 }
 
-function dueIn(reply: readonly Buffer[], shard: number): Due[] {
+function dueIn(reply: readonly Buffer[], shards: readonly number[]): Due[] {
   const due: Due[] = [];
-  for (let at = 0; at + 2 < reply.length; at += 3) {
-    const [lane = '', id = '', score] = reply.slice(at, at + 3).map(String);
-    due.push({ shard, lane, id, score: Number(score), rank: lane.startsWith('L') ? 0 : 1 });
+  for (let at = 1; at + 3 < reply.length; at += 4) {
+    const [place, lane = '', id = '', score] = reply.slice(at, at + 4).map(String);
+    due.push({ shard: shards[Number(place)] ?? 0, lane, id, score: Number(score), rank: lane.startsWith('L') ? 0 : 1 });
   }
   return due;
 }

@@ -114,7 +114,8 @@ class SharedStore implements RedisStore {
       onUnreadable: (id, why) => this.#tellUnreadable(id, why),
     };
     const { clock } = options;
-    this.#claims = new RedisClaims({ run: this.#run, clock, beliefs: this.#beliefs, reading: this.#reading });
+    const together = options.cluster ? ALL_SHARDS.map((shard) => [shard]) : [ALL_SHARDS];
+    this.#claims = new RedisClaims({ run: this.#run, clock, beliefs: this.#beliefs, reading: this.#reading, together });
     this.#attendance = createRedisAttendance(this.#run);
     this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());
@@ -238,6 +239,7 @@ class SharedStore implements RedisStore {
       ...expectations(place, found, planned),
       ...writeWords(where, planned),
     ];
+    this.#claims.written();
     for (const one of planned) this.#believe(one);
     const isWrite = planned.length > 0 || once !== null;
     try {
@@ -321,10 +323,8 @@ class SharedStore implements RedisStore {
     return this.#claims.release(claim);
   }
 
-  async nextDueMs(afterMs: number): Promise<number | null> {
-    const replies = await this.#everywhere(scripts.NEXT_DUE, 'lanes', [String(afterMs)]);
-    const times = replies.flatMap((reply) => reply.map(Number));
-    return times.length === 0 ? null : Math.min(...times);
+  nextDueMs(afterMs: number): Promise<number | null> {
+    return this.#claims.nextDueMs(afterMs);
   }
 
   #everywhere(script: scripts.Script, key: string, args: readonly Argument[]): Promise<(readonly Buffer[])[]> {

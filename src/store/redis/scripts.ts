@@ -137,29 +137,47 @@ refresh()
 return answered
 `);
 
-/** What is due and unclaimed, owed leaves first, then the longest overdue: lane, id and score of each, at most so many. */
+/**
+ * What is due and unclaimed in the shards of these prefixes, owed leaves first, then the longest overdue: of each, at most so many, the
+ * place of its prefix, lane, id and score. Before all of them the earliest time that is not come yet, or an empty text.
+ */
 export const LOOK = script(`
-local nowMs, limit, excluded = tonumber(arg()), tonumber(arg()), {}
-local paused = redis.call('HGETALL', prefix .. 'paused')
-for i = 1, #paused, 2 do
-  if tonumber(paused[i + 1]) > nowMs then for _, class in ipairs({ 'L', 'C', 'R' }) do excluded[class .. paused[i]] = true end
-  else redis.call('HDEL', prefix .. 'paused', paused[i]) end
-end
+local nowMs, limit, prefixes, excluded = arg(), tonumber(arg()), {}, {}
+for i = 1, tonumber(arg()) do prefixes[i] = arg() end
 for i = at + 1, #ARGV do excluded[ARGV[i]] = true end
-local owed, others, out = {}, {}, {}
-for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', nowMs)) do
-  if not excluded[lane] then
-    local found = redis.call('ZRANGEBYSCORE', prefix .. 'l:' .. lane, '-inf', nowMs, 'WITHSCORES', 'LIMIT', 0, limit)
-    local into = string.sub(lane, 1, 1) == 'L' and owed or others
-    for i = 1, #found, 2 do into[#into + 1] = { lane, found[i], found[i + 1] } end
+local owed, others, coming = {}, {}, ''
+local function later(key)
+  local found = redis.call('ZRANGEBYSCORE', key, '(' .. nowMs, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if found[2] and (coming == '' or tonumber(found[2]) < tonumber(coming)) then coming = found[2] end
+end
+local function pausedIn(key)
+  local all, lanes = redis.call('HGETALL', key), {}
+  for i = 1, #all, 2 do
+    if tonumber(all[i + 1]) > tonumber(nowMs) then for _, class in ipairs({ 'L', 'C', 'R' }) do lanes[class .. all[i]] = true end
+    else redis.call('HDEL', key, all[i]) end
+  end
+  return lanes
+end
+for place, one in ipairs(prefixes) do
+  later(one .. 'lanes')
+  local lanes = redis.call('ZRANGEBYSCORE', one .. 'lanes', '-inf', nowMs)
+  local paused = #lanes > 0 and pausedIn(one .. 'paused') or {}
+  for _, lane in ipairs(lanes) do
+    later(one .. 'l:' .. lane)
+    if not (excluded[lane] or paused[lane]) then
+      local found = redis.call('ZRANGEBYSCORE', one .. 'l:' .. lane, '-inf', nowMs, 'WITHSCORES', 'LIMIT', 0, limit)
+      local into = string.sub(lane, 1, 1) == 'L' and owed or others
+      for i = 1, #found, 2 do into[#into + 1] = { tostring(place - 1), lane, found[i], found[i + 1] } end
+    end
   end
 end
-local function earlier(a, b) return tonumber(a[3]) < tonumber(b[3]) end
+local out = { coming }
+local function earlier(a, b) return tonumber(a[4]) < tonumber(b[4]) end
 for _, list in ipairs({ owed, others }) do
   table.sort(list, earlier)
   for _, one in ipairs(list) do
-    if #out >= limit * 3 then return out end
-    for i = 1, 3 do out[#out + 1] = one[i] end
+    if #out > limit * 4 then return out end
+    for i = 1, 4 do out[#out + 1] = one[i] end
   end
 end
 return out
@@ -233,18 +251,6 @@ for i = 1, #all, 2 do
   elseif not owner or tonumber(untilMs) + ${FORGOTTEN_MS} < nowMs then redis.call('HDEL', KEYS[1], all[i]) end
 end
 return out
-`);
-
-/** The earliest entry after a moment, or nothing. */
-export const NEXT_DUE = script(`
-local after, best = arg(), nil
-local function try(key)
-  local found = redis.call('ZRANGEBYSCORE', key, '(' .. after, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  if found[2] and (not best or tonumber(found[2]) < tonumber(best)) then best = found[2] end
-end
-for _, lane in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', after)) do try(prefix .. 'l:' .. lane) end
-try(KEYS[1])
-return best and { best } or {}
 `);
 
 /** The rooms of slots, and none of those that were given out less than so long ago. */
