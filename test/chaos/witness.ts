@@ -7,7 +7,7 @@ import type { Act, Announcement, Glimpse, Outage, Session } from './evidence.ts'
 import { MEMBER } from './person.ts';
 
 /** A timer this late means that nobody on this machine got to run in time. */
-const STANDSTILL_MS = 150;
+const STANDSTILL_MS = 60;
 const TICK_MS = 50;
 
 /** LiveKit's names for why it closed a session, as its webhooks say it. Those that aren't here are lost connections of some kind. */
