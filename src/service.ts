@@ -8,6 +8,7 @@ import { type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
+import { MOST_AT_ONCE } from './engine/lanes.ts';
 import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-events.ts';
 import { createDiscovery } from './homeserver/discovery.ts';
 import { createFederation } from './homeserver/federation.ts';
@@ -223,7 +224,8 @@ function createClient(config: Config, { home, served, log, metrics }: ClientDeps
           },
         };
   return createDelayedEvents({
-    ...{ clock: systemTime, outbound: createOutbound({ clock: systemTime, addresses: served.addresses, insecureTls }), applicationService },
+    ...{ clock: systemTime, applicationService },
+    outbound: createOutbound({ clock: systemTime, addresses: served.addresses, insecureTls, connections: MOST_AT_ONCE }),
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
     onFailure: (homeserver, why) => {
       metrics.homeserverFailure(homeserver, why);

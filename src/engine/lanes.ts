@@ -39,7 +39,7 @@ interface Waiting extends Errand {
 interface Lane {
   readonly homeserver: HomeserverUrl;
   running: number;
-  /** Grows by one with each success, halves with each failure, is small after a 429: found out, not configured. */
+  /** Grows by one with each quick success, narrows with each failure, is small after a 429: found out, not configured. */
   cap: number;
   queue: Waiting[];
   blockedUntilMs: number;
@@ -55,10 +55,14 @@ interface Lane {
   restartsLater: boolean;
 }
 
-/** As many connections as the pool behind it has. */
-const MOST_AT_ONCE = 64;
-const FIRST_AT_ONCE = 32;
+/** As many connections as the pool behind it needs. */
+export const MOST_AT_ONCE = 256;
+const FIRST_AT_ONCE = 64;
 const FEWEST_AT_ONCE = 2;
+/** With one failure in ten calls a lane still widens, with one in four it narrows. */
+const FAILURE_COSTS = 4;
+/** A homeserver that takes so long for an answer has enough to do. */
+const BUSY_MS = 1_000;
 /** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
 const QUEUE_FACTOR = 64;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
@@ -249,12 +253,12 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
         block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - beganMs));
         return;
       case 'failed':
-        lane.cap = Math.max(Math.floor(lane.cap / 2), FEWEST_AT_ONCE);
+        lane.cap = Math.max(lane.cap - FAILURE_COSTS, FEWEST_AT_ONCE);
         return;
       case 'ok':
       case 'final':
       case 'refused':
-        lane.cap = Math.min(lane.cap + 1, MOST_AT_ONCE);
+        if (clock.nowMs() - beganMs < BUSY_MS) lane.cap = Math.min(lane.cap + 1, MOST_AT_ONCE);
         return;
       default:
         answer satisfies never;

@@ -49,6 +49,8 @@ export interface OutboundDeps {
   readonly clock: Clock;
   readonly addresses: AddressPolicy;
   readonly insecureTls: boolean;
+  /** To one origin, at most; 64 unless told. */
+  readonly connections?: number;
   /** Certificates to trust instead of the system's. */
   readonly ca?: string;
   readonly resolve?: Resolve;
@@ -100,7 +102,7 @@ function poolFactory(deps: OutboundDeps): (key: string | URL) => Pool {
   return (key) => {
     const { origin, hash } = new URL(key);
     const connect = hash === '' ? byHost : byMode[hash.slice(1, hash.indexOf('/')) as AddressMode];
-    return new Pool(origin, { connections: MOST_CONNECTIONS, pipelining: 1, connect });
+    return new Pool(origin, { connections: deps.connections ?? MOST_CONNECTIONS, pipelining: 1, connect });
   };
 }
 
