@@ -1,5 +1,6 @@
 // One lane for each homeserver: how many calls it gets at once, in which order, and when it gets none. A slow or dead homeserver
-// fills only its own lane. Leaves go before restarts, restarts by earliest expiry, so that a limited budget saves the most.
+// fills only its own lane. Leaves go before restarts, restarts by earliest expiry, so that a limited budget saves the most. Where several
+// processes share a store, one of them makes all restarts with a homeserver that limits calls.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';

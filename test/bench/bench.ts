@@ -96,7 +96,7 @@ if (options.help === true) {
 } else if (options.store === 'redis') await import('./redis.ts');
 else if (positionals[0] === 'micro') await micro(options.keep);
 else if (positionals[0] === 'soak') await soak(Number(options.minutes));
-else if (wanted.length < new Set(positionals).size) {
+else if (wanted.length < new Set(positionals).size || options.store !== 'sqlite') {
   process.stderr.write(USAGE);
   process.exitCode = 2;
 } else await compare();

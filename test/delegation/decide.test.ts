@@ -71,7 +71,7 @@ describe('which ending is owed', () => {
   it('tells a goodbye from a lost connection, where the group has both', () => {
     const ending = (event: EventName) => decide(rowIn(connected, GROUP), EVENTS[event], now, wait0).effects;
     expect(ending('A left')).toMatchObject([{ kind: 'send', action: 'leave' }]);
-    expect(ending('A lost')).toMatchObject([{ kind: 'send' }]);
+    expect(ending('A lost')).toMatchObject([{ kind: 'send', action: 'lost' }]);
   });
 
   it('sends the leave for a lost connection where nothing else was given', () => {
@@ -106,7 +106,7 @@ describe('the SFU said that it stops, and can not be asked', () => {
     const fromMs = nowMs;
     while (row.state.kind === 'settling') {
       const { next, effects } = decide(row, { kind: 'sfu_unreachable', askedAtMs: nowMs }, { nowMs, roll: 0.5 }, POLICY);
-      expect(effects).toMatchObject(next.state.kind === 'settling' ? [] : [{ kind: 'send' }]);
+      expect(effects).toMatchObject(next.state.kind === 'settling' ? [] : [{ kind: 'send', action: 'leave' }]);
       if (next.state.kind === 'settling') nowMs = next.state.nextAskMs;
       row = next;
     }
