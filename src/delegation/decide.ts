@@ -13,7 +13,7 @@
 // due                 | awaiting: ask the SFU | connected: restart on fresh evidence, else ask | settling: ask | leaving: send | cancelling: cancel
 // joined              | connected             | newer session replaces                         | connected     | connected     | –
 // left                | ours? (see there)     | settling or leaving, if of this session        | newer one     | –             | –
-// aborted             | time for another try  | awaiting, or settling if once established      | –             | –             | –
+// aborted             | time for another try  | awaiting, or settling if once established      | wait anew     | –             | –
 // room_started        | –                     | ask                                            | longer wait   | –             | –
 // room_finished       | –                     | settling                                       | –             | –             | –
 // snapshot            | connected / leaving   | evidence, another session, or settling         | decided       | connected     | –
@@ -70,7 +70,15 @@ import {
   supersede,
 } from './steps/leaving.ts';
 import { type Decision, end, expiryAfter, type In, type Moment, move, never, remember, unchanged } from './steps/moves.ts';
-import { settlingDue, settlingJoined, settlingLeft, settlingRoomStarted, settlingSnapshot, settlingUnreachable } from './steps/settling.ts';
+import {
+  settlingAborted,
+  settlingDue,
+  settlingJoined,
+  settlingLeft,
+  settlingRoomStarted,
+  settlingSnapshot,
+  settlingUnreachable,
+} from './steps/settling.ts';
 
 export type { Decision } from './steps/moves.ts';
 
@@ -252,10 +260,11 @@ function settling(row: In<Settling>, event: Happening, at: Moment): Decision {
       return settlingSnapshot(row, event, at);
     case 'sfu_unreachable':
       return settlingUnreachable(row, event, at);
+    case 'aborted':
+      return settlingAborted(row, event, at);
     case 'restart_answered':
     case 'send_answered':
       return answeredLate(row, event, at);
-    case 'aborted':
     case 'room_finished':
     case 'cancel_answered':
       return unchanged(row);

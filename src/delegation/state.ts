@@ -31,6 +31,8 @@ export interface Session {
   readonly joinedAtMs: number | null;
   readonly roomSid: RoomSid | null;
   readonly established: boolean;
+  /** Why the session went that this one came after, if it wasn't up when it was first seen. Rows of an older version lack it. */
+  readonly after?: Cause;
 }
 
 /** A departure that is being weighed. */

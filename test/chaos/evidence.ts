@@ -1,14 +1,14 @@
 // What a run leaves behind to be judged: who was on the SFU, what the homeserver took, what was out of order. All times are the one
 // machine's clock, Unix ms.
 
-/** One session of a participant on the SFU, as the SFU's own log tells. */
+/** One session of a participant on the SFU, or an attempt at one, as the SFU's own log tells. */
 export interface Session {
   readonly identity: string;
   readonly sid: string;
   readonly fromMs: number;
   /** Infinity: still there. */
   readonly toMs: number;
-  /** LiveKit's reason; SFU_KILLED where nobody was left to tell one. */
+  /** LiveKit's reason; SFU_KILLED where nobody was left to tell one, ABORTED where it never came to media. */
   readonly reason: string;
   /** When the departure was first passed on to the service; null: its webhook was dropped, or there was none. */
   readonly toldMs: number | null;
@@ -82,6 +82,7 @@ export interface Waits {
   readonly lost: number;
   readonly replaced: number;
   readonly sfuDown: number;
+  readonly aborted: number;
   readonly missing: number;
   readonly presenceInterval: number;
 }

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { Evidence, Session, Waits } from './evidence.ts';
 import { judge } from './judge.ts';
 
-const WAITS: Waits = { left: 1_000, lost: 1_000, replaced: 1_000, sfuDown: 15_000, missing: 4_000, presenceInterval: 10_000 };
+const WAITS: Waits = { left: 1_000, lost: 1_000, replaced: 1_000, sfuDown: 15_000, aborted: 30_000, missing: 4_000, presenceInterval: 10_000 };
 const T = 1_000_000;
 const HERE = { identity: 'a', atMs: T - 1_000, kind: 'here', serial: 1 } as const;
 const gone = (atMs: number) => ({ identity: 'a', atMs, kind: 'gone', serial: 0 }) as const;
@@ -94,6 +94,23 @@ describe('a ghost', () => {
     expect(sins(left(2_499, { outages }))).toEqual(NONE);
     expect(sins(left(2_501, { outages }))).toEqual(GHOST);
   });
+});
+
+describe('an attempt that is aborted', () => {
+  const killed = session({ reason: 'SFU_KILLED', toldMs: null });
+  const attempt = session({ sid: 'PA_2', reason: 'ABORTED', fromMs: T + 64_000, toMs: T + 65_000, toldMs: T + 65_000 });
+  const back = session({ sid: 'PA_3', fromMs: T + 66_500, toMs: T + 900_000 });
+  const ending = (afterMs: number, sessions: readonly Session[]) => sins(left(5_000 + afterMs, { sessions }));
+  test('leaves its participant the wait that it was made in', () => {
+    expect(ending(1_000, [killed, attempt, back])).toEqual(FALSE_LEAVE);
+    expect(ending(15_990, [killed, attempt])).toEqual(NONE);
+    expect(ending(16_010, [killed, attempt])).toEqual(GHOST);
+  });
+  test('leaves the wait of a first one to who had not been there before', () => {
+    expect(ending(30_990, [attempt])).toEqual(NONE);
+    expect(ending(31_010, [attempt])).toEqual(GHOST);
+  });
+  test('is a presence while it lasts', () => expect(sins(left(4_500, { sessions: [killed, attempt, back] }))).toEqual(FALSE_LEAVE));
 });
 
 describe('the cause', () => {

@@ -47,7 +47,10 @@ const EXPLAINS_MS = 60_000;
 export const BY_TIMER = "by the homeserver's own timer";
 
 /** Causes that nobody's deed explains, as a table says them. */
-const NAMED: Readonly<Record<string, string>> = { SFU_KILLED: 'the SFU was killed, and it did not come back in time' };
+const NAMED: Readonly<Record<string, string>> = {
+  SFU_KILLED: 'the SFU was killed, and it did not come back in time',
+  ABORTED: 'an attempt to connect was aborted',
+};
 
 export function judge(evidence: Evidence, waits: Waits): Verdict {
   const identities = new Set(evidence.sessions.map(({ identity }) => identity));
@@ -172,8 +175,13 @@ class Case {
     return { latestMs, disturbed };
   }
 
-  #waitOf({ reason }: Session): number {
-    const { left, lost, replaced, sfuDown } = this.#waits;
+  #waitOf({ reason, fromMs }: Session): number {
+    const { left, lost, replaced, sfuDown, aborted } = this.#waits;
+    // An attempt that is aborted makes nothing undone of what its participant was on the way back from.
+    if (reason === 'ABORTED') {
+      const before = this.#sessions.findLast((one) => one.reason !== 'ABORTED' && one.toMs <= fromMs);
+      return before === undefined ? aborted : Math.max(this.#waitOf(before), lost);
+    }
     if (reason === 'SFU_KILLED' || reason === 'SERVER_SHUTDOWN') return sfuDown;
     if (reason === 'DUPLICATE_IDENTITY' || reason === 'MIGRATION') return replaced;
     return reason === 'CLIENT_INITIATED' ? left : lost;

@@ -32,8 +32,11 @@ test('with the SFU its sessions end, and those of the next one do not', () => {
   ]);
 });
 
-test('signalling without media is seen, and is no session', () => {
+test('signalling without media is seen, and is an attempt that was aborted', () => {
   const lines = [line('starting RTC session', 'PA_1', 1), line('participant closing', 'PA_1', 2, { reason: 'SIGNAL_SOURCE_CLOSE' })];
   const { glimpses, sessions } = read(lines);
-  expect([glimpses.length, sessions]).toEqual([1, []]);
+  expect([glimpses.length, sessions]).toEqual([
+    1,
+    [{ identity: 'a', sid: 'PA_1', fromMs: 1_000, toMs: 2_000, reason: 'ABORTED', toldMs: null }],
+  ]);
 });

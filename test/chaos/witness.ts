@@ -43,13 +43,15 @@ export function attendanceIn(log: string, killsMs: readonly number[], told: Read
     else if (line.msg === 'participant active') active.set(line.participantID, active.get(line.participantID) ?? line);
     else closing.set(line.participantID, line);
   }
-  const sessions = [...active.values()].map(({ participant: identity, participantID: sid, ts }): Session => {
-    const fromMs = ts * 1_000;
+  const attempts = glimpses.filter(({ sid }) => !active.has(sid) && closing.has(sid));
+  const begun = [...active.values()].map(({ participant: identity, participantID: sid, ts }) => ({ identity, sid, atMs: ts * 1_000 }));
+  const sessions = [...begun, ...attempts].map(({ identity, sid, atMs: fromMs }): Session => {
     const end = closing.get(sid);
     const killedMs = killsMs.find((atMs) => atMs > fromMs) ?? Number.POSITIVE_INFINITY;
     const toldMs = told.get(sid) ?? null;
     if (end === undefined || end.ts * 1_000 > killedMs) return { identity, sid, fromMs, toMs: killedMs, reason: 'SFU_KILLED', toldMs };
-    return { identity, sid, fromMs, toMs: end.ts * 1_000, reason: REASON_OF_CLOSE[end.reason] ?? end.reason, toldMs };
+    const reason = active.has(sid) ? (REASON_OF_CLOSE[end.reason] ?? end.reason) : 'ABORTED';
+    return { identity, sid, fromMs, toMs: end.ts * 1_000, reason, toldMs };
   });
   return { sessions, glimpses };
 }

@@ -113,7 +113,7 @@ export class World {
   }
 
   #passesOn({ event, sid, atMs }: Webhook): void {
-    if (event === 'participant_left' && !this.told.has(sid)) this.told.set(sid, atMs);
+    if ((event === 'participant_left' || event === 'participant_connection_aborted') && !this.told.has(sid)) this.told.set(sid, atMs);
   }
 
   async killService(downMs: number): Promise<void> {

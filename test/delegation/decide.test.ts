@@ -141,6 +141,45 @@ describe('taken over, and the SFU forgot the new session before a word of it got
     expect(decided(replaced, nobody('RM_a' as RoomSid, later), later).effects).toMatchObject([{ kind: 'send' }]));
 });
 
+describe('an attempt to connect that is aborted', () => {
+  const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const connected = rowIn(ROWS['connected, just seen']);
+  const aborted = (row: Delegation) => {
+    const { state } = decided(decided(row, EVENTS['list: B joining']), EVENTS['B aborted']);
+    return state.kind === 'settling' ? [state.departure.cause, state.untilMs - NOW] : state.kind;
+  };
+
+  it.each([
+    ['was stopped', 'sfu_down', 'sfu_down', POLICY.waitMs.sfuDown],
+    ['lost the connection', 'lost', 'lost', POLICY.waitMs.lost],
+    ['let somebody else take over', 'replaced', 'replaced', POLICY.waitMs.replaced],
+    ['said goodbye', 'left', 'lost', POLICY.waitMs.lost],
+    ['were removed', 'removed', 'lost', POLICY.waitMs.lost],
+  ] as const)('leaves those whose SFU, or who, %s where they were', (_, before, after, waitMs) => {
+    const settling = decided(connected, { ...EVENTS['A left'], cause: before } as Event);
+    expect(aborted(settling)).toEqual([after, waitMs]);
+  });
+
+  it('has the wait for an SFU that forgot, where only a list told of that', () => {
+    const joining = { ...EVENTS['list: B joining'], roomSid: 'RM_b' as RoomSid };
+    const { state } = decided(decided(connected, joining), EVENTS['B aborted']);
+    expect(state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: NOW + POLICY.waitMs.sfuDown });
+  });
+
+  it('does not hide that the SFU forgot, where nothing has told so yet', () => {
+    const settling = decided(decided(connected, EVENTS['list: B joining']), EVENTS['B aborted']);
+    const later = NOW + POLICY.waitMs.replaced;
+    const nobody = { ...EVENTS['list: nobody'], askedAtMs: later, roomSid: 'RM_b' as RoomSid };
+    expect(decided(settling, nobody, later).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
+  });
+
+  it('has the wait anew that it is made in', () => {
+    const settling = decided(connected, { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+    const { state } = decided(settling, EVENTS['B aborted'], NOW + 9_000);
+    expect(state).toMatchObject({ kind: 'settling', untilMs: NOW + 9_000 + POLICY.waitMs.sfuDown });
+  });
+});
+
 describe('restarts', () => {
   it.each([0, 0.5, 0.999])('come around 80 %% of the delay, never later than 90 %% (chance %s)', (roll) => {
     const { next } = decide(rowIn(ROWS['connected, just seen']), EVENTS['restart: ok'], { nowMs: NOW, roll }, POLICY);

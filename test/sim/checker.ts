@@ -41,6 +41,8 @@ interface Stay {
   /** Since when nobody has been there, and why. */
   absentSinceMs: number;
   cause: Cause;
+  /** The newest session that was up and is gone. */
+  up: { readonly session: SfuSession; readonly cause: Cause; readonly untilMs: number } | null;
   last: SfuSession | null;
   sessions: number;
   abortedMs: number;
@@ -120,6 +122,7 @@ export class Checker {
       lastSinceMs: null,
       absentSinceMs: Number.NEGATIVE_INFINITY,
       cause: 'left' as Cause,
+      up: null,
       last: null,
       sessions: 0,
       abortedMs: Number.NEGATIVE_INFINITY,
@@ -153,13 +156,15 @@ export class Checker {
       return;
     }
     stay.present.delete(session);
-    if (!session.active && reason === 'SIGNAL_CLOSE') stay.abortedMs = nowMs;
+    const cause = reason === 'sfu gone' ? 'sfu_down' : causeOfReason(reason);
+    if (session.active) stay.up = { session, cause, untilMs: nowMs };
+    else if (reason === 'SIGNAL_CLOSE') stay.abortedMs = nowMs;
     if (stay.present.size > 0 || stay.sinceMs === null) return;
     stay.presentMs += nowMs - stay.sinceMs;
     stay.lastSinceMs = stay.sinceMs;
     stay.sinceMs = null;
     stay.absentSinceMs = nowMs;
-    stay.cause = reason === 'sfu gone' ? 'sfu_down' : causeOfReason(reason);
+    stay.cause = cause;
     stay.last = session;
   }
 
@@ -293,12 +298,16 @@ export class Checker {
   /** Whoever may be about to come back is given the time for it. */
   #checkWait(leave: DelayedLeave, sentAtMs: number, stay: Stay): void {
     const told = stay.last === null ? undefined : this.#told.get(stay.last);
+    if (stay.last === null || told === undefined || told.leftMs === Number.POSITIVE_INFINITY) return;
+    // An attempt that was aborted makes nothing undone of what its member was on the way back from.
+    const aborted = !stay.last.active && stay.cause === 'lost' && stay.up?.cause === 'sfu_down';
+    const up = aborted ? stay.up : { session: stay.last, cause: stay.cause, untilMs: stay.absentSinceMs };
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
-    if (stay.last === null || told === undefined || told.joinedMs > stay.absentSinceMs || told.leftMs === Number.POSITIVE_INFINITY) return;
+    if (up === null || (this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
     // A leave that was handed over later belongs to somebody who has not come yet.
     const delegated = this.#deps.members[leave.member]?.delegations.find((one) => one.leave === leave);
-    if (delegated?.ackedAtMs == null || delegated.ackedAtMs > stay.absentSinceMs) return;
-    const waitMs = Math.min(waitMsOf(stay.cause, this.#deps.policy), this.#deps.policy.waitMs.missing);
+    if (delegated?.ackedAtMs == null || delegated.ackedAtMs > up.untilMs) return;
+    const waitMs = Math.min(waitMsOf(up.cause, this.#deps.policy), this.#deps.policy.waitMs.missing);
     const earliestMs = stay.absentSinceMs + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS) return;
     this.#violate(

@@ -164,8 +164,12 @@ export class Member {
   async #connect(client: number): Promise<void> {
     const { sfu, timeline, chance } = this.#deps;
     for (let tries = 0; tries < 12 && this.#isRunning(client); tries += 1) {
-      const session = await sfu.connect(this.room, this.#identity);
-      if (session !== null) {
+      const aborted = chance.happens('connection aborted', 0.1);
+      const session = await sfu.connect(this.room, this.#identity, aborted);
+      if (session !== null && aborted) {
+        await timeline.wait(chance.between('aborted after', 50, 3_000));
+        sfu.leave(session, 'SIGNAL_CLOSE');
+      } else if (session !== null) {
         if (this.#isRunning(client)) this.#isIn(session, client);
         else sfu.fallSilent(session);
         return;

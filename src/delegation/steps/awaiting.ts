@@ -82,7 +82,7 @@ export function awaitingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
   const { state } = row;
   const seen = choose(event.present, null);
   if (seen !== null) {
-    const session = sessionOf(seen, null);
+    const session = sessionOf(seen, null, null);
     const { departed } = state;
     // On a list after the hand-over, and gone by a webhook: it was ours.
     if (departed !== null && departed.fence === seen.sid) return depart(row, { ...session, established: true }, departed, null, at);

@@ -5,6 +5,7 @@ import type { Cause, Connected, Departure, Event, LiveDelegation, Session } from
 import { awaitAnotherAttempt } from './awaiting.ts';
 import {
   askAgainMs,
+  causeOfAborted,
   choose,
   connect,
   type Decision,
@@ -81,9 +82,10 @@ export function connectedAborted(row: Row, event: Of<'aborted'>, at: Moment): De
   const { session, attempted } = row.state;
   if (event.identity !== session.identity) return unchanged(row);
   if (event.sid !== null && session.sid !== null && event.sid !== session.sid) return unchanged(row, [ask(at.nowMs)]);
-  // A session that took over from an established one and never came up: the member is gone.
+  // A session that took over from an established one and never came up: the member is where it was when that one went.
   if (session.established || attempted !== null) {
-    return depart(row, session, { cause: 'lost', atMs: at.nowMs, fence: session.sid, certain: true }, attempted, at);
+    const cause = causeOfAborted(session.after, at.policy);
+    return depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: true }, attempted, at);
   }
   return move(row, awaitAnotherAttempt(row, at), at);
 }
@@ -109,12 +111,19 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
   if (seen === null || (session.sid !== null && seen.sid !== session.sid)) {
     // Asked before the newest evidence: the older truth.
     if (event.askedAtMs <= state.seenAtMs) return unchanged(row);
-    return seen === null ? missing(row, event, at) : connect(row, sessionOf(seen, session), event.askedAtMs, state.attempted, at);
+    if (seen === null) return missing(row, event, at);
+    return connect(
+      row,
+      sessionOf(seen, session, isForgotten(session, event) ? 'sfu_down' : 'replaced'),
+      event.askedAtMs,
+      state.attempted,
+      at,
+    );
   }
   // Nobody could be asked until it was too late by our own count: now the homeserver tells whether somebody else has kept it alive.
   const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
   const effects = wanted ? [restartEffect(row, at)] : [];
-  const now = sessionOf(seen, session);
+  const now = sessionOf(seen, session, null);
   const news = now.sid !== session.sid || now.established !== session.established || (wanted && state.failures > 0);
   if (!news) return unchanged(row, effects);
   return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, effects);
@@ -125,10 +134,13 @@ function earlyMs(row: LiveDelegation, at: Moment): number {
   return Math.min(at.policy.presenceIntervalMs, row.delayMs / 20);
 }
 
+function isForgotten({ roomSid }: Session, event: Of<'snapshot'>): boolean {
+  return event.afterRestart || (event.roomSid !== undefined && event.roomSid !== roomSid && roomSid !== null);
+}
+
 function missing(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
   const { session, attempted } = row.state;
-  const forgot = event.afterRestart || (event.roomSid !== undefined && event.roomSid !== session.roomSid && session.roomSid !== null);
-  const cause: Cause = forgot ? 'sfu_down' : 'missing';
+  const cause: Cause = isForgotten(session, event) ? 'sfu_down' : 'missing';
   return depart(row, session, { cause, atMs: at.nowMs, fence: null, certain: false }, attempted, at, waitMsOf(cause, at.policy));
 }
 

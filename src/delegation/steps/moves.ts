@@ -157,15 +157,23 @@ function endingFor(row: LiveDelegation, cause: Cause): Action {
   return hasLost ? actionOf(cause) : 'leave';
 }
 
-/** The session of a participant in a list; what is known of an earlier session of this delegation is carried on. */
-export function sessionOf(seen: Seen, before: Session | null): Session {
+/** Why a connection that never came up went: it was lost, or it makes nothing undone of what its member is on the way back from. */
+export function causeOfAborted(after: Cause | undefined, policy: Policy): Cause {
+  return after !== undefined && actionOf(after) === 'lost' && waitMsOf(after, policy) >= waitMsOf('lost', policy) ? after : 'lost';
+}
+
+/** The session of a participant in a list; what is known of an earlier one of this delegation, which went for `cause`, is carried on. */
+export function sessionOf(seen: Seen, before: Session | null, cause: Cause | null): Session {
   const same = before !== null && before.sid === seen.sid;
+  const after = same ? before.after : (cause ?? undefined);
   return {
     identity: seen.identity,
     sid: seen.sid,
     joinedAtMs: seen.joinedAtMs ?? (same ? before.joinedAtMs : null),
-    roomSid: same ? before.roomSid : null,
+    // Until it is up, the room of the one before it still tells whether the SFU has forgotten that one.
+    roomSid: same || !seen.active ? (before?.roomSid ?? null) : null,
     established: seen.active || (before?.established ?? false),
+    ...(seen.active || after === undefined ? {} : { after }),
   };
 }
 

@@ -4,6 +4,7 @@ import { waitMsOf } from '../reasons.ts';
 import type { Event, Session, Settling } from '../state.ts';
 import {
   askAgainMs,
+  causeOfAborted,
   choose,
   connect,
   type Decision,
@@ -47,6 +48,16 @@ export function settlingLeft(row: Row, event: Of<'left'>, at: Moment): Decision 
   return depart(row, left, { cause: event.cause, atMs: at.nowMs, fence: left.sid, certain: true }, attempted, at);
 }
 
+/** The member was on its way back, and is likely to try again: it has the wait anew, from the end of that attempt. */
+export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Decision {
+  const { state } = row;
+  const { session, departure } = state;
+  if (event.identity !== session.identity || event.sid === null || event.sid === departure.fence || event.sid === session.sid)
+    return unchanged(row);
+  const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf(causeOfAborted(departure.cause, at.policy), at.policy));
+  return move(row, { ...state, departure: { ...departure, atMs: at.nowMs }, untilMs, nextAskMs: Math.max(state.nextAskMs, untilMs) }, at);
+}
+
 /**
  * The room started anew under a departure that we know from a list only, or under a session that another had taken over: the SFU forgot
  * it, and its clients are on their way back.
@@ -79,7 +90,7 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
   const { state } = row;
   const seen = choose(event.present, state.session);
   if (seen !== null && seen.sid !== state.departure.fence && event.askedAtMs >= state.departure.atMs) {
-    return connect(row, sessionOf(seen, state.session), event.askedAtMs, state.attempted, at);
+    return connect(row, sessionOf(seen, state.session, state.departure.cause), event.askedAtMs, state.attempted, at);
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   return isForgotten(row, event) ? waitForForgotten(row, at) : owe(row, state, event.askedAtMs, at);
