@@ -3,7 +3,15 @@ import { describe, expect, test } from 'vitest';
 import type { Evidence, Session, Waits } from './evidence.ts';
 import { judge } from './judge.ts';
 
-const WAITS: Waits = { left: 1_000, lost: 1_000, replaced: 1_000, sfuDown: 15_000, aborted: 30_000, missing: 4_000, presenceInterval: 10_000 };
+const WAITS: Waits = {
+  left: 1_000,
+  lost: 1_000,
+  replaced: 1_000,
+  sfuDown: 15_000,
+  aborted: 30_000,
+  missing: 4_000,
+  presenceInterval: 10_000,
+};
 const T = 1_000_000;
 const HERE = { identity: 'a', atMs: T - 1_000, kind: 'here', serial: 1 } as const;
 const gone = (atMs: number) => ({ identity: 'a', atMs, kind: 'gone', serial: 0 }) as const;
