@@ -1,7 +1,9 @@
 // Several replicas on a real Redis: whichever of them is killed, stopped or replaced, and whatever becomes of Redis, nobody who is there
 // is sent away and nobody who went is forgotten. Hundreds of participants of a model SFU, whose delayed events a model homeserver counts.
 import { afterEach, describe, expect, it } from 'vitest';
-import { counter } from '../bench/shared.ts';
+import type { RoomName } from '../../src/delegation/ids.ts';
+import { prefixOf, shardOf } from '../../src/store/redis/keys.ts';
+import { counter, sfuRoom } from '../bench/shared.ts';
 import { Fleet, pause, until } from '../replicas/fleet.ts';
 import { startCluster, startSentinels } from '../replicas/topologies.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
@@ -12,6 +14,8 @@ const NOTHING = { ghosts: 0, falseLeaves: 0, ranOut: 0, lost: [] };
 const SOON_MS = 2_500;
 /** And the lease of a replica that died with the work in its hands, or LiveKit's next attempts after it. */
 const AFTER_A_DEATH_MS = 12_000;
+/** While a part of the store says nothing, the rest is looked at every second. */
+const AMONG_OTHERS_MS = 4_000;
 
 const ending: (() => Promise<void>)[] = [];
 afterEach(async () => {
@@ -162,6 +166,38 @@ describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `
     await leaving;
     expect(await until(AFTER_A_DEATH_MS, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
     expect(crowd.sins(), crowd.explain()).toEqual({ ...NOTHING, sentAgain: 0 });
+  });
+
+  it.each([
+    ['is killed', (server: RedisServer) => server.kill(), (server: RedisServer) => server.startAgain()],
+    ['hangs', async (server: RedisServer) => server.signal('SIGSTOP'), async (server: RedisServer) => server.signal('SIGCONT')],
+  ])('on a cluster, one master of which %s for 12 s: the work in the others goes on', async (_, takeAway, bringBack) => {
+    const cluster = await startCluster(['--cluster-require-full-coverage', 'no']);
+    ending.push(() => cluster.end());
+    const crowd = await fleet(cluster.url, 2, 120, 20_000);
+    await crowd.enterAll(0, 120);
+    const victim = cluster.servers[0] as RedisServer;
+    const rooms = Array.from({ length: 15 }, (_, room) => room);
+    const slots = await Promise.all(rooms.map((room) => victim.ask('CLUSTER', 'KEYSLOT', prefixOf(shardOf(sfuRoom(room) as RoomName)))));
+    // Of three masters the first has the first third of the slots.
+    const isAway = (member: number) => Number(slots[member % 15]) <= 5_460;
+    await pause(4_000);
+    await takeAway(victim);
+    const leaving = crowd.leaveAll(0, 60, 6_000);
+    await pause(6_000 + AMONG_OTHERS_MS);
+    const owed = crowd.owed();
+    await pause(6_000 - AMONG_OTHERS_MS);
+    await bringBack(victim);
+    expect(
+      owed.filter((member) => !isAway(member)),
+      crowd.explain(),
+    ).toEqual([]);
+    expect(owed.length).toBeGreaterThan(5);
+    await leaving;
+    expect(await until(AFTER_A_DEATH_MS, () => crowd.owed().length === 0), crowd.explain()).toBe(true);
+    await pause(20_000);
+    const { lost: _lost, ...sins } = crowd.sins();
+    expect(sins, crowd.explain()).toEqual({ ghosts: 0, falseLeaves: 0, ranOut: 0, sentAgain: 0 });
   });
 
   it.each([

@@ -13,8 +13,9 @@ export interface Topology {
   end(): Promise<void>;
 }
 
-export async function startCluster(masters = 3): Promise<Topology> {
-  const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--appendonly', 'yes'];
+/** `more`: settings of each server. */
+export async function startCluster(more: readonly string[] = [], masters = 3): Promise<Topology> {
+  const args = [...more, '--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--appendonly', 'yes'];
   const servers: RedisServer[] = [];
   for (let nth = 0; nth < masters; nth += 1) {
     const [port, bus] = [await freePort(), await freePort()];

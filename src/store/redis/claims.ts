@@ -3,7 +3,7 @@
 import type { Cancel, Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl } from '../../delegation/ids.ts';
-import type { Claim, Claimed, Excluded } from '../store.ts';
+import { type Claim, type Claimed, type Excluded, StoreUnavailable } from '../store.ts';
 import type { Beliefs } from './beliefs.ts';
 import type { RedisRun } from './connection.ts';
 import { idIn, laneOf, pausedMember, prefixOf } from './keys.ts';
@@ -30,6 +30,8 @@ interface Due {
 
 /** Looks for due rows that others take before we do. */
 const MOST_LOOKS = 8;
+/** A shard that says nothing for so long doesn't keep the work of the others waiting. */
+const LATE_MS = 400;
 /** Claims that are renewed by one call. */
 const RENEW_BATCH = 500;
 
@@ -40,6 +42,8 @@ export class RedisClaims {
   #looking: Promise<unknown> = Promise.resolve();
   #stopTimer: Cancel | null = null;
   #next: { readonly afterMs: number; readonly dueMs: number | null } | null = null;
+  /** Why a part of a cluster was not looked into, the last time. */
+  #missing: Error | null = null;
   #stopped = false;
 
   constructor(deps: RedisClaimsDeps) {
@@ -63,30 +67,40 @@ export class RedisClaims {
       const wanted = limit - claimed.length;
       const due = (await this.#look(nowMs, wanted, without)).sort((a, b) => a.rank - b.rank || a.score - b.score);
       const chosen = due.slice(0, wanted);
-      const taken = await Promise.all([...Map.groupBy(chosen, ({ shard }) => shard)].map((part) => this.#take(part, leaseMs)));
+      const taking = [...Map.groupBy(chosen, ({ shard }) => shard)].map((part) => this.#take(part, leaseMs));
+      const { values: taken, error } = await whoeverAnswers(taking);
       const rows = new Map(taken.flat().map((one) => [idIn(one.row.id), one]));
       claimed.push(...chosen.flatMap(({ id }) => rows.get(id) ?? []));
-      if (rows.size === chosen.length || claimed.length === limit) break;
+      if (error !== null || rows.size === chosen.length || claimed.length === limit) break;
     }
     return claimed;
   }
 
-  /** One trip, where it may be one. It also tells what is due next. */
+  /** One trip, where it may be one. It also tells what is due next. A master of a cluster may be away: the others' work is done. */
   async #look(nowMs: number, limit: number, without: readonly string[]): Promise<Due[]> {
-    const replies = await Promise.all(
-      this.#deps.together.map(async (shards) => {
-        const words = [String(nowMs), String(limit), String(shards.length), ...shards.map(prefixOf), ...without];
-        return { shards, reply: await this.#deps.run(LOOK, shards[0] ?? 0, 'lanes', words) };
-      }),
-    );
+    const { together, run } = this.#deps;
+    const looks = together.map(async (shards) => {
+      const words = [String(nowMs), String(limit), String(shards.length), ...shards.map(prefixOf), ...without];
+      const reply = run(LOOK, shards[0] ?? 0, 'lanes', words);
+      return { shards, reply: await (together.length === 1 ? reply : this.#inTime(reply)) };
+    });
+    const { values: replies, error } = await whoeverAnswers(looks);
+    this.#missing = error;
     const coming = replies.flatMap(({ reply: [first] }) => (first === undefined || first.length === 0 ? [] : [Number(first)]));
     this.#next = { afterMs: nowMs, dueMs: coming.length === 0 ? null : Math.min(...coming) };
     return replies.flatMap(({ shards, reply }) => dueIn(reply, shards));
   }
 
-  /** As the last look saw it, unless something was written since. */
+  #inTime<T>(reply: Promise<T>): Promise<T> {
+    const late = Promise.withResolvers<never>();
+    const stop = this.#deps.clock.after(LATE_MS, () => late.reject(new StoreUnavailable(`unanswered for ${LATE_MS} ms`)));
+    return Promise.race([reply, late.promise]).finally(stop);
+  }
+
+  /** As the last look saw it, unless something was written since. @throws Error if it did not see everything. */
   async nextDueMs(afterMs: number): Promise<number | null> {
     if (this.#next?.afterMs !== afterMs) await this.#look(afterMs, 0, []);
+    if (this.#missing !== null) throw this.#missing;
     return this.#next?.dueMs ?? null;
   }
 
@@ -187,6 +201,15 @@ export class RedisClaims {
     this.#stopped = true;
     this.#stopTimer?.();
   }
+}
+
+/** @throws the first error, if nobody answers. */
+async function whoeverAnswers<T>(asked: readonly Promise<T>[]): Promise<{ readonly values: readonly T[]; readonly error: Error | null }> {
+  const settled = await Promise.allSettled(asked);
+  const values = settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+  const failed = settled.find((one) => one.status === 'rejected');
+  if (failed !== undefined && values.length === 0) throw failed.reason;
+  return { values, error: failed?.reason ?? null };
 }
 
 function dueIn(reply: readonly Buffer[], shards: readonly number[]): Due[] {
