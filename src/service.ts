@@ -27,6 +27,7 @@ import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
 import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
+import type { Sightings } from './store/sightings.ts';
 import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
 import type { Store } from './store/store.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
@@ -70,7 +71,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const log = createLogger(config.logLevel);
   const registry = new Registry();
   const metrics = createMetrics(registry, { homeservers: config.homeservers });
-  const { store, clock } = await openStore(config, log, metrics);
+  const { store, sightings, clock } = await openStore(config, log, metrics);
   const served = createServed(config.homeservers);
   const { addresses } = served;
   const { insecureTls } = config.homeservers;
@@ -87,7 +88,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     rooms: createRooms(config.livekit.apiUrl, signingKey),
     random: systemRandom(),
     policy: config.policy,
-    shared: config.redis !== null,
+    ...(sightings === undefined ? {} : { sightings }),
   });
 
   await takeOverJobs(config, { engine, served, discovery, log });
@@ -148,7 +149,11 @@ function closed(server: Server): Promise<void> {
   });
 }
 
-async function openStore(config: Config, log: Log, metrics: Metrics): Promise<{ store: Store & Attendance; clock: Clock }> {
+async function openStore(
+  config: Config,
+  log: Log,
+  metrics: Metrics,
+): Promise<{ store: Store & Attendance; sightings?: Sightings; clock: Clock }> {
   const clock = systemTime;
   try {
     if (config.redis !== null) {

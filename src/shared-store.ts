@@ -6,7 +6,9 @@ import type { Attendance } from './store/attendance.ts';
 import { connectRedis } from './store/redis/connection.ts';
 import { durabilityOf, readRedisSettings } from './store/redis/durability.ts';
 import { openRedisStore, type RedisStore } from './store/redis/redis.ts';
+import { createRedisSightings } from './store/redis/sightings.ts';
 import { createSeal } from './store/seal.ts';
+import type { Sightings } from './store/sightings.ts';
 import { type Store, StoreUnusable } from './store/store.ts';
 import type { Log, Metrics } from './telemetry.ts';
 
@@ -19,6 +21,7 @@ export interface SharedStoreDeps {
 
 export interface Opened {
   readonly store: Store & Attendance;
+  readonly sightings: Sightings;
   /** The one time of all replicas. */
   readonly clock: Clock;
 }
@@ -33,8 +36,8 @@ export async function openSharedStore(config: Config, redis: NonNullable<Config[
   const untilMs = clock.nowMs() + PATIENCE_MS;
   for (;;) {
     try {
-      const store = await open(config, redis, deps);
-      return { store, clock: shiftedClock(clock, () => store.shiftMs) };
+      const { store, sightings } = await open(config, redis, deps);
+      return { store, sightings, clock: shiftedClock(clock, () => store.shiftMs) };
     } catch (error) {
       if (error instanceof StoreUnusable || clock.nowMs() >= untilMs) throw error;
       log.warn({ err: error }, 'Redis can not be reached yet');
@@ -43,7 +46,11 @@ export async function openSharedStore(config: Config, redis: NonNullable<Config[
   }
 }
 
-async function open(config: Config, { place, waitFor }: NonNullable<Config['redis']>, deps: SharedStoreDeps): Promise<RedisStore> {
+async function open(
+  config: Config,
+  { place, waitFor }: NonNullable<Config['redis']>,
+  deps: SharedStoreDeps,
+): Promise<{ readonly store: RedisStore; readonly sightings: Sightings }> {
   const { clock, random, log, metrics } = deps;
   const connection = await connectRedis(place, clock);
   try {
@@ -61,7 +68,7 @@ async function open(config: Config, { place, waitFor }: NonNullable<Config['redi
     });
     log.info({ durability: line }, 'delegations are kept in Redis');
     if (alarm !== null) log.error({ alarm }, 'Redis needs an operator');
-    return store;
+    return { store, sightings: createRedisSightings(connection) };
   } catch (error) {
     await connection.close();
     throw error;

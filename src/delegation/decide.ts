@@ -69,7 +69,7 @@ import {
   leavingSnapshot,
   supersede,
 } from './steps/leaving.ts';
-import { type Decision, end, expiryAfter, type In, type Moment, move, never, remember, unchanged } from './steps/moves.ts';
+import { ask, type Decision, end, expiryAfter, type In, type Moment, move, never, remember, unchanged } from './steps/moves.ts';
 import {
   settlingAborted,
   settlingDue,
@@ -116,7 +116,7 @@ export function delegate(
   const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
   const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'awaiting', null);
   const next = { ...handOver, createdAtMs: nowMs, expiry, history, state };
-  return { next, effects: [{ kind: 'check', notBeforeMs: nowMs, batchMs: FIRST_ASK_BATCH_MS }] };
+  return { next, effects: [ask(nowMs, { batchMs: FIRST_ASK_BATCH_MS, whichRoom: true })] };
 }
 
 /** What is known of a delegation that somebody else has looked after until now. */
@@ -147,7 +147,7 @@ export function adopt(handOver: HandOver, { restartedAtMs }: Adopted, nowMs: num
   const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'settling', 'adopted');
   return {
     next: { ...handOver, createdAtMs: nowMs, expiry, history, state },
-    effects: [{ kind: 'check', notBeforeMs: nowMs, batchMs: 0 }],
+    effects: [ask(nowMs)],
   };
 }
 

@@ -31,7 +31,7 @@ export interface Session {
   readonly joinedAtMs: number | null;
   readonly roomSid: RoomSid | null;
   readonly established: boolean;
-  /** Why the session went that this one came after, if it wasn't up when it was first seen. Rows of an older version lack it. */
+  /** Not up yet: why the session went that it came after; `roomSid` is still that one's. Rows of an older version lack it. */
   readonly after?: Cause;
 }
 
@@ -215,8 +215,11 @@ export type Effect =
   | { readonly kind: 'restart'; readonly timeoutMs: number }
   | { readonly kind: 'send'; readonly action: Action; readonly timeoutMs: number }
   | { readonly kind: 'cancel'; readonly timeoutMs: number }
-  /** Ask the SFU who is in the room: evidence asked for at or after `notBeforeMs` will do; it may be held back by `batchMs` to share one call. */
-  | { readonly kind: 'check'; readonly notBeforeMs: number; readonly batchMs: number };
+  /**
+   * Ask the SFU who is in the room: evidence asked for at or after `notBeforeMs` will do; it may be held back by `batchMs` to share one call.
+   * `whichRoom`: its SID as well, which takes another call where somebody is there.
+   */
+  | { readonly kind: 'check'; readonly notBeforeMs: number; readonly batchMs: number; readonly whichRoom: boolean };
 
 /** The operator's settings that decisions depend on, all in ms. */
 export interface Policy {

@@ -10,6 +10,7 @@ import type { Delegation, Policy } from '../delegation/state.ts';
 import type { DelayedEvents } from '../homeserver/delayed-events.ts';
 import type { Rooms } from '../sfu/rooms.ts';
 import type { Webhook } from '../sfu/webhook.ts';
+import type { Sightings } from '../store/sightings.ts';
 import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { type Applied, createApply, type Todo } from './apply.ts';
@@ -31,8 +32,8 @@ export interface EngineDeps {
   readonly policy: Policy;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Other processes use the store as well. */
-  readonly shared?: boolean;
+  /** Other processes use the store as well, and tell what they see. */
+  readonly sightings?: Sightings;
 }
 
 /** While the store is away, due work tries it again after so long. */
@@ -66,14 +67,15 @@ export interface Engine extends HandOvers {
 }
 
 export function createEngine(deps: EngineDeps): Engine {
-  const { store, rooms, delayedEvents, clock, random, policy, metrics, log, shared = false } = deps;
+  const { store, rooms, delayedEvents, clock, random, policy, metrics, log, sightings } = deps;
+  const shared = sightings !== undefined;
   const underWay = new Set<Promise<void>>();
   let storeAvailable = true;
   let ticking: Cancel = () => {};
 
   const presence = createPresence({
-    rooms,
-    clock,
+    ...{ rooms, clock },
+    ...(shared && { sightings }),
     onReturn: () => {
       log.info({}, 'the SFU answers again');
       sweep.all();

@@ -100,7 +100,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   function outcomeOf(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<Event | null> {
     switch (effect.kind) {
       case 'check':
-        return presence.ask(row.room, effect.notBeforeMs, effect.batchMs).then((evidence) => eventOf(evidence, row));
+        return check(row, effect).then((evidence) => eventOf(evidence, row));
       case 'restart':
         return restart(row, effect, { claim, isStillSo: claim === null ? () => isUnchanged(row) : always });
       case 'send':
@@ -110,6 +110,16 @@ export function createPerformer(deps: PerformerDeps): Performer {
       default:
         return effect satisfies never;
     }
+  }
+
+  /** A restart needs no more than that the one is there whom it is for. */
+  function check(
+    { room, state }: LiveDelegation,
+    { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>,
+  ): Promise<Evidence> {
+    const isForRestart = state.kind === 'connected' && clock.nowMs() >= state.restartDueMs;
+    if (!isForRestart || state.session.sid === null) return presence.ask(room, notBeforeMs, batchMs, whichRoom);
+    return presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs);
   }
 
   async function restart(

@@ -1,8 +1,9 @@
 // Evidence of who is in a room: one question to the SFU for all who want to know, remembered only as long as it is fresh.
 import type { Cancel, Clock } from '../clock.ts';
-import type { RoomName, RoomSid, Sid } from '../delegation/ids.ts';
+import type { Identity, RoomName, RoomSid, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import type { Rooms } from '../sfu/rooms.ts';
+import type { Sightings } from '../store/sightings.ts';
 
 export type Evidence =
   | {
@@ -15,8 +16,13 @@ export type Evidence =
   | { readonly kind: 'unreachable'; readonly askedAtMs: number };
 
 export interface Presence {
-  /** Evidence asked for at or after `notBeforeMs`; a question that must be put may be held back by `batchMs` to serve more. Never throws. */
-  ask(room: RoomName, notBeforeMs: number, batchMs: number): Promise<Evidence>;
+  /**
+   * Evidence asked for at or after `notBeforeMs`; a question that must be put may be held back by `batchMs` to serve more. `whichRoom`: with
+   * the room's SID even if somebody is there. Never throws.
+   */
+  ask(room: RoomName, notBeforeMs: number, batchMs: number, whichRoom?: boolean): Promise<Evidence>;
+  /** The same, where it is enough to know that this session is there: another process may have seen it. */
+  askFor(room: RoomName, session: { readonly identity: Identity; readonly sid: Sid }, notBeforeMs: number): Promise<Evidence>;
   /** A room that starts anew under us is a sign of an SFU that forgot. */
   roomStarted(room: RoomName): void;
   /** Asks whether the SFU is there at all, unless somebody has asked it anything in the last `withinMs`. */
@@ -31,14 +37,16 @@ export interface PresenceDeps {
   /** The SFU answers again after an outage. */
   readonly onReturn: () => void;
   readonly onAnswer: (result: 'ok' | 'failed') => void;
+  /** Of other processes. */
+  readonly sightings?: Sightings;
 }
 
 interface Desk {
   last: Evidence | null;
   /** Who was on the newest list that anybody was on. */
   crowd: ReadonlySet<Sid>;
-  running: { readonly askedAtMs: number; readonly answer: Promise<Evidence> } | null;
-  waiting: { readonly answer: Promise<Evidence>; begin(): void } | null;
+  running: { readonly askedAtMs: number; readonly whichRoom: boolean; readonly answer: Promise<Evidence> } | null;
+  waiting: { readonly answer: Promise<Evidence>; whichRoom: boolean; begin(): void } | null;
 }
 
 const MOST_QUESTIONS = 16;
@@ -73,7 +81,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     queue.shift()?.();
   };
 
-  async function look(room: RoomName): Promise<Evidence> {
+  async function look(room: RoomName, whichRoom: boolean): Promise<Evidence> {
     while (reachable === false && probe !== null) await probe;
     if (reachable === false && isFresh(failed)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
     const probed = Promise.withResolvers<void>();
@@ -82,7 +90,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     const askedAtMs = clock.nowMs();
     askedLastMs = askedAtMs;
     try {
-      const found = await rooms.look(room);
+      const found = await rooms.look(room, whichRoom);
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
       return { kind: 'list', askedAtMs, present: found.present, roomSid: found.roomSid, afterRestart: forgetful(room, askedAtMs) };
@@ -113,19 +121,20 @@ export function createPresence(deps: PresenceDeps): Presence {
     return nowMs - returnedAtMs < FORGETFUL_MS || nowMs - (startedAtMs.get(room) ?? Number.NEGATIVE_INFINITY) < FORGETFUL_MS;
   }
 
-  function run(room: RoomName, desk: Desk): Promise<Evidence> {
-    const answer = look(room).then((looked) => {
+  function run(room: RoomName, desk: Desk, whichRoom: boolean): Promise<Evidence> {
+    const answer = look(room, whichRoom).then((looked) => {
       const evidence = looked.kind === 'list' && isAnotherCrowd(desk, looked.present) ? { ...looked, afterRestart: true } : looked;
       desk.last = evidence;
       desk.running = null;
+      if (evidence.kind === 'list') void deps.sightings?.tell(room, evidence).catch(() => {});
       return evidence;
     });
-    desk.running = { askedAtMs: clock.nowMs(), answer };
+    desk.running = { askedAtMs: clock.nowMs(), whichRoom, answer };
     return answer;
   }
 
   /** One question waits for a room at most: for its batch time, and for the one that is under way. */
-  function wait(room: RoomName, desk: Desk, batchMs: number): Promise<Evidence> {
+  function wait(room: RoomName, desk: Desk, batchMs: number, whichRoom: boolean): Promise<Evidence> {
     const waiting = Promise.withResolvers<void>();
     const lastMs = desk.last?.askedAtMs ?? Number.NEGATIVE_INFINITY;
     const pauseMs = lastMs + batchMs - clock.nowMs();
@@ -135,11 +144,13 @@ export function createPresence(deps: PresenceDeps): Presence {
     const answer = waiting.promise
       .then(() => desk.running?.answer)
       .then(() => {
+        const wanted = desk.waiting?.whichRoom ?? whichRoom;
         desk.waiting = null;
-        return run(room, desk);
+        return run(room, desk, wanted);
       });
     desk.waiting = {
       answer,
+      whichRoom,
       begin: () => {
         cancel();
         waiting.resolve();
@@ -157,17 +168,35 @@ export function createPresence(deps: PresenceDeps): Presence {
     return desk;
   }
 
+  /** What is known here already, or is being asked; null: it would have to be asked. */
+  function known({ last, running }: Desk, notBeforeMs: number, whichRoom: boolean): Promise<Evidence> | null {
+    if (last?.kind === 'list' && last.askedAtMs >= notBeforeMs && !(whichRoom && last.roomSid === undefined)) return Promise.resolve(last);
+    if (running === null || running.askedAtMs < notBeforeMs || (whichRoom && !running.whichRoom)) return null;
+    return running.answer;
+  }
+
+  function ask(room: RoomName, notBeforeMs: number, batchMs: number, whichRoom = false): Promise<Evidence> {
+    const desk = deskOf(room);
+    const found = known(desk, notBeforeMs, whichRoom);
+    if (found !== null) return found;
+    if (desk.waiting === null) return wait(room, desk, batchMs, whichRoom);
+    desk.waiting.whichRoom ||= whichRoom;
+    if (batchMs === 0) desk.waiting.begin();
+    return desk.waiting.answer;
+  }
+
+  /** Only who was seen is believed to be there: that somebody is not, and what it may mean, is for one's own look to tell. */
+  async function askFor(...[room, session, notBeforeMs]: Parameters<Presence['askFor']>): Promise<Evidence> {
+    if (deps.sightings === undefined || known(deskOf(room), notBeforeMs, false) !== null) return ask(room, notBeforeMs, 0);
+    const seen = await deps.sightings.last(room).catch(() => null);
+    const isThere = seen?.present.some(({ identity, sid }) => identity === session.identity && sid === session.sid);
+    if (seen === null || !isThere || seen.askedAtMs < notBeforeMs) return ask(room, notBeforeMs, 0);
+    return { kind: 'list', ...seen, roomSid: undefined, afterRestart: false };
+  }
+
   return {
-    ask: (room, notBeforeMs, batchMs) => {
-      const desk = deskOf(room);
-      if (desk.last?.kind === 'list' && desk.last.askedAtMs >= notBeforeMs) return Promise.resolve(desk.last);
-      if (desk.running !== null && desk.running.askedAtMs >= notBeforeMs) return desk.running.answer;
-      if (desk.waiting !== null) {
-        if (batchMs === 0) desk.waiting.begin();
-        return desk.waiting.answer;
-      }
-      return wait(room, desk, batchMs);
-    },
+    ask,
+    askFor,
     roomStarted: (room) => {
       startedAtMs.delete(room);
       startedAtMs.set(room, clock.nowMs());

@@ -9,14 +9,14 @@ export type Look =
   | {
       readonly kind: 'list';
       readonly present: readonly Seen[];
-      /** Learnt where nobody is there: null if the room does not exist, which after a departure may mean a forgetful SFU. */
+      /** Learnt if it was asked for, or nobody is there: null if the room does not exist, which after a departure may mean a forgetful SFU. */
       readonly roomSid: RoomSid | null | undefined;
     }
   | { readonly kind: 'unreachable'; readonly why: string };
 
 export interface Rooms {
-  /** Never throws; answers within its own time limit. */
-  look(room: RoomName): Promise<Look>;
+  /** `whichRoom`: with the room's SID, which costs another call where somebody is there. Never throws; answers within its own time limit. */
+  look(room: RoomName, whichRoom?: boolean): Promise<Look>;
   /** Whether the SFU answers at all. Never throws. */
   answers(): Promise<boolean>;
 }
@@ -25,20 +25,22 @@ export function createRooms(apiUrl: string, key: ApiKey): Rooms {
   const service = createRoomService(apiUrl, key);
   const list = (names: readonly string[]) => service.call('ListRooms', { roomList: true }, { names });
 
-  async function look(room: RoomName): Promise<Look> {
+  async function look(room: RoomName, whichRoom: boolean): Promise<Look> {
     const called = await service.call('ListParticipants', { roomAdmin: true, room }, { room });
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const present = called.kind === 'not_found' ? [] : partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []);
-    if (present.length > 0) return { kind: 'list', present, roomSid: undefined };
+    if (present.length > 0 && !whichRoom) return { kind: 'list', present, roomSid: undefined };
     if (called.kind === 'not_found') return { kind: 'list', present, roomSid: null };
     const rooms = await list([room]);
-    if (rooms.kind === 'failed') return { kind: 'unreachable', why: rooms.why };
+    if (rooms.kind === 'failed')
+      return present.length > 0 ? { kind: 'list', present, roomSid: undefined } : { kind: 'unreachable', why: rooms.why };
     const [found] = rooms.kind === 'not_found' ? [] : partsOf(rooms.message, 'rooms');
     return { kind: 'list', present, roomSid: found === undefined ? null : roomSidOf(found) };
   }
 
   return {
-    look: (room) => look(room).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
+    look: (room, whichRoom = false) =>
+      look(room, whichRoom).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
     // A name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
   };

@@ -50,7 +50,7 @@ describe('a hand-over', () => {
 
   it('asks the SFU at once and makes no call', () => {
     const { next, effects } = delegate(handOver, NOW, 0.5, POLICY);
-    expect(effects).toEqual([{ kind: 'check', notBeforeMs: NOW, batchMs: 1_000 }]);
+    expect(effects).toEqual([{ kind: 'check', notBeforeMs: NOW, batchMs: 1_000, whichRoom: true }]);
     expect(next.state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + 100_000, nextAskMs: NOW });
   });
 

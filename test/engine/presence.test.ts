@@ -1,8 +1,9 @@
 // What a look at a room is evidence of.
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
 import { createPresence, type Evidence, type Presence } from '../../src/engine/presence.ts';
 import type { Look } from '../../src/sfu/rooms.ts';
+import { createModelSightings, Disk } from '../sim/model-store.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
 const ROOM = 'room' as RoomName;
@@ -44,4 +45,34 @@ test('one of them still there, one alone, or nobody yet, is no sign of that', as
 
 test('the sign is one of that look, not of those after it', async () => {
   expect(await afterRestart(people('PA_a1', 'PA_b1'), people('PA_a2', 'PA_b2'), people('PA_a2'))).toBe(false);
+});
+
+describe('what another process saw', () => {
+  const A = { identity: 'of a' as Identity, sid: 'PA_a1' as Sid };
+  /** How many questions two processes put to the SFU, when the second wants to know of `who` some seconds after the first looked. */
+  async function questions(who: typeof A, notBeforeMs: (nowMs: number) => number): Promise<number> {
+    const [clock, sightings] = [createVirtualClock(), createModelSightings(new Disk())];
+    let asked = 0;
+    const look = async (): Promise<Look> => {
+      asked += 1;
+      return people('PA_a1', 'PA_b1');
+    };
+    const beginOne = () =>
+      createPresence({
+        ...{ rooms: { look, answers: async () => true }, clock, sightings },
+        ...{ onReturn: () => {}, onAnswer: () => {} },
+      });
+    await beginOne().ask(ROOM, clock.nowMs(), 0);
+    await clock.advance(3_000);
+    const found = await beginOne().askFor(ROOM, who, notBeforeMs(clock.nowMs()));
+    expect(found).toMatchObject({ kind: 'list', present: [{ sid: 'PA_a1' }, { sid: 'PA_b1' }], afterRestart: false });
+    return asked;
+  }
+
+  test('is enough for who is there', async () => expect(await questions(A, (nowMs) => nowMs - 5_000)).toBe(1));
+  test('is not, if it is too old', async () => expect(await questions(A, (nowMs) => nowMs - 2_000)).toBe(2));
+  test('proves nothing of who is not in it', async () => {
+    expect(await questions({ ...A, sid: 'PA_a2' as Sid }, (nowMs) => nowMs - 5_000)).toBe(2);
+    expect(await questions({ ...A, identity: 'of c' as Identity }, (nowMs) => nowMs - 5_000)).toBe(2);
+  });
 });

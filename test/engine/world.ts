@@ -9,7 +9,7 @@ import type { Webhook } from '../../src/sfu/webhook.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { createLogger, createMetrics } from '../../src/telemetry.ts';
-import { type Disk, ModelStore } from '../sim/model-store.ts';
+import { createModelSightings, Disk, ModelStore } from '../sim/model-store.ts';
 import { policy as defaults } from '../support/fixtures.ts';
 import { createSeededRandom, createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
 
@@ -76,7 +76,7 @@ export class EngineWorld {
       policy: this.#policy,
       metrics: createMetrics(registry, { process: false }),
       log: createLogger('info', (line) => void this.lines.push(line)),
-      shared: this.#shared,
+      ...(this.#shared && { sightings: createModelSightings(this.#disk ?? new Disk()) }),
     });
     engine.start();
     return engine;

@@ -87,6 +87,9 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
       expect(joined?.joinedAtMs).toBeGreaterThan(0);
       const look = await looker.look(room as Parameters<typeof looker.look>[0]);
       expect(look).toMatchObject({ present: [{ identity: 'alice', sid: joined?.sid, joinedAtMs: joined?.joinedAtMs, active: true }] });
+      // Which room it is takes another question, and is the same that the webhooks name.
+      expect(look).toMatchObject({ roomSid: undefined });
+      expect(await looker.look(room as Parameters<typeof looker.look>[0], true)).toEqual({ ...look, roomSid: joined?.roomSid });
       await sfu.leave(room, 'alice');
     });
 

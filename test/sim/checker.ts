@@ -298,16 +298,19 @@ export class Checker {
   /** Whoever may be about to come back is given the time for it. */
   #checkWait(leave: DelayedLeave, sentAtMs: number, stay: Stay): void {
     const told = stay.last === null ? undefined : this.#told.get(stay.last);
-    if (stay.last === null || told === undefined || told.leftMs === Number.POSITIVE_INFINITY) return;
+    if (stay.last === null || told === undefined) return;
     // An attempt that was aborted makes nothing undone of what its member was on the way back from.
     const aborted = !stay.last.active && stay.cause === 'lost' && stay.up?.cause === 'sfu_down';
     const up = aborted ? stay.up : { session: stay.last, cause: stay.cause, untilMs: stay.absentSinceMs };
+    // An SFU that was killed tells nothing, and yet it shows: the room is another one.
+    if (up === null || (told.leftMs === Number.POSITIVE_INFINITY && up.cause !== 'sfu_down')) return;
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
-    if (up === null || (this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
+    if ((this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
     // A leave that was handed over later belongs to somebody who has not come yet.
     const delegated = this.#deps.members[leave.member]?.delegations.find((one) => one.leave === leave);
     if (delegated?.ackedAtMs == null || delegated.ackedAtMs > up.untilMs) return;
-    const waitMs = Math.min(waitMsOf(up.cause, this.#deps.policy), this.#deps.policy.waitMs.missing);
+    const { waitMs: waits } = this.#deps.policy;
+    const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
     const earliestMs = stay.absentSinceMs + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS) return;
     this.#violate(

@@ -6,6 +6,7 @@ import type { DelegationId, HomeserverUrl, RoomName } from '../../src/delegation
 import type { Delegation, State } from '../../src/delegation/state.ts';
 import type { Attendance, Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
+import type { Sighting, Sightings } from '../../src/store/sightings.ts';
 import { slotOf } from '../../src/store/slots.ts';
 import {
   type Change,
@@ -40,6 +41,8 @@ export class Disk {
   lastRev = 0;
   readonly once = new Map<OnceKey, number>();
   readonly tracked = new Map<string, Tracked>();
+  /** By the store's own time. */
+  readonly sightings = new Map<RoomName, Sighting>();
   /** When the rooms of a slot were last given to somebody. */
   readonly givenAtMs = new Map<number, number>();
   /** Whose the restarts with a homeserver are. */
@@ -68,6 +71,22 @@ export class Disk {
     this.newest.push({ atMs, what, undo });
     while ((this.newest[0]?.atMs ?? atMs) < atMs - LONGEST_TAIL_MS) this.newest.shift();
   }
+}
+
+/** What a process whose clock is ahead by `skewMs` hears of the others, as often as the store is there. */
+export function createModelSightings(disk: Disk, skewMs = 0, isAway: () => boolean = () => false): Sightings {
+  const away = () => Promise.reject(new StoreUnavailable('away'));
+  return {
+    tell: async (room, { askedAtMs, present }) => {
+      if (isAway()) return away();
+      disk.sightings.set(room, { askedAtMs: askedAtMs - skewMs, present });
+    },
+    last: async (room) => {
+      if (isAway()) return away();
+      const seen = disk.sightings.get(room);
+      return seen === undefined ? null : { askedAtMs: seen.askedAtMs + skewMs, present: seen.present };
+    },
+  };
 }
 
 export interface ModelStoreOptions {

@@ -7,6 +7,7 @@ import { createEngine, type Engine } from '../../src/engine/engine.ts';
 import { createDelayedEvents } from '../../src/homeserver/delayed-events.ts';
 import type { Outbound } from '../../src/homeserver/outbound.ts';
 import type { Rooms } from '../../src/sfu/rooms.ts';
+import type { Sightings } from '../../src/store/sightings.ts';
 import type { Store } from '../../src/store/store.ts';
 import type { Log, Metrics } from '../../src/telemetry.ts';
 import { createSeededRandom } from '../support/virtual-clock.ts';
@@ -25,10 +26,10 @@ export interface ReplicaDeps {
   readonly ownHomeserver: HomeserverUrl | null;
   readonly policy: Policy;
   readonly skewMs: number;
-  /** Others work on the same store. */
-  readonly shared: boolean;
   readonly sfuSlow: number;
   readonly openStore: (process: Process) => Store;
+  /** Undefined: nobody else works on the store. */
+  readonly sightings: Sightings | undefined;
   readonly mayDie: (process: Process, where: string) => void;
   readonly onLook: (room: string) => void;
   readonly onSin: (sin: 'ghost' | 'false leave') => void;
@@ -86,10 +87,14 @@ export class Replica {
       policy,
       metrics: quietMetrics(this.#deps.onSin),
       log: this.#log(),
-      shared: this.#deps.shared,
+      ...(this.#deps.sightings === undefined ? {} : { sightings: this.#heard(process, this.#deps.sightings) }),
     });
     engine.start();
     return [process, engine];
+  }
+
+  #heard(process: Process, sightings: Sightings): Sightings {
+    return { tell: (...told) => process.hears(sightings.tell(...told)), last: (room) => process.hears(sightings.last(room)) };
   }
 
   #rooms(process: Process): Rooms {
@@ -104,12 +109,12 @@ export class Replica {
       return answer;
     };
     return {
-      look: (room) => {
+      look: (room, whichRoom = false) => {
         onLook(room);
         return process.hears(
           ask(() => sfu.list(room)).then((found) => {
             if (found === null) return { kind: 'unreachable', why: 'down' };
-            return { kind: 'list', present: found.present, roomSid: found.present.length > 0 ? undefined : found.roomSid };
+            return { kind: 'list', present: found.present, roomSid: found.present.length > 0 && !whichRoom ? undefined : found.roomSid };
           }),
         );
       },

@@ -8,7 +8,7 @@ import { Checker, type Violation } from './checker.ts';
 import { Member, type Service } from './member.ts';
 import { ModelHomeserver, type Moods } from './model-homeserver.ts';
 import { type Hook, ModelSfu, type SfuSession } from './model-sfu.ts';
-import { Disk, LONGEST_TAIL_MS, ModelStore } from './model-store.ts';
+import { createModelSightings, Disk, LONGEST_TAIL_MS, ModelStore } from './model-store.ts';
 import { FAULTY_MS, type HomeserverPlan, type OutageKind, type OutagePlan, type Plan } from './plan.ts';
 import { Replica } from './replica.ts';
 import { type Process, Timeline } from './timeline.ts';
@@ -192,6 +192,7 @@ export class World {
 
   #createReplica(index: number): Replica {
     const [own] = this.#homeservers;
+    const skewMs = index === 0 ? 0 : this.#plan.skewMs * (index % 2 === 0 ? 1 : -1);
     return new Replica({
       name: `lastwill ${index}`,
       timeline: this.timeline,
@@ -200,10 +201,10 @@ export class World {
       homeservers: new Map(URLS.map((url, at) => [url, this.#homeservers[at] as ModelHomeserver])),
       ownHomeserver: own?.takesAsToken ? (URLS[0] as HomeserverUrl) : null,
       policy: this.#plan.policy,
-      skewMs: index === 0 ? 0 : this.#plan.skewMs * (index % 2 === 0 ? 1 : -1),
-      shared: this.#plan.replicas > 1,
+      skewMs,
       sfuSlow: this.#plan.rates.sfuSlow,
       openStore: (process) => this.#openStore(process),
+      sightings: this.#plan.replicas > 1 ? createModelSightings(this.#disk, skewMs, () => this.#storeAway > 0) : undefined,
       mayDie: (process, where) => this.#mayDie(process, where),
       onLook: (room) => this.#checker.looked(room),
       onSin: (sin) => this.#trace(`lastwill: counts a ${sin}`),

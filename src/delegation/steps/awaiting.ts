@@ -3,6 +3,7 @@
 import { waitMsOf } from '../reasons.ts';
 import type { Awaiting, Departure, Event, LiveDelegation, Session } from '../state.ts';
 import {
+  ask,
   askAgainMs,
   choose,
   connect,
@@ -31,7 +32,7 @@ const CLOCKS_MS = 2_000;
 
 export function awaitingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
-  return unchanged(row, [{ kind: 'check', notBeforeMs: Math.max(row.state.nextAskMs, at.nowMs - FRESH_MS), batchMs: 0 }]);
+  return unchanged(row, [ask(Math.max(row.state.nextAskMs, at.nowMs - FRESH_MS), { whichRoom: true })]);
 }
 
 export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -43,7 +44,7 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS) return connect(row, session, at.nowMs, null, at);
   // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too. It is as old as the join.
   const { next, effects } = connect(row, session, joinedAtMs, null, at);
-  return { next, effects: [...effects, { kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }] };
+  return { next, effects: [...effects, ask(at.nowMs)] };
 }
 
 /**
@@ -56,7 +57,7 @@ export function awaitingLeft(row: Row, event: Of<'left'>, at: Moment): Decision 
   if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) return depart(row, sessionThatLeft(event), departure, null, at);
   const shortened = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));
   const state: Awaiting = { ...row.state, departed: departure, connectByMs: shortened, nextAskMs: at.nowMs };
-  return move(row, state, at, [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }]);
+  return move(row, state, at, [ask(at.nowMs)]);
 }
 
 function sessionThatLeft(event: Of<'left'>): Session {
@@ -82,7 +83,7 @@ export function awaitingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
   const { state } = row;
   const seen = choose(event.present, null);
   if (seen !== null) {
-    const session = sessionOf(seen, null, null);
+    const session = sessionOf(seen, event.roomSid, null, null);
     const { departed } = state;
     // On a list after the hand-over, and gone by a webhook: it was ours.
     if (departed !== null && departed.fence === seen.sid) return depart(row, { ...session, established: true }, departed, null, at);

@@ -4,6 +4,7 @@ import { backoffMs, limitedMs } from '../retry.ts';
 import type { Cause, Connected, Departure, Event, LiveDelegation, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
 import {
+  ask,
   askAgainMs,
   causeOfAborted,
   choose,
@@ -25,8 +26,6 @@ import {
 
 type Row = In<Connected>;
 type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
-
-const ask = (notBeforeMs: number) => ({ kind: 'check', notBeforeMs, batchMs: 0 }) as const;
 
 export function connectedDue(row: Row, at: Moment): Decision {
   const { state } = row;
@@ -112,20 +111,15 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
     // Asked before the newest evidence: the older truth.
     if (event.askedAtMs <= state.seenAtMs) return unchanged(row);
     if (seen === null) return missing(row, event, at);
-    return connect(
-      row,
-      sessionOf(seen, session, isForgotten(session, event) ? 'sfu_down' : 'replaced'),
-      event.askedAtMs,
-      state.attempted,
-      at,
-    );
+    const cause = isForgotten(session, event) ? 'sfu_down' : 'replaced';
+    return connect(row, sessionOf(seen, event.roomSid, session, cause), event.askedAtMs, state.attempted, at);
   }
   // Nobody could be asked until it was too late by our own count: now the homeserver tells whether somebody else has kept it alive.
   const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
   const effects = wanted ? [restartEffect(row, at)] : [];
-  const now = sessionOf(seen, session, null);
-  const news = now.sid !== session.sid || now.established !== session.established || (wanted && state.failures > 0);
-  if (!news) return unchanged(row, effects);
+  const now = sessionOf(seen, event.roomSid, session, null);
+  const same = now.sid === session.sid && now.established === session.established && now.after === session.after;
+  if (same && !(wanted && state.failures > 0)) return unchanged(row, effects);
   return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, effects);
 }
 

@@ -88,7 +88,7 @@ export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): De
   const { departure, session, action } = row.state;
   const seen = choose(event.present, session);
   if (seen === null || seen.sid === departure.fence || event.askedAtMs <= departure.atMs) return unchanged(row);
-  return connect(row, sessionOf(seen, session, departure.cause), event.askedAtMs, action, at);
+  return connect(row, sessionOf(seen, event.roomSid, session, departure.cause), event.askedAtMs, action, at);
 }
 
 export function supersede(row: LiveDelegation, at: Moment): Decision {

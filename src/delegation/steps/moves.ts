@@ -1,4 +1,6 @@
 // The moves between states that more than one state can make, and the arithmetic they share. Pure, like all of delegation/.
+
+import type { RoomSid } from '../ids.ts';
 import { actionOf, decidedAtOnce, waitMsOf } from '../reasons.ts';
 import { backoffMs } from '../retry.ts';
 import type {
@@ -110,6 +112,18 @@ export function restartEffect(row: LiveDelegation, at: Moment): Effect {
   return { kind: 'restart', timeoutMs: Math.round(Math.min(Math.max(halfOfRestMs, 500), 10_000)) };
 }
 
+export function ask(notBeforeMs: number, { batchMs = 0, whichRoom = false } = {}): Effect {
+  return { kind: 'check', notBeforeMs, batchMs, whichRoom };
+}
+
+/**
+ * What only lists tell is no departure where the SFU has forgotten everybody since. Nor is a takeover: whoever took the session over went
+ * with the room, and the word of it with both. That the room is another one shows it.
+ */
+export function mayBeForgotten({ roomSid }: Session, { cause }: Departure): boolean {
+  return roomSid !== null && (cause === 'missing' || cause === 'replaced');
+}
+
 /** Seen on the SFU: one restart at once, so that the delay counts from evidence. */
 export function connect(row: LiveDelegation, session: Session, seenAtMs: number, attempted: Action | null, at: Moment): Decision {
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
@@ -130,7 +144,7 @@ export function depart(
 ): Decision {
   if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
-  const effects: Effect[] = untilMs <= at.nowMs ? [{ kind: 'check', notBeforeMs: at.nowMs, batchMs: 0 }] : [];
+  const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten(session, departure) })] : [];
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs: untilMs, failures: 0, attempted };
   return move(row, state, at, effects, { detail: departure.cause });
 }
@@ -163,15 +177,16 @@ export function causeOfAborted(after: Cause | undefined, policy: Policy): Cause 
 }
 
 /** The session of a participant in a list; what is known of an earlier one of this delegation, which went for `cause`, is carried on. */
-export function sessionOf(seen: Seen, before: Session | null, cause: Cause | null): Session {
+export function sessionOf(seen: Seen, roomSid: RoomSid | null | undefined, before: Session | null, cause: Cause | null): Session {
   const same = before !== null && before.sid === seen.sid;
   const after = same ? before.after : (cause ?? undefined);
+  // Until it is up, the room of the one before it still tells whether the SFU has forgotten that one.
+  const isRoomOfBefore = same ? !seen.active || before.after === undefined : before !== null && !seen.active;
   return {
     identity: seen.identity,
     sid: seen.sid,
     joinedAtMs: seen.joinedAtMs ?? (same ? before.joinedAtMs : null),
-    // Until it is up, the room of the one before it still tells whether the SFU has forgotten that one.
-    roomSid: same || !seen.active ? (before?.roomSid ?? null) : null,
+    roomSid: (isRoomOfBefore ? before?.roomSid : roomSid) ?? null,
     established: seen.active || (before?.established ?? false),
     ...(seen.active || after === undefined ? {} : { after }),
   };

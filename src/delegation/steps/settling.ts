@@ -3,6 +3,7 @@
 import { waitMsOf } from '../reasons.ts';
 import type { Event, Session, Settling } from '../state.ts';
 import {
+  ask,
   askAgainMs,
   causeOfAborted,
   choose,
@@ -15,6 +16,7 @@ import {
   isAbandoned,
   isLateWord,
   type Moment,
+  mayBeForgotten,
   move,
   owe,
   sessionOf,
@@ -26,7 +28,9 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export function settlingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
-  return unchanged(row, [{ kind: 'check', notBeforeMs: Math.min(Math.max(row.state.untilMs, at.nowMs - FRESH_MS), at.nowMs), batchMs: 0 }]);
+  const { session, departure, untilMs } = row.state;
+  const notBeforeMs = Math.min(Math.max(untilMs, at.nowMs - FRESH_MS), at.nowMs);
+  return unchanged(row, [ask(notBeforeMs, { whichRoom: mayBeForgotten(session, departure) })]);
 }
 
 export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -76,21 +80,16 @@ function waitForForgotten(row: Row, at: Moment): Decision {
   return move(row, { ...state, departure, untilMs, nextAskMs: untilMs }, at);
 }
 
-/**
- * What only lists tell is no departure where the SFU has forgotten everybody since. Nor is a takeover: whoever took the session over went
- * with the room, and the word of it with both.
- */
 function isForgotten({ state: { session, departure } }: Row, { roomSid, afterRestart }: Of<'snapshot'>): boolean {
   if (departure.cause === 'missing' && afterRestart) return true;
-  if (departure.cause !== 'missing' && departure.cause !== 'replaced') return false;
-  return session.roomSid !== null && roomSid !== undefined && roomSid !== session.roomSid;
+  return mayBeForgotten(session, departure) && roomSid !== undefined && roomSid !== session.roomSid;
 }
 
 export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
   const { state } = row;
   const seen = choose(event.present, state.session);
   if (seen !== null && seen.sid !== state.departure.fence && event.askedAtMs >= state.departure.atMs) {
-    return connect(row, sessionOf(seen, state.session, state.departure.cause), event.askedAtMs, state.attempted, at);
+    return connect(row, sessionOf(seen, event.roomSid, state.session, state.departure.cause), event.askedAtMs, state.attempted, at);
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   return isForgotten(row, event) ? waitForForgotten(row, at) : owe(row, state, event.askedAtMs, at);
