@@ -92,6 +92,22 @@ describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `
     expect(crowd.sins()).toEqual({ ...NOTHING, sentAgain: 0 });
   });
 
+  it('ask the SFU as often as one alone would, for what one has seen serves all', async () => {
+    const questions = async (replicas: number): Promise<number> => {
+      const server = await redis();
+      const crowd = await fleet(server.url, replicas, 96, 10_000);
+      await crowd.enterAll(0, 96);
+      await pause(5_000);
+      const before = counter(crowd.world.shared, 'ListParticipants');
+      await pause(20_000);
+      expect(crowd.ranOut(), crowd.explain()).toEqual([]);
+      return counter(crowd.world.shared, 'ListParticipants') - before;
+    };
+    const [alone, three] = [await questions(1), await questions(3)];
+    // Two who find the newest look too old in the same moment both ask.
+    expect(three, `${alone} for one alone`).toBeLessThan(alone * 1.5);
+  });
+
   it('Redis is killed and comes back: refused meanwhile, reconciled at once, no false leave', async () => {
     const server = await redis();
     const crowd = await fleet(server.url, 2, 120, 40_000);

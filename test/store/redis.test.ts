@@ -1,12 +1,14 @@
 // The store of several replicas on a real Redis: the contract, what only two clients at once can show, and what only Redis can do to us.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Clock, systemClock, systemRandom } from '../../src/clock.ts';
-import type { Owner, UserId } from '../../src/delegation/ids.ts';
+import type { Owner, Sid, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
 import { connectRedis } from '../../src/store/redis/connection.ts';
 import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
+import { createRedisSightings } from '../../src/store/redis/sightings.ts';
+import type { Sightings } from '../../src/store/sightings.ts';
 import type { Claimed, Excluded, Store } from '../../src/store/store.ts';
 import { DELAY_MS, ended, HOMESERVER, identity, idOf, room, row } from '../support/fixtures.ts';
 import { KINDS, RedisServer } from '../support/redis-server.ts';
@@ -173,6 +175,28 @@ for (const { name, binary, missing } of KINDS)
         const theirs = await until(4_000, async () => ((await b.reserve(HOMESERVER, { perMs: null, refusedAgoMs: 0 })) ? ['b'] : []));
         expect(theirs).toEqual(['b']);
         expect((await a.reservations()).get(HOMESERVER)?.perMs).toBe(null);
+      });
+
+      test('tell one another what they see of a room, for a while', async () => {
+        const place = parseRedisUrl(server.url, null) as RedisPlace;
+        const connections = await Promise.all([connectRedis(place, systemClock()), connectRedis(place, systemClock())]);
+        const [a, b] = connections.map(createRedisSightings) as [Sightings, Sightings];
+        expect(await b.last(room(1))).toBe(null);
+        const people = [
+          { identity: identity(1), sid: 'PA_1' as Sid, joinedAtMs: 1_795_000_000_000, active: true },
+          { identity: identity(2), sid: 'PA_2' as Sid, joinedAtMs: null, active: false },
+        ];
+        await a.tell(room(1), { askedAtMs: 1_000, present: people });
+        expect(await b.last(room(1))).toEqual({ askedAtMs: 1_000, present: people });
+        await b.tell(room(1), { askedAtMs: 2_000, present: [] });
+        expect(await a.last(room(1))).toEqual({ askedAtMs: 2_000, present: [] });
+        expect(await a.last(room(2))).toBe(null);
+        const [key] = (await server.ask('KEYS', '*seen:*')) as [string];
+        expect(Number(await server.ask('PTTL', key))).toBeGreaterThan(50_000);
+        // Of another version, or damaged: as if nothing had been told.
+        await server.ask('SET', key, '{"askedAt":1}');
+        expect(await a.last(room(1))).toBe(null);
+        for (const connection of connections) await connection.close();
       });
 
       test("have one time, Redis'", async () => {
