@@ -18,6 +18,8 @@ export interface SubjectOptions {
   /** The peer's command line. */
   readonly command: string | null;
   readonly env?: Readonly<Record<string, string>>;
+  /** The SFU's API key, if it isn't the world's; `env` has to say it as well. */
+  readonly key?: { readonly name: string; readonly secret: string };
   /** Where to leave a CPU profile when it stops. */
   readonly profileDir?: string | null;
 }
@@ -33,9 +35,9 @@ const TICK_MS = 10;
 const part = (json: unknown): string => Buffer.from(JSON.stringify(json)).toString('base64url');
 const HEADER = part({ alg: 'HS256', typ: 'JWT' });
 const EXPIRES = Math.floor(Date.now() / 1000) + 6 * 3600;
-function jwt(claims: Readonly<Record<string, unknown>>): string {
-  const signed = `${HEADER}.${part({ iss: KEY, nbf: EXPIRES - 12 * 3600, exp: EXPIRES, ...claims })}`;
-  return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
+function jwt(claims: Readonly<Record<string, unknown>>, key = { name: KEY, secret: SECRET }): string {
+  const signed = `${HEADER}.${part({ iss: key.name, nbf: EXPIRES - 12 * 3600, exp: EXPIRES, ...claims })}`;
+  return `${signed}.${createHmac('sha256', key.secret).update(signed).digest('base64url')}`;
 }
 
 export class Subject {
@@ -117,7 +119,7 @@ export class Subject {
     const { world } = this.#options;
     const { rooms, delayMs } = world.shared;
     const video = { room: sfuRoom(member % rooms), roomJoin: true };
-    const authorization = `Bearer ${jwt({ sub: this.identity(member), video })}`;
+    const authorization = `Bearer ${jwt({ sub: this.identity(member), video }, this.#options.key)}`;
     const body = { homeserver: world.url, leave: { delay_id: `d-${member}` }, timeout_ms: delayMs };
     return written('POST', '/v1/delegations', { 'Content-Type': 'application/json', Authorization: authorization }, JSON.stringify(body));
   }

@@ -1,4 +1,4 @@
-// `npm run chaos -- --replicas N [--minutes N --members N --delay MS]`: replicas on one Redis (test/replicas/chaos.ts).
+// `npm run chaos -- --replicas N [--minutes N --members N --delay MS --sfu livekit|model]`: replicas on one Redis (test/replicas/chaos.ts).
 // `npm run chaos [-- --seed N --times N --short --people N --peer "<command>" --write-docs]`: breaks real servers under real participants,
 // and says whether anybody became a ghost or was declared gone while there. Exit code 1: somebody did. What is written into the
 // documentation are the newest runs of lastwill and of the peer; with `--times 0` nothing is run for it.
@@ -25,6 +25,7 @@ const { values } = parseArgs({
     minutes: { type: 'string' },
     members: { type: 'string' },
     delay: { type: 'string' },
+    sfu: { type: 'string' },
   },
 });
 if (values.replicas !== undefined) {

@@ -1,10 +1,11 @@
 // Several replicas on a real Redis: whichever of them is killed, stopped or replaced, and whatever becomes of Redis, nobody who is there
-// is sent away and nobody who went is forgotten. Hundreds of participants of a model SFU, whose delayed events a model homeserver counts.
+// is sent away and nobody who went is forgotten. Hundreds of participants of a model SFU, and dozens of a real one, whose delayed events a
+// model homeserver counts.
 import { afterEach, describe, expect, it } from 'vitest';
 import type { RoomName } from '../../src/delegation/ids.ts';
 import { prefixOf, shardOf } from '../../src/store/redis/keys.ts';
 import { counter, sfuRoom } from '../bench/shared.ts';
-import { Fleet, pause, until } from '../replicas/fleet.ts';
+import { Fleet, type FleetOptions, pause, until } from '../replicas/fleet.ts';
 import { startCluster, startSentinels } from '../replicas/topologies.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 
@@ -28,17 +29,26 @@ async function redis(args: readonly string[] = AOF): Promise<RedisServer> {
   return server;
 }
 
-async function fleet(redisUrl: string, replicas: number, members: number, delayMs: number, env = {}): Promise<Fleet> {
-  const started = await Fleet.start({ replicas, members, rooms: Math.ceil(members / 8), delayMs, redisUrl, env });
+async function fleet(
+  redisUrl: string,
+  replicas: number,
+  members: number,
+  delayMs: number,
+  more: Partial<FleetOptions> = {},
+): Promise<Fleet> {
+  const started = await Fleet.start({ replicas, members, rooms: Math.ceil(members / 8), delayMs, redisUrl, ...more });
   ending.push(() => started.end());
   return started;
 }
 
 describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, { sequential: true }, () => {
-  it('are killed at random, one after the other', async () => {
+  it.each([
+    ['a model SFU', 300, 100, {}],
+    ['a real livekit-server and its own webhooks', 60, 15, { livekit: true }],
+  ])('are killed at random, one after the other, beside %s', async (_, members, perSecond, more) => {
     const server = await redis();
-    const crowd = await fleet(server.url, 3, 300, 20_000);
-    await crowd.enterAll(0, 300);
+    const crowd = await fleet(server.url, 3, members, 20_000, more);
+    await crowd.enterAll(0, members, perSecond);
     let playing = true;
     let kills = 0;
     const killer = (async () => {
@@ -50,7 +60,7 @@ describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `
         await victim.start();
       }
     })();
-    await crowd.leaveAll(0, 200, 20_000);
+    await crowd.leaveAll(0, (members * 2) / 3, 20_000);
     const done = await until(AFTER_A_DEATH_MS, () => crowd.owed().length === 0);
     playing = false;
     await killer;

@@ -1,4 +1,5 @@
-// `npm run chaos -- --replicas 3 [--minutes 2] [--members 500] [--delay 10000]`: the long form of test/e2e/replicas.test.ts. Replicas
+// `npm run chaos -- --replicas 3 [--minutes 2] [--members 500] [--delay 10000] [--sfu livekit]`: the long form of test/e2e/replicas.test.ts,
+// with real participants on a real livekit-server, or `--sfu model`. Replicas
 // of a fleet are killed, stopped and replaced, and its Redis is killed and restarted, at random, while participants come and go. Exits 1 at
 // the first sin, and shows what the replicas said of it.
 import { parseArgs } from 'node:util';
@@ -11,6 +12,7 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '2' },
     members: { type: 'string', default: '500' },
     delay: { type: 'string', default: '10000' },
+    sfu: { type: 'string', default: 'livekit' },
   },
 });
 const numbers = [values.replicas, values.minutes, values.members, values.delay].map(Number);
@@ -25,7 +27,10 @@ const say = (what: string): void => void process.stdout.write(`${new Date().toIS
 const any = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T;
 
 const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'always']);
-const fleet = await Fleet.start({ replicas, members, rooms: Math.ceil(members / 8), delayMs, redisUrl: redis.url });
+const fleet = await Fleet.start({
+  ...{ replicas, members, rooms: Math.ceil(members / 8), delayMs, redisUrl: redis.url },
+  livekit: values.sfu === 'livekit',
+});
 
 const FAULTS: readonly (readonly [name: string, act: () => Promise<void>])[] = [
   ['a replica is killed', kill],
@@ -77,7 +82,8 @@ function look(): void {
 }
 
 const endMs = Date.now() + minutes * 60_000;
-await fleet.enterAll(0, members);
+// Real participants need more of two cores to connect than a model's.
+await fleet.enterAll(0, members, values.sfu === 'livekit' ? 15 : 100);
 say(`${members} are there`);
 const faults = (async () => {
   let count = 0;
@@ -109,6 +115,7 @@ const result = fleet.sins();
 say(
   `${count} faults, ${kills} of them kills; ${took.length} leaves, median ${Math.round(took[took.length >> 1] ?? 0)} ms, longest ${Math.round(took.at(-1) ?? 0)} ms; ${JSON.stringify(result)}`,
 );
+if (fleet.crowd !== null) say(`LiveKit's webhooks, by the answer that it got: ${JSON.stringify(Object.fromEntries(fleet.crowd.answers))}`);
 await fleet.end();
 await redis.end();
 // Killed between the homeserver's answer and the commit: sent again, and the homeserver knows that it is final.

@@ -1,9 +1,11 @@
-// Several replicas on one Redis, beside a model SFU and homeserver that count everything; webhooks go round among the replicas, and are
-// repeated as LiveKit repeats them.
-import { counter, nowMs } from '../bench/shared.ts';
+// Several replicas on one Redis, beside a model homeserver that counts everything, and an SFU: a real livekit-server with real participants,
+// or a model whose webhooks are repeated as LiveKit repeats them. Webhooks go round among the replicas.
+import { counter, nowMs, sfuRoom } from '../bench/shared.ts';
 import { Subject } from '../bench/subject.ts';
 import { once } from '../bench/wire.ts';
 import { startWorld, type World } from '../bench/world.ts';
+import { API_KEY, API_SECRET } from '../e2e/stack/livekit.ts';
+import { Crowd } from './crowd.ts';
 
 export interface FleetOptions {
   readonly replicas: number;
@@ -12,6 +14,8 @@ export interface FleetOptions {
   readonly delayMs: number;
   readonly redisUrl: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** A real livekit-server. */
+  readonly livekit?: boolean;
 }
 
 /** LiveKit's attempts, ms after the first (measured). */
@@ -37,6 +41,8 @@ export class Fleet {
   /** When each member's departure was told; 0: it has not left. */
   readonly leftAtMs: Float64Array;
   readonly lostWebhooks: string[] = [];
+  /** Null: the SFU is a model. */
+  crowd: Crowd | null = null;
   #next = 0;
 
   private constructor(world: World, replicas: readonly Subject[], members: number) {
@@ -45,13 +51,18 @@ export class Fleet {
     this.leftAtMs = new Float64Array(members);
   }
 
-  static async start({ replicas, members, rooms, delayMs, redisUrl, env = {} }: FleetOptions): Promise<Fleet> {
+  static async start({ replicas, members, rooms, delayMs, redisUrl, env = {}, livekit = false }: FleetOptions): Promise<Fleet> {
     const world = await startWorld(members, rooms, delayMs, { tls: false });
+    const crowd = livekit ? await Crowd.start(members, () => fleet.#inTurn().map(({ port }) => port)) : null;
+    const real: Record<string, string> =
+      crowd === null ? {} : { LIVEKIT_URL: crowd.sfuUrl, LIVEKIT_KEY: API_KEY, LIVEKIT_SECRET: API_SECRET };
+    const key = crowd === null ? {} : { key: { name: API_KEY, secret: API_SECRET } };
     const all = Array.from(
       { length: replicas },
-      () => new Subject({ kind: 'lastwill', world, command: null, env: { LIVEKIT_REDIS_URL: redisUrl, ...env } }),
+      () => new Subject({ kind: 'lastwill', world, command: null, ...key, env: { LIVEKIT_REDIS_URL: redisUrl, ...real, ...env } }),
     );
     const fleet = new Fleet(world, all, members);
+    fleet.crowd = crowd;
     try {
       await Promise.all(all.map((one) => one.start()));
     } catch (error) {
@@ -62,12 +73,19 @@ export class Fleet {
   }
 
   async end(): Promise<void> {
+    await this.crowd?.end();
     await Promise.all(this.replicas.map((one) => one.end()));
     await this.world.close();
   }
 
   replica(nth: number): Subject {
     return this.replicas[nth % this.replicas.length] as Subject;
+  }
+
+  /** All of them, each time another one first. */
+  #inTurn(): Subject[] {
+    this.#next += 1;
+    return this.replicas.map((_, nth) => this.replica(this.#next + nth));
   }
 
   /** To the next replica, and on failure to the one after it, as long as a balancer and LiveKit would; false: lost. */
@@ -84,8 +102,8 @@ export class Fleet {
 
   /** To the next replica; one that takes no connection is passed over, as balancers do. */
   async #balanced(body: string): Promise<number> {
-    for (let tries = 0; tries < this.replicas.length; tries += 1) {
-      const { status } = await answeredWithin(10_000, once(this.replica(this.#next++).port, body));
+    for (const { port } of this.#inTurn()) {
+      const { status } = await answeredWithin(10_000, once(port, body));
       if (status !== 0) return status;
     }
     return 0;
@@ -95,7 +113,9 @@ export class Fleet {
   async enter(member: number): Promise<void> {
     this.world.enter(member, member + 1);
     const taken = this.#deliver(() => this.replica(0).delegation(member), TAKEN);
-    const told = this.#deliver(() => this.replica(0).webhook('participant_joined', member), ANSWERED);
+    const told =
+      this.crowd?.join(member, sfuRoom(member % this.world.shared.rooms), this.replica(0).identity(member)).then(() => true) ??
+      this.#deliver(() => this.replica(0).webhook('participant_joined', member), ANSWERED);
     for (const [what, done] of [
       ['delegation', await taken],
       ['join', await told],
@@ -107,6 +127,7 @@ export class Fleet {
   async leave(member: number): Promise<void> {
     this.world.gone(member, member + 1);
     this.leftAtMs[member] = nowMs();
+    if (this.crowd !== null) return this.crowd.leave(member);
     const told = await this.#deliver(() => this.replica(0).webhook('participant_left', member, 'CLIENT_INITIATED'), ANSWERED);
     if (!told) this.lostWebhooks.push(`departure of ${member}`);
   }
