@@ -1,6 +1,9 @@
 // The file by which a homeserver knows its application service, and we know it: read for its tokens, and made for an operator to give to
 // the homeserver. Pure; what it says beyond the Matrix specification is of MSC4502 (membership) and MSC4512 (requests passed on).
-import { parse, stringify } from 'yaml';
+import { createRequire } from 'node:module';
+
+/** Loaded when there is YAML to read or write, which most starts don't have. */
+const yaml = (): typeof import('yaml') => createRequire(import.meta.url)('yaml');
 
 export interface Registration {
   readonly asToken: string;
@@ -23,7 +26,7 @@ export function parseRegistration(text: string): RegistrationResult {
   let file: unknown;
   try {
     // Quiet about what is merely odd; what is broken must throw, and below this level does not.
-    file = parse(text, { logLevel: 'error' });
+    file = yaml().parse(text, { logLevel: 'error' });
   } catch {
     return malformed('a registration file in YAML');
   }
@@ -75,7 +78,7 @@ export function registrationText({ serverName, proxyUrl, asToken, hsToken }: New
     '# The registration of lastwill as an application service of its homeserver. It holds two secrets.',
     '# Synapse: list it in app_service_config_files; lastwill: name it in LIVEKIT_AS_REGISTRATION_FILE.',
   ];
-  return `${head.join('\n')}\n${stringify(file, { lineWidth: 0 })}`;
+  return `${head.join('\n')}\n${yaml().stringify(file, { lineWidth: 0 })}`;
 }
 
 function field(value: unknown, name: string): unknown {

@@ -29,6 +29,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/settings.ts', []],
   ['src/settings-reader.ts', ['src/settings.ts']],
   ['src/redis-url.ts', []],
+  ['src/undici.ts', []],
   ['src/registration.ts', []],
   ['src/new-registration.ts', ['src/registration.ts', 'src/clock.ts', 'src/homeserver/names.ts']],
   ['src/config.ts', ['src/delegation/', 'src/redis-url.ts', 'src/registration.ts', 'src/settings.ts', 'src/settings-reader.ts']],
@@ -39,8 +40,8 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts']],
   ...STORE.map((file): [string, string[]] => [file, [...STORE, 'src/delegation/', 'src/clock.ts']]),
   ['src/exchange.ts', ['src/clock.ts']],
-  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts']],
-  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts']],
+  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/undici.ts']],
+  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/undici.ts']],
   ['src/engine/', ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts']],
   ['src/takeover/', ['src/delegation/', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts']],
   [

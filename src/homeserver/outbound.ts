@@ -1,9 +1,10 @@
 // Every call to a homeserver goes through here: one pool for each origin, caps on connections, bytes and time, addresses checked when
 // connecting.
 import { isIP } from 'node:net';
-import { Agent, buildConnector, Pool } from 'undici';
+import type * as undici from 'undici';
 import type { Clock } from '../clock.ts';
 import { exchange, failed, type Reply } from '../exchange.ts';
+import { Agent, buildConnector, Pool } from '../undici.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed, type Resolve } from './address.ts';
 
 export type { FailureKind, Reply } from '../exchange.ts';
@@ -92,9 +93,9 @@ function routeOf(url: URL, at: Endpoint | null): Route | null {
   return { pool: `${base.origin}/#${at.addresses}/${at.tlsName}`, servername: isIP(at.tlsName) === 0 ? at.tlsName : null };
 }
 
-function poolFactory(deps: OutboundDeps): (key: string | URL) => Pool {
+function poolFactory(deps: OutboundDeps): (key: string | URL) => undici.Pool {
   const byHost = guardedConnector(deps, deps.addresses);
-  const byMode: Readonly<Record<AddressMode, buildConnector.connector>> = {
+  const byMode: Readonly<Record<AddressMode, undici.buildConnector.connector>> = {
     public: guardedConnector(deps, () => 'public'),
     'loopback-too': guardedConnector(deps, () => 'loopback-too'),
     any: guardedConnector(deps, () => 'any'),
@@ -107,13 +108,13 @@ function poolFactory(deps: OutboundDeps): (key: string | URL) => Pool {
 }
 
 /** Checks IP literals itself (no look-up happens for them) and names after their look-up. */
-function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): buildConnector.connector {
+function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): undici.buildConnector.connector {
   const connect = buildConnector({
     lookup: guardedLookup(addresses, deps.resolve),
     rejectUnauthorized: !deps.insecureTls,
     timeout: CONNECT_TIMEOUT_MS,
     ...(deps.ca === undefined ? {} : { ca: deps.ca }),
-  } as buildConnector.BuildOptions);
+  } as undici.buildConnector.BuildOptions);
   return (target, done) => {
     const host = bareHost(target.hostname);
     if (isIP(host) !== 0 && !isAllowed(addresses(host), host)) return queueMicrotask(() => done(new AddressRefused(), null));
@@ -121,7 +122,7 @@ function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): buildCo
   };
 }
 
-function once(agent: Agent, clock: Clock, { url, route }: { url: URL; route: Route }, wanted: Request): Promise<Reply> {
+function once(agent: undici.Agent, clock: Clock, { url, route }: { url: URL; route: Route }, wanted: Request): Promise<Reply> {
   const { method, headers = {}, body = null, timeoutMs, mostBytes = MOST_BYTES } = wanted;
   const options = {
     origin: route.pool,

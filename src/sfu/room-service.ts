@@ -1,9 +1,9 @@
 // The SFU's room API: Twirp with JSON, over connections that are kept. The SFU's own client makes a request of the platform's, an
 // asynchronous signature and decoded messages of each call, several times the work of a call; and it resolves against the host alone, yet
 // SFUs often live behind a path (wss://host/livekit/sfu).
-import { Pool } from 'undici';
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
 import { exchange, type Reply } from '../exchange.ts';
+import { Pool } from '../undici.ts';
 import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 import { isMessage, type Message } from './protojson.ts';
