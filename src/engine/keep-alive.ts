@@ -177,8 +177,10 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       if (one !== null) restarted(one, answered);
     },
     takeOver: ({ row, claim }) => {
-      if ((!on && telling === null) || row.state.kind !== 'connected') return false;
+      if (!on && telling === null) return false;
       remember(row);
+      // Whoever may be back by the time that the event ends is looked for then; until then the store may be, too.
+      if (row.state.kind !== 'connected') return false;
       held.push(claim);
       return true;
     },

@@ -40,7 +40,7 @@ interface Waiting extends Errand {
 interface Lane {
   readonly homeserver: HomeserverUrl;
   running: number;
-  /** Grows by one with each quick success, narrows with each failure, is small after a 429: found out, not configured. */
+  /** Grows by two with each quick success, narrows with each failure, is small after a 429: found out, not configured. */
   cap: number;
   queue: Waiting[];
   blockedUntilMs: number;
@@ -57,10 +57,14 @@ interface Lane {
 }
 
 /** As many connections as the pool behind it needs. */
-export const MOST_AT_ONCE = 256;
+export const MOST_AT_ONCE = 1_024;
 const FIRST_AT_ONCE = 64;
 const FEWEST_AT_ONCE = 2;
-/** With one failure in ten calls a lane still widens, with one in four it narrows. */
+/** A homeserver that answers at once is kept busy by so many; of one that is far away, or slow, as many may wait as make MOST_PER_MS calls. */
+const ENOUGH_AT_ONCE = 256;
+const MOST_PER_MS = 2;
+/** With one failure in ten calls a lane still widens, with one in three it narrows. */
+const SUCCESS_GIVES = 2;
 const FAILURE_COSTS = 4;
 /** A homeserver that takes so long for an answer has enough to do. */
 const BUSY_MS = 1_000;
@@ -259,11 +263,16 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       case 'ok':
       case 'final':
       case 'refused':
-        if (clock.nowMs() - beganMs < BUSY_MS) lane.cap = Math.min(lane.cap + 1, MOST_AT_ONCE);
+        widen(lane, clock.nowMs() - beganMs);
         return;
       default:
         answer satisfies never;
     }
+  }
+
+  function widen(lane: Lane, tookMs: number): void {
+    const most = Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), MOST_AT_ONCE);
+    if (tookMs < BUSY_MS && lane.cap < most) lane.cap = Math.min(lane.cap + SUCCESS_GIVES, most);
   }
 
   /** Nobody is called before the homeserver wants it; who would wait long is turned away, to be called again. */

@@ -83,7 +83,7 @@ function look(): void {
 
 const endMs = Date.now() + minutes * 60_000;
 // Real participants need more of two cores to connect than a model's.
-await fleet.enterAll(0, members, values.sfu === 'livekit' ? 15 : 100);
+await fleet.enterAll(0, members, values.sfu === 'livekit' ? 8 : 100);
 say(`${members} are there`);
 const faults = (async () => {
   let count = 0;

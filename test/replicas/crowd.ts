@@ -11,6 +11,7 @@ import type { Answer, Command } from './crowd-process.ts';
 
 const PROGRAM = join(import.meta.dirname, 'crowd-process.ts');
 const IN_ONE_PROCESS = 50;
+const MOST_TRIES = 5;
 /** A stopped process keeps its connections open and says nothing; a balancer gives it up. */
 const SILENCE_MS = 10_000;
 
@@ -47,9 +48,16 @@ export class Crowd {
     return sfuUrl(this.#livekit.address);
   }
 
-  /** Resolves when the SFU has it. @throws Error when it could not connect. */
+  /** Resolves when the SFU has it; tried again as a client does. @throws Error when it could not connect. */
   async join(member: number, room: string, identity: string): Promise<void> {
-    await this.#command({ kind: 'join', member, url: this.sfuUrl, token: await participantToken(room, identity) });
+    const command: Command = { kind: 'join', member, url: this.sfuUrl, token: await participantToken(room, identity) };
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await this.#command(command);
+      } catch (error) {
+        if (tries === MOST_TRIES) throw error;
+      }
+    }
   }
 
   /** Says goodbye. */

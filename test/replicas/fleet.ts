@@ -114,8 +114,10 @@ export class Fleet {
     this.world.enter(member, member + 1);
     const taken = this.#deliver(() => this.replica(0).delegation(member), TAKEN);
     const told =
-      this.crowd?.join(member, sfuRoom(member % this.world.shared.rooms), this.replica(0).identity(member)).then(() => true) ??
-      this.#deliver(() => this.replica(0).webhook('participant_joined', member), ANSWERED);
+      this.crowd?.join(member, sfuRoom(member % this.world.shared.rooms), this.replica(0).identity(member)).then(
+        () => true,
+        () => false,
+      ) ?? this.#deliver(() => this.replica(0).webhook('participant_joined', member), ANSWERED);
     for (const [what, done] of [
       ['delegation', await taken],
       ['join', await told],

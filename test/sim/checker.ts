@@ -309,6 +309,9 @@ export class Checker {
     // A leave that was handed over later belongs to somebody who has not come yet.
     const delegated = this.#deps.members[leave.member]?.delegations.find((one) => one.leave === leave);
     if (delegated?.ackedAtMs == null || delegated.ackedAtMs > up.untilMs) return;
+    // Nor may one that was handed over after the word of the join have found who joined, if nobody could be asked.
+    const isToldOf = (this.#told.get(up.session)?.joinedMs ?? 0) >= delegated.ackedAtMs;
+    if (!isToldOf && this.#deps.wellness.since('service', 'store', 'sfu api') > delegated.ackedAtMs) return;
     const { waitMs: waits } = this.#deps.policy;
     const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
     const earliestMs = stay.absentSinceMs + waitMs;

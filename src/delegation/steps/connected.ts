@@ -15,6 +15,7 @@ import {
   expiryAfter,
   type In,
   isAbandoned,
+  isAnotherRoom,
   leaseMs,
   type Moment,
   move,
@@ -118,9 +119,11 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
   const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
   const effects = wanted ? [restartEffect(row, at)] : [];
   const now = sessionOf(seen, event.roomSid, session, null);
-  const same = now.sid === session.sid && now.established === session.established && now.after === session.after;
+  const same =
+    now.sid === session.sid && now.established === session.established && now.after === session.after && now.roomSid === session.roomSid;
   if (same && !(wanted && state.failures > 0)) return unchanged(row, effects);
-  return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, effects);
+  const which = now.roomSid === null && session.roomSid !== null ? [ask(event.askedAtMs, { whichRoom: true })] : [];
+  return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, [...effects, ...which]);
 }
 
 /** With a long delay a routine list restarts what would soon be due, which saves a question of its own. */
@@ -128,8 +131,8 @@ function earlyMs(row: LiveDelegation, at: Moment): number {
   return Math.min(at.policy.presenceIntervalMs, row.delayMs / 20);
 }
 
-function isForgotten({ roomSid }: Session, event: Of<'snapshot'>): boolean {
-  return event.afterRestart || (event.roomSid !== undefined && event.roomSid !== roomSid && roomSid !== null);
+function isForgotten(session: Session, event: Of<'snapshot'>): boolean {
+  return event.afterRestart || isAnotherRoom(session, event.roomSid);
 }
 
 function missing(row: Row, event: Of<'snapshot'>, at: Moment): Decision {

@@ -120,14 +120,20 @@ export function ask(notBeforeMs: number, { batchMs = 0, whichRoom = false } = {}
  * What only lists tell is no departure where the SFU has forgotten everybody since. Nor is a takeover: whoever took the session over went
  * with the room, and the word of it with both. That the room is another one shows it.
  */
-export function mayBeForgotten({ roomSid }: Session, { cause }: Departure): boolean {
-  return roomSid !== null && (cause === 'missing' || cause === 'replaced');
+export function mayBeForgotten({ cause }: Departure): boolean {
+  return cause === 'missing' || cause === 'replaced';
 }
 
-/** Seen on the SFU: one restart at once, so that the delay counts from evidence. */
+/** A room outlives its last participant: that it is gone, or another one, with somebody in it as far as we know, is no departure of theirs. */
+export function isAnotherRoom({ roomSid }: Session, found: RoomSid | null | undefined): boolean {
+  return found === null || (found !== undefined && roomSid !== null && found !== roomSid);
+}
+
+/** Seen on the SFU: one restart at once, so that the delay counts from evidence. In which room, tells later whether the SFU has forgotten. */
 export function connect(row: LiveDelegation, session: Session, seenAtMs: number, attempted: Action | null, at: Moment): Decision {
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
-  const moved = move(row, state, at, [restartEffect(row, at)]);
+  const which = session.roomSid === null ? [ask(seenAtMs, { whichRoom: true })] : [];
+  const moved = move(row, state, at, [restartEffect(row, at), ...which]);
   return row.state.kind === 'connected'
     ? { next: { ...moved.next, history: remember(row.history, at, 'connected', 'another session') } as Delegation, effects: moved.effects }
     : moved;
@@ -144,7 +150,7 @@ export function depart(
 ): Decision {
   if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
-  const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten(session, departure) })] : [];
+  const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten(departure) })] : [];
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs: untilMs, failures: 0, attempted };
   return move(row, state, at, effects, { detail: departure.cause });
 }
@@ -182,11 +188,12 @@ export function sessionOf(seen: Seen, roomSid: RoomSid | null | undefined, befor
   const after = same ? before.after : (cause ?? undefined);
   // Until it is up, the room of the one before it still tells whether the SFU has forgotten that one.
   const isRoomOfBefore = same ? !seen.active || before.after === undefined : before !== null && !seen.active;
+  const ofBefore = isRoomOfBefore ? (before?.roomSid ?? null) : null;
   return {
     identity: seen.identity,
     sid: seen.sid,
     joinedAtMs: seen.joinedAtMs ?? (same ? before.joinedAtMs : null),
-    roomSid: (isRoomOfBefore ? before?.roomSid : roomSid) ?? null,
+    roomSid: ofBefore ?? roomSid ?? null,
     established: seen.active || (before?.established ?? false),
     ...(seen.active || after === undefined ? {} : { after }),
   };

@@ -14,6 +14,7 @@ import {
   FRESH_MS,
   type In,
   isAbandoned,
+  isAnotherRoom,
   isLateWord,
   type Moment,
   mayBeForgotten,
@@ -28,9 +29,9 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export function settlingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
-  const { session, departure, untilMs } = row.state;
+  const { departure, untilMs } = row.state;
   const notBeforeMs = Math.min(Math.max(untilMs, at.nowMs - FRESH_MS), at.nowMs);
-  return unchanged(row, [ask(notBeforeMs, { whichRoom: mayBeForgotten(session, departure) })]);
+  return unchanged(row, [ask(notBeforeMs, { whichRoom: mayBeForgotten(departure) })]);
 }
 
 export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -82,7 +83,7 @@ function waitForForgotten(row: Row, at: Moment): Decision {
 
 function isForgotten({ state: { session, departure } }: Row, { roomSid, afterRestart }: Of<'snapshot'>): boolean {
   if (departure.cause === 'missing' && afterRestart) return true;
-  return mayBeForgotten(session, departure) && roomSid !== undefined && roomSid !== session.roomSid;
+  return mayBeForgotten(departure) && isAnotherRoom(session, roomSid);
 }
 
 export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
