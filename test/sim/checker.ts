@@ -66,6 +66,7 @@ export interface CheckerDeps {
   readonly homeserverOf: (member: number) => { readonly model: ModelHomeserver; readonly part: Part };
   /** The room of that name on the SFU now. */
   readonly roomSidOf: (room: RoomName) => RoomSid | null;
+  readonly sfuStartsMs: () => readonly number[];
   readonly isKept: (id: DelegationId) => boolean;
   readonly isKnown: (onceKey: OnceKey) => boolean;
   readonly sfuSlow: boolean;
@@ -100,8 +101,8 @@ export class Checker {
   /** Restarts of what was final. */
   readonly #inVain = new Map<string, number>();
   readonly #looks = new Map<string, number[]>();
-  /** The process that spoke with a homeserver last knows what it speaks. */
-  readonly #spokenInLife = new Map<ModelHomeserver, number>();
+  /** The process that spoke with a homeserver last knows what it speaks, since its first call there. */
+  readonly #spokenInLife = new Map<ModelHomeserver, { readonly life: number; readonly sinceMs: number }>();
   readonly #seenGhost = new Set<DelayedLeave>();
   /** What a failover of the store has lost. */
   readonly #lost = new Set<DelegationId>();
@@ -234,7 +235,9 @@ export class Checker {
 
   called(call: Call): void {
     const { leave, act, sentAtMs, took } = call;
-    this.#spokenInLife.set(this.#deps.homeserverOf(leave.member).model, this.lives);
+    const { model } = this.#deps.homeserverOf(leave.member);
+    if (this.#spokenInLife.get(model)?.life !== this.lives)
+      this.#spokenInLife.set(model, { life: this.lives, sinceMs: this.#deps.timeline.nowMs });
     if (leave.endings.size > 1 && (took || !this.#forgotten.has(leave.name))) this.#violate('two endings', leave.name);
     const endedMs = this.#endedMs.get(leave.name);
     // A restart that another replica's end overtakes on its way finds the event final, and does nothing.
@@ -314,7 +317,9 @@ export class Checker {
     if (!isToldOf && this.#deps.wellness.since('service', 'store', 'sfu api') > delegated.ackedAtMs) return;
     const { waitMs: waits } = this.#deps.policy;
     const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
-    const earliestMs = stay.absentSinceMs + waitMs;
+    // Clients of an SFU that was down for longer than they are waited for can't be back before it is.
+    const backMs = up.cause === 'sfu_down' ? this.#deps.sfuStartsMs().find((ms) => ms > stay.absentSinceMs + waitMs) : undefined;
+    const earliestMs = (backMs ?? stay.absentSinceMs) + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS) return;
     this.#violate(
       'false leave',
@@ -407,7 +412,8 @@ export class Checker {
     const bound = this.#boundOf(stay, promisedMs, leave.delayMs);
     const troubled = wellMs >= bound.fromMs;
     const waits = Object.values(policy.waitMs);
-    const isKnown = this.#deps.replicas === 1 && this.#spokenInLife.get(model) === this.lives;
+    const spoken = this.#spokenInLife.get(model);
+    const isKnown = this.#deps.replicas === 1 && spoken?.life === this.lives && spoken.sinceMs <= stay.absentSinceMs;
     const moreMs = (model.hasLimit ? 10_000 : 0) + (isKnown ? 0 : model.findingOutMs);
     if (!troubled) return bound.untilMs + moreMs;
     // A minute after an event's end it lives only by its own client, and its leave is tried once a minute.

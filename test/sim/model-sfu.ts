@@ -52,6 +52,7 @@ export interface SfuDeps {
 
 export class ModelSfu {
   up = true;
+  readonly startsMs: number[] = [];
   /** Over 0: its API can not be reached from lastwill. */
   apiAway = 0;
   readonly #deps: SfuDeps;
@@ -184,6 +185,7 @@ export class ModelSfu {
 
   start(): void {
     this.up = true;
+    this.startsMs.push(this.#deps.timeline.nowMs);
     this.#deps.trace('sfu: starts');
   }
 

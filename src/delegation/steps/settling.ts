@@ -59,8 +59,10 @@ export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Dec
   const { session, departure } = state;
   if (event.identity !== session.identity || event.sid === null || event.sid === departure.fence || event.sid === session.sid)
     return unchanged(row);
+  // An SFU that was down is back by now.
+  const since = { atMs: at.nowMs, certain: departure.certain && departure.cause !== 'sfu_down' };
   const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf(causeOfAborted(departure.cause, at.policy), at.policy));
-  return move(row, { ...state, departure: { ...departure, atMs: at.nowMs }, untilMs, nextAskMs: Math.max(state.nextAskMs, untilMs) }, at);
+  return move(row, { ...state, departure: { ...departure, ...since }, untilMs, nextAskMs: Math.max(state.nextAskMs, untilMs) }, at);
 }
 
 /**
@@ -78,10 +80,12 @@ function waitForForgotten(row: Row, at: Moment): Decision {
   const { state } = row;
   const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf('sfu_down', at.policy));
   const departure = { ...state.departure, cause: 'sfu_down', certain: false } as const;
-  return move(row, { ...state, departure, untilMs, nextAskMs: untilMs }, at);
+  return move(row, { ...state, departure, untilMs, nextAskMs: untilMs, failures: 0 }, at);
 }
 
-function isForgotten({ state: { session, departure } }: Row, { roomSid, afterRestart }: Of<'snapshot'>): boolean {
+/** Clients of an SFU that was away for longer than they are waited for can't be back before it is: then they are waited for from there on. */
+function isForgotten({ state: { session, departure, failures } }: Row, { roomSid, afterRestart }: Of<'snapshot'>): boolean {
+  if (departure.cause === 'sfu_down') return afterRestart && (departure.certain || failures > 0);
   if (departure.cause === 'missing' && afterRestart) return true;
   return mayBeForgotten(departure) && isAnotherRoom(session, roomSid);
 }
