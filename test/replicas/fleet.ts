@@ -112,10 +112,14 @@ export class Fleet {
   /** Joins the SFU and hands its leave over, each by another replica. */
   async enter(member: number): Promise<void> {
     this.world.enter(member, member + 1);
+    if (this.crowd !== null) this.world.gone(member, member + 1);
     const taken = this.#deliver(() => this.replica(0).delegation(member), TAKEN);
     const told =
       this.crowd?.join(member, sfuRoom(member % this.world.shared.rooms), this.replica(0).identity(member)).then(
-        () => true,
+        () => {
+          this.world.shared.present[member] = 1;
+          return true;
+        },
         () => false,
       ) ?? this.#deliver(() => this.replica(0).webhook('participant_joined', member), ANSWERED);
     for (const [what, done] of [
