@@ -141,6 +141,18 @@ describe('taken over, and the SFU forgot the new session before a word of it got
     expect(decided(replaced, nobody('RM_a' as RoomSid, later), later).effects).toMatchObject([{ kind: 'send' }]));
 });
 
+describe('an absence that only lists told', () => {
+  const missing = rowIn({ ...ROWS['settling, A missing'], untilMs: NOW - 3_000, nextAskMs: NOW - 3_000 });
+  const nobody = (askedAtMs: number) => ({ ...EVENTS['list: nobody'], askedAtMs, roomSid: 'RM_a' as RoomSid }) as Event;
+
+  it('is looked at twice again, where the second look comes late: they may have come and be reconnecting', () => {
+    const again = decide(missing, nobody(NOW), now, POLICY).next;
+    expect(again.state).toMatchObject({ kind: 'settling', untilMs: NOW + POLICY.waitMs.missing });
+    const later = NOW + POLICY.waitMs.missing;
+    expect(decide(again, nobody(later), { nowMs: later, roll: 0.5 }, POLICY).effects).toMatchObject([{ kind: 'send' }]);
+  });
+});
+
 describe('an attempt to connect that is aborted', () => {
   const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
   const connected = rowIn(ROWS['connected, just seen']);

@@ -85,7 +85,7 @@ function waitForForgotten(row: Row, at: Moment): Decision {
 
 /** Clients of an SFU that was away for longer than they are waited for can't be back before it is: then they are waited for from there on. */
 function isForgotten({ state: { session, departure, failures } }: Row, { roomSid, afterRestart }: Of<'snapshot'>): boolean {
-  if (departure.cause === 'sfu_down') return afterRestart && (departure.certain || failures > 0);
+  if (departure.cause === 'sfu_down') return failures > 0 || (afterRestart && departure.certain);
   if (departure.cause === 'missing' && afterRestart) return true;
   return mayBeForgotten(departure) && isAnotherRoom(session, roomSid);
 }
@@ -97,7 +97,21 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
     return connect(row, sessionOf(seen, event.roomSid, state.session, state.departure.cause), event.askedAtMs, state.attempted, at);
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
-  return isForgotten(row, event) ? waitForForgotten(row, at) : owe(row, state, event.askedAtMs, at);
+  if (isForgotten(row, event)) return waitForForgotten(row, at);
+  return isAskedLate(row, event) ? lookAgain(row, at) : owe(row, state, event.askedAtMs, at);
+}
+
+/** Asked so long after the wait, we were away ourselves, and what came and went meanwhile is not known. */
+const ASKED_LATE_MS = 2_000;
+
+/** An absence that only lists told, and one list after a gap in which they may have come, and be reconnecting just now, is no second one. */
+function isAskedLate({ state: { departure, untilMs } }: Row, { askedAtMs }: Of<'snapshot'>): boolean {
+  return !departure.certain && askedAtMs - untilMs > ASKED_LATE_MS;
+}
+
+function lookAgain(row: Row, at: Moment): Decision {
+  const untilMs = at.nowMs + waitMsOf('missing', at.policy);
+  return move(row, { ...row.state, untilMs, nextAskMs: untilMs, failures: 0 }, at);
 }
 
 function askWhenWaitIsOver(row: Row, at: Moment): Decision {
