@@ -318,8 +318,9 @@ export class Checker {
     const { waitMs: waits } = this.#deps.policy;
     const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
     // Clients of an SFU that was down for longer than they are waited for can't be back before it is.
-    const backMs = up.cause === 'sfu_down' ? this.#deps.sfuStartsMs().find((ms) => ms > stay.absentSinceMs + waitMs) : undefined;
-    const earliestMs = (backMs ?? stay.absentSinceMs) + waitMs;
+    const backMs = up.cause === 'sfu_down' ? this.#deps.sfuStartsMs().find((ms) => ms > stay.absentSinceMs) : undefined;
+    const fromMs = backMs !== undefined && backMs > stay.absentSinceMs + waitMs ? backMs : stay.absentSinceMs;
+    const earliestMs = fromMs + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS) return;
     this.#violate(
       'false leave',
