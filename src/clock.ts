@@ -1,7 +1,6 @@
 // The one place with time and chance. Everything else is handed a Clock and a Random, so that a simulation can own both.
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
-import cron from 'node-cron';
 
 /** Stops a timer; stopping twice, or one that has fired, does nothing. */
 export type Cancel = () => void;
@@ -11,7 +10,7 @@ export interface Clock {
   nowMs(): number;
   /** Runs `fire` once after `delayMs`; delays beyond what a platform timer can hold are cut, so look at the time again when it fires. */
   after(delayMs: number, fire: () => void): Cancel;
-  /** Runs `fire` every whole second. */
+  /** Runs `fire` about every second; one that is missed is not made up for, so look at the time. */
   everySecond(fire: () => void): Cancel;
   /** Runs `fire` when the input that is ready now has been handled, before waiting for more: the moment to commit as a group. */
   endOfTurn(fire: () => void): void;
@@ -35,9 +34,8 @@ export function systemClock(): Clock {
       return () => clearTimeout(timer);
     },
     everySecond: (fire) => {
-      // A missed second is no news: whoever ticks looks at the time. The library would print a warning of its own.
-      const task = cron.schedule('* * * * * *', fire, { suppressMissedWarning: true });
-      return () => void task.stop();
+      const timer = setInterval(fire, 1_000);
+      return () => clearInterval(timer);
     },
     endOfTurn: (fire) => void setImmediate(fire),
   };

@@ -1,8 +1,7 @@
 // Wiring and closing: configuration → parts → listen → signals → close. Nothing here decides anything.
 import { mkdirSync, readFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Registry } from 'prom-client';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
 import { type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
@@ -18,6 +17,7 @@ import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
+import { createServer, Registry } from './library-parts.ts';
 import { newRegistration } from './new-registration.ts';
 import { helpText } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';

@@ -1,9 +1,10 @@
 // What an operator sees: the log (JSON lines, secrets taken out whatever the caller hands in) and all metrics in one place.
 // Labels are bounded here, not by the callers: a stranger who invents homeservers or webhooks can't grow the registry.
 import pino from 'pino';
-import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 import type { Config, LogLevel } from './config.ts';
 import type { Answer, Cause, Effect, Outcome, State } from './delegation/state.ts';
+import { Counter, defaultMetrics, Gauge, Histogram } from './library-parts.ts';
 
 /** What parts log with: the fields first, then a constant message. */
 export interface Log {
@@ -224,6 +225,8 @@ export interface Metrics {
   dueLag(lateMs: number): void;
   /** Who counts the delegations when Prometheus asks. */
   countDelegationsWith(count: () => DelegationCounts | Promise<DelegationCounts>): void;
+  /** From the first scrape on: a start does not wait for what only a scrape needs. */
+  watchProcess(): void;
 }
 
 /** Total records, so that a new cause or state can't be forgotten here. */
@@ -264,7 +267,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   const observes = (of: MetricDescription) => {
     return new Histogram({ name: of.name, help: of.help, labelNames: [...of.labels], buckets: [...(of.buckets ?? [])], registers });
   };
-  if (options.process !== false) collectDefaultMetrics({ register: registry });
+  let watchesProcess = options.process === false;
   const homeserverLabel = createHomeserverLabel(options.homeservers);
   const [ghosts, falseLeaves, ghostsAvoided] = [counts(METRICS.ghosts), counts(METRICS.falseLeaves), counts(METRICS.ghostsAvoided)];
   // From the start, for an alert on an increase doesn't see the first one of a series that begins with it.
@@ -308,6 +311,11 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
     },
     dueLag: (lateMs) => lag.observe(lateMs / 1000),
     countDelegationsWith: delegationGauge(registry),
+    watchProcess: () => {
+      if (watchesProcess) return;
+      watchesProcess = true;
+      defaultMetrics()({ register: registry });
+    },
   };
 }
 

@@ -189,10 +189,13 @@ describe('metrics', () => {
     expect(await valueAt(registry, 'lastwill_late_restarts_total')).toBe(0);
   });
 
-  test('the process is measured unless told otherwise', async () => {
+  test('the process is measured from the first scrape on, unless told otherwise', async () => {
     const registry = new Registry();
-    createMetrics(registry);
+    const metrics = createMetrics(registry);
+    for (const _ of ['first', 'second']) metrics.watchProcess();
     expect(await registry.metrics()).toContain('process_resident_memory_bytes');
-    expect(await created().registry.metrics()).not.toContain('process_resident_memory_bytes');
+    const without = created();
+    without.metrics.watchProcess();
+    expect(await without.registry.metrics()).not.toContain('process_resident_memory_bytes');
   });
 });

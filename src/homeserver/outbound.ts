@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type * as undici from 'undici';
 import type { Clock } from '../clock.ts';
 import { exchange, failed, type Reply } from '../exchange.ts';
-import { Agent, buildConnector, Pool } from '../undici.ts';
+import { Agent, buildConnector, Pool } from '../library-parts.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed, type Resolve } from './address.ts';
 
 export type { FailureKind, Reply } from '../exchange.ts';

@@ -1,6 +1,5 @@
 // All routes in one place, and the one way from an error to an answer.
 import type { RequestListener } from 'node:http';
-import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import { getPath } from 'hono/utils/url';
 import type { Registry } from 'prom-client';
@@ -8,6 +7,7 @@ import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
 import type { Served } from '../homeserver/served.ts';
+import { getRequestListener } from '../library-parts.ts';
 import type { Keys } from '../sfu/keys.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';

@@ -4,16 +4,18 @@ import type { Registry } from 'prom-client';
 import { LIMITED_ADVICE } from '../engine/alarms.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Store } from '../store/store.ts';
+import type { Metrics } from '../telemetry.ts';
 import { MatrixError } from './errors.ts';
 
 export interface OperationsDeps {
   readonly engine: Engine;
   readonly store: Store;
+  readonly metrics: Metrics;
   readonly registry: Registry;
   readonly isOpen: () => boolean;
 }
 
-export function operationRoutes({ engine, store, registry, isOpen }: OperationsDeps): Hono {
+export function operationRoutes({ engine, store, metrics, registry, isOpen }: OperationsDeps): Hono {
   const app = new Hono();
   // Hono answers HEAD by the GET route.
   app.get('/healthz', (c) => c.json({ status: 'ok' }));
@@ -30,7 +32,10 @@ export function operationRoutes({ engine, store, registry, isOpen }: OperationsD
     const detail = { store: writable ? 'writable' : 'not writable', draining: !isOpen(), sfu, ...(limits.length > 0 && { limits }) };
     return c.json({ ready, ...detail }, ready ? 200 : 503);
   });
-  app.get('/metrics', async (c) => c.body(await registry.metrics(), 200, { 'Content-Type': registry.contentType }));
+  app.get('/metrics', async (c) => {
+    metrics.watchProcess();
+    return c.body(await registry.metrics(), 200, { 'Content-Type': registry.contentType });
+  });
   for (const page of ['/healthz', '/readyz', '/metrics']) {
     app.all(page, (c) => {
       c.header('Allow', 'GET, HEAD');

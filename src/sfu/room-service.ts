@@ -3,7 +3,7 @@
 // SFUs often live behind a path (wss://host/livekit/sfu).
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
 import { exchange, type Reply } from '../exchange.ts';
-import { Pool } from '../undici.ts';
+import { Pool } from '../library-parts.ts';
 import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 import { isMessage, type Message } from './protojson.ts';

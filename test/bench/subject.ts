@@ -26,7 +26,8 @@ export interface SubjectOptions {
 
 const KEY = 'bench-key';
 const SECRET = 'bench-secret-of-at-least-32-characters';
-const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
+const ROOT = resolve(import.meta.dirname, '../..');
+const MAIN = join(ROOT, 'src/main.ts');
 /** As `npm start` has them. */
 const FLAGS = startScript().split(' ').slice(1, -1);
 const LONGEST_START_MS = 60_000;
@@ -63,7 +64,7 @@ export class Subject {
     const log = openSync(join(this.dataDir, 'log'), 'a');
     const startedMs = nowMs();
     const { program, args, env } = this.#commandLine();
-    const child = spawn(program, args, { cwd: this.dataDir, env, stdio: ['ignore', log, log] });
+    const child = spawn(program, args, { cwd: ROOT, env, stdio: ['ignore', log, log] });
     this.#child = child;
     running.add(child);
     child.once('exit', () => running.delete(child));

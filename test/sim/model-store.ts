@@ -31,7 +31,7 @@ const OWNER_ROWS = 8;
 /** What a failover may lose. */
 export const LONGEST_TAIL_MS = 1_000;
 /** As long as Redis is told that a replica holds a row; the replica renews it while it lives (src/store/redis/leases.ts). */
-const SHORT_LEASE_MS = 1_500;
+const LONGEST_LEASE_MS = { owed: 1_500, other: 700 };
 const RENEW_EVERY_MS = 250;
 
 /** What is on disk. */
@@ -181,11 +181,16 @@ export class ModelStore implements Store, Attendance {
 
   /** A store of one process lets its claims die with it; of several, each renews short ones. */
   #hold(id: DelegationId, rev: number, wantedUntilMs: number): void {
-    const untilMs = this.#shared ? Math.min(wantedUntilMs, this.#clock.nowMs() + SHORT_LEASE_MS) : wantedUntilMs;
+    const untilMs = this.#shared ? Math.min(wantedUntilMs, this.#clock.nowMs() + this.#longestLeaseMs(id)) : wantedUntilMs;
     this.#claims.set(id, { rev, untilMs });
     if (!this.#shared) return;
     this.#ours.set(id, { rev, wantedUntilMs });
     if (!this.#renews) this.#renewLater();
+  }
+
+  #longestLeaseMs(id: DelegationId): number {
+    const kind = this.#disk.rows.get(id)?.row.state.kind;
+    return kind === 'leaving' || kind === 'cancelling' ? LONGEST_LEASE_MS.owed : LONGEST_LEASE_MS.other;
   }
 
   #renewLater(): void {
@@ -195,7 +200,7 @@ export class ModelStore implements Store, Attendance {
       const nowMs = this.#clock.nowMs();
       for (const [id, { rev, wantedUntilMs }] of this.#ours) {
         const isOurs = this.#claims.get(id)?.rev === rev && this.#isHeld(id, rev, nowMs) && wantedUntilMs > nowMs;
-        if (isOurs) this.#claims.set(id, { rev, untilMs: Math.min(wantedUntilMs, nowMs + SHORT_LEASE_MS) });
+        if (isOurs) this.#claims.set(id, { rev, untilMs: Math.min(wantedUntilMs, nowMs + this.#longestLeaseMs(id)) });
         else this.#ours.delete(id);
       }
       if (this.#ours.size > 0) this.#renewLater();

@@ -150,5 +150,6 @@ function quietMetrics(onSin: ReplicaDeps['onSin']): Metrics {
     storeSync: nothing,
     dueLag: nothing,
     countDelegationsWith: nothing,
+    watchProcess: nothing,
   };
 }

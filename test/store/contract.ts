@@ -16,7 +16,7 @@ export interface Opened {
 }
 
 const NOBODY: Excluded = { restarts: new Set(), leaves: new Set() };
-const LEASE_MS = 1_000;
+const LEASE_MS = 500;
 const DAY_MS = 86_400_000;
 
 export function storeContract(name: string, open: (clock: VirtualClock) => Promise<Opened>): void {

@@ -137,6 +137,21 @@ for (const { name, binary, missing } of KINDS)
         await stopped.close();
       });
 
+      test('of an event that is short another replica, and one after that, can still make the restart of one that died', async () => {
+        const still = stoppable();
+        const stopped = await open(still.clock);
+        const [a] = stores();
+        const all = ['connected', 'awaiting', 'settling', 'leaving', 'cancelling'] as const;
+        for (const [n, kind] of all.entries()) await put(a, row(n + 1, { kind }));
+        expect(await stopped.claimDue(Date.now(), 60_000, 10, NOBODY)).toHaveLength(5);
+        still.stop();
+        expect(await a.claimDue(Date.now(), 60_000, 10, NOBODY)).toEqual([]);
+        await new Promise((done) => setTimeout(done, 850));
+        const kinds = (await a.claimDue(Date.now(), 60_000, 10, NOBODY)).map(({ row: { state } }) => state.kind);
+        expect(kinds.sort()).toEqual(['awaiting', 'connected', 'settling']);
+        await stopped.close();
+      });
+
       test('the rooms of a slot are given out once in a while', async () => {
         const [a, b] = stores();
         for (let n = 1; n <= 20; n += 1) await put(a, row(n));

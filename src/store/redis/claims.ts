@@ -7,7 +7,7 @@ import { type Claim, type Claimed, type Excluded, StoreUnavailable } from '../st
 import type { Beliefs } from './beliefs.ts';
 import type { RedisRun } from './connection.ts';
 import { idIn, laneOf, pausedMember, prefixOf } from './keys.ts';
-import { createLeases, type Lease, type Leases, RENEW_EVERY_MS, SHORT_LEASE_MS } from './leases.ts';
+import { createLeases, type Lease, type Leases, longestLeaseMs, RENEW_EVERY_MS } from './leases.ts';
 import { CLAIM, LOOK, RELEASE, RENEW } from './scripts.ts';
 import { type Reading, readFound } from './update.ts';
 
@@ -112,7 +112,7 @@ export class RedisClaims {
   async #take([shard, due]: [number, Due[]], leaseMs: number): Promise<Claimed[]> {
     const askedAtMs = this.#deps.clock.nowMs();
     const attempt = this.#deps.beliefs.next();
-    const words = [String(Math.min(leaseMs, SHORT_LEASE_MS)), ...due.flatMap(({ lane, id, score }) => [lane, id, String(score)])];
+    const words = due.flatMap(({ lane, id, score }) => [lane, id, String(score), String(Math.min(leaseMs, longestLeaseMs(lane)))]);
     const reply = await this.#deps.run(CLAIM, shard, 'lanes', words);
     const taken: Claimed[] = [];
     for (let at = 0; at + 2 < reply.length; at += 3) {
@@ -161,7 +161,7 @@ export class RedisClaims {
   async #renewIn(shard: number, part: readonly [DelegationId, Lease][]): Promise<void> {
     const askedAtMs = this.#deps.clock.nowMs();
     const words = part.flatMap(([id, { lane, score, rev, wantedUntilMs }]) => {
-      const leaseMs = Math.min(SHORT_LEASE_MS, Math.max(wantedUntilMs - askedAtMs, 0));
+      const leaseMs = Math.min(longestLeaseMs(lane), Math.max(wantedUntilMs - askedAtMs, 0));
       return [lane, idIn(id), score, String(rev), String(leaseMs)];
     });
     const reply = await this.#deps.run(RENEW, shard, 'lanes', words);

@@ -4,13 +4,17 @@ import type { DelegationId } from '../../delegation/ids.ts';
 import type { Claim } from '../store.ts';
 
 /**
- * Within so long the work of a dead replica comes free: soon enough for an event of 10 s that was about to be restarted. A replica that
- * stalls for longer loses its claims as well, which costs nothing: the others do the work, and it is told so before it acts.
+ * Within so long the work of a dead replica comes free. A replica that stalls for longer loses its claims as well, which costs nothing: the
+ * others do the work, and it is told so before it acts. Of an event of 10 s hardly two are left when its restart is claimed, and whoever
+ * takes that over may die, too; that a restart or a question is made twice where somebody was only slow does no harm.
  */
-export const SHORT_LEASE_MS = 1_500;
-/** How often leases are looked at, and how old those are that are renewed. */
+export function longestLeaseMs(lane: string): number {
+  return lane.startsWith('L') || lane.startsWith('C') ? 1_500 : 700;
+}
+
+/** How often leases are looked at, and which part of them is over when they are renewed. */
 export const RENEW_EVERY_MS = 250;
-const RENEW_AFTER_MS = 400;
+const RENEW_AFTER_PART = 0.25;
 
 export interface Lease {
   readonly shard: number;
@@ -47,7 +51,7 @@ export function createLeases(): Leases {
     drop: (id) => void held.delete(id),
     toRenew: (nowMs) => {
       for (const [id, { wantedUntilMs }] of held) if (wantedUntilMs <= nowMs) held.delete(id);
-      return [...held].filter(([, { askedAtMs }]) => nowMs - askedAtMs >= RENEW_AFTER_MS);
+      return [...held].filter(([, { lane, askedAtMs }]) => nowMs - askedAtMs >= longestLeaseMs(lane) * RENEW_AFTER_PART);
     },
     get size() {
       return held.size;

@@ -27,7 +27,6 @@ import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
 import type { Argument, RedisConnection, RedisRun } from './connection.ts';
 import { ALL_SHARDS, idFrom, idIn, onceMember, shardsBetween } from './keys.ts';
-import { SHORT_LEASE_MS } from './leases.ts';
 import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
@@ -228,7 +227,7 @@ class SharedStore implements RedisStore {
     change: Change<T>,
   ): Promise<Updated<T> | { readonly kind: 'stale'; readonly found: readonly Found[] }> {
     const { clock, seal, onCommit } = this.#options;
-    const planned = plan(change.writes, found, seal, SHORT_LEASE_MS, () => {
+    const planned = plan(change.writes, found, seal, () => {
       this.#rev += 1;
       return this.#rev;
     });

@@ -185,10 +185,10 @@ return out
 
 /** Claims those that are still as they were found: id, end of the lease, row. */
 export const CLAIM = script(`
-local untilMs, out = now() + tonumber(arg()), {}
+local nowMs, out = now(), {}
 while at < #ARGV do
-  local lane, id, score = arg(), arg(), arg()
-  local value = isAt(lane, id, score) and redis.call('GET', prefix .. 'd:' .. id)
+  local lane, id, score, lease = arg(), arg(), arg(), tonumber(arg())
+  local value, untilMs = isAt(lane, id, score) and redis.call('GET', prefix .. 'd:' .. id), nowMs + lease
   if value then
     put(lane, id, untilMs)
     for _, one in ipairs({ id, tostring(untilMs), value }) do out[#out + 1] = one end

@@ -7,6 +7,7 @@ import { slotOf } from '../slots.ts';
 import type { Where, Write } from '../store.ts';
 import type { Argument } from './connection.ts';
 import { identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './keys.ts';
+import { longestLeaseMs } from './leases.ts';
 import { pack, type Stored, unpack } from './row.ts';
 
 /** A row as it lies there; null where it can't be read, and then it is kept and left alone. */
@@ -130,17 +131,13 @@ export interface Planned {
 }
 
 /** All are packed before the first is sent. @throws Error on a row that breaks an invariant. */
-export function plan(
-  writes: readonly Write[],
-  found: readonly Found[],
-  seal: Seal | null,
-  longestLeaseMs: number,
-  newRev: () => number,
-): Planned[] {
+export function plan(writes: readonly Write[], found: readonly Found[], seal: Seal | null, newRev: () => number): Planned[] {
   return writes.map(({ row, leaseMs }) => {
     const rev = newRev();
     const before = found.find(({ id }) => id === row.id)?.row ?? null;
-    return { row, rev, before, bytes: pack(row, rev, seal), lane: laneOf(row), leaseMs: Math.min(Math.max(leaseMs, 0), longestLeaseMs) };
+    const lane = laneOf(row);
+    const most = lane === null ? 0 : longestLeaseMs(lane);
+    return { row, rev, before, bytes: pack(row, rev, seal), lane, leaseMs: Math.min(Math.max(leaseMs, 0), most) };
   });
 }
 
