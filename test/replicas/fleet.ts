@@ -210,6 +210,12 @@ export class Fleet {
     );
   }
 
+  /** How many are gone, and their event ran out. */
+  #ranOutGone(): number {
+    const { expired, present } = this.world.shared;
+    return expired.filter((one, member) => one === 1 && present[member] === 0).length;
+  }
+
   /** The two sins, and what was done twice. */
   sins(): { ghosts: number; falseLeaves: number; ranOut: number; sentAgain: number; lost: readonly string[] } {
     const { shared } = this.world;
@@ -217,8 +223,8 @@ export class Fleet {
       ghosts: this.owed().length,
       falseLeaves: counter(shared, 'falseSends'),
       ranOut: this.ranOut().length,
-      // A send after the homeserver's own timer ran out is none that was made twice.
-      sentAgain: counter(shared, 'sendsAgain') - shared.expired.filter((one, member) => one === 1 && shared.present[member] === 0).length,
+      // A send after the homeserver's own timer ran out is none that was made twice; not each that ran out is sent.
+      sentAgain: Math.max(counter(shared, 'sendsAgain') - this.#ranOutGone(), 0),
       lost: this.lostWebhooks,
     };
   }
