@@ -11,8 +11,8 @@ export interface Kept {
   readonly handles: string | null;
 }
 
-/** One or two kilobytes each. */
-const MOST = 16_384;
+/** One or two kilobytes each; more than are acted on at once. */
+const MOST = 4_096;
 
 export class Recent {
   readonly #byNumber = new Map<number, Kept>();
