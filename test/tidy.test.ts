@@ -206,6 +206,17 @@ describe('deploy', () => {
     expect(unknown, 'an unknown setting has no effect').toEqual([]);
   });
 
+  test('starts it as `npm start` does', () => {
+    const { scripts } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { scripts: { start: string } };
+    const plain = (text: string) => text.replace(/[[\]",]/g, '');
+    const lines = texts.flatMap(([, text]) => text.split('\n')).filter((line) => /^(RUN|CMD|ExecStart).*src\/main\.ts/.test(line));
+    expect(lines).toHaveLength(3);
+    expect(
+      lines.filter((line) => !plain(line).includes(scripts.start)),
+      'what is set there is what was measured',
+    ).toEqual([]);
+  });
+
   test('alerts on metrics that there are', () => {
     const known = new Set<string>(Object.values(METRICS).map(({ name }) => name));
     const unknown = texts.flatMap(([file, text]) =>
