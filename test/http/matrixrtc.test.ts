@@ -49,7 +49,7 @@ function of(serverName: string) {
 }
 
 async function claimsOf({ json }: Reply): Promise<Record<string, unknown>> {
-  return (await new TokenVerifier(API_KEY.key, API_KEY.secret).verify(json.jwt)) as Record<string, unknown>;
+  return (await new TokenVerifier(API_KEY.key, API_KEY.secret).verify(String(json.jwt))) as Record<string, unknown>;
 }
 
 function expectCors({ headers }: Reply): void {

@@ -52,7 +52,7 @@ const delegate = (over: Fields = {}) => post(DELEGATE, leaveBody(over));
 const guestToken = (over: Fields = {}, headers = BY_OTHER) => post(GUEST_TOKEN, guestBody(over), headers);
 
 async function claimsOf({ json }: Reply): Promise<Record<string, unknown>> {
-  return (await new TokenVerifier(API_KEY.key, API_KEY.secret).verify(json.jwt)) as Record<string, unknown>;
+  return (await new TokenVerifier(API_KEY.key, API_KEY.secret).verify(String(json.jwt))) as Record<string, unknown>;
 }
 function expectRefusal(reply: Reply, status: number, errcode: string, error: string | RegExp): void {
   expect([reply.status, reply.json]).toEqual([

@@ -18,7 +18,7 @@ let id: string;
 beforeEach(async () => {
   at = createHarness();
   at.engine.start();
-  id = (await at.post(handOverBody())).json.id;
+  id = String((await at.post(handOverBody())).json.id);
   await at.clock.settle();
 });
 afterEach(async () => {
@@ -26,7 +26,7 @@ afterEach(async () => {
   await at.close();
 });
 
-const state = async (): Promise<string> =>
+const state = async () =>
   (await at.ask('GET', `/v1/delegations/${id}`, { headers: { authorization: `Bearer ${await participantToken()}` } })).json.state;
 const counted = (event: string, verdict: string) => at.metric(`lastwill_webhooks_total{event="${event}",verdict="${verdict}"}`);
 

@@ -125,10 +125,9 @@ export class Stage {
 }
 
 export const story = test.extend<{ stage: Stage }>({
-  // biome-ignore lint/correctness/noEmptyPattern: the runner wants a pattern here.
-  stage: async ({}, use) => {
+  stage: async ({ onTestFinished }, use) => {
     const stage = new Stage();
+    onTestFinished(() => stage.close());
     await use(stage);
-    await stage.close();
   },
 });

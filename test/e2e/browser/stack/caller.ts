@@ -166,9 +166,7 @@ export type NewCaller = (name?: string, call?: SharedCall) => Promise<Caller>;
 
 /** A story with as many people as it wants, each in a browser and a room of its own. */
 export const browserStory = test.extend<{ newCaller: NewCaller }>({
-  // biome-ignore lint/correctness/noEmptyPattern: the runner wants a pattern here.
-  newCaller: async ({}, use) => {
-    const callers: Caller[] = [];
+  newCaller: async ({ onTestFinished }, use) => {
     await use(async (name = 'alice', call = inject('call')) => {
       const [credentials, room, chromium] = await Promise.all([
         register(call.homeserverUrl, name),
@@ -176,10 +174,9 @@ export const browserStory = test.extend<{ newCaller: NewCaller }>({
         Chromium.start(),
       ]);
       const caller = new Caller(call, credentials, room, chromium);
-      callers.push(caller);
+      onTestFinished(() => caller.end());
       await room.admit(credentials);
       return caller;
     });
-    await Promise.all(callers.map((caller) => caller.end()));
   },
 });
