@@ -16,5 +16,5 @@ export const Histogram: typeof import('prom-client').Histogram = require('prom-c
 /** Loaded when it is asked for. */
 export const defaultMetrics = (): typeof import('prom-client').collectDefaultMetrics => require('prom-client/lib/defaultMetrics.js');
 
-export const { createServer }: typeof import('node:http') = require('node:http');
+export const { createServer, ServerResponse }: typeof import('node:http') = require('node:http');
 export const { getRequestListener }: typeof import('@hono/node-server') = require('@hono/node-server');

@@ -17,7 +17,8 @@ import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
-import { createServer, Registry } from './library-parts.ts';
+import { createWebServer } from './http/server.ts';
+import { Registry } from './library-parts.ts';
 import { newRegistration } from './new-registration.ts';
 import { helpText } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';
@@ -105,7 +106,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     isOpen: () => open,
   });
   const { host, port } = config.bind;
-  const server = createServer(app.listener);
+  const server = createWebServer(app.listener, systemTime);
   server.on('listening', () => {
     const address = server.address() as AddressInfo;
     if (config.mode === 'development') {

@@ -16,5 +16,7 @@ test("prom-client's parts are the public ones", async () => {
 });
 
 test("node's server is the public one", async () => {
-  expect(ours.createServer).toBe((await import('node:http')).createServer);
+  const { createServer, ServerResponse } = await import('node:http');
+  expect(ours.createServer).toBe(createServer);
+  expect(ours.ServerResponse).toBe(ServerResponse);
 });

@@ -1,7 +1,9 @@
 // Webhooks come in by node's own request where they are plain, and by the framework otherwise: nobody can tell which.
-import { createServer, type IncomingHttpHeaders, request, type Server } from 'node:http';
+import { type IncomingHttpHeaders, request, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { createWebServer } from '../../src/http/server.ts';
 import { createHarness, FOREIGN_KEY, type Harness, handOverBody, participantEvent, webhookToken } from './harness.ts';
 
 let at: Harness;
@@ -12,7 +14,7 @@ beforeEach(async () => {
   at.engine.start();
   await at.post(handOverBody());
   await at.clock.settle();
-  server = createServer(at.listener);
+  server = createWebServer(at.listener, systemClock());
   await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
   port = (server.address() as AddressInfo).port;
 });

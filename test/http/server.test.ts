@@ -1,0 +1,78 @@
+import type { RequestListener, Server } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { expect, onTestFinished, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { createWebServer } from '../../src/http/server.ts';
+
+async function listening(server: Server): Promise<number> {
+  await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** What a connection is sent until it is closed. */
+function written(port: number, requests: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const socket = connect(port, '127.0.0.1', () => socket.write(requests));
+    socket.setEncoding('utf8').on('data', (part) => {
+      text += part;
+    });
+    socket.on('close', () => resolve(text)).on('error', reject);
+  });
+}
+
+test('the answers of one turn wait for its end, and one end is enough for all of them', async () => {
+  const ends: (() => void)[] = [];
+  const told: string[] = [];
+  const bothCame = Promise.withResolvers<void>();
+  const listener: RequestListener = (incoming, outgoing) => {
+    outgoing.end(`answer to ${incoming.url}`, () => told.push(`sent ${incoming.url}`));
+    told.push(`came ${incoming.url}`);
+    if (told.length === 2) bothCame.resolve();
+  };
+  const port = await listening(createWebServer(listener, { endOfTurn: (fire) => void ends.push(fire) }));
+  const answers = Promise.all(['/one', '/other'].map(async (path) => (await fetch(`http://127.0.0.1:${port}${path}`)).text()));
+  await bothCame.promise;
+  expect(told.filter((what) => what.startsWith('sent'))).toEqual([]);
+  expect(ends).toHaveLength(1);
+  ends[0]?.();
+  expect(await answers).toEqual(['answer to /one', 'answer to /other']);
+  expect(told.slice(2).sort()).toEqual(['sent /one', 'sent /other']);
+});
+
+test('requests that come together on one connection are answered in their order', async () => {
+  const listener: RequestListener = (incoming, outgoing) => {
+    outgoing.writeHead(200, { 'Content-Length': 4 });
+    outgoing.write(incoming.url?.slice(1, 3));
+    outgoing.end(incoming.url?.slice(3));
+  };
+  const port = await listening(createWebServer(listener, systemClock()));
+  const paths = ['/aaa1', '/bbb2', '/ccc3'];
+  const text = await written(
+    port,
+    paths.map((path, nth) => `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: ${nth === 2 ? 'close' : 'keep-alive'}\r\n\r\n`).join(''),
+  );
+  expect(text.match(/^(?:aaa1|bbb2|ccc3)/gm)).toEqual(['aaa1', 'bbb2', 'ccc3']);
+});
+
+test('a caller who has gone meanwhile takes nobody else with it', async () => {
+  const ends: (() => void)[] = [];
+  const came = Promise.withResolvers<void>();
+  const gone = Promise.withResolvers<void>();
+  const listener: RequestListener = (incoming, outgoing) => {
+    outgoing.end(incoming.url);
+    if (incoming.url === '/stays') came.resolve();
+    else outgoing.once('close', gone.resolve);
+  };
+  const port = await listening(createWebServer(listener, { endOfTurn: (fire) => void ends.push(fire) }));
+  const socket = connect(port, '127.0.0.1', () => socket.end('GET /goes HTTP/1.1\r\nHost: x\r\n\r\n', () => socket.destroy()));
+  await gone.promise;
+  const answer = fetch(`http://127.0.0.1:${port}/stays`);
+  await came.promise;
+  for (const end of ends) end();
+  expect(await (await answer).text()).toBe('/stays');
+});
