@@ -38,13 +38,15 @@ export interface ApplyDeps {
   readonly onStore: (available: boolean) => void;
   /** As a row is now, by a commit or by the store's word. */
   readonly onRow: (row: Delegation) => void;
+  /** What is about to be committed; told in the order of the commits. */
+  readonly onWrite: (before: Delegation | undefined, after: Delegation) => void;
 }
 
 /** Longer than any effect may take; the claim is given back when it is done. */
 export const LEASE_MS = 30_000;
 
 export function createApply(deps: ApplyDeps): Apply {
-  const { store, clock, random, policy, observer, log, onStore, onRow } = deps;
+  const { store, clock, random, policy, observer, log, onStore, onRow, onWrite } = deps;
 
   function one(row: Delegation, event: Event): Decision {
     try {
@@ -69,6 +71,7 @@ export function createApply(deps: ApplyDeps): Apply {
           const writes: Write[] = decided
             .filter(({ row, decision }) => decision.next !== row)
             .map(({ decision }) => ({ row: decision.next, leaseMs: decision.effects.length > 0 ? LEASE_MS : 0 }));
+          for (const { row, decision } of decided) if (decision.next !== row) onWrite(row, decision.next);
           return { writes, value: { rows: rows.length, decided } };
         },
         urgency,

@@ -14,6 +14,7 @@ import type { Sightings } from '../store/sightings.ts';
 import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { type Applied, createApply, type Todo } from './apply.ts';
+import { createCalm, moves } from './calm.ts';
 import { createHandOvers, type HandOvers } from './hand-over.ts';
 import { createKeepAlive } from './keep-alive.ts';
 import { createLanes } from './lanes.ts';
@@ -88,8 +89,13 @@ export function createEngine(deps: EngineDeps): Engine {
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
     ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),
   });
+  const [intervalMs, keptMs] = [policy.presenceIntervalMs, shared ? KEPT_SHARED_MS : KEPT_MS];
+  const calm = shared ? null : createCalm({ clock, intervalMs });
   const onRow = (row: Delegation): void => keepAlive.remember(row);
-  const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore, onRow });
+  const onWrite = (before: Delegation | undefined, after: Delegation): void => {
+    if (calm !== null && moves(before, after)) calm.moved(after.room);
+  };
+  const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore, onRow, onWrite });
   const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
   const performer = createPerformer({
     ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone },
@@ -106,8 +112,7 @@ export function createEngine(deps: EngineDeps): Engine {
     onSilence: () => keepAlive.begin(),
     onAnswer: () => storeAvailable && void keepAlive.end(),
   });
-  const [intervalMs, keptMs] = [policy.presenceIntervalMs, shared ? KEPT_SHARED_MS : KEPT_MS];
-  const sweep = createSweep({ store, presence, apply: watched, clock, intervalMs, keptMs, perform, log });
+  const sweep = createSweep({ store, presence, calm, apply: watched, clock, intervalMs, keptMs, perform, log });
 
   /** Whatever is written may be due before anything the scheduler waits for. */
   async function watched(...args: Parameters<typeof apply>): Promise<Applied> {
@@ -208,7 +213,7 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   return {
-    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore, onRow, durable }),
+    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore, onRow, onWrite, durable }),
     webhook,
     read: async (room, id) => {
       const found = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));

@@ -27,6 +27,8 @@ export interface HandOverDeps {
   readonly perform: (todo: Todo) => void;
   readonly onStore: (available: boolean) => void;
   readonly onRow: (row: Delegation) => void;
+  /** What is about to be committed. */
+  readonly onWrite: (before: Delegation | undefined, after: Delegation) => void;
   /** Rejects with StoreUnavailable: nothing may be promised. */
   readonly durable: () => Promise<void>;
 }
@@ -37,7 +39,7 @@ type Committed = HandedOver & { readonly decisions: readonly Decision[] };
 const MAY_BEGIN_ANEW: ReadonlySet<Outcome> = new Set<Outcome>(['handed-back', 'expired']);
 
 export function createHandOvers(deps: HandOverDeps): HandOvers {
-  const { store, clock, random, policy, apply, perform, onStore, onRow, durable } = deps;
+  const { store, clock, random, policy, apply, perform, onStore, onRow, onWrite, durable } = deps;
 
   /** What a hand-over means for the rows of its owner. Pure apart from the time it is run at. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
@@ -49,6 +51,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const superseded = older.filter(({ row, decision }) => decision.next !== row).map(({ decision }) => decision);
     const decisions = [...superseded, fresh];
     const writes = decisions.map(({ next, effects }) => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 }));
+    for (const { row } of writes) onWrite(undefined, row);
     return { writes, value: { kind: 'created', row: fresh.next, superseded: superseded.length, decisions } };
   }
 

@@ -2,9 +2,11 @@
 // when there may be a gap (at start, when the SFU or the store is back).
 import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
+import type { Delegation } from '../delegation/state.ts';
 import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
+import type { Calm } from './calm.ts';
 import { eventOf } from './perform.ts';
 import type { Presence } from './presence.ts';
 
@@ -18,6 +20,8 @@ export interface Sweep {
 export interface SweepDeps {
   readonly store: Store;
   readonly presence: Presence;
+  /** Null: others write as well. */
+  readonly calm: Calm | null;
   readonly apply: Apply;
   readonly clock: Clock;
   readonly intervalMs: number;
@@ -29,6 +33,8 @@ export interface SweepDeps {
 
 /** LiveKit gives a webhook up after 30 s; an hour also covers a sender's clock and an operator's replay. */
 const ONCE_KEPT_MS = 3_600_000;
+/** A little more than an interval, so that no interval has more looks than there are rooms, however late the ticks are. */
+const TURN = 1.01;
 /** Replicas are at different places of their turns: a room that another has looked at in this part of the interval is passed over. */
 const SHARED_TURN = 0.75;
 /** What makes one replica look at everything makes the others do so in the same moment. */
@@ -39,17 +45,27 @@ const PURGE_EVERY_MS = 60_000;
 const PURGE_BATCH = 5_000;
 
 export function createSweep(deps: SweepDeps): Sweep {
-  const { store, presence, apply, clock, intervalMs, keptMs, perform, log } = deps;
+  const { store, presence, calm, apply, clock, intervalMs, keptMs, perform, log } = deps;
   let position = 0;
   let lastTickMs: number | null = null;
   let lastPurgeMs = Number.NEGATIVE_INFINITY;
 
   async function look(room: RoomName): Promise<void> {
-    const evidence = await presence.ask(room, clock.nowMs(), 0);
-    // An outage says nothing about anyone; rows that need an answer ask for themselves.
-    if (evidence.kind === 'unreachable') return;
-    const applied = await apply({ by: 'room', room }, null, (row) => (row.handles === null ? null : eventOf(evidence, row)));
-    for (const todo of applied.todo) perform(todo);
+    const look = calm?.look(room);
+    try {
+      const evidence = await presence.ask(room, clock.nowMs(), 0);
+      // An outage says nothing about anyone; rows that need an answer ask for themselves.
+      if (evidence.kind === 'unreachable' || calm?.holds(room, evidence)) return;
+      const rows: Delegation[] = [];
+      const applied = await apply({ by: 'room', room }, null, (row) => {
+        rows.push(row);
+        return row.handles === null ? null : eventOf(evidence, row);
+      });
+      if (applied.changed === 0 && applied.todo.length === 0) look?.wasCalm(evidence, rows);
+      for (const todo of applied.todo) perform(todo);
+    } finally {
+      look?.end();
+    }
   }
 
   function lookAt(fromSlot: number, toSlot: number, notWithinMs: number): void {
@@ -66,7 +82,7 @@ export function createSweep(deps: SweepDeps): Sweep {
   function turn(nowMs: number): void {
     const elapsedMs = lastTickMs === null ? 0 : Math.min(nowMs - lastTickMs, intervalMs);
     lastTickMs = nowMs;
-    const end = position + (elapsedMs / intervalMs) * SLOTS;
+    const end = position + (elapsedMs / (intervalMs * TURN)) * SLOTS;
     const [from, to] = [Math.floor(position), Math.floor(end)];
     const notWithinMs = intervalMs * SHARED_TURN;
     if (to > from) lookAt(from, Math.min(to, SLOTS), notWithinMs);

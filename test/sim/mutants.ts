@@ -119,4 +119,10 @@ export const MUTANTS: readonly Mutant[] = [
     from: '      on = true;\n      look();',
     to: '      on = true;',
   },
+  {
+    name: 'a room that was found in order is so for long, whoever is there',
+    file: 'src/engine/calm.ts',
+    from: ' && known.print === printOf(list);',
+    to: ';',
+  },
 ];
