@@ -43,14 +43,16 @@ export interface PresenceDeps {
 
 interface Desk {
   last: Evidence | null;
-  /** Who was on the newest list that anybody was on. */
-  crowd: ReadonlySet<Sid>;
+  /** The newest list that anybody was on. */
+  crowd: readonly Seen[];
   running: { readonly askedAtMs: number; readonly whichRoom: boolean; readonly answer: Promise<Evidence> } | null;
   waiting: { readonly answer: Promise<Evidence>; whichRoom: boolean; begin(): void } | null;
 }
 
 const MOST_QUESTIONS = 16;
 const MOST_ROOMS = 5_000;
+/** Those on remembered lists take 200 bytes each. */
+const MOST_SEEN = 100_000;
 /** While the SFU is away it is asked so often, on behalf of everybody. */
 const PROBE_EVERY_MS = 1_000;
 /** A question to the SFU has been given up by then (sfu/room-service.ts). */
@@ -63,6 +65,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   const desks = new Map<RoomName, Desk>();
   const startedAtMs = new Map<RoomName, number>();
   const queue: (() => void)[] = [];
+  /** How many are on the lists of all desks. */
+  let remembered = 0;
   let questions = 0;
   let reachable: boolean | null = null;
   /** The newest failure counts for everybody; null: none that still says anything. */
@@ -123,14 +127,21 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function run(room: RoomName, desk: Desk, whichRoom: boolean): Promise<Evidence> {
     const answer = look(room, whichRoom).then((looked) => {
-      const evidence = looked.kind === 'list' && isAnotherCrowd(desk, looked.present) ? { ...looked, afterRestart: true } : looked;
-      desk.last = evidence;
+      const evidence = looked.kind === 'list' ? compared(desk, looked) : looked;
+      remember(desk, evidence);
       desk.running = null;
       if (evidence.kind === 'list') void deps.sightings?.tell(room, evidence).catch(() => {});
       return evidence;
     });
     desk.running = { askedAtMs: clock.nowMs(), whichRoom, answer };
     return answer;
+  }
+
+  function remember(desk: Desk, evidence: Evidence): void {
+    desk.last = evidence;
+    if (evidence.kind !== 'list' || evidence.present.length === 0) return;
+    remembered += evidence.present.length - desk.crowd.length;
+    desk.crowd = evidence.present;
   }
 
   /** One question waits for a room at most: for its batch time, and for the one that is under way. */
@@ -161,10 +172,14 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function deskOf(room: RoomName): Desk {
     const known = desks.get(room);
-    const desk = known ?? { last: null, crowd: new Set<Sid>(), running: null, waiting: null };
+    const desk = known ?? { last: null, crowd: [], running: null, waiting: null };
     desks.delete(room);
     desks.set(room, desk);
-    if (desks.size > MOST_ROOMS) forgetOldest(desks, (one) => one.running === null && one.waiting === null);
+    while (desks.size > MOST_ROOMS || (remembered > MOST_SEEN && desks.size > 1)) {
+      const gone = forgetOldest(desks, (one) => one.running === null && one.waiting === null);
+      if (gone === undefined) break;
+      remembered -= gone.crowd.length;
+    }
     return desk;
   }
 
@@ -215,19 +230,29 @@ export function createPresence(deps: PresenceDeps): Presence {
 }
 
 /**
- * An SFU that was away between two looks, and of whose new room no webhook told: of all who were there nobody is, and some are there anew.
- * One alone may as well have gone before the other came.
+ * What a list says beside the newest one that anybody was on. An SFU that was away between two looks, and of whose new room no webhook told:
+ * of all who were there nobody is, and some are there anew. One alone may as well have gone before the other came.
  */
-function isAnotherCrowd(desk: Desk, present: readonly Seen[]): boolean {
-  const before = desk.crowd;
-  if (present.length > 0) desk.crowd = new Set(present.map(({ sid }) => sid));
-  return before.size > 1 && present.length > 0 && !present.some(({ sid }) => before.has(sid));
+function compared({ crowd }: Desk, list: Extract<Evidence, { kind: 'list' }>): Evidence {
+  const before = new Map(crowd.map((one) => [one.sid, one]));
+  // Who is on it as before stays the same in memory as well: lists come often, and nearly always say the same.
+  const present = list.present.map((one) => {
+    const known = before.get(one.sid);
+    return known !== undefined && isSame(known, one) ? known : one;
+  });
+  const isAnotherCrowd = crowd.length > 1 && present.length > 0 && !present.some(({ sid }) => before.has(sid));
+  return { ...list, present, afterRestart: list.afterRestart || isAnotherCrowd };
 }
 
-function forgetOldest<K, V>(map: Map<K, V>, may: (value: V) => boolean): void {
+function isSame(one: Seen, other: Seen): boolean {
+  return one.identity === other.identity && one.joinedAtMs === other.joinedAtMs && one.active === other.active;
+}
+
+function forgetOldest<K, V>(map: Map<K, V>, may: (value: V) => boolean): V | undefined {
   for (const [key, value] of map) {
     if (!may(value)) continue;
     map.delete(key);
-    return;
+    return value;
   }
+  return undefined;
 }

@@ -47,6 +47,30 @@ test('the sign is one of that look, not of those after it', async () => {
   expect(await afterRestart(people('PA_a1', 'PA_b1'), people('PA_a2', 'PA_b2'), people('PA_a2'))).toBe(false);
 });
 
+test('who is on a list as before is the same in memory, and only who is', async () => {
+  const [first, second] = await evidenceOf(people('PA_a1', 'PA_b1'), people('PA_b1', 'PA_a2'));
+  if (first?.kind !== 'list' || second?.kind !== 'list') expect.fail('the SFU answers');
+  expect(second.present).toEqual((people('PA_b1', 'PA_a2') as { present: unknown }).present);
+  expect(second.present[0]).toBe(first.present[1]);
+});
+
+test('lists are remembered for the rooms that were asked for last, as long as not too many are on them', async () => {
+  const clock = createVirtualClock();
+  const asked: RoomName[] = [];
+  const crowd = Array.from({ length: 60_000 }, (_, n) => `PA_${n}`);
+  const look = async (room: RoomName): Promise<Look> => {
+    asked.push(room);
+    return people(...crowd);
+  };
+  const presence = createPresence({
+    ...{ rooms: { look, answers: async () => true }, clock },
+    ...{ onReturn: () => {}, onAnswer: () => {} },
+  });
+  const [one, other, third] = ['one', 'other', 'third'] as RoomName[] as [RoomName, RoomName, RoomName];
+  for (const room of [one, other, other, third, other, one]) await presence.ask(room, clock.nowMs(), 0);
+  expect(asked).toEqual([one, other, third, one]);
+});
+
 describe('what another process saw', () => {
   const A = { identity: 'of a' as Identity, sid: 'PA_a1' as Sid };
   /** How many questions two processes put to the SFU, when the second wants to know of `who` some seconds after the first looked. */
