@@ -2,12 +2,12 @@
 
 /** While a leave is owed nobody waits longer than this for the next try. */
 const CAP_MS = 10_000;
-const BASE_MS = 250;
+const BASE_MS = 100;
 /** A hint beyond this is a mistake or an attack: a leave must not be put off by it for ever. */
 const LONGEST_HINT_MS = 300_000;
 
 /**
- * The delay before the next try after `failures` failed ones (1 = the first failed): exponential from 250 ms, capped at
+ * The delay before the next try after `failures` failed ones (1 = the first failed): exponential from 100 ms, capped at
  * `capMs`, with the upper half jittered so that those who failed together don't come back together.
  */
 export function backoffMs(failures: number, roll: number, capMs: number = CAP_MS): number {

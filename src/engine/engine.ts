@@ -43,7 +43,7 @@ const STORE_AGAIN_MS = 1_000;
 const UNDONE_AGAIN_MS = 100;
 
 /** How the scheduler looks for due rows: what a dead replica leaves is found within its lease and this. */
-const ALONE = { longestSleepMs: 30_000, gatherMs: 0 };
+const ALONE = { longestSleepMs: 30_000, gatherMs: 20 };
 const SHARED = { longestSleepMs: 500, gatherMs: 20 };
 /** Ended delegations explain what happened: on disk for a day, in the memory that several processes share for an hour. */
 const KEPT_MS = 24 * 3_600_000;

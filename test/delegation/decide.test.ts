@@ -208,7 +208,7 @@ describe('restarts', () => {
   it('that fail come again well before the expiry', () => {
     const row = { ...rowIn(ROWS['connected, just seen']), expiry: { earliestMs: NOW + 400, latestMs: NOW + 400 } };
     const { next } = decide(row, EVENTS['restart: failed'], now, POLICY);
-    expect((dueAtMs(next.state) ?? 0) - NOW).toBeLessThanOrEqual(250);
+    expect((dueAtMs(next.state) ?? 0) - NOW).toBeLessThanOrEqual(100);
   });
 });
 

@@ -8,7 +8,7 @@ it('grows, is jittered and never exceeds ten seconds', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 1_000 }), roll, (failures, chance) => {
       const pause = backoffMs(failures, chance);
-      expect(pause).toBeGreaterThanOrEqual(Math.min(250 * 2 ** (failures - 1), 10_000) / 2);
+      expect(pause).toBeGreaterThanOrEqual(Math.min(100 * 2 ** (failures - 1), 10_000) / 2);
       expect(pause).toBeLessThanOrEqual(10_000);
     }),
   );
@@ -22,5 +22,5 @@ it('honours a hint, up to five minutes', () => {
   expect(limitedMs(2_000, 1, 0)).toBe(2_000);
   expect(limitedMs(2_000, 1, 0.5)).toBeGreaterThan(2_000);
   expect(limitedMs(86_400_000, 1, 0)).toBe(300_000);
-  expect(limitedMs(null, 1, 0)).toBe(125);
+  expect(limitedMs(null, 1, 0)).toBe(50);
 });
