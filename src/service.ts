@@ -20,6 +20,7 @@ import type { MatrixRtc } from './http/matrixrtc.ts';
 import { createWebServer } from './http/server.ts';
 import { Registry } from './library-parts.ts';
 import { newRegistration } from './new-registration.ts';
+import { goFirst } from './priority.ts';
 import { helpText } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';
 import { createRoomCreation } from './sfu/room-creation.ts';
@@ -69,6 +70,7 @@ if (read.kind === 'faults') {
 await run(read.config, read.notes);
 
 async function run(config: Config, notes: readonly string[]): Promise<void> {
+  goFirst();
   const log = createLogger(config.logLevel);
   const registry = new Registry();
   const metrics = createMetrics(registry, { homeservers: config.homeservers });

@@ -34,6 +34,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/new-registration.ts', ['src/registration.ts', 'src/clock.ts', 'src/homeserver/names.ts']],
   ['src/config.ts', ['src/delegation/', 'src/redis-url.ts', 'src/registration.ts', 'src/settings.ts', 'src/settings-reader.ts']],
   ['src/telemetry.ts', ['src/delegation/', 'src/config.ts', 'src/library-parts.ts']],
+  ['src/priority.ts', []],
   ['src/startup-report.ts', ['src/config.ts']],
   // Each store knows what all of them are, and none of the others.
   ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],

@@ -1,0 +1,20 @@
+import { execFileSync } from 'node:child_process';
+import { resolve } from 'node:path';
+import { expect, test } from 'vitest';
+
+const PRIORITY = resolve(import.meta.dirname, '../src/priority.ts');
+/** What a process of its own says last, started with this niceness. */
+function said(nice: number, script: string): string {
+  const lines = `import { getPriority, setPriority } from 'node:os'; ${script}`;
+  return execFileSync('nice', ['-n', String(nice), process.execPath, '--input-type=module', '-e', lines], { encoding: 'utf8' }).trim();
+}
+const goesFirst = `const { goFirst } = await import('${PRIORITY}'); goFirst(); console.log(getPriority());`;
+
+test('goes before ordinary work where that is allowed, and starts all the same where it is not', () => {
+  const isAllowed = said(0, `try { setPriority(-7); console.log('yes'); } catch { console.log('no'); }`) === 'yes';
+  expect(said(0, goesFirst)).toBe(isAllowed ? '-7' : '0');
+});
+
+test('a priority that somebody has chosen stays', () => {
+  expect(said(3, goesFirst)).toBe('3');
+});
