@@ -174,12 +174,13 @@ export function createPresence(deps: PresenceDeps): Presence {
     const known = desks.get(room);
     const desk = known ?? { last: null, crowd: [], running: null, waiting: null };
     desks.delete(room);
-    desks.set(room, desk);
-    while (desks.size > MOST_ROOMS || (remembered > MOST_SEEN && desks.size > 1)) {
+    // Before this one is among them: it is about to be used, and what it remembers is to be counted.
+    while (desks.size >= MOST_ROOMS || remembered > MOST_SEEN) {
       const gone = forgetOldest(desks, (one) => one.running === null && one.waiting === null);
       if (gone === undefined) break;
       remembered -= gone.crowd.length;
     }
+    desks.set(room, desk);
     return desk;
   }
 

@@ -71,6 +71,33 @@ test('lists are remembered for the rooms that were asked for last, as long as no
   expect(asked).toEqual([one, other, third, one]);
 });
 
+test('a list is remembered, too, while all others are being asked for', async () => {
+  const clock = createVirtualClock();
+  const crowd = Array.from({ length: 60_000 }, (_, n) => `PA_${n}`);
+  const asked: string[] = [];
+  let hangs = false;
+  const look = async (room: RoomName): Promise<Look> => {
+    asked.push(room);
+    return hangs ? new Promise(() => {}) : people(...crowd);
+  };
+  const presence = createPresence({
+    ...{ rooms: { look, answers: async () => true }, clock },
+    ...{ onReturn: () => {}, onAnswer: () => {} },
+  });
+  const [one, other] = ['one', 'other'] as RoomName[] as [RoomName, RoomName];
+  await presence.ask(one, clock.nowMs(), 0);
+  await clock.advance(1_000);
+  hangs = true;
+  void presence.ask(one, clock.nowMs(), 0);
+  await clock.settle();
+  hangs = false;
+  await presence.ask(other, clock.nowMs(), 0);
+  await clock.advance(1_000);
+  const askedAtMs = clock.nowMs();
+  for (let count = 0; count < 2; count += 1) await presence.ask(other, askedAtMs, 0);
+  expect(asked).toEqual([one, one, other, other]);
+});
+
 describe('what another process saw', () => {
   const A = { identity: 'of a' as Identity, sid: 'PA_a1' as Sid };
   /** How many questions two processes put to the SFU, when the second wants to know of `who` some seconds after the first looked. */
