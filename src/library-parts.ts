@@ -1,6 +1,7 @@
 // What we need of some libraries, without what would come with it, which a start after a crash had to wait for. Measured: undici's index
 // loads four times as much (fetch, WebSocket, caches, mocks), prom-client's the API of OpenTelemetry, and whoever imports `node:http` from
-// a module has all its exports read, one of which is a whole WebSocket. test/library-parts.test.ts holds these against the public ones (hono's is a file of its own).
+// a module has all its exports read, one of which is a whole WebSocket. test/library-parts.test.ts holds these against the public ones
+// (hono's is a file of its own).
 import { createRequire } from 'node:module';
 
 const require = createRequire(import.meta.url);

@@ -38,7 +38,7 @@ export interface ApplyDeps {
   readonly onStore: (available: boolean) => void;
   /** As a row is now, by a commit or by the store's word. */
   readonly onRow: (row: Delegation) => void;
-  /** What is about to be committed; told in the order of the commits. */
+  /** What is about to be committed, in the order of the commits; told again by a step that runs again. */
   readonly onWrite: (before: Delegation | undefined, after: Delegation) => void;
 }
 

@@ -15,12 +15,12 @@ export interface Calm {
   /** There is nothing to decide, whatever was asked: all is as it was when that was found. */
   holds(room: RoomName, list: List): boolean;
   /** A look at a room begins; it has to be ended. */
-  look(room: RoomName): Look;
+  look(room: RoomName): LookUnderWay;
   /** To be called by every step that moves a delegation of the room, in the order of the commits. */
   moved(room: RoomName): void;
 }
 
-export interface Look {
+export interface LookUnderWay {
   /** The list changed nothing about these rows, all of the room, and nothing follows from it. */
   wasCalm(list: List, rows: readonly Delegation[]): void;
   end(): void;
@@ -39,7 +39,7 @@ const LOOK_ALL_THE_SAME = 10;
 export function createCalm({ clock, intervalMs }: { readonly clock: Clock; readonly intervalMs: number }): Calm {
   const calm = new Map<RoomName, Known>();
   /** Looks under way during which nothing has moved. */
-  const undisturbed = new Map<RoomName, Look>();
+  const undisturbed = new Map<RoomName, LookUnderWay>();
 
   function note(room: RoomName, list: List, rows: readonly Delegation[]): void {
     const nowMs = clock.nowMs();
@@ -59,7 +59,7 @@ export function createCalm({ clock, intervalMs }: { readonly clock: Clock; reado
       return known !== undefined && clock.nowMs() < known.untilMs && known.print === printOf(list);
     },
     look: (room) => {
-      const own: Look = {
+      const own: LookUnderWay = {
         wasCalm: (list, rows) => {
           if (undisturbed.get(room) === own) note(room, list, rows);
         },

@@ -42,9 +42,11 @@ const STORE_AGAIN_MS = 1_000;
 /** What was not done is looked at again so soon: its row is due, and nothing else may wake the scheduler for it. */
 const UNDONE_AGAIN_MS = 100;
 
-/** How the scheduler looks for due rows: what a dead replica leaves is found within its lease and this. */
-const ALONE = { longestSleepMs: 30_000, gatherMs: 20 };
-const SHARED = { longestSleepMs: 500, gatherMs: 20 };
+/** The scheduler looks for due rows at least so often: what a dead replica leaves is found within its lease and this. */
+const LONGEST_SLEEP_MS = 30_000;
+const LONGEST_SLEEP_SHARED_MS = 500;
+/** Those who come due within so long are claimed by one look, and called together. */
+const GATHER_MS = 20;
 /** Ended delegations explain what happened: on disk for a day, in the memory that several processes share for an hour. */
 const KEPT_MS = 24 * 3_600_000;
 const KEPT_SHARED_MS = 3_600_000;
@@ -108,7 +110,9 @@ export function createEngine(deps: EngineDeps): Engine {
     restart: performer.restart,
   });
   const scheduler = createScheduler({
-    ...{ store, lanes, clock, take, onFailure, ...(shared ? SHARED : ALONE) },
+    ...{ store, lanes, clock, take, onFailure },
+    longestSleepMs: shared ? LONGEST_SLEEP_SHARED_MS : LONGEST_SLEEP_MS,
+    gatherMs: GATHER_MS,
     onSilence: () => keepAlive.begin(),
     onAnswer: () => storeAvailable && void keepAlive.end(),
   });

@@ -51,7 +51,7 @@ export function createSweep(deps: SweepDeps): Sweep {
   let lastPurgeMs = Number.NEGATIVE_INFINITY;
 
   async function look(room: RoomName): Promise<void> {
-    const look = calm?.look(room);
+    const underWay = calm?.look(room);
     try {
       const evidence = await presence.ask(room, clock.nowMs(), 0);
       // An outage says nothing about anyone; rows that need an answer ask for themselves.
@@ -61,10 +61,10 @@ export function createSweep(deps: SweepDeps): Sweep {
         rows.push(row);
         return row.handles === null ? null : eventOf(evidence, row);
       });
-      if (applied.changed === 0 && applied.todo.length === 0) look?.wasCalm(evidence, rows);
+      if (applied.changed === 0 && applied.todo.length === 0) underWay?.wasCalm(evidence, rows);
       for (const todo of applied.todo) perform(todo);
     } finally {
-      look?.end();
+      underWay?.end();
     }
   }
 
