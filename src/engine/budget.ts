@@ -67,8 +67,10 @@ const LATEST_PART = 0.93;
 const EARLIEST_PART = 0.4;
 /** Who is reckoned with is made wait until then at the very most: a rate measured some percent too low must cost nobody. */
 const LAST_PART = 0.97;
-/** A call that begins so long before an event's end is in time. */
+/** So long before an event's end a call has to begin. */
 const ON_THE_WAY_MS = 50;
+/** Two clocks, and hints in whole ms. What it costs is not lost: it is saved up. */
+const CLOCKS_MS = 20;
 const AGAIN_MS = 1_000;
 /** Who can be kept is reckoned anew so often, for somebody may have left. */
 const RECKON_MS = 1_000;
@@ -133,7 +135,7 @@ export function createBudget(nowMs: () => number): Budget {
     for (const { id, delayMs, fromMs, expiryMs, lostMs } of order) {
       const more = 1 / (delayMs * LAST_PART);
       if (spent + more > perMs) continue;
-      const turn = { id, fromMs, byMs: (expiryMs < atMs ? lostMs : expiryMs) - ON_THE_WAY_MS };
+      const turn = { id, fromMs, byMs: endMs({ expiryMs, lostMs }, atMs) };
       if (chosen.length < MOST_TURNS && !areInTime([...chosen, turn], { atMs, saved: savedNow(), mostSaved, perMs })) continue;
       spent += more;
       chosen.push(turn);
@@ -153,6 +155,9 @@ export function createBudget(nowMs: () => number): Budget {
     const most = Math.max(...sorted.map((fromMs, place) => place + 2 - (nextMs - fromMs) * perMs));
     return Math.min(Math.floor(most), MOST_SAVED);
   }
+
+  /** When the homeserver will let a call through: one that comes before is refused, and Synapse takes half a second to say so. */
+  const willingMs = (perMs: number): number => nowMs() + (savedNow() < 1 ? (1 - savedNow()) / perMs + CLOCKS_MS : 0);
 
   const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= mostSaved);
   const isKnown = (): boolean => nowMs() - refusedAtMs < KNOWN_FOR_MS;
@@ -181,7 +186,8 @@ export function createBudget(nowMs: () => number): Budget {
       if (passedMs.length > MOST_PASSED) passedMs.shift();
       if (beganMs > measured.beganMs) passes += 1;
       if (beganMs < refusedAtMs) return;
-      saved = { calls: savedNow() - 1, atMs: nowMs() };
+      // One was there, whatever we thought.
+      saved = { calls: Math.max(savedNow(), 1) - 1, atMs: nowMs() };
     },
     refused: (beganMs, retryAfterMs) => {
       refusedAtMs = nowMs();
@@ -219,8 +225,8 @@ export function createBudget(nowMs: () => number): Budget {
       reckon(rate);
       return kept.has(wanted.id) ? earliestMs - atMs : AGAIN_MS;
     },
-    beginMs: ({ delayMs: ofWanted }) => {
-      if (rate === null || !isLimited() || ofWanted > SHORT_DELAY_MS) return Number.NEGATIVE_INFINITY;
+    beginMs: (wanted) => {
+      if (rate === null || !isLimited() || wanted.delayMs > SHORT_DELAY_MS) return Number.NEGATIVE_INFINITY;
       reckon(rate);
       const gapMs = 1 / rate;
       const part = savedNow() > mostSaved - SPARE ? USUAL_PART : LATEST_PART;
@@ -228,9 +234,15 @@ export function createBudget(nowMs: () => number): Budget {
         .flatMap((id) => remembered.get(id) ?? [])
         .map(({ expiryMs, delayMs }) => expiryMs - delayMs * (1 - part))
         .sort((a, b) => a - b);
-      return Math.min(...latest.map((ms, place) => ms - place * gapMs));
+      const urgentMs = Math.min(...latest.map((ms, place) => ms - place * gapMs));
+      return Math.max(urgentMs, Math.min(willingMs(rate), endMs(wanted, nowMs())));
     },
   };
+}
+
+/** A call that begins by then is in time. */
+function endMs({ expiryMs, lostMs }: Pick<Wanted, 'expiryMs' | 'lostMs'>, nowMs: number): number {
+  return (expiryMs < nowMs ? lostMs : expiryMs) - ON_THE_WAY_MS;
 }
 
 /** A restart that is to begin after one time and before another. */

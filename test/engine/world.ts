@@ -38,6 +38,7 @@ export class EngineWorld {
   takesMs: (answer: Answer) => number = () => HOMESERVER_MS;
   engine: Engine;
   #hooks = 0;
+  #processes = 0;
   readonly #present = new Map<RoomName, Map<Identity, Seen>>();
   readonly #policy: Policy;
 
@@ -65,6 +66,12 @@ export class EngineWorld {
     return openSqliteStore({ path: this.#path, clock: this.clock, seal: null, onCommit });
   }
 
+  /** Processes that draw the same numbers would give different delegations the same id. */
+  #nextSeed(): number {
+    this.#processes += 1;
+    return this.#processes + this.#hooks;
+  }
+
   #start(store = this.store, registry = this.registry, isAlive = () => true): Engine {
     registry.clear();
     const engine = createEngine({
@@ -72,7 +79,7 @@ export class EngineWorld {
       rooms: this.#rooms(),
       delayedEvents: this.#delayedEvents(isAlive),
       clock: this.clock,
-      random: createSeededRandom(1 + this.#hooks),
+      random: createSeededRandom(this.#nextSeed()),
       policy: this.#policy,
       metrics: createMetrics(registry, { process: false }),
       log: createLogger('info', (line) => void this.lines.push(line)),

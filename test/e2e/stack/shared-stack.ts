@@ -45,6 +45,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await lastwill.stop();
     await Promise.all([livekit.kill(), synapse.kill()]);
     tap.stop();
-    printTimes(timesFile);
+    printTimes(timesFile, project.name);
   };
 }

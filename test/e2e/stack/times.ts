@@ -14,7 +14,8 @@ export interface Time {
 
 export const recordTime = (file: string, time: Time): void => appendFileSync(file, `${JSON.stringify(time)}\n`);
 
-export function printTimes(file: string): void {
+/** Once for each of the projects. */
+export function printTimes(file: string, project: string): void {
   if (!existsSync(file)) return;
   const times = readFileSync(file, 'utf8')
     .trim()
@@ -23,7 +24,7 @@ export function printTimes(file: string): void {
     .sort((one, other) => one.story.localeCompare(other.story));
   const folder = join(repositoryDir, 'node_modules/.cache/lastwill');
   mkdirSync(folder, { recursive: true });
-  const kept = join(folder, 'e2e-times.json');
+  const kept = join(folder, `${project}-times.json`);
   writeFileSync(kept, `${JSON.stringify(times, null, 2)}\n`);
   const width = Math.max(...times.map((time) => time.story.length));
   console.log(`\n${'from departure to the event in the room'.padEnd(width)}  took ms  after webhook ms`);
