@@ -433,6 +433,31 @@ describe('what was promised and is not there any more', () => {
     expect(statSync(file).size).toBe(0);
   });
 
+  test('a log that was begun anew, with what is left of the older one behind it: no more and no less is missed', async () => {
+    const clock = createVirtualClock();
+    const store = open({ clock });
+    const many = async (from: number, to: number): Promise<void> => {
+      for (let n = from; n < to; n += 50) await put(store, ...Array.from({ length: 50 }, (_, one) => row(n + one)));
+    };
+    await many(10, 6_010);
+    await clock.advance(1_000);
+    const before = statSync(`${file}-wal`).size;
+    for (const last of [7_000, 7_001, 7_002]) {
+      await put(store, row(last));
+      await clock.advance(1_000);
+      await store.durable();
+    }
+    expect(statSync(`${file}-wal`).size).toBe(before);
+    const copy = copyOf(file);
+    const { frames } = JSON.parse(readFileSync(`${copy}-witness`, 'utf8')) as { frames: number };
+    expect((await again(copy).count()).awaiting).toBe(6_003);
+    const other = copyOf(file);
+    truncateSync(`${other}-wal`, 32 + frames * 4_120);
+    expect(await byId(again(copyOf(other)), 7_002)).toEqual(row(7_002));
+    truncateSync(`${other}-wal`, 32 + frames * 4_120 - 1);
+    expect(() => again(other)).toThrow(/has lost delegations/);
+  });
+
   test('an older log was put back: it refuses to start', async () => {
     const store = open();
     await put(store, row(1));
