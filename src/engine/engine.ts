@@ -237,6 +237,7 @@ export function createEngine(deps: EngineDeps): Engine {
     },
     drain: async (graceMs) => {
       ticking();
+      sweep.stop();
       scheduler.stop();
       keepAlive.stop();
       await Promise.race([settled(underWay), new Promise<void>((resolve) => clock.after(graceMs, resolve))]);

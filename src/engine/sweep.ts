@@ -1,6 +1,6 @@
 // What no webhook told: every room with live delegations is looked at once an interval, spread over it, and all of them at once
 // when there may be a gap (at start, when the SFU or the store is back).
-import type { Clock } from '../clock.ts';
+import type { Cancel, Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
 import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
@@ -15,6 +15,7 @@ export interface Sweep {
   tick(): void;
   /** Looks at every room now. */
   all(): void;
+  stop(): void;
 }
 
 export interface SweepDeps {
@@ -33,6 +34,11 @@ export interface SweepDeps {
 
 /** LiveKit gives a webhook up after 30 s; an hour also covers a sender's clock and an operator's replay. */
 const ONCE_KEPT_MS = 3_600_000;
+/**
+ * To read and judge a row takes some 60 µs, and whoever leaves meanwhile waits: so a large room is judged in portions. Where each takes a trip
+ * over a network, all at once.
+ */
+const ROWS_AT_ONCE = 16;
 /** A little more than an interval, so that no interval has more looks than there are rooms, however late the ticks are. */
 const TURN = 1.01;
 /** Replicas are at different places of their turns: a room that another has looked at in this part of the interval is passed over. */
@@ -41,14 +47,19 @@ const SHARED_TURN = 0.75;
 const SHARED_GAP_MS = 1_000;
 /** An SFU that is away is looked after, also when no room gives a reason to ask it. */
 const AWAY_TOUCH_MS = 1_000;
+/** Whose turn comes with one tick are looked at one after the other: ten rooms at once would keep a webhook waiting for all of them. */
+const TICK_MS = 1_000;
 const PURGE_EVERY_MS = 60_000;
 const PURGE_BATCH = 5_000;
 
 export function createSweep(deps: SweepDeps): Sweep {
   const { store, presence, calm, apply, clock, intervalMs, keptMs, perform, log } = deps;
+  const shared = calm === null;
   let position = 0;
   let lastTickMs: number | null = null;
   let lastPurgeMs = Number.NEGATIVE_INFINITY;
+  /** Looks of the last tick, under way or not begun yet. */
+  let inTurn: readonly Cancel[] = [];
 
   async function look(room: RoomName): Promise<void> {
     const underWay = calm?.look(room);
@@ -57,25 +68,37 @@ export function createSweep(deps: SweepDeps): Sweep {
       // An outage says nothing about anyone; rows that need an answer ask for themselves.
       if (evidence.kind === 'unreachable' || calm?.holds(room, evidence)) return;
       const rows: Delegation[] = [];
-      const applied = await apply({ by: 'room', room }, null, (row) => {
-        rows.push(row);
-        return row.handles === null ? null : eventOf(evidence, row);
-      });
-      if (applied.changed === 0 && applied.todo.length === 0) underWay?.wasCalm(evidence, rows);
-      for (const todo of applied.todo) perform(todo);
+      let calmSoFar = true;
+      const of = shared ? 1 : Math.max(Math.ceil(evidence.present.length / ROWS_AT_ONCE), 1);
+      for (let nth = 0; nth < of; nth += 1) {
+        const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
+          rows.push(row);
+          return row.handles === null ? null : eventOf(evidence, row);
+        });
+        calmSoFar &&= applied.changed === 0 && applied.todo.length === 0;
+        for (const todo of applied.todo) perform(todo);
+      }
+      if (calmSoFar) underWay?.wasCalm(evidence, rows);
     } finally {
       underWay?.end();
     }
   }
 
-  function lookAt(fromSlot: number, toSlot: number, notWithinMs: number): void {
-    store
-      .rooms(fromSlot, toSlot, notWithinMs)
-      .then((rooms) => Promise.all(rooms.map(look)))
-      .catch((error) => {
-        // A store that is away is told of elsewhere, once.
-        if (!(error instanceof StoreUnavailable)) log.warn({ err: error }, 'a sweep could not finish');
-      });
+  /** A store that is away is told of elsewhere, once. */
+  function failed(error: unknown): void {
+    if (!(error instanceof StoreUnavailable)) log.warn({ err: error }, 'a sweep could not finish');
+  }
+
+  async function lookAtAll(): Promise<void> {
+    const rooms = await store.rooms(0, SLOTS, SHARED_GAP_MS);
+    await Promise.all(rooms.map(look));
+  }
+
+  async function lookInTurn(fromSlot: number, toSlot: number): Promise<void> {
+    const notWithinMs = intervalMs * SHARED_TURN;
+    const rooms = [...(await store.rooms(fromSlot, Math.min(toSlot, SLOTS), notWithinMs))];
+    if (toSlot > SLOTS) rooms.push(...(await store.rooms(0, toSlot - SLOTS, notWithinMs)));
+    inTurn = rooms.map((room, nth) => clock.after(Math.floor((nth * TICK_MS) / rooms.length), () => void look(room).catch(failed)));
   }
 
   /** The slots that have come round since the last tick; after a long stall at most all of them. */
@@ -84,9 +107,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     lastTickMs = nowMs;
     const end = position + (elapsedMs / (intervalMs * TURN)) * SLOTS;
     const [from, to] = [Math.floor(position), Math.floor(end)];
-    const notWithinMs = intervalMs * SHARED_TURN;
-    if (to > from) lookAt(from, Math.min(to, SLOTS), notWithinMs);
-    if (to > SLOTS) lookAt(0, to - SLOTS, notWithinMs);
+    if (to > from) lookInTurn(from, to).catch(failed);
     position = end % SLOTS;
   }
 
@@ -107,7 +128,10 @@ export function createSweep(deps: SweepDeps): Sweep {
     },
     all: () => {
       presence.touch(0);
-      lookAt(0, SLOTS, SHARED_GAP_MS);
+      lookAtAll().catch(failed);
+    },
+    stop: () => {
+      for (const cancel of inTurn) cancel();
     },
   };
 }

@@ -23,7 +23,13 @@ export type Where =
   | { readonly by: 'id'; readonly room: RoomName; readonly id: DelegationId }
   | { readonly by: 'owner'; readonly room: RoomName; readonly owner: Owner }
   | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity }
-  | { readonly by: 'room'; readonly room: RoomName };
+  | { readonly by: 'room'; readonly room: RoomName; readonly part?: Part };
+
+/** One of several parts of a room that together are all of it, whatever comes and goes meanwhile. Which row is in which is the store's affair. */
+export interface Part {
+  readonly nth: number;
+  readonly of: number;
+}
 
 /** Names one webhook; the same key twice is the same webhook. */
 export type OnceKey = string;

@@ -6,6 +6,7 @@ import type { DelegationId, HomeserverUrl, RoomName } from '../../src/delegation
 import type { Delegation, State } from '../../src/delegation/state.ts';
 import type { Attendance, Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
+import { isInPart } from '../../src/store/parts.ts';
 import type { Sighting, Sightings } from '../../src/store/sightings.ts';
 import { slotOf } from '../../src/store/slots.ts';
 import {
@@ -160,7 +161,7 @@ export class ModelStore implements Store, Attendance {
       case 'watched':
         return live.filter(({ room, identities }) => room === where.room && identities.includes(where.identity));
       case 'room':
-        return live.filter(({ room }) => room === where.room);
+        return live.filter(({ id, room }) => room === where.room && isInPart(id, where.part));
       default:
         return where satisfies never;
     }

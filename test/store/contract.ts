@@ -164,6 +164,18 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect(await watched(3)).toEqual([]);
       });
 
+      test('by room in parts, which together are all of it', async () => {
+        const ids = Array.from({ length: 40 }, (_, n) => n + 1);
+        for (const n of ids) await put(row(n, { over: { room: room(1) } }));
+        await put(row(41));
+        for (const of of [1, 2, 7]) {
+          const found = await Promise.all(Array.from({ length: of }, (_, nth) => find({ by: 'room', room: room(1), part: { nth, of } })));
+          const every = found.flat().map(({ id }) => id);
+          expect(every.sort(), `of ${of}`).toEqual(ids.map(idOf).sort());
+          expect(Math.max(...found.map(({ length }) => length))).toBeLessThan(of === 1 ? 41 : 40);
+        }
+      });
+
       test('by room while they live', async () => {
         for (const n of [1, 2, 3]) await put(row(n, { over: { room: room(n === 3 ? 2 : 1) } }));
         expect((await find({ by: 'room', room: room(1) })).map(({ id }) => id).sort()).toEqual([idOf(1), idOf(2)]);

@@ -2,6 +2,7 @@
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
+import { isInPart } from '../parts.ts';
 import type { Seal } from '../seal.ts';
 import { slotOf } from '../slots.ts';
 import type { Where, Write } from '../store.ts';
@@ -73,7 +74,7 @@ export function rowsFor(where: Where, found: readonly Found[]): readonly Delegat
     case 'watched':
       return rows.filter(({ identities }) => identities.includes(where.identity));
     case 'room':
-      return rows;
+      return rows.filter(({ id }) => isInPart(id, where.part));
     default:
       return where satisfies never;
   }

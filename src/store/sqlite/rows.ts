@@ -1,16 +1,19 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
 import { dueAtMs } from '../../delegation/decide.ts';
-import type { DelegationId } from '../../delegation/ids.ts';
+import type { DelegationId, RoomName } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
 import { decode, type Encoded, encode } from '../codec.ts';
 import type { Seal } from '../seal.ts';
 import { slotOf } from '../slots.ts';
-import type { Where } from '../store.ts';
+import type { Part, Where } from '../store.ts';
 import { type Kept, Recent } from './recent.ts';
 import type { prepareAll } from './statements.ts';
 
-interface Raw {
+interface Numbered {
   readonly number: number;
+}
+
+interface Raw extends Numbered {
   readonly id: string;
   readonly rev: number;
   readonly body: string;
@@ -57,15 +60,21 @@ export class SqliteRows {
       case 'watched':
         return this.#numbered(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
       case 'room':
-        return this.#numbered(this.#sql.byRoom.all(slotOf(where.room), where.room));
+        return this.#numbered(this.#ofRoom(where.room, where.part));
       default:
         return where satisfies never;
     }
   }
 
+  #ofRoom(room: RoomName, part: Part | undefined): readonly Numbered[] {
+    const all = this.#sql.byRoom.all(slotOf(room), room) as unknown as readonly Numbered[];
+    return part === undefined ? all : all.filter(({ number }) => number % part.of === part.nth);
+  }
+
   #numbered(found: unknown): Kept[] {
-    const numbers = found as readonly { readonly number: number }[];
-    return numbers.flatMap(({ number }) => this.#recent.numbered(number) ?? this.#read(this.#sql.numbered.get(number)) ?? []);
+    return (found as readonly Numbered[]).flatMap(
+      ({ number }) => this.#recent.numbered(number) ?? this.#read(this.#sql.numbered.get(number)) ?? [],
+    );
   }
 
   /** Null: not there, or damaged. */

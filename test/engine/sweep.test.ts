@@ -1,0 +1,60 @@
+// A look at a room is work, and whoever leaves meanwhile waits for it: looks are spread over time, and large rooms are judged in portions.
+import { expect, it } from 'vitest';
+import type { Where } from '../../src/store/store.ts';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld } from './world.ts';
+
+const HOUR_MS = 3_600_000;
+const INTERVAL_MS = 10_000;
+
+async function held(rooms: number, each: number): Promise<EngineWorld> {
+  const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS });
+  for (let n = 1; n <= rooms * each; n += 1) {
+    const where = room((n % rooms) + 1);
+    const { id: _, ...rest } = handOver(n, { room: where, delayMs: HOUR_MS });
+    world.join(where, identity(n), sid(n));
+    await world.engine.handOver(rest);
+  }
+  await world.clock.advance(INTERVAL_MS);
+  return world;
+}
+
+it('rooms whose turn comes together are looked at one after the other', async () => {
+  const world = await held(100, 1);
+  world.looks.length = 0;
+  await world.clock.advance(3 * INTERVAL_MS);
+  expect(world.looks.length).toBeGreaterThanOrEqual(290);
+  expect(world.looks.length).toBeLessThanOrEqual(300);
+  const perTenth = Map.groupBy(world.looks, ({ atMs }) => Math.floor(atMs / 100));
+  expect(Math.max(...perTenth.values().map(({ length }) => length))).toBeLessThanOrEqual(3);
+});
+
+it('and no more of them once all is to end', async () => {
+  const world = await held(100, 1);
+  await world.engine.drain(0);
+  world.looks.length = 0;
+  await world.clock.advance(2 * INTERVAL_MS);
+  expect(world.looks).toEqual([]);
+});
+
+it('a large room is judged in portions, all of it, and whoever is missing from it is found', async () => {
+  const world = await held(1, 100);
+  const update = world.store.update.bind(world.store);
+  const judged: { where: Where; rows: number }[] = [];
+  world.store.update = (where, once, step, ...rest) =>
+    update(
+      where,
+      once,
+      (rows) => {
+        if (where.by === 'room') judged.push({ where, rows: rows.length });
+        return step(rows);
+      },
+      ...rest,
+    );
+  world.leave(room(1), identity(7));
+  await world.clock.advance(1.2 * INTERVAL_MS);
+  expect(Math.max(...judged.map(({ rows }) => rows))).toBeLessThanOrEqual(20);
+  expect(judged.reduce((all, { rows }) => all + rows, 0)).toBeGreaterThanOrEqual(100);
+  await world.clock.advance(2 * INTERVAL_MS);
+  expect(world.actions('send').map(({ target }) => target)).toHaveLength(1);
+});
