@@ -39,6 +39,8 @@ const ONCE_KEPT_MS = 3_600_000;
  * over a network, all at once.
  */
 const ROWS_AT_ONCE = 16;
+/** Each portion takes a search for all of the room. */
+const MOST_PORTIONS = 32;
 /** A little more than an interval, so that no interval has more looks than there are rooms, however late the ticks are. */
 const TURN = 1.01;
 /** Replicas are at different places of their turns: a room that another has looked at in this part of the interval is passed over. */
@@ -61,6 +63,10 @@ export function createSweep(deps: SweepDeps): Sweep {
   /** Looks of the last tick, under way or not begun yet. */
   let inTurn: readonly Cancel[] = [];
 
+  function portions(present: number): number {
+    return shared ? 1 : Math.min(Math.max(Math.ceil(present / ROWS_AT_ONCE), 1), MOST_PORTIONS);
+  }
+
   async function look(room: RoomName): Promise<void> {
     const underWay = calm?.look(room);
     try {
@@ -69,7 +75,7 @@ export function createSweep(deps: SweepDeps): Sweep {
       if (evidence.kind === 'unreachable' || calm?.holds(room, evidence)) return;
       const rows: Delegation[] = [];
       let calmSoFar = true;
-      const of = shared ? 1 : Math.max(Math.ceil(evidence.present.length / ROWS_AT_ONCE), 1);
+      const of = portions(evidence.present.length);
       for (let nth = 0; nth < of; nth += 1) {
         const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
           rows.push(row);
