@@ -68,7 +68,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'no routine look at the rooms: a lost webhook is lost',
     file: 'src/engine/sweep.ts',
-    from: 'if (to > from) lookAt(from, Math.min(to, SLOTS), notWithinMs);',
+    from: 'if (to > from) lookInTurn(from, to).catch(failed);',
     to: '',
   },
   {
