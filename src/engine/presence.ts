@@ -49,7 +49,11 @@ interface Desk {
   waiting: { readonly answer: Promise<Evidence>; whichRoom: boolean; begin(): void } | null;
 }
 
-const MOST_QUESTIONS = 16;
+/**
+ * So many at once. A thousand rooms whose participants have delays of 10 s need some 200 answers a second, and each takes 100 ms and more where
+ * a processor is busy, ours or the SFU's: with too few, those who wait for one run out.
+ */
+const MOST_QUESTIONS = 256;
 const MOST_ROOMS = 5_000;
 /** Those on remembered lists take 200 bytes each. */
 const MOST_SEEN = 100_000;

@@ -39,6 +39,8 @@ const ONCE_KEPT_MS = 3_600_000;
  * over a network, all at once.
  */
 const ROWS_AT_ONCE = 16;
+/** Rooms that are looked at together when all are: who is about to run out asks as well. */
+const ALL_AT_ONCE = 16;
 /** Each portion takes a search for all of the room. */
 const MOST_PORTIONS = 32;
 /** A little more than an interval, so that no interval has more looks than there are rooms, however late the ticks are. */
@@ -96,8 +98,11 @@ export function createSweep(deps: SweepDeps): Sweep {
   }
 
   async function lookAtAll(): Promise<void> {
-    const rooms = await store.rooms(0, SLOTS, SHARED_GAP_MS);
-    await Promise.all(rooms.map(look));
+    const rooms = [...(await store.rooms(0, SLOTS, SHARED_GAP_MS))].values();
+    const lookOn = async (): Promise<void> => {
+      for (const room of rooms) await look(room).catch(failed);
+    };
+    await Promise.all(Array.from({ length: ALL_AT_ONCE }, lookOn));
   }
 
   async function lookInTurn(fromSlot: number, toSlot: number): Promise<void> {

@@ -33,7 +33,8 @@ const TIMEOUT_MS = 5_000;
 const VALID_SECONDS = 600;
 /** A list of a large room, whose participants have tracks and metadata. */
 const MOST_BYTES = 64 * 1024 * 1024;
-const MOST_CONNECTIONS = 32;
+/** As many as questions are put at once (engine/presence.ts). */
+const MOST_CONNECTIONS = 256;
 
 export function createRoomService(apiUrl: string, { key, secret }: ApiKey, clock: Clock = systemClock()): RoomService {
   const { origin, pathname } = new URL(apiUrl);

@@ -6,6 +6,7 @@ import { EngineWorld } from './world.ts';
 
 const HOUR_MS = 3_600_000;
 const INTERVAL_MS = 10_000;
+const SHORT_MS = 10_000;
 
 async function held(rooms: number, each: number): Promise<EngineWorld> {
   const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS });
@@ -57,4 +58,29 @@ it('a large room is judged in portions, all of it, and whoever is missing from i
   expect(judged.reduce((all, { rows }) => all + rows, 0)).toBeGreaterThanOrEqual(100);
   await world.clock.advance(2 * INTERVAL_MS);
   expect(world.actions('send').map(({ target }) => target)).toHaveLength(1);
+});
+
+it('an SFU that takes its time for a list is asked for a thousand rooms all the same: nobody there runs out', async () => {
+  const world = new EngineWorld();
+  world.sfuMs = 500;
+  const expiresMs = new Map<string, number>();
+  let ranOut = 0;
+  world.answer = (_, call) => {
+    if (call.kind !== 'delay') return { kind: 'ok' };
+    const nowMs = world.clock.nowMs();
+    if ((expiresMs.get(call.delayId) ?? 0) <= nowMs) ranOut += 1;
+    expiresMs.set(call.delayId, nowMs + SHORT_MS);
+    return { kind: 'ok' };
+  };
+  for (let n = 1; n <= 1_000; n += 1) {
+    const { id: _, ...rest } = handOver(n, { room: room(n), delayMs: SHORT_MS });
+    if (rest.handles.kind === 'delay') expiresMs.set(rest.handles.delayId, world.clock.nowMs() + SHORT_MS);
+    world.join(room(n), identity(n), sid(n));
+    await world.engine.handOver(rest);
+    await world.clock.advance(4);
+  }
+  await world.clock.advance(6 * SHORT_MS);
+  expect(ranOut).toBe(0);
+  expect(world.actions('restart').length).toBeGreaterThan(6_000);
+  expect(await world.store.count()).toMatchObject({ connected: 1_000 });
 });

@@ -13,7 +13,6 @@ import { createModelSightings, Disk, ModelStore } from '../sim/model-store.ts';
 import { policy as defaults } from '../support/fixtures.ts';
 import { createSeededRandom, createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
 
-const SFU_MS = 3;
 const HOMESERVER_MS = 5;
 
 export interface Called {
@@ -32,6 +31,8 @@ export class EngineWorld {
   readonly looks: { atMs: number; room: RoomName }[] = [];
   commits = 0;
   sfuUp = true;
+  /** How long it takes for a list, ms. */
+  sfuMs = 3;
   /** What a homeserver answers to a call; null: it hangs until the call's own timeout. */
   answer: (homeserver: string, call: Call) => Answer | null = () => ({ kind: 'ok' });
   /** How long it takes for that, ms. */
@@ -124,12 +125,12 @@ export class EngineWorld {
         this.looks.push({ atMs: this.clock.nowMs(), room });
         const up = this.sfuUp;
         const present = [...(this.#present.get(room)?.values() ?? [])];
-        await this.#wait(SFU_MS);
+        await this.#wait(this.sfuMs);
         return up ? { kind: 'list', present, roomSid: undefined } : { kind: 'unreachable', why: 'down' };
       },
       answers: async () => {
         const up = this.sfuUp;
-        await this.#wait(SFU_MS);
+        await this.#wait(this.sfuMs);
         return up;
       },
     };
