@@ -58,6 +58,15 @@ export function createApply(deps: ApplyDeps): Apply {
     }
   }
 
+  /** What is to be done comes first: to write a line takes longer than to begin a leave. */
+  function tell(written: readonly Transition[]): void {
+    if (written.length === 0) return;
+    const nowMs = clock.nowMs();
+    clock.endOfTurn(() => {
+      for (const transition of written) observer.committed(transition, nowMs);
+    });
+  }
+
   return async (where, once, eventOf, urgency) => {
     try {
       const updated = await store.update(
@@ -80,13 +89,14 @@ export function createApply(deps: ApplyDeps): Apply {
       const { rows, decided } = updated.value;
       // Only a commit shows that the store can commit.
       if (rows > 0 && (once !== null || decided.some(({ row, decision }) => decision.next !== row))) onStore(true);
-      const transitions: Transition[] = decided.map(({ row, event, decision }) => ({ before: row, after: decision.next, event }));
-      for (const transition of transitions) observer.committed(transition, clock.nowMs());
+      const written: Transition[] = decided
+        .filter(({ row, decision }) => decision.next !== row)
+        .map(({ row, event, decision }) => ({ before: row, after: decision.next, event }));
+      tell(written);
       for (const { decision } of decided) onRow(decision.next);
       const todo = decided
         .filter(({ decision }) => decision.effects.length > 0)
         .map(({ decision }) => ({ row: decision.next, effects: decision.effects, claim: updated.claims.get(decision.next.id) ?? null }));
-      const written = transitions.filter(({ before, after }) => before !== after);
       // What is followed by effects is claimed, and comes due again only after them.
       const earliestDueMs = decided.reduce<number | null>((earliest, { row, decision: { next, effects } }) => {
         const dueMs = next === row || effects.length > 0 ? null : dueAtMs(next.state);

@@ -47,9 +47,12 @@ const LONGEST_SLEEP_MS = 30_000;
 const LONGEST_SLEEP_SHARED_MS = 500;
 /** Those who come due within so long are claimed by one look, and called together. */
 const GATHER_MS = 20;
-/** Ended delegations explain what happened: on disk for a day, in the memory that several processes share for an hour. */
-const KEPT_MS = 24 * 3_600_000;
-const KEPT_SHARED_MS = 3_600_000;
+/**
+ * Ended delegations explain what happened: on disk for a day, in the memory that several processes share for an hour. However many end, they
+ * take some 50 MB at most.
+ */
+const KEPT = { forMs: 24 * 3_600_000, most: 50_000 };
+const KEPT_SHARED = { ...KEPT, forMs: 3_600_000 };
 
 export type Verdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored';
 
@@ -91,7 +94,7 @@ export function createEngine(deps: EngineDeps): Engine {
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
     ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),
   });
-  const [intervalMs, keptMs] = [policy.presenceIntervalMs, shared ? KEPT_SHARED_MS : KEPT_MS];
+  const [intervalMs, kept] = [policy.presenceIntervalMs, shared ? KEPT_SHARED : KEPT];
   const calm = shared ? null : createCalm({ clock, intervalMs });
   const onRow = (row: Delegation): void => keepAlive.remember(row);
   const onWrite = (before: Delegation | undefined, after: Delegation): void => {
@@ -116,7 +119,7 @@ export function createEngine(deps: EngineDeps): Engine {
     onSilence: () => keepAlive.begin(),
     onAnswer: () => storeAvailable && void keepAlive.end(),
   });
-  const sweep = createSweep({ store, presence, calm, apply: watched, clock, intervalMs, keptMs, perform, log });
+  const sweep = createSweep({ store, presence, calm, apply: watched, clock, intervalMs, kept, perform, log });
 
   /** Whatever is written may be due before anything the scheduler waits for. */
   async function watched(...args: Parameters<typeof apply>): Promise<Applied> {

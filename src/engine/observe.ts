@@ -3,7 +3,7 @@ import { dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Ended, Event, LiveDelegation } from '../delegation/state.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 
-/** A row before and after a committed event; equal where nothing was written. */
+/** A row before and after a committed event. */
 export interface Transition {
   readonly before: Delegation;
   readonly after: Delegation;
@@ -17,7 +17,6 @@ export interface Observer {
 export function createObserver(log: Log, metrics: Metrics): Observer {
   return {
     committed: ({ before, after, event }, nowMs) => {
-      if (before === after) return;
       if (before.state.kind !== after.state.kind) {
         const { state } = after;
         const fields = {

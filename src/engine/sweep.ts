@@ -26,14 +26,14 @@ export interface SweepDeps {
   readonly apply: Apply;
   readonly clock: Clock;
   readonly intervalMs: number;
-  /** So long ended delegations are kept, to explain what happened. */
-  readonly keptMs: number;
+  /** So long ended delegations are kept, to explain what happened, and so many of them. */
+  readonly kept: { readonly forMs: number; readonly most: number };
   readonly perform: (todo: Todo) => void;
   readonly log: Log;
 }
 
-/** LiveKit gives a webhook up after 30 s; an hour also covers a sender's clock and an operator's replay. */
-const ONCE_KEPT_MS = 3_600_000;
+/** LiveKit gives a webhook up after 30 s, and what is repeated later than this finds the row changed by its first time. */
+const ONCE_KEPT_MS = 600_000;
 /**
  * To read and judge a row takes some 60 µs, and whoever leaves meanwhile waits: so a large room is judged in portions. Where each takes a trip
  * over a network, all at once.
@@ -53,15 +53,18 @@ const SHARED_GAP_MS = 1_000;
 const AWAY_TOUCH_MS = 1_000;
 /** Whose turn comes with one tick are looked at one after the other: ten rooms at once would keep a webhook waiting for all of them. */
 const TICK_MS = 1_000;
-const PURGE_EVERY_MS = 60_000;
-const PURGE_BATCH = 5_000;
+const PURGE_EVERY_MS = 10_000;
+/** A portion keeps nobody waiting for more than some ms; as many follow one another as there is to forget. */
+const PURGE_PORTION = 250;
 
 export function createSweep(deps: SweepDeps): Sweep {
-  const { store, presence, calm, apply, clock, intervalMs, keptMs, perform, log } = deps;
+  const { store, presence, calm, apply, clock, intervalMs, kept, perform, log } = deps;
   const shared = calm === null;
   let position = 0;
   let lastTickMs: number | null = null;
   let lastPurgeMs = Number.NEGATIVE_INFINITY;
+  let purging = false;
+  let stopped = false;
   /** Looks of the last tick, under way or not begun yet. */
   let inTurn: readonly Cancel[] = [];
 
@@ -122,19 +125,27 @@ export function createSweep(deps: SweepDeps): Sweep {
     position = end % SLOTS;
   }
 
-  function purge(nowMs: number): void {
-    if (nowMs - lastPurgeMs < PURGE_EVERY_MS) return;
+  async function purge(nowMs: number): Promise<void> {
+    const old = { endedBeforeMs: nowMs - kept.forMs, mostEnded: kept.most, onceBeforeMs: nowMs - ONCE_KEPT_MS, limit: PURGE_PORTION };
+    while (!stopped && (await store.purge(old)) >= PURGE_PORTION);
+  }
+
+  function purgeInTurn(nowMs: number): void {
+    if (purging || nowMs - lastPurgeMs < PURGE_EVERY_MS) return;
+    purging = true;
     lastPurgeMs = nowMs;
-    store
-      .purge(nowMs - keptMs, nowMs - ONCE_KEPT_MS, PURGE_BATCH)
-      .catch((error) => log.warn({ err: error }, 'old rows could not be purged'));
+    purge(nowMs)
+      .catch((error) => log.warn({ err: error }, 'old rows could not be purged'))
+      .finally(() => {
+        purging = false;
+      });
   }
 
   return {
     tick: () => {
       const nowMs = clock.nowMs();
       turn(nowMs);
-      purge(nowMs);
+      purgeInTurn(nowMs);
       presence.touch(presence.reachable === false ? AWAY_TOUCH_MS : intervalMs);
     },
     all: () => {
@@ -142,6 +153,7 @@ export function createSweep(deps: SweepDeps): Sweep {
       lookAtAll().catch(failed);
     },
     stop: () => {
+      stopped = true;
       for (const cancel of inTurn) cancel();
     },
   };

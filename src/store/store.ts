@@ -82,6 +82,16 @@ export interface Limit {
   readonly refusedAgoMs: number;
 }
 
+/** What may be forgotten. */
+export interface Old {
+  readonly endedBeforeMs: number;
+  /** Of ended rows so many are kept at most, or about so many, however young. */
+  readonly mostEnded: number;
+  /** Once keys may be kept for some time more. */
+  readonly onceBeforeMs: number;
+  readonly limit: number;
+}
+
 /** So long nobody else restarts: short, for nobody does so if the one who should has died. */
 export const RESERVED_MS = 1_500;
 
@@ -123,8 +133,8 @@ export interface Store {
   /** The homeservers whose restarts are somebody else's, and what they found out. */
   reservations(): Promise<ReadonlyMap<HomeserverUrl, Limit>>;
   count(): Promise<Readonly<Record<State['kind'], number>>>;
-  /** Forgets ended rows and once keys older than these; at most `limit` of each, returns how many went. */
-  purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number>;
+  /** Forgets what is old, at most `limit` ended rows and as many once keys, the oldest first; returns how many went. */
+  purge(old: Old): Promise<number>;
   /** @throws StoreUnavailable when a write can't be made durable now. */
   ping(): Promise<void>;
   close(): Promise<void>;

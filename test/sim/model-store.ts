@@ -15,6 +15,7 @@ import {
   type Claimed,
   type Excluded,
   type Limit,
+  type Old,
   type OnceKey,
   RESERVED_MS,
   type Store,
@@ -273,10 +274,13 @@ export class ModelStore implements Store, Attendance {
     return counts;
   }
 
-  async purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number> {
+  async purge({ endedBeforeMs, mostEnded, onceBeforeMs, limit }: Old): Promise<number> {
     const { rows, once } = this.#disk;
-    const old = [...rows.values()].filter(({ row }) => row.state.kind === 'ended' && row.state.atMs < endedBeforeMs).slice(0, limit);
-    for (const { row } of old) rows.delete(row.id);
+    const ended = [...rows.values()]
+      .flatMap(({ row }) => (row.state.kind === 'ended' ? [{ id: row.id, atMs: row.state.atMs }] : []))
+      .sort((a, b) => a.atMs - b.atMs);
+    const old = ended.filter(({ atMs }, nth) => atMs < endedBeforeMs || nth < ended.length - mostEnded).slice(0, limit);
+    for (const { id } of old) rows.delete(id);
     const known = [...once].filter(([, atMs]) => atMs < onceBeforeMs).slice(0, limit);
     for (const [key] of known) once.delete(key);
     return old.length + known.length;

@@ -68,7 +68,7 @@ export function createTornStore(deps: TornStoreDeps): Store {
     reserve: (...asked) => read(() => base.reserve(...asked)),
     reservations: () => read(() => base.reservations()),
     count: () => read(() => base.count()),
-    purge: (endedBeforeMs, onceBeforeMs, limit) => write(() => base.purge(endedBeforeMs, onceBeforeMs, limit)),
+    purge: (old) => write(() => base.purge(old)),
     ping: () => write(() => base.ping()),
     close: () => base.close(),
   };

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HomeserverUrl, Identity, Owner, RoomName, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation, LiveState } from '../../src/delegation/state.ts';
 import type { Attendance, Tracked } from '../../src/store/attendance.ts';
-import { type Claimed, type Excluded, SLOTS, type Store, StoreUnavailable, type Where } from '../../src/store/store.ts';
+import { type Claimed, type Excluded, type Old, SLOTS, type Store, StoreUnavailable, type Where } from '../../src/store/store.ts';
 import { ended, HOMESERVER, handOver, identity, idOf, LIVE_KINDS, type RowOptions, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
 
@@ -34,6 +34,8 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
   const byId = async (n: number, from?: Store, inRoom = room(n)) => (await find({ by: 'id', room: inRoom, id: idOf(n) }, from))[0];
   const claim = (nowMs: number, limit = 10, excluded = NOBODY) => store.claimDue(nowMs, LEASE_MS, limit, excluded);
   const idsOf = (claimed: readonly Claimed[]) => claimed.map(({ row }) => row.id);
+  /** Nothing is old unless told. */
+  const purge = (old: Partial<Old>) => store.purge({ endedBeforeMs: 0, mostEnded: 1_000, onceBeforeMs: 0, limit: 10, ...old });
   const delayed = (before: LiveDelegation, delayMs: number): LiveDelegation => ({ ...before, delayMs });
 
   describe(name, () => {
@@ -228,10 +230,18 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
       test('is forgotten when it is old', async () => {
         await put(row(1));
         await with_('old');
-        await clock.advance(10_000);
+        await clock.advance(3_600_000);
         await with_('young');
-        expect(await store.purge(0, START_MS + 5_000, 10)).toBe(1);
+        expect(await purge({ onceBeforeMs: START_MS + 1_800_000 })).toBe(1);
         expect([(await with_('old')).kind, (await with_('young')).kind]).toEqual(['done', 'duplicate']);
+      });
+
+      test.for([1, 300_000, 600_000])('is known after %i ms', async (agoMs) => {
+        await put(row(1));
+        await with_('a');
+        await clock.advance(agoMs);
+        expect(await purge({ onceBeforeMs: START_MS })).toBe(0);
+        expect((await with_('a')).kind).toBe('duplicate');
       });
     });
 
@@ -466,21 +476,38 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         for (const n of [1, 2, 3, 4]) await put(row(n, { dueMs: START_MS - DAY_MS * 100 }));
         await put(ended(row(2), { atMs: START_MS - 2 }));
         await put(ended(row(3), { atMs: START_MS }));
-        expect(await store.purge(START_MS, 0, 10)).toBe(1);
+        expect(await purge({ endedBeforeMs: START_MS })).toBe(1);
         expect([await byId(1), await byId(2), await byId(3)]).toEqual([
           row(1, { dueMs: START_MS - DAY_MS * 100 }),
           undefined,
           ended(row(3)),
         ]);
-        expect(await store.purge(START_MS, 0, 10)).toBe(0);
+        expect(await purge({ endedBeforeMs: START_MS })).toBe(0);
         expect((await find({ by: 'owner', room: room(2), owner: handOver(2).owner })).length).toBe(0);
       });
 
       test('takes no more than asked for', async () => {
         for (let n = 1; n <= 5; n += 1) await put(ended(row(n)));
-        expect(await store.purge(START_MS + 1, 0, 3)).toBe(3);
-        expect(await store.purge(START_MS + 1, 0, 3)).toBe(2);
+        expect(await purge({ endedBeforeMs: START_MS + 1, limit: 3 })).toBe(3);
+        expect(await purge({ endedBeforeMs: START_MS + 1, limit: 3 })).toBe(2);
         expect((await store.count()).ended).toBe(0);
+      });
+
+      test('takes the oldest of too many, however young', async () => {
+        for (let n = 1; n <= 5; n += 1) await put(ended(row(n, { over: { room: room(1) } }), { atMs: START_MS + n }));
+        await put(row(6));
+        expect(await purge({ mostEnded: 0, limit: 2 })).toBe(2);
+        expect((await byId(2, store, room(1)))?.id).toBeUndefined();
+        expect((await byId(3, store, room(1)))?.id).toBe(idOf(3));
+        expect(await purge({ mostEnded: 0 })).toBe(3);
+        expect(await purge({ mostEnded: 0 })).toBe(0);
+        expect(await store.count()).toMatchObject({ ended: 0, awaiting: 1 });
+      });
+
+      test('leaves as many as may be kept', async () => {
+        for (let n = 1; n <= 5; n += 1) await put(ended(row(n)));
+        expect(await purge({ mostEnded: 80 })).toBe(0);
+        expect((await store.count()).ended).toBe(5);
       });
     });
 

@@ -243,7 +243,9 @@ describe('another process or version', () => {
     const insert = db.prepare(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
     );
-    const watch = db.prepare(`INSERT INTO watched SELECT room, ?, ${version < 3 ? 'id' : 'number'} FROM delegation WHERE id = ?`);
+    const watched = version < 3 ? 'room, ?, id' : version < 4 ? 'room, ?, number' : 'slot, room, ?, number';
+    const watch = db.prepare(`INSERT INTO watched SELECT ${watched} FROM delegation WHERE id = ?`);
+    db.prepare('INSERT INTO webhook VALUES (?, ?)').run('taken before', START_MS);
     for (const one of rows) {
       const { body, handles } = encode(one, null);
       const endedAt = one.state.kind === 'ended' ? one.state.atMs : null;
@@ -266,6 +268,7 @@ describe('another process or version', () => {
     const store = open();
     for (const [n, one] of rows.entries()) expect(await byId(store, n + 1)).toEqual(one);
     const where = { by: 'watched', room: connected.room, identity: connected.identities[0] as Identity } as const;
+    expect(await store.update(where, 'taken before', () => ({ writes: [], value: null }))).toEqual({ kind: 'duplicate' });
     await store.update(where, null, (found) => {
       expect(found).toEqual([connected]);
       return { writes: [{ row: ended(row(2)), leaseMs: 0 }], value: null };
@@ -322,7 +325,7 @@ describe('damage', () => {
       idOf(5),
     ]);
     expect((await store.count()).awaiting).toBe(5);
-    expect(await store.purge(START_MS * 2, START_MS * 2, 10)).toBe(1);
+    expect(await store.purge({ endedBeforeMs: START_MS * 2, mostEnded: 10, onceBeforeMs: START_MS * 2, limit: 10 })).toBe(1);
     expect((await store.count()).awaiting).toBe(5);
   });
 

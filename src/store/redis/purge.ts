@@ -1,31 +1,28 @@
-// Forgetting what ended long ago, and old webhooks. One shard after the other: it is done once a minute, and nobody waits for it.
+// Forgetting what ended long ago, and old webhooks. One shard after the other: nobody waits for it.
 
 import type { Seal } from '../seal.ts';
+import type { Old } from '../store.ts';
 import type { RedisRun } from './connection.ts';
 import { ALL_SHARDS, idIn, ownerField, prefixOf, roomKey } from './keys.ts';
 import { FORGET, FORGET_ONCE, OLD } from './scripts.ts';
 import { readFound } from './update.ts';
 
-export async function purgeShards(
-  run: RedisRun,
-  seal: Seal | null,
-  endedBeforeMs: number,
-  onceBeforeMs: number,
-  limit: number,
-): Promise<number> {
+export async function purgeShards(run: RedisRun, seal: Seal | null, { limit, ...old }: Old): Promise<number> {
   let [ended, keys] = [0, 0];
   for (const shard of ALL_SHARDS) {
-    if (ended < limit) ended += await purgeEnded(run, seal, shard, endedBeforeMs, limit - ended);
+    if (ended < limit) ended += await purgeEnded(run, seal, shard, { ...old, limit: limit - ended });
     if (keys < limit) {
-      const [gone] = await run(FORGET_ONCE, shard, 'once', [String(onceBeforeMs), String(limit - keys)]);
+      const [gone] = await run(FORGET_ONCE, shard, 'once', [String(old.onceBeforeMs), String(limit - keys)]);
       keys += Number(gone);
     }
   }
   return ended + keys;
 }
 
-async function purgeEnded(run: RedisRun, seal: Seal | null, shard: number, beforeMs: number, limit: number): Promise<number> {
-  const old = await run(OLD, shard, 'ended', [String(beforeMs), String(limit)]);
+async function purgeEnded(run: RedisRun, seal: Seal | null, shard: number, { endedBeforeMs, mostEnded, limit }: Old): Promise<number> {
+  // Rooms are spread evenly enough over the shards for each to keep its part.
+  const most = Math.ceil(mostEnded / ALL_SHARDS.length);
+  const old = await run(OLD, shard, 'ended', [String(endedBeforeMs), String(most), String(limit)]);
   // What can't be read is forgotten all the same, save in its owner's list, where it is passed over.
   const found = readFound(old, {
     seal,

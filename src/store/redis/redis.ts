@@ -14,6 +14,7 @@ import {
   type Claim,
   type Claimed,
   type Limit,
+  type Old,
   type OnceKey,
   type Step,
   type Store,
@@ -358,8 +359,8 @@ class SharedStore implements RedisStore {
     return counts;
   }
 
-  purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number> {
-    return purgeShards(this.#run, this.#options.seal, endedBeforeMs, onceBeforeMs, limit);
+  purge(old: Old): Promise<number> {
+    return purgeShards(this.#run, this.#options.seal, old);
   }
 
   track(participant: Tracked): Promise<void> {

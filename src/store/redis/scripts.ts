@@ -272,8 +272,10 @@ return out
 
 /** Ended rows from before a moment: id and row. */
 export const OLD = script(`
-local out = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. arg(), 'LIMIT', 0, arg())) do
+local before, most, limit, out = '(' .. arg(), tonumber(arg()), tonumber(arg()), {}
+local many = math.max(redis.call('ZCOUNT', KEYS[1], '-inf', before), redis.call('ZCARD', KEYS[1]) - most)
+if many <= 0 then return out end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, math.min(many, limit) - 1)) do
   out[#out + 1] = id
   out[#out + 1] = redis.call('GET', prefix .. 'd:' .. id) or ''
 end

@@ -96,6 +96,20 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE watching RENAME TO watched;
   DROP INDEX delegation_room;
   `,
+  // One tree for all that is looked for by time, where there were four, and none for the age of a webhook: each tree costs every commit the
+  // pages that it touches, and half of what a departure wrote were those.
+  `
+  ALTER TABLE delegation ADD COLUMN turn_at INTEGER GENERATED ALWAYS AS (coalesce(due_at, ended_at)) VIRTUAL;
+  DROP INDEX delegation_due;
+  DROP INDEX delegation_owed;
+  DROP INDEX delegation_ended;
+  DROP INDEX delegation_kind;
+  CREATE INDEX delegation_turn ON delegation (kind, turn_at);
+  CREATE TABLE kept (era INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (era, key)) STRICT, WITHOUT ROWID;
+  INSERT INTO kept SELECT at / 600000, key FROM webhook;
+  DROP TABLE webhook;
+  ALTER TABLE kept RENAME TO webhook;
+  `,
 ];
 
 /** @throws StoreUnusable when the file was written by a newer version. */

@@ -33,11 +33,16 @@ export class Recent {
     this.#byNumber.set(kept.number, kept);
     this.#numbers.set(kept.row.id, kept.number);
     if (this.#byNumber.size <= MOST) return;
-    for (const [number, { row }] of this.#byNumber) {
-      this.#byNumber.delete(number);
-      this.#numbers.delete(row.id);
-      return;
-    }
+    const [oldest] = this.#byNumber.keys();
+    if (oldest !== undefined) this.drop(oldest);
+  }
+
+  /** Nobody acts on a row that has ended. */
+  drop(number: number): void {
+    const kept = this.#byNumber.get(number);
+    if (kept === undefined) return;
+    this.#byNumber.delete(number);
+    this.#numbers.delete(kept.row.id);
   }
 
   clear(): void {

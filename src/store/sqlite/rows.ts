@@ -102,7 +102,10 @@ export class SqliteRows {
       if (before !== null) this.#sql.end.run(row.state.kind, row.state.atMs, rev, body, number);
       const slot = slotOf(row.room);
       for (const identity of row.identities) this.#sql.unwatch.run(slot, row.room, identity, number);
-    } else if (before !== null) {
+      this.#recent.drop(number);
+      return;
+    }
+    if (before !== null) {
       if (handles !== before.handles) this.#sql.reseal.run(handles, number);
       const due = dueAtMs(row.state);
       if (before.row.state.kind === row.state.kind) this.#sql.keep.run(due, rev, body, number);
@@ -124,6 +127,16 @@ export class SqliteRows {
   /** Somebody is about to act on it. */
   keepAtHand(kept: Kept): void {
     this.#recent.set(kept);
+  }
+
+  /** Forgets ended rows, and returns how many. */
+  purge(endedBeforeMs: number, mostEnded: number, limit: number): number {
+    const { n } = this.#sql.countEnded.get(mostEnded + limit) as { n: number };
+    const old = this.#sql.purgeEnded.all(endedBeforeMs, limit);
+    const tooMany = n - mostEnded - old.length;
+    if (tooMany > 0) old.push(...this.#sql.purgeOldest.all(Math.min(tooMany, limit - old.length)));
+    for (const { number } of old as unknown as readonly Numbered[]) this.#recent.drop(number);
+    return old.length;
   }
 
   /** What was written may not be in the file. */

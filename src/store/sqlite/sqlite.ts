@@ -16,6 +16,7 @@ import {
   type Claim,
   type Claimed,
   type Limit,
+  type Old,
   type OnceKey,
   type Step,
   type Store,
@@ -28,6 +29,7 @@ import {
 import { Claims } from './claims.ts';
 import { LogSync } from './log-sync.ts';
 import { migrate } from './migrations.ts';
+import { Once } from './once.ts';
 import { SqliteRows } from './rows.ts';
 import { prepareAll } from './statements.ts';
 
@@ -93,6 +95,7 @@ class SqliteStore implements Store, Attendance {
   readonly #sql: ReturnType<typeof prepareAll>;
   readonly #claims = new Claims();
   readonly #rows: SqliteRows;
+  readonly #once: Once;
   #pending: Pending[] = [];
   /** The end of this turn is waited for, and whatever waits is committed then. */
   #flushing = false;
@@ -120,6 +123,7 @@ class SqliteStore implements Store, Attendance {
       migrate(this.#db);
       this.#sql = prepareAll(this.#db);
       this.#rows = new SqliteRows(this.#sql, options);
+      this.#once = new Once(this.#sql);
       this.#sql.beat.run();
       this.#refuseForeignSeal();
       this.#log.opened();
@@ -145,7 +149,7 @@ class SqliteStore implements Store, Attendance {
     let leases: readonly { id: string; rev: number; untilMs: number; dueMs: number | null }[] = [];
     const plan = () => {
       const found = this.#rows.find(where);
-      if (once !== null && found.length > 0 && this.#sql.onceKnown.get(once) !== undefined) {
+      if (once !== null && found.length > 0 && this.#once.knows(once, this.#options.clock.nowMs())) {
         result = { kind: 'duplicate' };
         return () => {};
       }
@@ -164,7 +168,7 @@ class SqliteStore implements Store, Attendance {
         const keeps = once !== null && found.length > 0;
         if (!keeps && drafts.length === 0) return;
         this.#begin();
-        if (keeps) this.#sql.onceKeep.run(once, nowMs);
+        if (keeps) this.#once.keep(once, nowMs);
         for (const draft of drafts) this.#rows.write(draft);
       };
     };
@@ -327,12 +331,12 @@ class SqliteStore implements Store, Attendance {
     return counts;
   }
 
-  async purge(endedBeforeMs: number, onceBeforeMs: number, limit: number): Promise<number> {
+  async purge({ endedBeforeMs, mostEnded, onceBeforeMs, limit }: Old): Promise<number> {
     let gone = 0;
     await this.#enqueue(() => () => {
       this.#begin();
-      this.#rows.forget();
-      gone = Number(this.#sql.purgeEnded.run(endedBeforeMs, limit).changes) + Number(this.#sql.purgeOnce.run(onceBeforeMs, limit).changes);
+      gone = this.#rows.purge(endedBeforeMs, mostEnded, limit);
+      gone += this.#once.purge(onceBeforeMs, limit);
     });
     return gone;
   }

@@ -1,11 +1,25 @@
 // Every statement of the embedded store, prepared once.
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { LiveState } from '../../delegation/state.ts';
+
+const LIVE: readonly LiveState['kind'][] = ['awaiting', 'connected', 'settling', 'leaving', 'cancelling'];
+const ENDED = `SELECT number FROM delegation WHERE kind = 'ended'`;
+const NOT_AWAY = (parameter: string) => `homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
+
+/** Those of a kind that came due in a time, longest overdue first: a walk along one stretch of the index, which ends with its limit. */
+function dueOf(kind: LiveState['kind'], and: string): string {
+  const due = `kind = '${kind}' AND turn_at >= ?1 AND turn_at <= ?2`;
+  return `SELECT id, rev, due_at FROM delegation INDEXED BY delegation_turn WHERE ${due} AND ${and} ORDER BY turn_at`;
+}
+
+function nextOf(kind: LiveState['kind']): string {
+  return `SELECT turn_at AS due FROM delegation INDEXED BY delegation_turn WHERE kind = '${kind}' AND turn_at > ?1 ORDER BY turn_at LIMIT 1`;
+}
 
 export function prepareAll(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
   // Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for.
   const order = `CASE d.kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, d.ended_at DESC`;
-  const outside = (parameter: string) => `d.homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
   return {
     begin: sql('BEGIN IMMEDIATE'),
     commit: sql('COMMIT'),
@@ -26,21 +40,24 @@ export function prepareAll(db: DatabaseSync) {
     end: sql('UPDATE delegation SET kind = ?, due_at = NULL, ended_at = ?, rev = ?, body = ?, handles = NULL WHERE number = ?'),
     watch: sql('INSERT OR IGNORE INTO watched (slot, room, identity, number) VALUES (?,?,?,?)'),
     unwatch: sql('DELETE FROM watched WHERE slot = ? AND room = ? AND identity = ? AND number = ?'),
-    onceKnown: sql('SELECT 1 FROM webhook WHERE key = ?'),
-    onceKeep: sql('INSERT OR IGNORE INTO webhook (key, at) VALUES (?,?)'),
-    dueLeaves: sql(
-      `SELECT d.id, d.rev, d.due_at FROM delegation d INDEXED BY delegation_owed WHERE d.kind = 'leaving' AND d.due_at >= ? AND d.due_at <= ? AND ${outside('?')}
-       ORDER BY d.due_at LIMIT ?`,
-    ),
+    onceKnown: sql('SELECT 1 FROM webhook WHERE era IN (?, ?) AND key = ?'),
+    onceKeep: sql('INSERT OR IGNORE INTO webhook (era, key) VALUES (?,?)'),
+    dueLeaves: sql(`${dueOf('leaving', NOT_AWAY('?3'))} LIMIT ?4`),
     dueOthers: sql(
-      `SELECT d.id, d.rev, d.due_at FROM delegation d INDEXED BY delegation_due WHERE d.due_at >= ? AND d.due_at <= ? AND d.kind <> 'leaving' AND (d.kind <> 'cancelling' OR ${outside('?')})
-       AND (d.kind <> 'connected' OR ${outside('?')}) ORDER BY d.due_at LIMIT ?`,
+      `SELECT id, rev, due_at FROM (
+         SELECT * FROM (${dueOf('connected', NOT_AWAY('?4'))} LIMIT ?5) UNION ALL
+         SELECT * FROM (${dueOf('cancelling', NOT_AWAY('?3'))} LIMIT ?5) UNION ALL
+         SELECT * FROM (${dueOf('awaiting', 'TRUE')} LIMIT ?5) UNION ALL
+         SELECT * FROM (${dueOf('settling', 'TRUE')} LIMIT ?5)
+       ) ORDER BY due_at LIMIT ?5`,
     ),
-    nextDue: sql('SELECT MIN(due_at) AS due FROM delegation WHERE due_at > ?'),
+    nextDue: sql(`SELECT MIN(due) AS due FROM (${LIVE.map((kind) => `SELECT * FROM (${nextOf(kind)})`).join(' UNION ALL ')})`),
     rooms: sql('SELECT DISTINCT slot, room FROM watched WHERE slot >= ? AND slot < ?'),
     count: sql('SELECT kind, COUNT(*) AS n FROM delegation GROUP BY kind'),
-    purgeEnded: sql('DELETE FROM delegation WHERE number IN (SELECT number FROM delegation WHERE ended_at < ? LIMIT ?)'),
-    purgeOnce: sql('DELETE FROM webhook WHERE key IN (SELECT key FROM webhook WHERE at < ? LIMIT ?)'),
+    countEnded: sql(`SELECT COUNT(*) AS n FROM (SELECT 1 FROM delegation WHERE kind = 'ended' LIMIT ?)`),
+    purgeEnded: sql(`DELETE FROM delegation WHERE number IN (${ENDED} AND turn_at < ? ORDER BY turn_at LIMIT ?) RETURNING number`),
+    purgeOldest: sql(`DELETE FROM delegation WHERE number IN (${ENDED} ORDER BY turn_at LIMIT ?) RETURNING number`),
+    purgeOnce: sql('DELETE FROM webhook WHERE (era, key) IN (SELECT era, key FROM webhook WHERE era < ? LIMIT ?)'),
     track: sql(
       `INSERT INTO tracked (room_id, room, identity, user_id, granted_at) VALUES (?,?,?,?,?)
        ON CONFLICT DO UPDATE SET user_id = excluded.user_id, granted_at = excluded.granted_at`,

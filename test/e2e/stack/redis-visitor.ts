@@ -20,7 +20,7 @@ try {
   const [claimed] = await store.claimDue(clock.nowMs(), 30_000, 1, { restarts: new Set(), leaves: new Set() });
   if (claimed === undefined || !(await store.holds(claimed.claim))) throw new Error('no claim');
   await store.track({ roomId: '!a:b', room: one.room, identity: one.identities[0], userId: '@a:b', grantedAtMs: 1 } as never);
-  await store.purge(clock.nowMs(), clock.nowMs(), 10);
+  await store.purge({ endedBeforeMs: clock.nowMs(), mostEnded: 10, onceBeforeMs: clock.nowMs(), limit: 10 });
   await store.ping();
   say(`kept ${(await store.count()).connected}; ${durabilityOf(settings, 0).line}`);
 } catch (error) {
