@@ -60,8 +60,11 @@ interface Lane {
 export const MOST_AT_ONCE = 1_024;
 const FIRST_AT_ONCE = 64;
 const FEWEST_AT_ONCE = 2;
-/** A homeserver that answers at once is kept busy by so many; of one that is far away, or slow, as many may wait as make MOST_PER_MS calls. */
-const ENOUGH_AT_ONCE = 256;
+/**
+ * A homeserver that answers at once is kept busy by so many, and more answers in one turn keep everything else waiting; of one that is far
+ * away, or slow, as many may wait as make MOST_PER_MS calls.
+ */
+const ENOUGH_AT_ONCE = 64;
 const MOST_PER_MS = 2;
 /** With one failure in ten calls a lane still widens, with one in three it narrows. */
 const SUCCESS_GIVES = 2;
