@@ -210,12 +210,20 @@ describe('deploy', () => {
   test('starts it as `npm start` does', () => {
     const { scripts } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { scripts: { start: string } };
     const plain = (text: string) => text.replace(/[[\]",]/g, '');
+    const [, environment = '', command = ''] = /^((?:[A-Z_]+=\S+ )*)(.*)$/.exec(scripts.start) ?? [];
     const lines = texts.flatMap(([, text]) => text.split('\n')).filter((line) => /^(RUN|CMD|ExecStart).*src\/main\.ts/.test(line));
     expect(lines).toHaveLength(3);
     expect(
-      lines.filter((line) => !plain(line).includes(scripts.start)),
+      lines.filter((line) => !plain(line).includes(command)),
       'what is set there is what was measured',
     ).toEqual([]);
+    const starting = texts.filter(([, text]) => text.includes('src/main.ts'));
+    const unset = environment
+      .trim()
+      .split(' ')
+      .flatMap((one) => starting.filter(([, text]) => !text.includes(one)).map(([file]) => `${file}: ${one}`));
+    expect(unset).toEqual([]);
+    expect(environment).not.toBe('');
   });
 
   test('alerts on metrics that there are', () => {

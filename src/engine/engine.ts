@@ -214,6 +214,8 @@ export function createEngine(deps: EngineDeps): Engine {
     const applied = await watched(where, about.onceKey, () => about.about);
     for (const todo of applied.todo) perform(todo);
     if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
+    // What was just begun is on its way first: the disk wants a processor as well.
+    if (applied.todo.length > 0) await new Promise<void>((resolve) => clock.endOfTurn(resolve));
     await durable();
     if (applied.duplicate) return 'duplicate';
     return applied.changed > 0 || applied.todo.length > 0 ? 'applied' : 'ignored';

@@ -14,12 +14,12 @@ import type { SubjectKind } from './subject.ts';
 const USAGE = `npm run bench -- [row…] [--runs N] [--quick] [--peer "<command>"] [--cpu-prof <folder>] [--write <folder>]
 npm run bench -- --store redis [--members N] [--runs N]
 npm run bench -- micro [--keep]
-npm run bench -- soak [--minutes N]
+npm run bench -- soak [--minutes N] [--write <folder>]
 
 --quick     a fifth of everything, once: a first impression
 --peer      another service with the MatrixRTC authorization API, measured in turn on the same fakes
 --cpu-prof  leaves CPU profiles of lastwill
---write     writes the table and a picture (bench.md, bench.svg)
+--write     writes the table and a picture (bench.md, bench.svg; soak.md, soak.svg)
 --store     redis: what the store of several replicas costs, on a real redis-server
 micro       decisions and commits, as ratios to a calibration loop; --keep makes them the ones to compare with
 soak        a steady load, and whether memory, file and latencies stay what they were
@@ -95,7 +95,7 @@ if (options.help === true) {
   process.stdout.write(`${USAGE}\nRows:\n${ROWS.map(({ name, help }) => `  ${name.padEnd(17)} ${help}\n`).join('')}`);
 } else if (options.store === 'redis') await import('./redis.ts');
 else if (positionals[0] === 'micro') await micro(options.keep);
-else if (positionals[0] === 'soak') await soak(Number(options.minutes));
+else if (positionals[0] === 'soak') await soak(Number(options.minutes), options.write ?? null);
 else if (wanted.length < new Set(positionals).size || options.store !== 'sqlite') {
   process.stderr.write(USAGE);
   process.exitCode = 2;

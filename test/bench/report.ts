@@ -96,6 +96,6 @@ export function picture(lines: readonly Line[]): string {
   return `${[open, `<rect width="${WIDTH}" height="${height}" fill="#fff"/>`, ...grid, ...bars].join('\n')}\n</svg>\n`;
 }
 
-function escaped(text: string): string {
+export function escaped(text: string): string {
   return text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
 }

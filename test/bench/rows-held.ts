@@ -24,6 +24,8 @@ async function memory(setting: Setting): Promise<Outcome> {
     await hold(stage, some, all);
     await pause(5_000);
     figure('RSS, 100,000 held', 'MB', subject.rssMb(), { atMost: 200 });
+    await pause(25_000);
+    figure('RSS, 100,000 held, half a minute later', 'MB', subject.rssMb(), { atMost: 200 });
     if (subject.kind === 'peer') return;
     await subject.kill();
     figure('start-up to ready, 100,000 held', 'ms', await subject.start(), { atMost: 1_000 });

@@ -1,21 +1,25 @@
 // `npm run bench -- soak`: 200 webhooks, 50 hand-overs and 50 departures a second, with restarts of all who are there, for as long as is
 // asked. Memory, file and latencies are printed each minute: what grows, leaks.
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { short } from './report.ts';
 import { counter } from './shared.ts';
+import { type Minute, soakPicture } from './soak-plot.ts';
 import { checkAnswers, delegate, fail, pause, quantile, staged } from './stage.ts';
-import { type Load, openLoop } from './wire.ts';
+import { type Load, once, openLoop, written } from './wire.ts';
 
 const [PER_SECOND, TRACKS_PER_SECOND, STAY_SECONDS] = [50, 150, 40];
 const DELAY_MS = 40_000;
+const DRAWN = ['RSS (MB)', 'database (MB)', 'its log (MB)', 'ended, kept', 'webhook p99 (ms)', 'hand-over p99 (ms)'];
+const COUNTED = ['leaves', 'restarts'];
 
-export async function soak(minutes: number): Promise<void> {
+/** `folder`: where the table and the picture are left; null: nowhere. */
+export async function soak(minutes: number, folder: string | null): Promise<void> {
   const seconds = Math.max(1, Math.round(minutes * 60));
   const members = PER_SECOND * seconds;
-  process.stdout.write(
-    '| minute | RSS (MB) | files (MB) | webhook p99 (ms) | hand-over p99 (ms) | leaves | restarts |\n|---|---|---|---|---|---|---|\n',
-  );
+  const lines = [`| minute | ${[...DRAWN, ...COUNTED].join(' | ')} |`, `|---|${'---|'.repeat(DRAWN.length + COUNTED.length)}`];
+  process.stdout.write(`${lines.join('\n')}\n`);
+  const drawn: Minute[] = [];
   const setting = { kind: 'lastwill', command: null, profileDir: null, scale: 1 } as const;
   const { failures } = await staged(setting, { members, rooms: 200, delayMs: DELAY_MS }, async (stage) => {
     const { subject, world, failures } = stage;
@@ -39,9 +43,14 @@ export async function soak(minutes: number): Promise<void> {
       recent.webhooks.push(...webhooks);
       recent.handOvers.push(await handOvers);
       if ((second + 1) % 60 !== 0 && second + 1 !== seconds) continue;
-      const cells = [subject.rssMb(), filesMb(subject.dataDir), p99(recent.webhooks), p99(recent.handOvers)];
-      const counts = [counter(shared, 'sends'), counter(shared, 'restarts')];
-      process.stdout.write(`| ${short((second + 1) / 60)} | ${[...cells, ...counts].map(short).join(' | ')} |\n`);
+      const figures = [
+        ...[subject.rssMb(), megabytes(subject.dataDir, '.sqlite'), megabytes(subject.dataDir, '-wal'), await endedAt(subject.port)],
+        ...[p99(recent.webhooks), p99(recent.handOvers)],
+      ];
+      const minute = (second + 1) / 60;
+      drawn.push({ minute, figures });
+      lines.push(`| ${[minute, ...figures, counter(shared, 'sends'), counter(shared, 'restarts')].map(short).join(' | ')} |`);
+      process.stdout.write(`${lines.at(-1)}\n`);
       recent.webhooks.length = 0;
       recent.handOvers.length = 0;
     }
@@ -50,6 +59,10 @@ export async function soak(minutes: number): Promise<void> {
     fail(failures, left - counter(shared, 'sends'), 'leaves lost');
     fail(failures, counter(shared, 'sendsAgain'), 'leaves sent twice');
   });
+  if (folder !== null) {
+    writeFileSync(join(folder, 'soak.md'), `${lines.join('\n')}\n`);
+    writeFileSync(join(folder, 'soak.svg'), soakPicture(DRAWN, drawn));
+  }
   process.stdout.write(failures.length === 0 ? '\nNothing was lost.\n' : `\n**FAILED**: ${[...new Set(failures)].join('; ')}\n`);
 }
 
@@ -60,10 +73,15 @@ function p99(loads: readonly Load[]): number {
   );
 }
 
-/** The log of the subject is not its store. */
-function filesMb(folder: string): number {
+function megabytes(folder: string, ending: string): number {
   const sizes = readdirSync(folder)
-    .filter((name) => name !== 'log')
+    .filter((name) => name.endsWith(ending))
     .map((name) => statSync(join(folder, name)).size);
   return sizes.reduce((sum, size) => sum + size, 0) / 1e6;
+}
+
+/** How many ended delegations it says it still has. */
+async function endedAt(port: number): Promise<number> {
+  const { body } = await once(port, written('GET', '/metrics', {}, ''));
+  return Number(/^lastwill_delegations\{state="ended"\} (\d+)$/m.exec(body)?.[1]);
 }

@@ -28,8 +28,8 @@ const KEY = 'bench-key';
 const SECRET = 'bench-secret-of-at-least-32-characters';
 const ROOT = resolve(import.meta.dirname, '../..');
 const MAIN = join(ROOT, 'src/main.ts');
-/** As `npm start` has them. */
-const FLAGS = startScript().split(' ').slice(1, -1);
+/** As `npm start` has them: its environment, and between the program and the file. */
+const [ENVIRONMENT, FLAGS] = startScript();
 const LONGEST_START_MS = 60_000;
 const TICK_MS = 10;
 
@@ -174,7 +174,7 @@ export class Subject {
       LIVEKIT_FULL_ACCESS_HOMESERVERS: '*',
       LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING',
       LIVEKIT_CS_API_URL_OVERRIDES: `${world.serverName}=${world.url}`,
-      ...(kind === 'lastwill' ? { NODE_ENV: 'production', LASTWILL_DATA_DIR: this.dataDir } : {}),
+      ...(kind === 'lastwill' ? { ...ENVIRONMENT, NODE_ENV: 'production', LASTWILL_DATA_DIR: this.dataDir } : {}),
       ...this.#options.env,
     };
     if (kind === 'peer') {
@@ -186,11 +186,14 @@ export class Subject {
   }
 }
 
-function startScript(): string {
+function startScript(): readonly [environment: Readonly<Record<string, string>>, flags: readonly string[]] {
   const { scripts } = JSON.parse(readFileSync(resolve(import.meta.dirname, '../../package.json'), 'utf8')) as {
     scripts: { start: string };
   };
-  return scripts.start;
+  const words = scripts.start.split(' ');
+  const program = words.indexOf('node');
+  const environment = Object.fromEntries(words.slice(0, program).map((word) => word.split('=')));
+  return [environment, words.slice(program + 1, -1)];
 }
 
 let serial = 0;

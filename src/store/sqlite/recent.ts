@@ -12,7 +12,7 @@ export interface Kept {
 }
 
 /** One or two kilobytes each; more than are acted on at once. */
-const MOST = 4_096;
+const MOST = 2_048;
 
 export class Recent {
   readonly #byNumber = new Map<number, Kept>();

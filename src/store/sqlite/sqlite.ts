@@ -116,8 +116,8 @@ class SqliteStore implements Store, Attendance {
     try {
       // Exclusive: a second process on the same file would act on the same delegations.
       this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY');
-      // The handles of an ended row are overwritten, not only unlinked.
-      this.#db.exec('PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON');
+      // The operating system has the file in memory as well. The handles of an ended row are overwritten, not only unlinked.
+      this.#db.exec('PRAGMA cache_size = -4000; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON');
       const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
       if (check.quick_check !== 'ok') throw new StoreUnusable(`the store ${options.path} is damaged: ${check.quick_check}`);
       migrate(this.#db);
