@@ -135,7 +135,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     purging = true;
     lastPurgeMs = nowMs;
     purge(nowMs)
-      .catch((error) => log.warn({ err: error }, 'old rows could not be purged'))
+      .catch(failed)
       .finally(() => {
         purging = false;
       });

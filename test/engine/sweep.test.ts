@@ -1,6 +1,6 @@
 // A look at a room is work, and whoever leaves meanwhile waits for it: looks are spread over time, and large rooms are judged in portions.
 import { expect, it } from 'vitest';
-import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { ended, handOver, identity, room, row, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const HOUR_MS = 3_600_000;
@@ -82,4 +82,28 @@ it('an SFU that takes its time for a list is asked for a thousand rooms all the 
   expect(ranOut).toBe(0);
   expect(world.actions('restart').length).toBeGreaterThan(6_000);
   expect(await world.store.count()).toMatchObject({ connected: 1_000 });
+});
+
+/** They ended so long ago, one a ms. */
+async function endedAgo(world: EngineWorld, count: number, agoMs: number): Promise<void> {
+  for (let n = 1; n <= count; n += 1) {
+    const one = ended(row(n, { over: { room: room() } }), { atMs: world.clock.nowMs() - agoMs + n });
+    await world.store.update({ by: 'id', room: room(), id: one.id }, null, () => ({ writes: [{ row: one, leaseMs: 0 }], value: null }));
+  }
+}
+
+it('what ended long ago is forgotten as fast as it comes', async () => {
+  const world = new EngineWorld();
+  await endedAgo(world, 8_000, 25 * HOUR_MS);
+  await world.clock.advance(12_000);
+  expect(await world.store.count()).toMatchObject({ ended: 0 });
+});
+
+it('of what has just ended the newest 50,000 are kept', async () => {
+  const world = new EngineWorld();
+  await endedAgo(world, 50_600, HOUR_MS);
+  await world.clock.advance(12_000);
+  expect(await world.store.count()).toMatchObject({ ended: 50_000 });
+  expect(await world.engine.read(room(), row(600).id)).toBeNull();
+  expect(await world.engine.read(room(), row(601).id)).not.toBeNull();
 });
