@@ -216,8 +216,8 @@ export type Effect =
   | { readonly kind: 'send'; readonly action: Action; readonly timeoutMs: number }
   | { readonly kind: 'cancel'; readonly timeoutMs: number }
   /**
-   * Ask the SFU who is in the room: evidence asked for at or after `notBeforeMs` will do; it may be held back by about `batchMs` to share one call.
-   * `whichRoom`: its SID as well, which takes another call where somebody is there.
+   * Ask the SFU who is in the room: evidence asked for at or after `notBeforeMs` will do; it may be held back by about `batchMs` to share one
+   * call. `whichRoom`: its SID as well, which takes another call where somebody is there.
    */
   | { readonly kind: 'check'; readonly notBeforeMs: number; readonly batchMs: number; readonly whichRoom: boolean };
 

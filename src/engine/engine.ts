@@ -49,7 +49,7 @@ const LONGEST_SLEEP_SHARED_MS = 500;
 const GATHER_MS = 20;
 /**
  * Ended delegations explain what happened: on disk for a day, in the memory that several processes share for an hour. However many end, they
- * take some 50 MB at most.
+ * take some 80 MB at most.
  */
 const KEPT = { forMs: 24 * 3_600_000, most: 50_000 };
 const KEPT_SHARED = { ...KEPT, forMs: 3_600_000 };

@@ -1,6 +1,7 @@
 // Figures as a table in Markdown and as a picture: minimum, median and maximum of each, beside a peer's, and whether what is wanted holds.
 import type { Wanted } from './stage.ts';
 import type { SubjectKind } from './subject.ts';
+import { drawing, text, WIDTH } from './svg.ts';
 
 export interface Line {
   readonly label: string;
@@ -69,7 +70,7 @@ export function table(lines: readonly Line[], withPeer: boolean): string {
   return [head, ...body].join('\n');
 }
 
-const [WIDTH, ROW, LEFT, RIGHT, TOP] = [860, 22, 400, 150, 34];
+const [ROW, LEFT, RIGHT, TOP] = [22, 400, 150, 34];
 const DECADES = 2;
 
 /** Each figure of lastwill against the peer's as a bar from 1 : 1, to the right where it is more and to the left where it is less. */
@@ -78,8 +79,6 @@ export function picture(lines: readonly Line[]): string {
   const [unit, zero] = [(WIDTH - LEFT - RIGHT) / (2 * DECADES), LEFT + (WIDTH - LEFT - RIGHT) / 2];
   const at = (ratio: number): number => zero + Math.min(Math.max(Math.log10(ratio), -DECADES), DECADES) * unit;
   const height = TOP + shown.length * ROW + 10;
-  const text = (x: number, y: number, anchor: string, words: string) =>
-    `<text x="${x}" y="${y}" text-anchor="${anchor}">${escaped(words)}</text>`;
   const grid = [0.01, 0.1, 1, 10, 100].map(
     (ratio) => `<path d="M${at(ratio)} ${TOP - 8}V${height - 6}" stroke="#bbb"/>${text(at(ratio), TOP - 14, 'middle', `${ratio} ×`)}`,
   );
@@ -92,10 +91,5 @@ export function picture(lines: readonly Line[]): string {
     const bar = `<rect x="${from}" y="${y}" width="${Math.max(to - from, 1)}" height="${ROW - 8}" fill="${colour}"/>`;
     return `${bar}${text(LEFT - 10, y + 11, 'end', name)}${text(WIDTH - RIGHT + 10, y + 11, 'start', figures)}`;
   });
-  const open = `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="11" fill="#222">`;
-  return `${[open, `<rect width="${WIDTH}" height="${height}" fill="#fff"/>`, ...grid, ...bars].join('\n')}\n</svg>\n`;
-}
-
-export function escaped(text: string): string {
-  return text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+  return drawing(height, [...grid, ...bars]);
 }

@@ -1,12 +1,13 @@
 // A soak as a picture: each figure by the minute, on an axis that begins at nothing, so that what grows is seen to grow.
-import { escaped, short } from './report.ts';
+import { short } from './report.ts';
+import { drawing, text, WIDTH } from './svg.ts';
 
 export interface Minute {
   readonly minute: number;
   readonly figures: readonly number[];
 }
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, GAP] = [860, 74, 190, 80, 26];
+const [HEIGHT, LEFT, RIGHT, GAP] = [74, 190, 80, 26];
 
 export function soakPicture(labels: readonly string[], minutes: readonly Minute[]): string {
   const last = Math.max(...minutes.map(({ minute }) => minute), 1);
@@ -26,11 +27,5 @@ export function soakPicture(labels: readonly string[], minutes: readonly Minute[
     ].join('');
   });
   const height = GAP + labels.length * (HEIGHT + GAP) + 10;
-  const open = `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="11" fill="#222">`;
-  const axis = text(WIDTH - RIGHT, height - 12, 'end', `minute ${short(last)}`);
-  return `${[open, `<rect width="${WIDTH}" height="${height}" fill="#fff"/>`, ...panels, axis].join('\n')}\n</svg>\n`;
-}
-
-function text(x: number, y: number, anchor: string, words: string): string {
-  return `<text x="${x}" y="${y}" text-anchor="${anchor}">${escaped(words)}</text>`;
+  return drawing(height, [...panels, text(WIDTH - RIGHT, height - 12, 'end', `minute ${short(last)}`)]);
 }

@@ -270,7 +270,7 @@ end
 return out
 `);
 
-/** Ended rows from before a moment: id and row. */
+/** Ended rows from before a moment, or the oldest of too many: id and row. */
 export const OLD = script(`
 local before, most, limit, out = '(' .. arg(), tonumber(arg()), tonumber(arg()), {}
 local many = math.max(redis.call('ZCOUNT', KEYS[1], '-inf', before), redis.call('ZCARD', KEYS[1]) - most)

@@ -97,7 +97,7 @@ export const MIGRATIONS: readonly string[] = [
   DROP INDEX delegation_room;
   `,
   // One tree for all that is looked for by time, where there were four, and none for the age of a webhook: each tree costs every commit the
-  // pages that it touches, and half of what a departure wrote were those.
+  // pages that it touches.
   `
   ALTER TABLE delegation ADD COLUMN turn_at INTEGER GENERATED ALWAYS AS (coalesce(due_at, ended_at)) VIRTUAL;
   DROP INDEX delegation_due;
