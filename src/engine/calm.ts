@@ -40,6 +40,15 @@ export function createCalm({ clock, intervalMs }: { readonly clock: Clock; reado
   const calm = new Map<RoomName, Known>();
   /** Looks under way during which nothing has moved. */
   const undisturbed = new Map<RoomName, LookUnderWay>();
+  /** Of lists that are the same in memory, as nearly all are. */
+  const prints = new WeakMap<List['present'], string>();
+
+  function printOf({ present, roomSid, afterRestart }: List): string {
+    const known = prints.get(present);
+    const print = known ?? printOfAll(present);
+    if (known === undefined) prints.set(present, print);
+    return `${print} ${roomSid} ${afterRestart}`;
+  }
 
   function note(room: RoomName, list: List, rows: readonly Delegation[]): void {
     const nowMs = clock.nowMs();
@@ -101,7 +110,7 @@ function dueAtMsOfCalm({ state, expiry, identities }: Delegation, { present }: L
 }
 
 /** An SFU lists those who are there in any order. */
-function printOf({ present, roomSid, afterRestart }: List): string {
+function printOfAll(present: List['present']): string {
   const lines = present.map(({ identity, sid, joinedAtMs, active }) => JSON.stringify([sid, identity, joinedAtMs, active]));
-  return hash('sha256', `${roomSid} ${afterRestart} ${lines.sort().join()}`, 'base64');
+  return hash('sha256', lines.sort().join(), 'base64');
 }

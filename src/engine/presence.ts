@@ -241,13 +241,21 @@ export function createPresence(deps: PresenceDeps): Presence {
  */
 function compared({ crowd }: Desk, list: Extract<Evidence, { kind: 'list' }>): Evidence {
   const before = new Map(crowd.map((one) => [one.sid, one]));
-  // Who is on it as before stays the same in memory as well: lists come often, and nearly always say the same.
+  // Who is on it as before stays the same in memory as well, and so does the list: lists come often, and nearly always say the same.
   const present = list.present.map((one) => {
     const known = before.get(one.sid);
     return known !== undefined && isSame(known, one) ? known : one;
   });
   const isAnotherCrowd = crowd.length > 1 && present.length > 0 && !present.some(({ sid }) => before.has(sid));
-  return { ...list, present, afterRestart: list.afterRestart || isAnotherCrowd };
+  return { ...list, present: isReordered(crowd, present) ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
+}
+
+/** An SFU lists those who are there in any order. */
+function isReordered(crowd: readonly Seen[], present: readonly Seen[]): boolean {
+  if (present.length !== crowd.length) return false;
+  const missing = new Set(crowd);
+  for (const one of present) missing.delete(one);
+  return missing.size === 0;
 }
 
 /** Rooms that were asked about in one moment are not all asked about again in another: their batches last from 3/4 to 5/4 of what is said. */

@@ -3,6 +3,15 @@ import { hash } from 'node:crypto';
 import type { RoomName } from '../delegation/ids.ts';
 import { SLOTS } from './store.ts';
 
+/** Of those that were asked about last: each event of a room asks several times. */
+const known = new Map<RoomName, number>();
+const MOST_KNOWN = 2_000;
+
 export function slotOf(room: RoomName): number {
-  return hash('sha256', room, 'buffer').readUInt16BE(0) % SLOTS;
+  const before = known.get(room);
+  if (before !== undefined) return before;
+  const slot = hash('sha256', room, 'buffer').readUInt16BE(0) % SLOTS;
+  if (known.size >= MOST_KNOWN) known.clear();
+  known.set(room, slot);
+  return slot;
 }

@@ -49,6 +49,13 @@ describe('a room in which nothing was to be done', () => {
     expect(calm.holds(ROOM, list([OTHER, A]))).toBe(true);
   });
 
+  it('is looked at when the very same list comes with a sign that the SFU has forgotten', () => {
+    const present = [A, OTHER];
+    found(present);
+    expect(calm.holds(ROOM, list(present))).toBe(true);
+    expect(calm.holds(ROOM, list(present, { afterRestart: true }))).toBe(false);
+  });
+
   it.each([
     ['somebody less', list([A])],
     ['nobody', list([])],

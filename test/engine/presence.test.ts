@@ -54,6 +54,22 @@ test('who is on a list as before is the same in memory, and only who is', async 
   expect(second.present[0]).toBe(first.present[1]);
 });
 
+test('a list that says the same in whichever order is the same in memory, and no other', async () => {
+  const present = async (...looks: Look[]) => {
+    const lists = await evidenceOf(...looks);
+    return lists.map((one) => (one.kind === 'list' ? one.present : expect.fail('the SFU answers')));
+  };
+  const both = people('PA_a1', 'PA_b1');
+  const [first, reordered, afterNobody] = await present(both, people('PA_b1', 'PA_a1'), people(), both).then(([a, b, , d]) => [a, b, d]);
+  expect(reordered).toBe(first);
+  expect(afterNobody).toBe(first);
+  for (const other of [people('PA_a1'), people('PA_a1', 'PA_a1'), people('PA_a1', 'PA_b2'), people('PA_a1', 'PA_b1', 'PA_c1')]) {
+    const [before, after] = await present(both, other);
+    expect(after).not.toBe(before);
+    expect(after).toEqual((other as { present: unknown }).present);
+  }
+});
+
 test('lists are remembered for the rooms that were asked for last, as long as not too many are on them', async () => {
   const clock = createVirtualClock();
   const asked: RoomName[] = [];

@@ -34,6 +34,7 @@ export interface RowsOptions {
 }
 
 const OWNER_ROWS = 8;
+const WHOLE: Part = { nth: 0, of: 1 };
 
 export class SqliteRows {
   readonly #sql: ReturnType<typeof prepareAll>;
@@ -60,15 +61,14 @@ export class SqliteRows {
       case 'watched':
         return this.#numbered(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
       case 'room':
-        return this.#numbered(this.#ofRoom(where.room, where.part));
+        return this.#numbered(this.#ofRoom(where.room, where.part ?? WHOLE));
       default:
         return where satisfies never;
     }
   }
 
-  #ofRoom(room: RoomName, part: Part | undefined): readonly Numbered[] {
-    const all = this.#sql.byRoom.all(slotOf(room), room) as unknown as readonly Numbered[];
-    return part === undefined ? all : all.filter(({ number }) => number % part.of === part.nth);
+  #ofRoom(room: RoomName, { nth, of }: Part): readonly Numbered[] {
+    return this.#sql.byRoom.all(slotOf(room), room, of, nth) as unknown as readonly Numbered[];
   }
 
   #numbered(found: unknown): Kept[] {

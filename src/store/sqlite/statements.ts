@@ -29,7 +29,7 @@ export function prepareAll(db: DatabaseSync) {
     numbered: sql('SELECT number, id, rev, body, handles FROM delegation WHERE number = ?'),
     byOwner: sql(`SELECT d.number FROM delegation d WHERE d.owner = ? AND d.room = ? ORDER BY ${order} LIMIT ?`),
     byWatched: sql('SELECT number FROM watched WHERE slot = ? AND room = ? AND identity = ?'),
-    byRoom: sql('SELECT DISTINCT number FROM watched WHERE slot = ? AND room = ?'),
+    byRoom: sql('SELECT DISTINCT number FROM watched WHERE slot = ? AND room = ? AND number % ? = ?'),
     insert: sql(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
     ),
