@@ -1,6 +1,6 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
 import { dueAtMs } from '../../delegation/decide.ts';
-import type { DelegationId, RoomName } from '../../delegation/ids.ts';
+import type { DelegationId } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
 import { decode, type Encoded, encode } from '../codec.ts';
 import type { Seal } from '../seal.ts';
@@ -57,24 +57,20 @@ export class SqliteRows {
         return found?.row.room === where.room ? [found] : [];
       }
       case 'owner':
-        return this.#numbered(this.#sql.byOwner.all(where.owner, where.room, OWNER_ROWS));
+        return this.#rows(this.#sql.byOwner.all(where.owner, where.room, OWNER_ROWS));
       case 'watched':
-        return this.#numbered(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
-      case 'room':
-        return this.#numbered(this.#ofRoom(where.room, where.part ?? WHOLE));
+        return this.#rows(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity));
+      case 'room': {
+        const { nth, of } = where.part ?? WHOLE;
+        return this.#rows(this.#sql.byRoom.all(slotOf(where.room), where.room, of, nth));
+      }
       default:
         return where satisfies never;
     }
   }
 
-  #ofRoom(room: RoomName, { nth, of }: Part): readonly Numbered[] {
-    return this.#sql.byRoom.all(slotOf(room), room, of, nth) as unknown as readonly Numbered[];
-  }
-
-  #numbered(found: unknown): Kept[] {
-    return (found as readonly Numbered[]).flatMap(
-      ({ number }) => this.#recent.numbered(number) ?? this.#read(this.#sql.numbered.get(number)) ?? [],
-    );
+  #rows(found: unknown[]): Kept[] {
+    return (found as Raw[]).flatMap((raw) => this.#recent.numbered(raw.number) ?? this.#read(raw) ?? []);
   }
 
   /** Null: not there, or damaged. */

@@ -2,6 +2,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { LiveState } from '../../delegation/state.ts';
 
+const ROW = 'number, id, rev, body, handles';
 const LIVE: readonly LiveState['kind'][] = ['awaiting', 'connected', 'settling', 'leaving', 'cancelling'];
 const ENDED = `SELECT number FROM delegation WHERE kind = 'ended'`;
 const NOT_AWAY = (parameter: string) => `homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
@@ -19,17 +20,19 @@ function nextOf(kind: LiveState['kind']): string {
 export function prepareAll(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
   // Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for.
-  const order = `CASE d.kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, d.ended_at DESC`;
+  const order = `CASE kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, ended_at DESC`;
   return {
     begin: sql('BEGIN IMMEDIATE'),
     commit: sql('COMMIT'),
     rollback: sql('ROLLBACK'),
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
-    named: sql('SELECT number, id, rev, body, handles FROM delegation WHERE id = ?'),
-    numbered: sql('SELECT number, id, rev, body, handles FROM delegation WHERE number = ?'),
-    byOwner: sql(`SELECT d.number FROM delegation d WHERE d.owner = ? AND d.room = ? ORDER BY ${order} LIMIT ?`),
-    byWatched: sql('SELECT number FROM watched WHERE slot = ? AND room = ? AND identity = ?'),
-    byRoom: sql('SELECT DISTINCT number FROM watched WHERE slot = ? AND room = ? AND number % ? = ?'),
+    named: sql(`SELECT ${ROW} FROM delegation WHERE id = ?`),
+    byOwner: sql(`SELECT ${ROW} FROM delegation WHERE owner = ? AND room = ? ORDER BY ${order} LIMIT ?`),
+    byWatched: sql(`SELECT ${ROW} FROM watched w JOIN delegation USING (number) WHERE w.slot = ? AND w.room = ? AND w.identity = ?`),
+    // Whoever is watched under two identities is there twice.
+    byRoom: sql(
+      `SELECT ${ROW} FROM delegation WHERE number IN (SELECT number FROM watched WHERE slot = ? AND room = ? AND number % ? = ?)`,
+    ),
     insert: sql(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
     ),
