@@ -1,7 +1,7 @@
 // What we need of some libraries, without what would come with it, which a start after a crash had to wait for. Measured: undici's index
-// loads four times as much (fetch, WebSocket, caches, mocks), prom-client's the API of OpenTelemetry, and whoever imports `node:http` from
-// a module has all its exports read, one of which is a whole WebSocket. test/library-parts.test.ts holds these against the public ones
-// (hono's is a file of its own).
+// loads four times as much (fetch, WebSocket, caches, mocks), prom-client's the API of OpenTelemetry, zod's its words in fifty languages, and
+// whoever imports `node:http` from a module has all its exports read, one of which is a whole WebSocket. test/library-parts.test.ts holds
+// these against the public ones (hono's is a file of its own).
 import { createRequire } from 'node:module';
 
 const require = createRequire(import.meta.url);
@@ -19,3 +19,8 @@ export const defaultMetrics = (): typeof import('prom-client').collectDefaultMet
 
 export const { createServer, ServerResponse }: typeof import('node:http') = require('node:http');
 export const { getRequestListener }: typeof import('@hono/node-server') = require('@hono/node-server');
+
+// Each language is a file, and they are more than the rest of zod. English, which is its own, comes by itself.
+const languages = require.resolve('zod/v4/locales');
+require.cache[languages] ??= { id: languages, loaded: true, exports: {} } as NodeJS.Module;
+export const { z }: typeof import('zod') = require('zod');

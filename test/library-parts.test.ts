@@ -20,3 +20,14 @@ test("node's server is the public one", async () => {
   expect(ours.createServer).toBe(createServer);
   expect(ours.ServerResponse).toBe(ServerResponse);
 });
+
+test("zod's part is all of it but for languages other than English, and says what is wrong as the public one does", async () => {
+  const { z } = await import('zod');
+  expect(Object.keys(ours.z).sort()).toEqual(Object.keys(z).sort());
+  const faults = (zod: typeof z) =>
+    [zod.string(), zod.int().min(3), zod.strictObject({ a: zod.boolean() }), zod.tuple([zod.number()])].map(
+      (schema) => schema.safeParse({ b: 1 }).error?.issues,
+    );
+  expect(faults(ours.z)).toEqual(faults(z));
+  expect(faults(ours.z)[0]?.[0]?.message).toBe('Invalid input: expected string, received object');
+});

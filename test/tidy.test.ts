@@ -35,16 +35,17 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/config.ts', ['src/delegation/', 'src/redis-url.ts', 'src/registration.ts', 'src/settings.ts', 'src/settings-reader.ts']],
   ['src/telemetry.ts', ['src/delegation/', 'src/config.ts', 'src/library-parts.ts']],
   ['src/priority.ts', []],
+  ['src/memory.ts', ['src/clock.ts']],
   ['src/startup-report.ts', ['src/config.ts']],
   // Each store knows what all of them are, and none of the others.
   ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],
-  ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts']],
+  ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],
   ...STORE.map((file): [string, string[]] => [file, [...STORE, 'src/delegation/', 'src/clock.ts']]),
   ['src/exchange.ts', ['src/clock.ts']],
   ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/library-parts.ts']],
   ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/library-parts.ts']],
   ['src/engine/', ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts']],
-  ['src/takeover/', ['src/delegation/', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts']],
+  ['src/takeover/', ['src/delegation/', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts', 'src/library-parts.ts']],
   [
     'src/http/',
     [

@@ -1,8 +1,9 @@
 // From a server name to the base URL of its client-server API: the operator's override, else `.well-known/matrix/client`.
 // Answers are remembered for as long as the server says, within bounds; one look-up at a time for each name.
-import { z } from 'zod';
+
 import type { Cancel, Clock } from '../clock.ts';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
+import { z } from '../library-parts.ts';
 import { createLookUps, type Found } from './look-ups.ts';
 import { splitServerName } from './names.ts';
 import type { Outbound, Reply } from './outbound.ts';

@@ -11,9 +11,9 @@
 // Host and certificate always go together: an SRV record moves the connection, never the identity. Whether an address may be called
 // is decided when connecting (address.ts); what a trusted name leads to is trusted for that name only.
 import { isIPv4 } from 'node:net';
-import { z } from 'zod';
 import type { Clock, Random } from '../clock.ts';
 import type { ServerName } from '../delegation/ids.ts';
+import { z } from '../library-parts.ts';
 import { type AddressMode, bareHost } from './address.ts';
 import { createLookUps, type Found } from './look-ups.ts';
 import { type HostAndPort, splitServerName } from './names.ts';

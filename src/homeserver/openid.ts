@@ -1,7 +1,8 @@
 // Whose OpenID token is this? Its homeserver is asked, once, over federation (protocol.md §2b); its word counts for its own users only.
-import { z } from 'zod';
+
 import type { Clock } from '../clock.ts';
 import { parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
+import { z } from '../library-parts.ts';
 import type { Federation, FederationTarget } from './federation.ts';
 import type { Outbound, Reply } from './outbound.ts';
 

@@ -2,11 +2,12 @@
 // Which fault has which code is fixed by the clients: an unknown field or one of another type is not the JSON of a request (M_NOT_JSON),
 // a field that is missing or empty makes a bad one (M_BAD_JSON). Null is missing.
 import { isIPv4 } from 'node:net';
-import { z } from 'zod';
+import type { output as Output, ZodType } from 'zod';
 import { type DelayId, parseDelayId, type ServerName, sha256 } from '../delegation/ids.ts';
 import { LEGACY_SLOT } from '../delegation/names.ts';
 import type { Handles } from '../delegation/state.ts';
 import { parseServerName, splitServerName } from '../homeserver/names.ts';
+import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
 import { type Bytes, firstFault, parseJson, sentence } from './requests.ts';
 
@@ -70,7 +71,7 @@ export function parseLegacyRequest(bytes: Bytes): MatrixRtcRequest {
   };
 }
 
-function read<S extends z.ZodType>(schema: S, bytes: Bytes): z.output<S> {
+function read<S extends ZodType>(schema: S, bytes: Bytes): Output<S> {
   // The JSON null is an empty object to the clients' other service.
   const json = parseJson(bytes) ?? {};
   const result = schema.safeParse(json);
@@ -79,7 +80,7 @@ function read<S extends z.ZodType>(schema: S, bytes: Bytes): z.output<S> {
   throw new MatrixError(400, 'M_NOT_JSON', sentence(field, what));
 }
 
-function openIdOf(token: z.output<typeof openIdToken>): MatrixRtcRequest['openId'] {
+function openIdOf(token: Output<typeof openIdToken>): MatrixRtcRequest['openId'] {
   const accessToken = required('openid_token.access_token', token?.access_token);
   return { accessToken, serverName: serverNameOf(required('openid_token.matrix_server_name', token?.matrix_server_name)) };
 }

@@ -1,9 +1,10 @@
 // What a homeserver passes on to us (protocol.md §2c): headers and bodies, unknown in, parsed values out, or one error that names the fault.
 // Unlike the API for clients alone, fields that we do not know are left alone: this one may grow, and old services must stand new clients.
-import { z } from 'zod';
+import type { output as Output } from 'zod';
 import { type DelayId, parseDelayId, parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
 import type { ProxiedMember } from '../delegation/names.ts';
 import { parseServerName } from '../homeserver/names.ts';
+import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
 import { firstFault, parseJson, sentence } from './requests.ts';
 
@@ -37,7 +38,7 @@ const Body = z.looseObject(
   { url: text, server_name: text, room_id: text, slot_id: text, member_id: text, member, delay_id: text, user_id: text },
   'must be an object',
 );
-type Fields = z.output<typeof Body>;
+type Fields = Output<typeof Body>;
 
 /** @throws MatrixError 400 */
 export function parseTokenRequest(bytes: ArrayBuffer): TokenRequest {

@@ -1,7 +1,8 @@
 // Bodies of the native API: unknown in, parsed values out, or one error that names the field. Values never get into an error.
-import { z } from 'zod';
+import type { output as Output, RefinementCtx, ZodError, ZodType } from 'zod';
 import { type DelayId, type FutureToken, parseDelayId, parseFutureToken, sha256 } from '../delegation/ids.ts';
 import type { Future, Handles } from '../delegation/state.ts';
+import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
 
 export interface DelegationRequest {
@@ -34,7 +35,7 @@ const Body = z.strictObject(
   'must be an object',
 );
 
-function refuse(ctx: z.RefinementCtx, message: string): never {
+function refuse(ctx: RefinementCtx, message: string): never {
   ctx.addIssue({ code: 'custom', message });
   return z.NEVER;
 }
@@ -74,11 +75,11 @@ function parseHandles(leave: unknown, lost: unknown): Handles {
   return { kind: 'futures', leave: leaveFuture, lost: lostFuture };
 }
 
-function toFuture(parsed: z.output<typeof future>): Future {
+function toFuture(parsed: Output<typeof future>): Future {
   return { send: parsed.send_token, refresh: parsed.refresh_token ?? null, cancel: parsed.cancel_token ?? null };
 }
 
-function parseAs<S extends z.ZodType>(schema: S, value: unknown, path: readonly string[]): z.output<S> {
+function parseAs<S extends ZodType>(schema: S, value: unknown, path: readonly string[]): Output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const { field, what } = firstFault(result.error, value);
@@ -86,7 +87,7 @@ function parseAs<S extends z.ZodType>(schema: S, value: unknown, path: readonly 
 }
 
 /** What is wrong first, in words that hold no value. */
-export function firstFault(error: z.ZodError, value: unknown): { readonly field: readonly string[]; readonly what: string } {
+export function firstFault(error: ZodError, value: unknown): { readonly field: readonly string[]; readonly what: string } {
   const [issue] = error.issues;
   if (issue === undefined) return { field: [], what: 'is wrong' };
   const field = issue.path.map(String);

@@ -1,20 +1,21 @@
 // Sightings in Redis: a key for each room, which goes by itself.
-import { z } from 'zod';
+import type { infer as Infer } from 'zod';
 import type { Identity, RoomName, Sid } from '../../delegation/ids.ts';
+import { z } from '../../library-parts.ts';
 import { SIGHTING_KEPT_MS, type Sighting, type Sightings } from '../sightings.ts';
 import type { RedisConnection } from './connection.ts';
 import { prefixOf, shardOf } from './keys.ts';
 
 const Person = z.tuple([z.string(), z.string(), z.number().nullable(), z.boolean()]);
 const Told = z.tuple([z.number(), z.array(Person)]);
-type Person = z.infer<typeof Person>;
+type Person = Infer<typeof Person>;
 
 export function createRedisSightings(connection: Pick<RedisConnection, 'command'>): Sightings {
   const keyOf = (room: RoomName): string => `${prefixOf(shardOf(room))}seen:${room}`;
   return {
     tell: async (room, { askedAtMs, present }) => {
       const people = present.map(({ identity, sid, joinedAtMs, active }): Person => [identity, sid, joinedAtMs, active]);
-      const value = JSON.stringify([askedAtMs, people] satisfies z.infer<typeof Told>);
+      const value = JSON.stringify([askedAtMs, people] satisfies Infer<typeof Told>);
       await connection.command(shardOf(room), ['SET', keyOf(room), value, 'PX', String(SIGHTING_KEPT_MS)]);
     },
     last: async (room) => {
