@@ -19,6 +19,7 @@ import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import { createWebServer } from './http/server.ts';
 import { Registry } from './library-parts.ts';
+import { collectAll, keepSmall, processUsage } from './memory.ts';
 import { newRegistration } from './new-registration.ts';
 import { goFirst } from './priority.ts';
 import { helpText } from './settings.ts';
@@ -117,6 +118,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     } else for (const note of notes) log.warn({}, note);
     log.info({ address: address.address, port: address.port }, 'listening');
     engine.start();
+    keepSmall({ clock: systemTime, usage: processUsage, collect: collectAll });
     behind?.departures?.start();
   });
   server.on('error', (error) => {
