@@ -42,6 +42,13 @@ test('nothing is given back while there is work, and all of it soon after', asyn
   expect(collected).toEqual([2, 72]);
 });
 
+test('a third of the work that was is quiet; but the same work for long never is, however much is used', async () => {
+  await pass(10);
+  await pass(10, { busy: 1.2, mb: 10 });
+  await pass(60, { busy: 0.35, mb: 10 });
+  expect(collected).toEqual([2, 22]);
+});
+
 test('a pause of a second is no end of the work', async () => {
   for (let count = 0; count < 10; count += 1) {
     await pass(1, { busy: 0.5, mb: 10 });
