@@ -19,7 +19,7 @@ import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import { createWebServer } from './http/server.ts';
 import { Registry } from './library-parts.ts';
-import { collectAll, keepSmall, processUsage } from './memory.ts';
+import { collectAll, keepSmall } from './memory.ts';
 import { newRegistration } from './new-registration.ts';
 import { goFirst } from './priority.ts';
 import { helpText } from './settings.ts';
@@ -110,6 +110,11 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   });
   const { host, port } = config.bind;
   const server = createWebServer(app.listener, systemTime);
+  let asked = 0;
+  // Not those who only look: probes come every few seconds, for ever.
+  server.on('request', ({ method }) => {
+    if (method === 'POST') asked += 1;
+  });
   server.on('listening', () => {
     const address = server.address() as AddressInfo;
     if (config.mode === 'development') {
@@ -118,7 +123,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     } else for (const note of notes) log.warn({}, note);
     log.info({ address: address.address, port: address.port }, 'listening');
     engine.start();
-    keepSmall({ clock: systemTime, usage: processUsage, collect: collectAll });
+    keepSmall({ clock: systemTime, asked: () => asked, rssBytes: () => process.memoryUsage.rss(), collect: collectAll });
     behind?.departures?.start();
   });
   server.on('error', (error) => {
