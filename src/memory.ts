@@ -7,7 +7,7 @@ export interface MemoryDeps {
   /** How many have told or asked anything so far, and so were kept waiting by whatever else is done. */
   readonly asked: () => number;
   readonly rssBytes: () => number;
-  /** Stops everything: measured, for 25 to 120 ms. */
+  /** Stops everything, on a slow machine for 50 to 120 ms. */
   readonly collect: () => void;
 }
 
@@ -27,8 +27,9 @@ export function keepSmall({ clock, asked, rssBytes, collect }: MemoryDeps): Canc
       quietSinceMs = clock.nowMs();
       isCollected = false;
     }
-    leftBytes = Math.min(leftBytes, rssBytes());
-    if (isCollected || clock.nowMs() - quietSinceMs < QUIET_MS || rssBytes() < leftBytes + GROWN_BYTES) return;
+    const nowBytes = rssBytes();
+    leftBytes = Math.min(leftBytes, nowBytes);
+    if (isCollected || clock.nowMs() - quietSinceMs < QUIET_MS || nowBytes < leftBytes + GROWN_BYTES) return;
     collect();
     isCollected = true;
     leftBytes = rssBytes();

@@ -115,6 +115,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   server.on('request', ({ method }) => {
     if (method === 'POST') asked += 1;
   });
+  const stopKeeping = keepSmall({ clock: systemTime, asked: () => asked, rssBytes: () => process.memoryUsage.rss(), collect: collectAll });
   server.on('listening', () => {
     const address = server.address() as AddressInfo;
     if (config.mode === 'development') {
@@ -123,7 +124,6 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     } else for (const note of notes) log.warn({}, note);
     log.info({ address: address.address, port: address.port }, 'listening');
     engine.start();
-    keepSmall({ clock: systemTime, asked: () => asked, rssBytes: () => process.memoryUsage.rss(), collect: collectAll });
     behind?.departures?.start();
   });
   server.on('error', (error) => {
@@ -138,6 +138,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       open = false;
       log.info({ signal }, 'draining');
       stopWarming();
+      stopKeeping();
       stopWatching?.();
       await Promise.all([engine.drain(GRACE_MS), behind?.departures?.stop()]);
       await Promise.race([closed(server), new Promise<void>((resolve) => clock.after(LAST_ANSWERS_MS, resolve))]);

@@ -44,9 +44,8 @@ export function createCalm({ clock, intervalMs }: { readonly clock: Clock; reado
   const prints = new WeakMap<List['present'], string>();
 
   function printOf({ present, roomSid, afterRestart }: List): string {
-    const known = prints.get(present);
-    const print = known ?? printOfAll(present);
-    if (known === undefined) prints.set(present, print);
+    const print = prints.get(present) ?? printOfAll(present);
+    prints.set(present, print);
     return `${print} ${roomSid} ${afterRestart}`;
   }
 

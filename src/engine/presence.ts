@@ -247,11 +247,11 @@ function compared({ crowd }: Desk, list: Extract<Evidence, { kind: 'list' }>): E
     return known !== undefined && isSame(known, one) ? known : one;
   });
   const isAnotherCrowd = crowd.length > 1 && present.length > 0 && !present.some(({ sid }) => before.has(sid));
-  return { ...list, present: isReordered(crowd, present) ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
+  return { ...list, present: isSameCrowd(crowd, present) ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
 }
 
 /** An SFU lists those who are there in any order. */
-function isReordered(crowd: readonly Seen[], present: readonly Seen[]): boolean {
+function isSameCrowd(crowd: readonly Seen[], present: readonly Seen[]): boolean {
   if (present.length !== crowd.length) return false;
   const missing = new Set(crowd);
   for (const one of present) missing.delete(one);

@@ -1,6 +1,5 @@
 // What we ask of our own homeserver as its application service (protocol.md §2c): who is in a room, what a delayed event is, and to carry
 // a request to another homeserver. Proposals move from unstable to stable paths: which of the two is spoken is found by asking.
-
 import type { Clock } from '../clock.ts';
 import type { DelayId, HomeserverUrl, ServerName, UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';

@@ -1,6 +1,5 @@
 // From a server name to the base URL of its client-server API: the operator's override, else `.well-known/matrix/client`.
 // Answers are remembered for as long as the server says, within bounds; one look-up at a time for each name.
-
 import type { Cancel, Clock } from '../clock.ts';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';

@@ -1,5 +1,4 @@
 // Whose OpenID token is this? Its homeserver is asked, once, over federation (protocol.md §2b); its word counts for its own users only.
-
 import type { Clock } from '../clock.ts';
 import { parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import type { RoomName } from '../delegation/ids.ts';
 import { SLOTS } from './store.ts';
 
-/** Of those that were asked about last: each event of a room asks several times. */
+/** Each event of a room asks several times. */
 const known = new Map<RoomName, number>();
 const MOST_KNOWN = 2_000;
 
