@@ -1,4 +1,7 @@
-// When memory is given back: in nobody's way, and not for nothing.
+// When memory is given back: in nobody's way, and not for nothing. And what does not stay in it.
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { beforeEach, expect, test } from 'vitest';
 import { collectAll, keepSmall } from '../src/memory.ts';
 import { createVirtualClock, type VirtualClock } from './support/virtual-clock.ts';
@@ -79,4 +82,10 @@ test("V8 collects everything that is not used, and is left as it was: nobody els
   collectAll();
   expect(unused.deref()).toBeUndefined();
   expect(process.getBuiltinModule('node:vm').runInNewContext('typeof gc')).toBe('undefined');
+});
+
+test('what single requests make after a crowd had many under way at once dies young', async () => {
+  const args = ['--max-semi-space-size=8', join(import.meta.dirname, 'short-lived.ts'), 'as-the-service'];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  expect(Number.parseFloat(stdout)).toBeLessThan(5);
 });

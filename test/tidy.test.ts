@@ -66,7 +66,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/store-copy.ts', ['src/']],
   ['src/service.ts', ['src/']],
   ['src/compile-cache.js', []],
-  ['src/main.ts', ['src/compile-cache.js', 'src/service.ts']],
+  ['src/main.ts', ['src/compile-cache.js', 'src/memory.ts', 'src/service.ts']],
 ];
 
 interface Ban {
