@@ -7,9 +7,7 @@ import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
-import type { Evidence } from './presence.ts';
-
-type List = Extract<Evidence, { kind: 'list' }>;
+import type { List } from './presence.ts';
 
 export interface Calm {
   /** There is nothing to decide, whatever was asked: all is as it was when that was found. */

@@ -1,6 +1,6 @@
 // Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
 import type { Clock } from '../clock.ts';
-import type { Action, Answer, Effect, Event, Future, Handles, LiveDelegation, Policy } from '../delegation/state.ts';
+import type { Action, Answer, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
 import { FRESH_MS, leaseMs } from '../delegation/steps/moves.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
@@ -8,7 +8,7 @@ import type { Log, Metrics } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Wanted } from './budget.ts';
 import type { Lanes } from './lanes.ts';
-import type { Evidence, Presence } from './presence.ts';
+import type { Evidence, List, Presence } from './presence.ts';
 
 export interface Performer {
   /** Performs and applies the answers, until nothing more follows. Never throws. */
@@ -214,14 +214,24 @@ const SEVERITY: Record<Answer['kind'], number> = { ok: 0, failed: 1, refused: 2,
 
 export function eventOf(evidence: Evidence, row: LiveDelegation): Event {
   if (evidence.kind === 'unreachable') return { kind: 'sfu_unreachable', askedAtMs: evidence.askedAtMs };
-  const { askedAtMs, roomSid, afterRestart } = evidence;
-  return {
-    kind: 'snapshot',
-    askedAtMs,
-    present: evidence.present.filter(({ identity }) => row.identities.includes(identity)),
-    roomSid,
-    afterRestart,
-  };
+  return snapshotOf(
+    evidence,
+    evidence.present.filter(({ identity }) => row.identities.includes(identity)),
+  );
+}
+
+/** The same for many rows of the room: that each goes through the whole list would take a large room long. */
+export function eventsOf(evidence: List): (row: LiveDelegation) => Event {
+  const present = Map.groupBy(evidence.present, ({ identity }) => identity);
+  return (row) =>
+    snapshotOf(
+      evidence,
+      row.identities.flatMap((identity) => present.get(identity) ?? []),
+    );
+}
+
+function snapshotOf({ askedAtMs, roomSid, afterRestart }: List, present: readonly Seen[]): Event {
+  return { kind: 'snapshot', askedAtMs, present, roomSid, afterRestart };
 }
 
 const futuresOf = (handles: Extract<Handles, { kind: 'futures' }>): Future[] =>

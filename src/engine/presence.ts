@@ -6,15 +6,14 @@ import type { Seen } from '../delegation/state.ts';
 import type { Rooms } from '../sfu/rooms.ts';
 import type { Sightings } from '../store/sightings.ts';
 
-export type Evidence =
-  | {
-      readonly kind: 'list';
-      readonly askedAtMs: number;
-      readonly present: readonly Seen[];
-      readonly roomSid: RoomSid | null | undefined;
-      readonly afterRestart: boolean;
-    }
-  | { readonly kind: 'unreachable'; readonly askedAtMs: number };
+export interface List {
+  readonly kind: 'list';
+  readonly askedAtMs: number;
+  readonly present: readonly Seen[];
+  readonly roomSid: RoomSid | null | undefined;
+  readonly afterRestart: boolean;
+}
+export type Evidence = List | { readonly kind: 'unreachable'; readonly askedAtMs: number };
 
 export interface Presence {
   /**
@@ -239,23 +238,21 @@ export function createPresence(deps: PresenceDeps): Presence {
  * What a list says beside the newest one that anybody was on. An SFU that was away between two looks, and of whose new room no webhook told:
  * of all who were there nobody is, and some are there anew. One alone may as well have gone before the other came.
  */
-function compared({ crowd }: Desk, list: Extract<Evidence, { kind: 'list' }>): Evidence {
-  const before = new Map(crowd.map((one) => [one.sid, one]));
-  // Who is on it as before stays the same in memory as well, and so does the list: lists come often, and nearly always say the same.
+function compared({ crowd }: Desk, list: List): Evidence {
+  const gone = new Map(crowd.map((one) => [one.sid, one]));
+  const before = gone.size;
+  let changed = 0;
+  // Who is on it as before stays the same in memory as well, and so does the list: lists come often, in any order, and nearly always say
+  // the same.
   const present = list.present.map((one) => {
-    const known = before.get(one.sid);
-    return known !== undefined && isSame(known, one) ? known : one;
+    const known = gone.get(one.sid);
+    gone.delete(one.sid);
+    if (known !== undefined && isSame(known, one)) return known;
+    changed += 1;
+    return one;
   });
-  const isAnotherCrowd = crowd.length > 1 && present.length > 0 && !present.some(({ sid }) => before.has(sid));
-  return { ...list, present: isSameCrowd(crowd, present) ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
-}
-
-/** An SFU lists those who are there in any order. */
-function isSameCrowd(crowd: readonly Seen[], present: readonly Seen[]): boolean {
-  if (present.length !== crowd.length) return false;
-  const missing = new Set(crowd);
-  for (const one of present) missing.delete(one);
-  return missing.size === 0;
+  const isAnotherCrowd = before > 1 && present.length > 0 && gone.size === before;
+  return { ...list, present: changed + gone.size === 0 ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
 }
 
 /** Rooms that were asked about in one moment are not all asked about again in another: their batches last from 3/4 to 5/4 of what is said. */

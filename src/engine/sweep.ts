@@ -7,7 +7,7 @@ import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Calm } from './calm.ts';
-import { eventOf } from './perform.ts';
+import { eventsOf } from './perform.ts';
 import type { Presence } from './presence.ts';
 
 export interface Sweep {
@@ -78,13 +78,14 @@ export function createSweep(deps: SweepDeps): Sweep {
       const evidence = await presence.ask(room, clock.nowMs(), 0);
       // An outage says nothing about anyone; rows that need an answer ask for themselves.
       if (evidence.kind === 'unreachable' || calm?.holds(room, evidence)) return;
+      const eventOf = eventsOf(evidence);
       const rows: Delegation[] = [];
       let calmSoFar = true;
       const of = portions(evidence.present.length);
       for (let nth = 0; nth < of; nth += 1) {
         const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
           rows.push(row);
-          return row.handles === null ? null : eventOf(evidence, row);
+          return row.handles === null ? null : eventOf(row);
         });
         calmSoFar &&= applied.changed === 0 && applied.todo.length === 0;
         for (const todo of applied.todo) perform(todo);

@@ -38,7 +38,8 @@ export function encode(row: Delegation, seal: Seal | null, known: string | null 
 export function decode({ body, handles }: Encoded, seal: Seal | null): Delegation {
   const json = body.slice(CHECKSUM_LENGTH + 1);
   if (body.slice(0, CHECKSUM_LENGTH + 1) !== `${checksum(json, handles)} `) throw new Error('damaged: its checksum is wrong');
-  const row = { ...JSON.parse(json), handles: openHandles(handles, seal) } as Delegation;
+  const row = JSON.parse(json) as Delegation & { handles: Handles | null };
+  row.handles = openHandles(handles, seal);
   check(row);
   return row;
 }
