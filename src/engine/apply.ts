@@ -28,12 +28,6 @@ export interface Applied {
  */
 export type Apply = (where: Where, once: OnceKey | null, eventOf: (row: Delegation) => Event | null, urgency?: Urgency) => Promise<Applied>;
 
-interface Decided {
-  readonly row: Delegation;
-  readonly event: Event['kind'];
-  readonly decision: Decision;
-}
-
 export interface ApplyDeps {
   readonly store: Store;
   readonly clock: Clock;
@@ -79,46 +73,39 @@ export function createApply(deps: ApplyDeps): Apply {
         where,
         once,
         (rows) => {
-          const decided: Decided[] = [];
-          const writes: Write[] = [];
-          for (const row of rows) {
+          const decided = rows.flatMap((row) => {
             const event = eventOf(row);
-            if (event === null) continue;
-            const decision = one(row, event);
-            const { next, effects } = decision;
-            decided.push({ row, event: event.kind, decision });
-            if (next === row) continue;
-            onWrite(row, next);
-            writes.push({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 });
-          }
-          return { writes, value: { rows: rows.length, changed: writes.length, decided } };
+            return event === null ? [] : [{ row, event: event.kind, decision: one(row, event) }];
+          });
+          const writes: Write[] = decided
+            .filter(({ row, decision }) => decision.next !== row)
+            .map(({ decision }) => ({ row: decision.next, leaseMs: decision.effects.length > 0 ? LEASE_MS : 0 }));
+          for (const { row, decision } of decided) if (decision.next !== row) onWrite(row, decision.next);
+          return { writes, value: { rows: rows.length, decided } };
         },
         urgency,
       );
       if (updated.kind === 'duplicate') return { rows: 0, changed: 0, duplicate: true, earliestDueMs: null, todo: [] };
-      const { rows, changed, decided } = updated.value;
+      const { rows, decided } = updated.value;
       // Only a commit shows that the store can commit.
-      if (rows > 0 && (once !== null || changed > 0)) onStore(true);
-      const written: Transition[] = [];
-      const todo: Todo[] = [];
-      let earliestDueMs: number | null = null;
-      for (const { row, event, decision } of decided) {
-        const { next, effects } = decision;
-        onRow(next);
-        if (next !== row) written.push({ before: row, after: next, event });
-        // What is followed by effects is claimed, and comes due again only after them.
-        if (effects.length > 0) todo.push({ row: next, effects, claim: updated.claims.get(next.id) ?? null });
-        else if (next !== row) earliestDueMs = earlier(earliestDueMs, dueAtMs(next.state));
-      }
+      if (rows > 0 && (once !== null || decided.some(({ row, decision }) => decision.next !== row))) onStore(true);
+      const written: Transition[] = decided
+        .filter(({ row, decision }) => decision.next !== row)
+        .map(({ row, event, decision }) => ({ before: row, after: decision.next, event }));
       tell(written);
-      return { rows, changed, duplicate: false, earliestDueMs, todo };
+      for (const { decision } of decided) onRow(decision.next);
+      const todo = decided
+        .filter(({ decision }) => decision.effects.length > 0)
+        .map(({ decision }) => ({ row: decision.next, effects: decision.effects, claim: updated.claims.get(decision.next.id) ?? null }));
+      // What is followed by effects is claimed, and comes due again only after them.
+      const earliestDueMs = decided.reduce<number | null>((earliest, { row, decision: { next, effects } }) => {
+        const dueMs = next === row || effects.length > 0 ? null : dueAtMs(next.state);
+        return dueMs === null || (earliest !== null && earliest <= dueMs) ? earliest : dueMs;
+      }, null);
+      return { rows, changed: written.length, duplicate: false, earliestDueMs, todo };
     } catch (error) {
       if (error instanceof StoreUnavailable) onStore(false);
       throw error;
     }
   };
-}
-
-function earlier(one: number | null, other: number | null): number | null {
-  return one === null || other === null ? (one ?? other) : Math.min(one, other);
 }

@@ -38,8 +38,7 @@ export function encode(row: Delegation, seal: Seal | null, known: string | null 
 export function decode({ body, handles }: Encoded, seal: Seal | null): Delegation {
   const json = body.slice(CHECKSUM_LENGTH + 1);
   if (body.slice(0, CHECKSUM_LENGTH + 1) !== `${checksum(json, handles)} `) throw new Error('damaged: its checksum is wrong');
-  const row = JSON.parse(json) as Delegation & { handles: Handles | null };
-  row.handles = openHandles(handles, seal);
+  const row = { ...JSON.parse(json), handles: openHandles(handles, seal) } as Delegation;
   check(row);
   return row;
 }
