@@ -152,7 +152,13 @@ describe('no 500', () => {
     const often = (value: string) => fc.oneof({ weight: 3, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: scalar });
     const member = fc.option(fc.oneof(scalar, fc.record({ id: scalar, claimed_device_id: scalar }, { requiredKeys: [] })), { freq: 1 });
     const fields = {
-      ...{ url: often(SFU_URL), room_id: often('!room'), slot_id: often('m.call#ROOM'), member_id: often('member-1'), member },
+      ...{
+        url: fc.oneof({ weight: 4, arbitrary: often(SFU_URL) }, fc.constant('https://sfu.other.example')),
+        room_id: fc.oneof({ weight: 4, arbitrary: often('!room') }, fc.constant('!elsewhere')),
+        slot_id: often('m.call#ROOM'),
+        member_id: often('member-1'),
+        member,
+      },
       ...{
         delay_id: often('delay-secret-1'),
         user_id: often('@guest:other.example'),
@@ -162,7 +168,8 @@ describe('no 500', () => {
     const body = fc.oneof(
       json,
       fc.uint8Array(),
-      fc.record(fields, { requiredKeys: [] }).map((value) => JSON.stringify(value)),
+      // Mostly, for every kind of answer is to come.
+      { weight: 6, arbitrary: fc.record(fields, { requiredKeys: [] }).map((value) => JSON.stringify(value)) },
     );
     const by = (value: string) => fc.oneof({ weight: 5, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: header });
     const whole = fc.record({ 'x-matrix-user-identifier': by(alice), 'x-matrix-origin': by('other.example') }, { requiredKeys: [] });
