@@ -1,5 +1,5 @@
 // Run by memory.test.ts in a process of its own, as V8's flags are of a whole process: requests one after the other that follow a crowd's.
-// Prints how much of what each of them made was moved into the old generation, in KB.
+// Prints how much of what each of them made was moved into the old generation, in KB; without its argument as V8 would have it.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

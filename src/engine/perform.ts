@@ -220,7 +220,7 @@ export function eventOf(evidence: Evidence, row: LiveDelegation): Event {
   );
 }
 
-/** The same for many rows of the room: that each goes through the whole list would take a large room long. */
+/** The same for many rows of the room, who are found by an index: that each goes through the whole list would take a large room long. */
 export function eventsOf(evidence: List): (row: LiveDelegation) => Event {
   const present = Map.groupBy(evidence.present, ({ identity }) => identity);
   return (row) =>

@@ -241,18 +241,18 @@ export function createPresence(deps: PresenceDeps): Presence {
 function compared({ crowd }: Desk, list: List): Evidence {
   const gone = new Map(crowd.map((one) => [one.sid, one]));
   const before = gone.size;
-  let changed = 0;
+  let isSameCrowd = true;
   // Who is on it as before stays the same in memory as well, and so does the list: lists come often, in any order, and nearly always say
   // the same.
   const present = list.present.map((one) => {
     const known = gone.get(one.sid);
     gone.delete(one.sid);
     if (known !== undefined && isSame(known, one)) return known;
-    changed += 1;
+    isSameCrowd = false;
     return one;
   });
   const isAnotherCrowd = before > 1 && present.length > 0 && gone.size === before;
-  return { ...list, present: changed + gone.size === 0 ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
+  return { ...list, present: isSameCrowd && gone.size === 0 ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
 }
 
 /** Rooms that were asked about in one moment are not all asked about again in another: their batches last from 3/4 to 5/4 of what is said. */
