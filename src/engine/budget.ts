@@ -69,6 +69,7 @@ const EARLIEST_PART = 0.4;
 const LAST_PART = 0.97;
 /** So long before an event's end a call has to begin. */
 const ON_THE_WAY_MS = 50;
+const ON_ITS_WAY_AT_MOST_MS = 1_000;
 /** Two clocks, and hints in whole ms. What it costs is not lost: it is saved up. */
 const CLOCKS_MS = 20;
 const AGAIN_MS = 1_000;
@@ -92,6 +93,8 @@ export function createBudget(nowMs: () => number): Budget {
   let refusedAtMs = Number.NEGATIVE_INFINITY;
   /** When the next call was to be let through after the first and after the last of the refusals between which the rate is measured. */
   let measured = NOT_MEASURED;
+  /** What was begun before was not alone. */
+  let aloneFromMs = Number.NEGATIVE_INFINITY;
   let passes = 0;
   /** How many calls would be let through at once, as far as we know, and how many at the very most. */
   let saved = { calls: 0, atMs: 0 };
@@ -180,6 +183,7 @@ export function createBudget(nowMs: () => number): Budget {
     measureAnew: () => {
       if (!isTold) rate = null;
       measured = NOT_MEASURED;
+      aloneFromMs = nowMs();
     },
     passed: (beganMs) => {
       passedMs.push(beganMs);
@@ -194,6 +198,7 @@ export function createBudget(nowMs: () => number): Budget {
       findingOut.clear();
       const nextMs = beganMs + retryAfterMs;
       saved = { calls: 1, atMs: nextMs };
+      if (beganMs < aloneFromMs) return;
       const tookMs = nextMs - measured.fromMs;
       if (nextMs - measured.toMs > LONGEST_GAP_MS || tookMs > LONGEST_MEASURE_MS) {
         measured = { beganMs, fromMs: nextMs, toMs: nextMs };
@@ -216,7 +221,7 @@ export function createBudget(nowMs: () => number): Budget {
       const atMs = nowMs();
       // Run out by our count, and perhaps not: its client or a process before us may have restarted it. One call tells, when none of the
       // others needs it: also when there seems to be no limit any more, for all of them at once would find out otherwise.
-      if (wanted.lostMs < atMs && (rate !== null || isLimited())) return isIdle(atMs) ? 0 : AGAIN_MS;
+      if (ranOutMs(wanted) < atMs && (rate !== null || isLimited())) return isIdle(atMs) ? 0 : AGAIN_MS;
       if (!isLimited()) return 0;
       const earliestMs = Math.max(wanted.expiryMs - wanted.delayMs * (1 - EARLIEST_PART), atMs);
       remember(wanted, earliestMs);
@@ -238,6 +243,11 @@ export function createBudget(nowMs: () => number): Budget {
       return Math.max(urgentMs, Math.min(willingMs(rate), endMs(wanted, nowMs())));
     },
   };
+}
+
+/** By our count: of one that was restarted by us we know it but for the way of that call, and one that begins later is spent in vain. */
+function ranOutMs({ expiryMs, lostMs }: Pick<Wanted, 'expiryMs' | 'lostMs'>): number {
+  return lostMs - expiryMs < ON_ITS_WAY_AT_MOST_MS ? expiryMs : lostMs;
 }
 
 /** A call that begins by then is in time. */

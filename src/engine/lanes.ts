@@ -80,6 +80,8 @@ const MOST_LANES = 10_000;
 const GATHER_MS = 2_000;
 /** Less than the lease of a claim. */
 const PATIENT_MS = 20_000;
+/** A restart's evidence may be renewed so long before it is too old; it is back within a fraction of that. */
+const REFRESH_MS = 1_000;
 /** What has to be done by when may change while a restart waits for its time. */
 const LOOK_AGAIN_MS = 250;
 
@@ -192,18 +194,31 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   function pump(lane: Lane): void {
     while (lane.queue.length > 0 && !isBlocked(lane)) {
       const next = lane.queue[0] as Waiting;
+      if (isStale(lane, next)) {
+        lane.queue.shift();
+        next.resolve(null);
+        continue;
+      }
       if (lane.running >= (next.owed ? lane.cap : mostRestarts(lane))) break;
       if (!next.owed && isTooSoon(lane, next)) break;
       lane.queue.shift();
       const putOff = putOffBy(lane, next);
-      if (clock.nowMs() > next.beginByMs) next.resolve(null);
-      else if (putOff !== null) next.resolve(putOff);
+      if (putOff !== null) next.resolve(putOff);
       else void begin(lane, next);
     }
     if (lane.owesCall && !isBlocked(lane) && lane.queue.length <= (lane.cap * QUEUE_FACTOR) / 2) {
       lane.owesCall = false;
       onFree();
     }
+  }
+
+  /**
+   * Its evidence is too old, or will be when its turn comes: whoever is asked about anew just then is not there when the call is, and it goes
+   * to somebody less urgent.
+   */
+  function isStale(lane: Lane, next: Waiting): boolean {
+    const restMs = next.beginByMs - clock.nowMs();
+    return restMs < 0 || (restMs < REFRESH_MS && lane.budget.beginMs(next) > next.beginByMs);
   }
 
   /** Restarts leave a quarter of the lane free for leaves; where calls are counted, one at a time shows what is left. */

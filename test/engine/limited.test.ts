@@ -199,6 +199,30 @@ describe('the same, and three replicas', () => {
     },
   );
 
+  // Who waits for its turn is looked for anew every few seconds, and was while its turn came; or a call was spent on one that had just run out.
+  it.each([
+    [300, 576],
+    [400, 334],
+    [400, 762],
+    [500, 362],
+    [500, 631],
+    [500, 744],
+    [500, 759],
+  ])('that come unevenly (every %d ms, %d): no turn is lost', async (everyMs, busy) => {
+    const { world, engines } = fleet();
+    const { homeserver } = await call(16, everyMs, { world, engines, busy, longestMs: 100, unevenMs: everyMs * 0.8 });
+    await world.clock.advance(45_000);
+    expect(homeserver.kept().length).toBeGreaterThanOrEqual(9);
+  });
+
+  // Calls of two that did not know yet are in no count: half the rate would be believed, and without a refusal nothing would correct it.
+  it('a refusal of a call from before the others knew begins no measurement', async () => {
+    const { world, engines } = fleet();
+    const { homeserver } = await call(16, 400, { world, engines, busy: 185, longestMs: 1_200, unevenMs: 320 });
+    await world.clock.advance(45_000);
+    expect(homeserver.kept().length).toBeGreaterThanOrEqual(8);
+  });
+
   it.each([300, 500, 700, 900])('that come one every %d ms, and two of them die: the last one makes the restarts', async (everyMs) => {
     const { world, others, engines } = fleet();
     const { homeserver } = await call(16, everyMs, { world, engines });
