@@ -42,6 +42,14 @@ export function systemClock(): Clock {
 }
 
 /**
+ * Runs `fire` when what this turn has begun to send is on its way: a connection that was idle is looked at for a turn before it is written to
+ * (undici, GHSA-35p6-xmwp-9g52).
+ */
+export function onceSent({ endOfTurn }: Pick<Clock, 'endOfTurn'>, fire: () => void): void {
+  endOfTurn(() => endOfTurn(fire));
+}
+
+/**
  * Unix time in whole seconds as others see it, for tokens that are made here and judged elsewhere, or the other way round: when the wall
  * clock steps, so do they.
  */

@@ -1,7 +1,8 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Worker } from 'node:worker_threads';
 import { Pool } from 'undici';
 import { expect, test } from 'vitest';
-import { systemClock } from '../src/clock.ts';
+import { onceSent, systemClock } from '../src/clock.ts';
 import { exchange } from '../src/exchange.ts';
 
 /** Goes on answering while we stand still. */
@@ -14,24 +15,49 @@ const SERVER = `
   server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port));
 `;
 
-test('an answer that waited to be read while we were stalled is in time', async () => {
+const clock = systemClock();
+
+async function withServer(use: (ask: (timeoutMs: number) => ReturnType<typeof exchange>) => Promise<void>): Promise<void> {
   const worker = new Worker(SERVER, { eval: true });
   const port = await new Promise((resolve) => worker.once('message', resolve));
   const pool = new Pool(`http://127.0.0.1:${port}`);
-  const clock = systemClock();
-  const ask = (timeoutMs: number) =>
-    exchange((handler) => pool.dispatch({ path: '/', method: 'GET' }, handler), clock, { timeoutMs, mostBytes: 100 });
   try {
+    await use((timeoutMs) =>
+      exchange((handler) => pool.dispatch({ path: '/', method: 'GET' }, handler), clock, { timeoutMs, mostBytes: 100 }),
+    );
+  } finally {
+    await pool.destroy();
+    await worker.terminate();
+  }
+}
+
+const aWhile = () => new Promise((resolve) => setTimeout(resolve, 50));
+
+test('an answer that waited to be read while we were stalled is in time', () =>
+  withServer(async (ask) => {
     expect(await ask(10_000)).toMatchObject({ kind: 'answered' });
     // The connection is there, so the request is written in this turn; the answer comes while nobody looks.
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await aWhile();
     const asked = ask(100);
     await new Promise((resolve) => setImmediate(resolve));
     const untilMs = clock.nowMs() + 1_000;
     while (clock.nowMs() < untilMs);
     expect(await asked).toMatchObject({ kind: 'answered', status: 200 });
-  } finally {
-    await pool.destroy();
-    await worker.terminate();
-  }
-});
+  }));
+
+// What is told of a leave, and the disk, are not to be in its way; at the end of the turn they would be.
+test('a request over a connection that was idle is written at the end of its turn, and what waits for that comes after', () =>
+  withServer(async (ask) => {
+    const order: string[] = [];
+    const written = () => void order.push('written');
+    await ask(10_000);
+    await aWhile();
+    subscribe('undici:client:sendHeaders', written);
+    try {
+      onceSent(clock, () => void order.push('afterwards'));
+      await ask(10_000);
+    } finally {
+      unsubscribe('undici:client:sendHeaders', written);
+    }
+    expect(order).toEqual(['written', 'afterwards']);
+  }));

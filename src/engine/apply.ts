@@ -1,5 +1,5 @@
 // The only way a delegation changes: the store runs the decision inside its transaction, and what was decided is done after the commit.
-import type { Clock, Random } from '../clock.ts';
+import { type Clock, onceSent, type Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Effect, Event, Policy } from '../delegation/state.ts';
 import { type Claim, type OnceKey, type Store, StoreUnavailable, type Urgency, type Where, type Write } from '../store/store.ts';
@@ -62,7 +62,7 @@ export function createApply(deps: ApplyDeps): Apply {
   function tell(written: readonly Transition[]): void {
     if (written.length === 0) return;
     const nowMs = clock.nowMs();
-    clock.endOfTurn(() => {
+    onceSent(clock, () => {
       for (const transition of written) observer.committed(transition, nowMs);
     });
   }

@@ -3,7 +3,7 @@
 //   webhook, hand-over ─▶ apply (decide inside the store's transaction) ─▶ answered after the commit
 //   sweep, due rows ────▶    │                        ▲
 //                            └─▶ perform (SFU, homeserver) ─▶ answers are events, too
-import type { Cancel, Clock, Random } from '../clock.ts';
+import { type Cancel, type Clock, onceSent, type Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../delegation/ids.ts';
 import type { Delegation, Policy } from '../delegation/state.ts';
@@ -215,7 +215,7 @@ export function createEngine(deps: EngineDeps): Engine {
     for (const todo of applied.todo) perform(todo);
     if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
     // What was just begun is on its way first: the disk wants a processor as well.
-    if (applied.todo.length > 0) await new Promise<void>((resolve) => clock.endOfTurn(resolve));
+    if (applied.todo.length > 0) await new Promise<void>((resolve) => onceSent(clock, resolve));
     await durable();
     if (applied.duplicate) return 'duplicate';
     return applied.changed > 0 || applied.todo.length > 0 ? 'applied' : 'ignored';

@@ -45,7 +45,7 @@ export type Step<T> = (rows: readonly Delegation[]) => Change<T>;
 
 /**
  * `now`: somebody waits for the commit. `soon`: nobody does, and what would be lost in a crash can be found out again; it may wait some
- * milliseconds for the company of other updates.
+ * milliseconds for the company of other updates, and is found by whoever asks about its room meanwhile.
  */
 export type Urgency = 'now' | 'soon';
 

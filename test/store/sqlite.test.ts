@@ -105,11 +105,14 @@ describe('commits', () => {
     await clock.advance(1);
     await Promise.all([first, second]);
     expect(told).toEqual([2]);
-    const third = soon(3);
-    await put(store, row(4));
-    await third;
-    await clock.advance(100);
+    const [third, fourth] = [soon(3), soon(4)];
+    // Of the same room: it goes along. The other one holds nobody up.
+    await put(store, row(5, { over: { room: room(4) } }));
+    await fourth;
     expect(told).toEqual([2, 2]);
+    await clock.advance(100);
+    await third;
+    expect(told).toEqual([2, 2, 1]);
   });
 
   test('are not made where nothing was written', async () => {

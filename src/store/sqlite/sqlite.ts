@@ -6,7 +6,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import type { Cancel, Clock } from '../../clock.ts';
+import type { Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
 import type { State } from '../../delegation/state.ts';
@@ -54,6 +54,8 @@ interface Due {
 }
 
 interface Pending {
+  /** Null: no room's. */
+  readonly room: RoomName | null;
   /** Reads and decides, and returns what is then to be written. */
   readonly plan: () => () => void;
   /** Called after the commit and before any caller hears of it. */
@@ -96,10 +98,7 @@ class SqliteStore implements Store, Attendance {
   readonly #claims = new Claims();
   readonly #rows: SqliteRows;
   readonly #once: Once;
-  #pending: Pending[] = [];
-  /** The end of this turn is waited for, and whatever waits is committed then. */
-  #flushing = false;
-  #stopWaiting: Cancel = () => {};
+  readonly #pending: Record<Urgency, Pending[]> = { now: [], soon: [] };
   #soonMs = SOON_MS.least;
   #inTransaction = false;
   #closed = false;
@@ -178,7 +177,7 @@ class SqliteStore implements Store, Attendance {
         else this.#claims.written(id, dueMs);
       }
     };
-    return this.#enqueue(plan, { committed, urgency }).then(() => result as Updated<T>);
+    return this.#enqueue(plan, { room: where.room, committed, urgency }).then(() => result as Updated<T>);
   }
 
   #begin(): void {
@@ -187,27 +186,31 @@ class SqliteStore implements Store, Attendance {
     this.#inTransaction = true;
   }
 
-  #enqueue(plan: () => () => void, how: { committed?: () => void; urgency?: Urgency } = {}): Promise<void> {
-    if (this.#closed || this.#pending.length >= MOST_PENDING) {
+  #enqueue(plan: () => () => void, how: { room?: RoomName; committed?: () => void; urgency?: Urgency } = {}): Promise<void> {
+    if (this.#closed || this.#pending.now.length + this.#pending.soon.length >= MOST_PENDING) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
     if (this.#log.distrusted) return Promise.reject(new StoreUnavailable('the disk has failed to write down what was committed'));
-    const { committed = () => {}, urgency = 'now' } = how;
+    const { room = null, committed = () => {}, urgency = 'now' } = how;
     const { clock } = this.#options;
-    if (urgency === 'now' && !this.#flushing) {
-      this.#flushing = true;
-      clock.endOfTurn(() => this.#flush());
+    const together = this.#pending[urgency];
+    if (together.length === 0) {
+      if (urgency === 'now') clock.endOfTurn(() => this.#flush('now'));
+      else clock.after(this.#soonMs, () => this.#flush('soon'));
     }
-    if (urgency === 'soon' && this.#pending.length === 0) this.#stopWaiting = clock.after(this.#soonMs, () => this.#flush());
-    return new Promise((resolve, reject) => this.#pending.push({ plan, committed, resolve, reject }));
+    return new Promise((resolve, reject) => together.push({ room, plan, committed, resolve, reject }));
   }
 
-  #flush(): void {
-    this.#stopWaiting();
-    this.#flushing = false;
-    const batch = this.#pending;
-    this.#pending = [];
-    this.#commit(batch);
+  /**
+   * What nobody waits for goes along where somebody asks about the same room, who is to find it; elsewhere it waits on, for a leave would be
+   * later by all that is written before it.
+   */
+  #flush(urgency: Urgency): void {
+    const batch = this.#pending[urgency].splice(0);
+    const rooms = new Set(batch.map(({ room }) => room));
+    const before = this.#pending.soon.filter(({ room }) => rooms.has(room));
+    if (before.length > 0) this.#pending.soon = this.#pending.soon.filter(({ room }) => !rooms.has(room));
+    this.#commit([...before, ...batch]);
   }
 
   /** One transaction for all of them. A step that throws takes only itself out, and before it wrote anything; a failing write takes all out. */
@@ -375,7 +378,8 @@ class SqliteStore implements Store, Attendance {
 
   async close(): Promise<void> {
     if (this.#closed) return;
-    if (this.#pending.length > 0) this.#flush();
+    this.#flush('soon');
+    this.#flush('now');
     this.#closed = true;
     await this.#log.close();
     this.#db.close();
