@@ -62,9 +62,18 @@ export function shiftedClock(clock: Clock, shiftMs: () => number): Clock {
   return { ...clock, nowMs: () => clock.nowMs() + shiftMs() };
 }
 
+/** To ask the platform for some bytes takes as long as to ask for many. */
+const DRAWN_AT_ONCE = 4_096;
+
 export function systemRandom(): Random {
+  let drawn = new Uint8Array();
   return {
     roll: () => Math.random(),
-    bytes: (count) => randomBytes(count),
+    bytes: (count) => {
+      if (drawn.length < count) drawn = randomBytes(Math.max(count, DRAWN_AT_ONCE));
+      const taken = drawn.subarray(0, count);
+      drawn = drawn.subarray(count);
+      return taken;
+    },
   };
 }

@@ -31,6 +31,8 @@ export interface RoomService {
 const TIMEOUT_MS = 5_000;
 /** Of each call's token. */
 const VALID_SECONDS = 600;
+/** The token of a grant for no particular room is used again so long: one is asked for with each hand-over. */
+const REUSED_SECONDS = 30;
 /** A list of a large room, whose participants have tracks and metadata. */
 const MOST_BYTES = 64 * 1024 * 1024;
 /** As many as questions are put at once (engine/presence.ts). */
@@ -41,13 +43,22 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, clock
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
   const pool = new Pool(origin, { connections: MOST_CONNECTIONS, connect: { timeout: TIMEOUT_MS } });
   const signing = hmacKey(secret);
+  const recent = new Map<string, { readonly nbf: number; readonly authorization: string }>();
+
+  function authorizationFor(video: Grant): string {
+    const nbf = wallSeconds();
+    const name = video.room === undefined ? JSON.stringify(video) : null;
+    const known = name === null ? undefined : recent.get(name);
+    // Also when the wall clock was set back.
+    if (known !== undefined && Math.abs(nbf - known.nbf) < REUSED_SECONDS) return known.authorization;
+    const authorization = `Bearer ${signJwt({ iss: key, nbf, exp: nbf + VALID_SECONDS, video }, signing)}`;
+    if (name !== null) recent.set(name, { nbf, authorization });
+    return authorization;
+  }
+
   return {
     call: async (method, video, request) => {
-      const nbf = wallSeconds();
-      const headers = {
-        authorization: `Bearer ${signJwt({ iss: key, nbf, exp: nbf + VALID_SECONDS, video }, signing)}`,
-        'content-type': 'application/json',
-      };
+      const headers = { authorization: authorizationFor(video), 'content-type': 'application/json' };
       const options = { path: prefix + method, method: 'POST', headers, body: JSON.stringify(request) } as const;
       return read(await exchange((handler) => pool.dispatch(options, handler), clock, { timeoutMs: TIMEOUT_MS, mostBytes: MOST_BYTES }));
     },

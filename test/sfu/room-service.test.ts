@@ -1,0 +1,42 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, expect, test, vi } from 'vitest';
+import { hmacKey, verifyJwt } from '../../src/sfu/jwt.ts';
+import { createRoomService, type Grant } from '../../src/sfu/room-service.ts';
+
+const KEY = { key: 'key', secret: 'secret of at least thirty-two characters' };
+
+afterEach(() => void vi.restoreAllMocks());
+
+test('a call has a token for what it does that holds now: one for no particular room is used again for half a minute', async () => {
+  const given: (string | undefined)[] = [];
+  const server = createServer((request, response) => {
+    given.push(request.headers.authorization);
+    response.end('{}');
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  let nowMs = Date.now();
+  vi.spyOn(Date, 'now').mockImplementation(() => nowMs);
+  try {
+    const service = createRoomService(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, KEY);
+    const tokenFor = async (grant: Grant) => {
+      expect(await service.call('Any', grant, {})).toMatchObject({ kind: 'answered' });
+      const token = (given.at(-1) ?? '').replace('Bearer ', '');
+      expect(verifyJwt(token, () => hmacKey(KEY.secret), nowMs / 1_000)).toMatchObject({ iss: 'key', video: grant });
+      return token;
+    };
+    const first = await tokenFor({ roomCreate: true });
+    nowMs += 29_000;
+    expect(await tokenFor({ roomCreate: true })).toBe(first);
+    expect(await tokenFor({ roomList: true })).not.toBe(first);
+    const admin = await tokenFor({ roomAdmin: true, room: 'a' });
+    nowMs += 1_000;
+    expect(await tokenFor({ roomCreate: true })).not.toBe(first);
+    expect(await tokenFor({ roomAdmin: true, room: 'a' })).not.toBe(admin);
+    // An operator sets the clock right.
+    nowMs -= 3_600_000;
+    await tokenFor({ roomCreate: true });
+  } finally {
+    await new Promise((resolve) => server.close(resolve));
+  }
+});
