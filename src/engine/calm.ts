@@ -5,7 +5,7 @@
 // A process that shares its store can't know what others write: it has no such memory.
 import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
-import type { RoomName } from '../delegation/ids.ts';
+import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
 import type { List } from './presence.ts';
 
@@ -50,7 +50,8 @@ export function createCalm({ clock, intervalMs }: { readonly clock: Clock; reado
   function note(room: RoomName, list: List, rows: readonly Delegation[]): void {
     const nowMs = clock.nowMs();
     // A routine look restarts those who would be due before the next one.
-    const dueMs = rows.reduce((least, row) => Math.min(least, dueAtMsOfCalm(row, list)), Number.POSITIVE_INFINITY);
+    const there = { sids: new Set(list.present.map(({ sid }) => sid)), identities: new Set(list.present.map(({ identity }) => identity)) };
+    const dueMs = rows.reduce((least, row) => Math.min(least, dueAtMsOfCalm(row, there)), Number.POSITIVE_INFINITY);
     const untilMs = Math.min(dueMs - intervalMs, nowMs + LOOK_ALL_THE_SAME * intervalMs);
     calm.delete(room);
     if (untilMs <= nowMs) return;
@@ -88,13 +89,19 @@ export function moves(before: Delegation | undefined, { state }: Delegation): bo
   return before?.state.kind !== 'connected' || state.kind !== 'connected' || before.state.session !== state.session;
 }
 
+/** Who is on a list. */
+interface There {
+  readonly sids: ReadonlySet<Sid>;
+  readonly identities: ReadonlySet<Identity>;
+}
+
 /** When a row is due of which the same list would say nothing new before: who is connected is on it, who is awaited is not. Of all others: 0. */
-function dueAtMsOfCalm({ state, expiry, identities }: Delegation, { present }: List): number {
+function dueAtMsOfCalm({ state, expiry, identities }: Delegation, there: There): number {
   switch (state.kind) {
     case 'connected':
-      return present.some(({ sid }) => sid === state.session.sid) ? Math.min(state.restartDueMs, expiry.earliestMs) : 0;
+      return state.session.sid !== null && there.sids.has(state.session.sid) ? Math.min(state.restartDueMs, expiry.earliestMs) : 0;
     case 'awaiting':
-      return state.seenAbsent && !present.some(({ identity }) => identities.includes(identity)) ? state.nextAskMs : 0;
+      return state.seenAbsent && !identities.some((identity) => there.identities.has(identity)) ? state.nextAskMs : 0;
     case 'settling':
     case 'leaving':
     case 'cancelling':

@@ -31,8 +31,9 @@ export interface RoomService {
 const TIMEOUT_MS = 5_000;
 /** Of each call's token. */
 const VALID_SECONDS = 600;
-/** The token of a grant for no particular room is used again so long: one is asked for with each hand-over. */
-const REUSED_SECONDS = 30;
+/** A token is used again so long: to sign one takes more than the rest of a look at a quiet room. */
+const REUSED_SECONDS = 240;
+const MOST_REUSED = 1_000;
 /** A list of a large room, whose participants have tracks and metadata. */
 const MOST_BYTES = 64 * 1024 * 1024;
 /** As many as questions are put at once (engine/presence.ts). */
@@ -47,12 +48,13 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, clock
 
   function authorizationFor(video: Grant): string {
     const nbf = wallSeconds();
-    const name = video.room === undefined ? JSON.stringify(video) : null;
-    const known = name === null ? undefined : recent.get(name);
-    // Also when the wall clock was set back.
-    if (known !== undefined && Math.abs(nbf - known.nbf) < REUSED_SECONDS) return known.authorization;
+    const name = JSON.stringify(video);
+    const known = recent.get(name);
+    // Not if the wall clock was set back: the SFU takes none from the future.
+    if (known !== undefined && known.nbf <= nbf && nbf < known.nbf + REUSED_SECONDS) return known.authorization;
     const authorization = `Bearer ${signJwt({ iss: key, nbf, exp: nbf + VALID_SECONDS, video }, signing)}`;
-    if (name !== null) recent.set(name, { nbf, authorization });
+    if (recent.size >= MOST_REUSED) recent.clear();
+    recent.set(name, { nbf, authorization });
     return authorization;
   }
 
