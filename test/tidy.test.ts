@@ -42,8 +42,9 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],
   ...STORE.map((file): [string, string[]] => [file, [...STORE, 'src/delegation/', 'src/clock.ts']]),
   ['src/exchange.ts', ['src/clock.ts']],
-  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/library-parts.ts']],
-  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/library-parts.ts']],
+  ['src/remembered.ts', []],
+  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/library-parts.ts']],
+  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/library-parts.ts']],
   ['src/engine/', ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts']],
   ['src/takeover/', ['src/delegation/', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts', 'src/library-parts.ts']],
   [

@@ -69,7 +69,8 @@ const EARLIEST_PART = 0.4;
 const LAST_PART = 0.97;
 /** So long before an event's end a call has to begin. */
 const ON_THE_WAY_MS = 50;
-const ON_ITS_WAY_AT_MOST_MS = 1_000;
+/** A restart of ours was answered within less: the time of its arrival, and so the event's end, is known as well as that. */
+const ANSWERED_WITHIN_MS = 1_000;
 /** Two clocks, and hints in whole ms. What it costs is not lost: it is saved up. */
 const CLOCKS_MS = 20;
 const AGAIN_MS = 1_000;
@@ -245,9 +246,9 @@ export function createBudget(nowMs: () => number): Budget {
   };
 }
 
-/** By our count: of one that was restarted by us we know it but for the way of that call, and one that begins later is spent in vain. */
+/** When it has run out by our count. A call that begins later would be spent in vain. */
 function ranOutMs({ expiryMs, lostMs }: Pick<Wanted, 'expiryMs' | 'lostMs'>): number {
-  return lostMs - expiryMs < ON_ITS_WAY_AT_MOST_MS ? expiryMs : lostMs;
+  return lostMs - expiryMs < ANSWERED_WITHIN_MS ? expiryMs : lostMs;
 }
 
 /** A call that begins by then is in time. */

@@ -6,6 +6,7 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
+import { Remembered } from '../remembered.ts';
 import {
   asUser,
   type Call,
@@ -21,7 +22,6 @@ import {
   write,
 } from './dialect.ts';
 import type { Outbound, Reply } from './outbound.ts';
-import { Remembered } from './remembered.ts';
 
 export type { Call } from './dialect.ts';
 

@@ -1,6 +1,6 @@
 // What was looked up holds for a time: remembered within bounds, asked for once by those who ask together.
 import type { Clock } from '../clock.ts';
-import { Remembered } from './remembered.ts';
+import { Remembered } from '../remembered.ts';
 
 export interface Found<Value> {
   readonly value: Value;

@@ -4,6 +4,7 @@
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
 import { exchange, type Reply } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
+import { Remembered } from '../remembered.ts';
 import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 import { isMessage, type Message } from './protojson.ts';
@@ -31,7 +32,7 @@ export interface RoomService {
 const TIMEOUT_MS = 5_000;
 /** Of each call's token. */
 const VALID_SECONDS = 600;
-/** A token is used again so long: to sign one takes more than the rest of a look at a quiet room. */
+/** A token is used again so long: to sign one takes more than half of what it takes to make a call. */
 const REUSED_SECONDS = 240;
 const MOST_REUSED = 1_000;
 /** A list of a large room, whose participants have tracks and metadata. */
@@ -44,7 +45,7 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, clock
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
   const pool = new Pool(origin, { connections: MOST_CONNECTIONS, connect: { timeout: TIMEOUT_MS } });
   const signing = hmacKey(secret);
-  const recent = new Map<string, { readonly nbf: number; readonly authorization: string }>();
+  const recent = new Remembered<string, { readonly nbf: number; readonly authorization: string }>(MOST_REUSED);
 
   function authorizationFor(video: Grant): string {
     const nbf = wallSeconds();
@@ -53,7 +54,6 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, clock
     // Not if the wall clock was set back: the SFU takes none from the future.
     if (known !== undefined && known.nbf <= nbf && nbf < known.nbf + REUSED_SECONDS) return known.authorization;
     const authorization = `Bearer ${signJwt({ iss: key, nbf, exp: nbf + VALID_SECONDS, video }, signing)}`;
-    if (recent.size >= MOST_REUSED) recent.clear();
     recent.set(name, { nbf, authorization });
     return authorization;
   }

@@ -32,6 +32,7 @@ import { migrate } from './migrations.ts';
 import { Once } from './once.ts';
 import { SqliteRows } from './rows.ts';
 import { prepareAll } from './statements.ts';
+import { type Pending, Waiting } from './waiting.ts';
 
 export interface SqliteOptions {
   /** A file's path, or `:memory:`. */
@@ -51,17 +52,6 @@ interface Due {
   readonly id: DelegationId;
   readonly rev: number;
   readonly due_at: number;
-}
-
-interface Pending {
-  /** Null: no room's. */
-  readonly room: RoomName | null;
-  /** Reads and decides, and returns what is then to be written. */
-  readonly plan: () => () => void;
-  /** Called after the commit and before any caller hears of it. */
-  readonly committed: () => void;
-  readonly resolve: () => void;
-  readonly reject: (why: Error) => void;
 }
 
 /** Past this many waiting updates new ones are refused: 503 beats memory growth. */
@@ -98,7 +88,7 @@ class SqliteStore implements Store, Attendance {
   readonly #claims = new Claims();
   readonly #rows: SqliteRows;
   readonly #once: Once;
-  readonly #pending: Record<Urgency, Pending[]> = { now: [], soon: [] };
+  readonly #waiting = new Waiting();
   #soonMs = SOON_MS.least;
   #inTransaction = false;
   #closed = false;
@@ -187,30 +177,21 @@ class SqliteStore implements Store, Attendance {
   }
 
   #enqueue(plan: () => () => void, how: { room?: RoomName; committed?: () => void; urgency?: Urgency } = {}): Promise<void> {
-    if (this.#closed || this.#pending.now.length + this.#pending.soon.length >= MOST_PENDING) {
+    if (this.#closed || this.#waiting.size >= MOST_PENDING) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
     if (this.#log.distrusted) return Promise.reject(new StoreUnavailable('the disk has failed to write down what was committed'));
     const { room = null, committed = () => {}, urgency = 'now' } = how;
     const { clock } = this.#options;
-    const together = this.#pending[urgency];
-    if (together.length === 0) {
+    return new Promise((resolve, reject) => {
+      if (!this.#waiting.add(urgency, { room, plan, committed, resolve, reject })) return;
       if (urgency === 'now') clock.endOfTurn(() => this.#flush('now'));
       else clock.after(this.#soonMs, () => this.#flush('soon'));
-    }
-    return new Promise((resolve, reject) => together.push({ room, plan, committed, resolve, reject }));
+    });
   }
 
-  /**
-   * What nobody waits for goes along where somebody asks about the same room, who is to find it; elsewhere it waits on, for a leave would be
-   * later by all that is written before it.
-   */
   #flush(urgency: Urgency): void {
-    const batch = this.#pending[urgency].splice(0);
-    const rooms = new Set(batch.map(({ room }) => room));
-    const before = this.#pending.soon.filter(({ room }) => rooms.has(room));
-    if (before.length > 0) this.#pending.soon = this.#pending.soon.filter(({ room }) => !rooms.has(room));
-    this.#commit([...before, ...batch]);
+    this.#commit(this.#waiting.take(urgency));
   }
 
   /** One transaction for all of them. A step that throws takes only itself out, and before it wrote anything; a failing write takes all out. */

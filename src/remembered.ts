@@ -1,4 +1,5 @@
-// A map that forgets: past its bound, what has not been used for longest goes first. Strangers name homeservers, so memory needs an end.
+// A map that forgets: past its bound, what has not been used for longest goes first. Strangers name homeservers and rooms, so memory needs
+// an end.
 
 export class Remembered<Key, Value> {
   readonly #entries = new Map<Key, Value>();
