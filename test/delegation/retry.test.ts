@@ -8,7 +8,7 @@ it('grows, is jittered and never exceeds ten seconds', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 1_000 }), roll, (failures, chance) => {
       const pause = backoffMs(failures, chance);
-      expect(pause).toBeGreaterThanOrEqual(Math.min(100 * 2 ** (failures - 1), 10_000) / 2);
+      expect(pause).toBeGreaterThanOrEqual(Math.min(25 * 2 ** (failures - 1), 10_000) / 2);
       expect(pause).toBeLessThanOrEqual(10_000);
     }),
   );
