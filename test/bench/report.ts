@@ -43,29 +43,43 @@ function inWords(wanted: Wanted | null): string {
   return 'atMost' in wanted ? `≤ ${short(wanted.atMost)}` : `≥ ${short(wanted.atLeast)}`;
 }
 
-/** Null: nothing is wanted, or there was nobody to compare with. A row that lost anything holds nothing. */
-export function holds(line: Line): boolean | null {
-  const { wanted, values, failures } = line;
-  if (wanted === null) return null;
-  if (failures.lastwill.length > 0) return false;
-  const [own, ratio] = [middle(values.lastwill), ratioOf(line)];
+/** Null: nothing is wanted, or there was nobody to compare with. Otherwise of each run; if anything was lost in one, nothing holds in any. */
+function heldIn({ wanted, values, failures }: Line): readonly boolean[] | null {
+  const lost = failures.lastwill.length > 0;
+  if (wanted === null || (!lost && isRatio(wanted) && values.peer.length === 0)) return null;
+  return values.lastwill.map((own, run) => !lost && isMet(wanted, own, values.peer[run] ?? Number.NaN));
+}
+
+const isRatio = (wanted: Wanted): boolean => 'ratioAtLeast' in wanted || 'ratioAtMost' in wanted;
+
+function isMet(wanted: Wanted, own: number, peer: number): boolean {
   if ('atMost' in wanted) return own <= wanted.atMost;
   if ('atLeast' in wanted) return own >= wanted.atLeast;
   // Twice nothing is nothing: there is no ratio, and nothing to be better at.
-  if (values.peer.length === 0) return null;
-  if (middle(values.peer) === 0) return own === 0;
-  return 'ratioAtLeast' in wanted ? ratio >= wanted.ratioAtLeast : ratio <= wanted.ratioAtMost;
+  if (peer === 0) return own === 0;
+  return 'ratioAtLeast' in wanted ? own / peer >= wanted.ratioAtLeast : own / peer <= wanted.ratioAtMost;
 }
 
-const MARK = { true: ' ✓', false: ' ✗', null: '' };
+/** What is wanted is to hold in run after run, not only in the middle. */
+function mark(line: Line): string {
+  const runs = heldIn(line);
+  if (runs === null) return '';
+  const held = runs.filter((one) => one).length;
+  return held === runs.length ? ' ✓' : ` ✗${held > 0 ? ` (${held} of ${runs.length})` : ''}`;
+}
+
+function colourOf(line: Line): string {
+  const runs = heldIn(line);
+  if (runs === null) return '#7d8894';
+  return runs.every((one) => one) ? '#2a7f4f' : '#b23b3b';
+}
 
 export function table(lines: readonly Line[], withPeer: boolean): string {
   const head = withPeer ? '| | lastwill | peer | ratio | wanted |\n|---|---|---|---|---|' : '| | lastwill | wanted |\n|---|---|---|';
   const body = lines.map((line) => {
     const name = line.unit === '' ? line.label : `${line.label} (${line.unit})`;
-    const wanted = `${inWords(line.wanted)}${MARK[String(holds(line)) as keyof typeof MARK]}`;
     const cells = withPeer ? [cell(line, 'lastwill'), cell(line, 'peer'), short(ratioOf(line))] : [cell(line, 'lastwill')];
-    return `| ${[name, ...cells, wanted].join(' | ')} |`;
+    return `| ${[name, ...cells, `${inWords(line.wanted)}${mark(line)}`].join(' | ')} |`;
   });
   return [head, ...body].join('\n');
 }
@@ -85,10 +99,9 @@ export function picture(lines: readonly Line[]): string {
   const bars = shown.map((line, nth) => {
     const [y, ratio] = [TOP + nth * ROW, ratioOf(line)];
     const [from, to] = [Math.min(at(ratio), zero), Math.max(at(ratio), zero)];
-    const colour = { true: '#2a7f4f', false: '#b23b3b', null: '#7d8894' }[String(holds(line)) as keyof typeof MARK];
     const name = line.unit === '' ? line.label : `${line.label} (${line.unit})`;
     const figures = `${short(middle(line.values.lastwill))} : ${short(middle(line.values.peer))}`;
-    const bar = `<rect x="${from}" y="${y}" width="${Math.max(to - from, 1)}" height="${ROW - 8}" fill="${colour}"/>`;
+    const bar = `<rect x="${from}" y="${y}" width="${Math.max(to - from, 1)}" height="${ROW - 8}" fill="${colourOf(line)}"/>`;
     return `${bar}${text(LEFT - 10, y + 11, 'end', name)}${text(WIDTH - RIGHT + 10, y + 11, 'start', figures)}`;
   });
   return drawing(height, [...grid, ...bars]);

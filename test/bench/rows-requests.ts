@@ -3,6 +3,7 @@ import { counter } from './shared.ts';
 import {
   CONCURRENCY,
   checkAnswers,
+  cpuFrom,
   delegate,
   hold,
   type Outcome,
@@ -24,13 +25,14 @@ const webhooks =
       const count = 20_000 * setting.scale;
       await hold(stage, 0, 1_000);
       const requests = prepared(0, count, (nth) => subject.webhook(event, nth % 1_000));
-      const beforeMs = subject.cpuMs();
+      const cpuEach = cpuFrom(subject);
       const load = await closedLoop(subject.port, CONCURRENCY, count, (nth) => requests[nth] as string);
+      const cpu = cpuEach(count);
       checkAnswers(failures, load, 200, 'webhooks');
       const isIrrelevant = event === 'track_published';
       const what = isIrrelevant ? 'irrelevant webhooks' : 'relevant webhooks';
       figure(what, '/s', (count * 1000) / load.tookMs, isIrrelevant ? { ratioAtLeast: 0.9 } : undefined);
-      figure(`${what}, CPU each`, 'µs', ((subject.cpuMs() - beforeMs) * 1000) / count, isIrrelevant ? { atMost: 70 } : undefined);
+      figure(`${what}, CPU each`, 'µs', cpu.subject, isIrrelevant ? { atMost: 70 } : undefined);
     });
 
 async function delegations(setting: Setting): Promise<Outcome> {
@@ -44,11 +46,12 @@ async function delegations(setting: Setting): Promise<Outcome> {
     let from = 0;
     for (const [concurrency, full] of loads) {
       const count = full * setting.scale;
-      const beforeMs = subject.cpuMs();
+      const cpuEach = cpuFrom(subject);
       const load = await delegate(stage, from, from + count, { concurrency });
+      const cpu = cpuEach(count);
       figure(`delegations, c = ${concurrency}`, '/s', (count * 1000) / load.tookMs);
       figure(`delegations, c = ${concurrency}, p99`, 'ms', quantile(load.latencies, 0.99));
-      if (concurrency === 64) figure('delegations, CPU each', 'µs', ((subject.cpuMs() - beforeMs) * 1000) / count);
+      if (concurrency === 64) figure('delegations, CPU each', 'µs', cpu.subject);
       from += count;
       await pause(2_000);
     }
@@ -73,15 +76,18 @@ const tokens =
         const count = full * setting.scale;
         const requests = prepared(from, from + count, (member) => subject.dropIn('/get_token', member, delegates));
         world.enter(from, from + count);
-        const beforeMs = subject.cpuMs();
+        const cpuEach = cpuFrom(subject);
         const load = await closedLoop(subject.port, concurrency, count, (nth) => requests[nth] as string);
+        const cpu = cpuEach(count);
         checkAnswers(failures, load, 200, 'tokens');
         const isMany = concurrency > 1;
         figure(`${what}, c = ${concurrency}`, '/s', (count * 1000) / load.tookMs, isMany ? times : undefined);
         const p99 = quantile(load.latencies, 0.99);
         figure(`${what}, c = ${concurrency}, p99`, 'ms', p99, isMany && !delegates ? { ratioAtMost: 1 / 3 } : undefined);
-        const cpuEach = ((subject.cpuMs() - beforeMs) * 1000) / count;
-        if (concurrency === 64) figure(`${what}, CPU each`, 'µs', cpuEach, delegates ? undefined : { atMost: 300 });
+        if (concurrency === 64) {
+          figure(`${what}, CPU each`, 'µs', cpu.subject, delegates ? undefined : { atMost: 300 });
+          figure(`${what}, CPU each of generator and fakes`, 'µs', cpu.generator);
+        }
         from += count;
         await pause(1_000);
       }

@@ -58,6 +58,15 @@ export function quantile(values: ArrayLike<number>, part: number): number {
   return sorted[Math.min(Math.floor(sorted.length * part), sorted.length - 1)] ?? Number.NaN;
 }
 
+/** From here on, µs of CPU for each of `count`: the subject's, and the generator's with its fakes, which are this process. */
+export function cpuFrom(subject: Subject): (count: number) => { readonly subject: number; readonly generator: number } {
+  const [beforeMs, before] = [subject.cpuMs(), process.cpuUsage()];
+  return (count) => {
+    const { user, system } = process.cpuUsage(before);
+    return { subject: ((subject.cpuMs() - beforeMs) * 1000) / count, generator: (user + system) / count };
+  };
+}
+
 export interface Stage {
   readonly world: World;
   readonly subject: Subject;
