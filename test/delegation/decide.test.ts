@@ -64,6 +64,38 @@ describe('a hand-over', () => {
   });
 });
 
+describe('the word of a join that waited, for the SFU to try again or for us to run again', () => {
+  const names = ['awaiting, nobody seen', 'connected, just seen', 'settling, A left', 'leaving'] as const;
+  const joinedAgo = (name: RowName, agoMs: number) => {
+    const event = { ...EVENTS['B joined'], joinedAtMs: NOW - agoMs } as Event;
+    return decide({ ...rowIn(ROWS[name]), delayMs: 10_000 }, event, now, POLICY);
+  };
+
+  it.each(names)('%s: is not believed to be news, but restarts once more', (name) => {
+    const { next, effects } = joinedAgo(name, 10_000);
+    expect(next.state).toMatchObject({ kind: 'connected', seenAtMs: NOW - 10_000 });
+    expect(effects).toMatchObject([{ kind: 'restart' }]);
+  });
+
+  it.each(names)('%s: too old for a restart, and a list has to tell', (name) => {
+    const { next, effects } = joinedAgo(name, 10_001);
+    expect(next.state).toMatchObject({ kind: 'connected', seenAtMs: NOW - 10_001 });
+    expect(effects).toMatchObject([{ kind: 'check', notBeforeMs: NOW }]);
+  });
+
+  it.each(names)('%s: clocks may differ by two seconds', (name) => {
+    expect(joinedAgo(name, 2_000).next.state).toMatchObject({ kind: 'connected', seenAtMs: NOW });
+  });
+
+  it('says nothing new of a session that a list has shown since', () => {
+    const row = rowIn({ ...ROWS['connected, just seen'], session: { ...ROWS['connected, just seen'].session, established: false } });
+    expect(decide(row, EVENTS['A joined'], now, POLICY).next.state).toMatchObject({
+      session: { established: true },
+      seenAtMs: NOW - 1_000,
+    });
+  });
+});
+
 describe('which ending is owed', () => {
   const connected = ROWS['connected, just seen'];
   const wait0 = { ...POLICY, waitMs: { ...POLICY.waitMs, left: 0, lost: 0, replaced: 0 } };

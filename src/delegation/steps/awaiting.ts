@@ -5,6 +5,7 @@ import type { Awaiting, Departure, Event, LiveDelegation, Session } from '../sta
 import {
   ask,
   askAgainMs,
+  CLOCKS_MS,
   choose,
   connect,
   type Decision,
@@ -16,6 +17,7 @@ import {
   type Moment,
   move,
   owe,
+  seenByJoinMs,
   sessionOf,
   unchanged,
 } from './moves.ts';
@@ -27,8 +29,6 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 export const FIRST_ASK_BATCH_MS = 1_000;
 
 const IN_TIME_PART = 0.8;
-/** The SFU's clock is another one, and older SFUs tell whole seconds only. */
-const CLOCKS_MS = 2_000;
 
 export function awaitingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
@@ -41,10 +41,11 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
   const { identity, sid, joinedAtMs, roomSid } = event;
   const session: Session = { identity, sid, joinedAtMs, roomSid, established: true };
-  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS) return connect(row, session, at.nowMs, null, at);
+  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS)
+    return connect(row, session, seenByJoinMs(joinedAtMs, at), null, at);
   // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too. It is as old as the join.
   const { next, effects } = connect(row, session, joinedAtMs, null, at);
-  return { next, effects: [...effects, ask(at.nowMs)] };
+  return { next, effects: effects.some(({ kind }) => kind === 'restart') ? [...effects, ask(at.nowMs)] : effects };
 }
 
 /**

@@ -21,6 +21,7 @@ import {
   move,
   never,
   restartEffect,
+  seenByJoinMs,
   sessionOf,
   unchanged,
 } from './moves.ts';
@@ -56,11 +57,12 @@ export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Deci
       established: true,
     };
     const news = known.sid !== session.sid || known.roomSid !== session.roomSid || !session.established;
-    return news ? move(row, { ...row.state, session: known, seenAtMs: at.nowMs }, at) : unchanged(row);
+    const seenAtMs = Math.max(row.state.seenAtMs, seenByJoinMs(joinedAtMs, at));
+    return news ? move(row, { ...row.state, session: known, seenAtMs }, at) : unchanged(row);
   }
   // Late word of an older session, or another node's clock: the SFU knows.
   if (joinedAtMs !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs) return unchanged(row, [ask(at.nowMs)]);
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, attempted, at);
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), attempted, at);
 }
 
 export function connectedLeft(row: Row, event: Of<'left'>, at: Moment): Decision {

@@ -15,6 +15,7 @@ import {
   never,
   SEND_TIMEOUT_MS,
   SURELY_EXPIRED_MS,
+  seenByJoinMs,
   sessionOf,
   surelyExpired,
   unchanged,
@@ -81,7 +82,7 @@ export function leavingJoined(row: Row, event: Of<'joined'>, at: Moment): Decisi
   const { identity, sid, joinedAtMs, roomSid } = event;
   // Without a SID it can't be told from the late word of the session that left; a list will tell.
   if ((departure.fence !== null && sid === null) || isLateWord(event, session)) return unchanged(row);
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, action, at);
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), action, at);
 }
 
 export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {

@@ -129,11 +129,28 @@ export function isAnotherRoom({ roomSid }: Session, found: RoomSid | null | unde
   return found === null || (found !== undefined && roomSid !== null && found !== roomSid);
 }
 
-/** Seen on the SFU: one restart at once, so that the delay counts from evidence. In which room, tells later whether the SFU has forgotten. */
+/** The SFU's clock is another one, and older SFUs tell whole seconds only. */
+export const CLOCKS_MS = 2_000;
+
+/**
+ * What the word of a join is evidence of. As a rule it has just been sent; but it may have waited, for an SFU that tries again or for us to run
+ * again after a stop, and whoever joined then may be gone.
+ */
+export function seenByJoinMs(joinedAtMs: number | null, at: Moment): number {
+  return joinedAtMs === null || joinedAtMs >= at.nowMs - CLOCKS_MS ? at.nowMs : joinedAtMs;
+}
+
+/**
+ * Seen on the SFU: one restart at once, so that the delay counts from evidence. That may be as old again as for the restarts to come, for the
+ * event has run since it was handed over; who was seen before that may be gone, and a list has to tell. In which room, tells later whether the
+ * SFU has forgotten.
+ */
 export function connect(row: LiveDelegation, session: Session, seenAtMs: number, attempted: Action | null, at: Moment): Decision {
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
-  const which = session.roomSid === null ? [ask(seenAtMs, { whichRoom: true })] : [];
-  const moved = move(row, state, at, [restartEffect(row, at), ...which]);
+  const whichRoom = session.roomSid === null;
+  const isFresh = seenAtMs >= at.nowMs - 2 * leaseMs(row, at.policy);
+  const which = whichRoom ? [ask(seenAtMs, { whichRoom })] : [];
+  const moved = move(row, state, at, isFresh ? [restartEffect(row, at), ...which] : [ask(at.nowMs, { whichRoom })]);
   return row.state.kind === 'connected'
     ? { next: { ...moved.next, history: remember(row.history, at, 'connected', 'another session') } as Delegation, effects: moved.effects }
     : moved;

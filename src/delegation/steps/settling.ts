@@ -20,6 +20,7 @@ import {
   mayBeForgotten,
   move,
   owe,
+  seenByJoinMs,
   sessionOf,
   unchanged,
 } from './moves.ts';
@@ -38,7 +39,7 @@ export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   const { session, attempted } = row.state;
   const { identity, sid, joinedAtMs, roomSid } = event;
   if (isLateWord(event, session)) return unchanged(row);
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, at.nowMs, attempted, at);
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), attempted, at);
 }
 
 /** A newer session left as well: its departure is the one to weigh. */
