@@ -27,7 +27,7 @@ export type Cause = 'left' | 'lost' | 'removed' | 'room_deleted' | 'replaced' | 
 export interface Session {
   readonly identity: Identity;
   readonly sid: Sid | null;
-  /** The SFU's clock, ms; only ever compared with other values of that clock. */
+  /** The SFU's clock, ms; compared with other values of that clock, and with ours only roughly (CLOCKS_MS). */
   readonly joinedAtMs: number | null;
   readonly roomSid: RoomSid | null;
   readonly established: boolean;

@@ -8,6 +8,7 @@ import {
   CLOCKS_MS,
   choose,
   connect,
+  connectByJoin,
   type Decision,
   depart,
   end,
@@ -17,7 +18,6 @@ import {
   type Moment,
   move,
   owe,
-  seenByJoinMs,
   sessionOf,
   unchanged,
 } from './moves.ts';
@@ -39,12 +39,10 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   const { departed } = row.state;
   // A late word of a session that has gone already.
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
-  const { identity, sid, joinedAtMs, roomSid } = event;
-  const session: Session = { identity, sid, joinedAtMs, roomSid, established: true };
-  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS)
-    return connect(row, session, seenByJoinMs(joinedAtMs, at), null, at);
-  // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too. It is as old as the join.
-  const { next, effects } = connect(row, session, joinedAtMs, null, at);
+  const { joinedAtMs } = event;
+  const { next, effects } = connectByJoin(row, event, null, at);
+  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS) return { next, effects };
+  // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too.
   return { next, effects: effects.some(({ kind }) => kind === 'restart') ? [...effects, ask(at.nowMs)] : effects };
 }
 

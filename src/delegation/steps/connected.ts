@@ -9,6 +9,7 @@ import {
   causeOfAborted,
   choose,
   connect,
+  connectByJoin,
   type Decision,
   depart,
   end,
@@ -62,7 +63,7 @@ export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Deci
   }
   // Late word of an older session, or another node's clock: the SFU knows.
   if (joinedAtMs !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs) return unchanged(row, [ask(at.nowMs)]);
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), attempted, at);
+  return connectByJoin(row, event, attempted, at);
 }
 
 export function connectedLeft(row: Row, event: Of<'left'>, at: Moment): Decision {

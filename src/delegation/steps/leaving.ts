@@ -5,6 +5,7 @@ import type { Answer, Cancelling, Ended, Event, Leaving, LiveDelegation, Outcome
 import {
   choose,
   connect,
+  connectByJoin,
   type Decision,
   end,
   type In,
@@ -15,7 +16,6 @@ import {
   never,
   SEND_TIMEOUT_MS,
   SURELY_EXPIRED_MS,
-  seenByJoinMs,
   sessionOf,
   surelyExpired,
   unchanged,
@@ -79,10 +79,9 @@ function fateOf(answer: Answer, before: Leaving['last']): Leaving['last'] {
 /** Back before the leave was accepted: from now on it would be a false one. Its fate decides at the next restart. */
 export function leavingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
   const { departure, session, action } = row.state;
-  const { identity, sid, joinedAtMs, roomSid } = event;
   // Without a SID it can't be told from the late word of the session that left; a list will tell.
-  if ((departure.fence !== null && sid === null) || isLateWord(event, session)) return unchanged(row);
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), action, at);
+  if ((departure.fence !== null && event.sid === null) || isLateWord(event, session)) return unchanged(row);
+  return connectByJoin(row, event, action, at);
 }
 
 export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {

@@ -156,6 +156,17 @@ export function connect(row: LiveDelegation, session: Session, seenAtMs: number,
     : moved;
 }
 
+/** Seen on the SFU, by the word of a join. */
+export function connectByJoin(
+  row: LiveDelegation,
+  event: Extract<Event, { kind: 'joined' }>,
+  attempted: Action | null,
+  at: Moment,
+): Decision {
+  const { identity, sid, joinedAtMs, roomSid } = event;
+  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), attempted, at);
+}
+
 /** A departure: weighed for as long as its cause says, or owed at once. */
 export function depart(
   row: LiveDelegation,

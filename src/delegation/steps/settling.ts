@@ -8,6 +8,7 @@ import {
   causeOfAborted,
   choose,
   connect,
+  connectByJoin,
   type Decision,
   depart,
   end,
@@ -20,7 +21,6 @@ import {
   mayBeForgotten,
   move,
   owe,
-  seenByJoinMs,
   sessionOf,
   unchanged,
 } from './moves.ts';
@@ -37,9 +37,8 @@ export function settlingDue(row: Row, at: Moment): Decision {
 
 export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
   const { session, attempted } = row.state;
-  const { identity, sid, joinedAtMs, roomSid } = event;
   if (isLateWord(event, session)) return unchanged(row);
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), attempted, at);
+  return connectByJoin(row, event, attempted, at);
 }
 
 /** A newer session left as well: its departure is the one to weigh. */
