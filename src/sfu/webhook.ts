@@ -22,16 +22,34 @@ export type Webhook =
     }
   | { readonly kind: 'room'; readonly event: string; readonly onceKey: string; readonly room: RoomName; readonly about: Event };
 
+/** The events that can concern a delegation. */
+const CONCERNS = ['participant_joined', 'participant_left', 'participant_connection_aborted', 'room_started', 'room_finished'] as const;
+type Concern = (typeof CONCERNS)[number];
+
+const isConcern = (event: string): event is Concern => (CONCERNS as readonly string[]).includes(event);
+
 const utf8 = new TextDecoder();
 
 /** Reads a webhook. Never throws; what is verified is the body as it came, byte for byte. */
 export function readWebhook(body: Uint8Array, authorization: string | undefined, keys: Keys): Webhook {
   if (authorization === undefined || !isSigned(body, authorization, keys)) return { kind: 'unauthorized' };
+  const first = firstEventOf(body);
+  if (first !== null && !isConcern(first)) return { kind: 'irrelevant', event: first };
   try {
     return meaningOf(messageOf(JSON.parse(utf8.decode(body))));
   } catch {
     return { kind: 'malformed' };
   }
+}
+
+const EVENT_FIRST = /^\{\s*"event"\s*:\s*"([a-z_]+)"\s*[,}]/;
+/** More than any event's name with what is before it. */
+const HEAD_BYTES = 80;
+
+/** LiveKit writes the event first (protobuf's JSON has a message's fields in their order): to know that it says nothing needs no more. */
+function firstEventOf({ buffer, byteOffset, byteLength }: Uint8Array): string | null {
+  const head = Buffer.from(buffer, byteOffset, Math.min(byteLength, HEAD_BYTES)).toString('latin1');
+  return EVENT_FIRST.exec(head)?.[1] ?? null;
 }
 
 function isSigned(body: Uint8Array, authorization: string, keys: Keys): boolean {
@@ -44,23 +62,8 @@ function isSigned(body: Uint8Array, authorization: string, keys: Keys): boolean 
 
 function meaningOf(webhook: Message): Webhook {
   const event = textOf(webhook, 'event');
-  switch (event) {
-    case 'participant_joined':
-    case 'participant_left':
-    case 'participant_connection_aborted':
-    case 'room_started':
-    case 'room_finished':
-      return concerning(event, webhook);
-    default:
-      return { kind: 'irrelevant', event };
-  }
+  return isConcern(event) ? concerning(event, webhook) : { kind: 'irrelevant', event };
 }
-
-type Concern =
-  | Extract<Event['kind'], 'room_started' | 'room_finished'>
-  | 'participant_joined'
-  | 'participant_left'
-  | 'participant_connection_aborted';
 
 function concerning(event: Concern, webhook: Message): Webhook {
   const room = partOf(webhook, 'room') ?? {};

@@ -251,6 +251,24 @@ describe('what says nothing', () => {
     },
   );
 
+  test('of such an event no more is read than its name, wherever and however it is written', async () => {
+    for (const start of ['{"event":"track_published",', '{ "event" : "track_published" ,', '{\n  "event": "track_published",\n  ']) {
+      expect(await read(`${start}"room":{"name":`)).toEqual({ kind: 'irrelevant', event: 'track_published' });
+    }
+    expect(await read('{"event":"track_published"}')).toEqual({ kind: 'irrelevant', event: 'track_published' });
+    const { event: _, ...rest } = JOINED;
+    expect(await read({ ...rest, event: 'track_published' })).toEqual({ kind: 'irrelevant', event: 'track_published' });
+    expect(await read({ ...rest, event: 'participant_joined' })).toEqual(await read(JOINED));
+    expect(await read(JSON.stringify(JOINED, null, 2))).toEqual(await read(JOINED));
+  });
+
+  test('a name that only begins like an event, or is written with escapes, is read as JSON', async () => {
+    expect(await read('{"event":"track_published\\u0021","id":"EV_1"}')).toEqual({ kind: 'irrelevant', event: 'track_published!' });
+    expect(await read(JSON.stringify(LEFT).replace('_left', '\\u005fleft'))).toEqual(await read(LEFT));
+    expect(await read('{"event":"track_published"')).toEqual({ kind: 'malformed' });
+    expect(await read({ ...JOINED, event: 'x'.repeat(200) })).toEqual({ kind: 'irrelevant', event: 'x'.repeat(200) });
+  });
+
   test('a room without a name concerns nobody', async () => {
     expect((await read({ ...JOINED, room: undefined })).kind).toBe('irrelevant');
     expect((await read({ ...JOINED, room: { ...ROOM, name: '' } })).kind).toBe('irrelevant');
