@@ -224,6 +224,34 @@ describe('an attempt to connect that is aborted', () => {
   });
 });
 
+describe('an SFU that was stopped', () => {
+  const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const stopped = decided(rowIn(ROWS['connected, just seen']), { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+  const waitMs = POLICY.waitMs.sfuDown;
+  const nobodyAt = (askedAtMs: number) => ({ ...EVENTS['list: nobody'], askedAtMs });
+
+  it('and is first asked long after the wait, for we were away as well, may be back just now: its clients have the wait from then on', () => {
+    const backMs = NOW + waitMs + 25_000;
+    const waiting = decided(stopped, nobodyAt(backMs), backMs);
+    expect(waiting.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: backMs + waitMs });
+    expect(decided(waiting, nobodyAt(backMs + waitMs), backMs + waitMs).state.kind).toBe('leaving');
+  });
+
+  it('and is asked in time is believed', () => {
+    expect(decided(stopped, nobodyAt(NOW + waitMs), NOW + waitMs).state.kind).toBe('leaving');
+  });
+});
+
+describe('a list that waited', () => {
+  it('as for a process that was stopped, is no evidence for a restart: the SFU is asked anew', () => {
+    const row = rowIn(ROWS['connected, restart due, stale']);
+    const lease = Math.min(POLICY.presenceIntervalMs, row.delayMs / 2);
+    const effects = (askedAtMs: number) => decide(row, { ...EVENTS['list: A'], askedAtMs } as Event, now, POLICY).effects;
+    expect(effects(NOW - 2 * lease)).toMatchObject([{ kind: 'restart' }]);
+    expect(effects(NOW - 2 * lease - 1)).toEqual([{ kind: 'check', notBeforeMs: NOW, batchMs: 0, whichRoom: false }]);
+  });
+});
+
 describe('restarts', () => {
   it.each([0, 0.5, 0.999])('come around 80 %% of the delay, never later than 90 %% (chance %s)', (roll) => {
     const { next } = decide(rowIn(ROWS['connected, just seen']), EVENTS['restart: ok'], { nowMs: NOW, roll }, POLICY);

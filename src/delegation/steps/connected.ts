@@ -17,6 +17,7 @@ import {
   type In,
   isAbandoned,
   isAnotherRoom,
+  isFresh,
   leaseMs,
   type Moment,
   move,
@@ -120,7 +121,7 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
   }
   // Nobody could be asked until it was too late by our own count: now the homeserver tells whether somebody else has kept it alive.
   const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
-  const effects = wanted ? [restartEffect(row, at)] : [];
+  const effects = wanted ? [isFresh(row, event.askedAtMs, at) ? restartEffect(row, at) : ask(at.nowMs)] : [];
   const now = sessionOf(seen, event.roomSid, session, null);
   const same =
     now.sid === session.sid && now.established === session.established && now.after === session.after && now.roomSid === session.roomSid;

@@ -106,6 +106,11 @@ export function leaseMs(row: LiveDelegation, policy: Policy): number {
   return Math.max(2_000, Math.min(policy.presenceIntervalMs, row.delayMs / 2));
 }
 
+/** Whether a restart may follow from evidence that was asked for then: it may have waited, for us to run again after a stop. */
+export function isFresh(row: LiveDelegation, askedAtMs: number, at: Moment): boolean {
+  return askedAtMs >= at.nowMs - 2 * leaseMs(row, at.policy);
+}
+
 /** A hanging restart must leave time for another try before the event expires. */
 export function restartEffect(row: LiveDelegation, at: Moment): Effect {
   const halfOfRestMs = (row.expiry.earliestMs - at.nowMs) / 2;
@@ -148,9 +153,8 @@ export function seenByJoinMs(joinedAtMs: number | null, at: Moment): number {
 export function connect(row: LiveDelegation, session: Session, seenAtMs: number, attempted: Action | null, at: Moment): Decision {
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
   const whichRoom = session.roomSid === null;
-  const isFresh = seenAtMs >= at.nowMs - 2 * leaseMs(row, at.policy);
   const which = whichRoom ? [ask(seenAtMs, { whichRoom })] : [];
-  const moved = move(row, state, at, isFresh ? [restartEffect(row, at), ...which] : [ask(at.nowMs, { whichRoom })]);
+  const moved = move(row, state, at, isFresh(row, seenAtMs, at) ? [restartEffect(row, at), ...which] : [ask(at.nowMs, { whichRoom })]);
   return row.state.kind === 'connected'
     ? { next: { ...moved.next, history: remember(row.history, at, 'connected', 'another session') } as Delegation, effects: moved.effects }
     : moved;

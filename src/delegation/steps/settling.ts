@@ -83,9 +83,14 @@ function waitForForgotten(row: Row, at: Moment): Decision {
   return move(row, { ...state, departure, untilMs, nextAskMs: untilMs, failures: 0 }, at);
 }
 
-/** Clients of an SFU that was away for longer than they are waited for can't be back before it is: then they are waited for from there on. */
-function isForgotten({ state: { session, departure, failures } }: Row, { roomSid, afterRestart }: Of<'snapshot'>): boolean {
-  if (departure.cause === 'sfu_down') return failures > 0 || (afterRestart && departure.certain);
+/**
+ * Clients of an SFU that was away for longer than they are waited for can't be back before it is: then they are waited for from there on. Where
+ * we were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
+ */
+function isForgotten(row: Row, event: Of<'snapshot'>): boolean {
+  const { session, departure, failures } = row.state;
+  const { roomSid, afterRestart } = event;
+  if (departure.cause === 'sfu_down') return failures > 0 || (departure.certain && (afterRestart || isAskedLate(row, event)));
   if (departure.cause === 'missing' && afterRestart) return true;
   return mayBeForgotten(departure) && isAnotherRoom(session, roomSid);
 }
@@ -98,15 +103,15 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   if (isForgotten(row, event)) return waitForForgotten(row, at);
-  return isAskedLate(row, event) ? lookAgain(row, at) : owe(row, state, event.askedAtMs, at);
+  // An absence that only lists told, and one list after a gap in which they may have come, and be reconnecting just now, is no second one.
+  return !state.departure.certain && isAskedLate(row, event) ? lookAgain(row, at) : owe(row, state, event.askedAtMs, at);
 }
 
 /** Asked so long after the wait, we were away ourselves, and what came and went meanwhile is not known. */
 const ASKED_LATE_MS = 2_000;
 
-/** An absence that only lists told, and one list after a gap in which they may have come, and be reconnecting just now, is no second one. */
-function isAskedLate({ state: { departure, untilMs } }: Row, { askedAtMs }: Of<'snapshot'>): boolean {
-  return !departure.certain && askedAtMs - untilMs > ASKED_LATE_MS;
+function isAskedLate({ state: { untilMs } }: Row, { askedAtMs }: Of<'snapshot'>): boolean {
+  return askedAtMs - untilMs > ASKED_LATE_MS;
 }
 
 function lookAgain(row: Row, at: Moment): Decision {
