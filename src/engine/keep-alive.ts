@@ -71,6 +71,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   /** Of late: what is heard of them now is older than their end. */
   const ended = new Set<DelegationId>();
   const held: Claim[] = [];
+  let attending = 0;
   let on = false;
   let telling: Promise<void> | null = null;
   let cancel: Cancel = () => {};
@@ -95,7 +96,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     const nowMs = clock.nowMs();
     const due: Known[] = [];
     for (const [id, one] of known) {
-      if (one.busy || nowMs < Math.max(wantedAtMs(one.row), one.notBeforeMs)) continue;
+      if (!isWanted(one, nowMs)) continue;
       if (one.row.expiry.latestMs <= nowMs) known.delete(id);
       else due.push(one);
     }
@@ -105,6 +106,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   }
 
   async function attend(one: Known): Promise<void> {
+    attending += 1;
     one.busy = true;
     one.notBeforeMs = clock.nowMs() + Math.max(AGAIN_MS, one.row.delayMs / 20);
     try {
@@ -120,6 +122,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       log.error({ delegation: one.row.id, err: error }, 'a participant could not be kept alive');
     } finally {
       one.busy = false;
+      attending -= 1;
     }
   }
 
@@ -178,10 +181,13 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     },
     takeOver: ({ row, claim }) => {
       if (!on && telling === null) return false;
-      remember(row);
+      const one = remember(row);
       // Whoever may be back by the time that the event ends is looked for then; until then the store may be, too.
       if (row.state.kind !== 'connected') return false;
       held.push(claim);
+      // A store that is back and away again by turns begins the wait for the next look anew, and a short delay has no time for it.
+      if (on && one !== null && attending < MOST_AT_ONCE && row.expiry.latestMs > clock.nowMs() && isWanted(one, clock.nowMs()))
+        void attend(one);
       return true;
     },
     begin: () => {
@@ -213,6 +219,10 @@ const withoutHistory = (row: LiveDelegation): LiveDelegation => (row.history.len
 /** An owed leave and a cancellation wait: what they are about need not live on. */
 function isToBeKept(row: Delegation): row is LiveDelegation {
   return row.state.kind === 'awaiting' || row.state.kind === 'connected' || row.state.kind === 'settling';
+}
+
+function isWanted({ row, notBeforeMs, busy }: Known, nowMs: number): boolean {
+  return !busy && nowMs >= Math.max(wantedAtMs(row), notBeforeMs);
 }
 
 function wantedAtMs({ state, expiry, delayMs }: LiveDelegation): number {

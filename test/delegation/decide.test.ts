@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
-import type { RoomSid } from '../../src/delegation/ids.ts';
+import type { RoomSid, Sid } from '../../src/delegation/ids.ts';
 import type { Delegation, EndedDelegation, Event, LiveState } from '../../src/delegation/state.ts';
-import { DELAY, EVENTS, type EventName, GROUP, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
+import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
 
 const now = { nowMs: NOW, roll: 0.5 };
@@ -215,6 +215,46 @@ describe('an attempt to connect that is aborted', () => {
     const later = NOW + POLICY.waitMs.replaced;
     const nobody = { ...EVENTS['list: nobody'], askedAtMs: later, roomSid: 'RM_b' as RoomSid };
     expect(decided(settling, nobody, later).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
+  });
+
+  it('and was taken over before by another one is one attempt after the other', () => {
+    const takenOver = { ...EVENTS['B left'], cause: 'replaced' } as Event;
+    const stopped = decided(connected, { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+    const onItsWay = { state: { kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: NOW + 9_000 + POLICY.waitMs.sfuDown } };
+    for (const before of [stopped, decided(stopped, EVENTS['list: B joining'])]) {
+      const settling = decided(before, takenOver, NOW + 9_000);
+      expect(settling).toMatchObject(onItsWay);
+      const third = { identity: ME, sid: 'PA_c' as Sid, joinedAtMs: NOW + 8_990, active: false };
+      const list = { ...EVENTS['list: nobody'], present: [third], askedAtMs: NOW + 9_000 } as Event;
+      const joining = decided(settling, list, NOW + 9_000);
+      expect(joining.state.kind).toBe('connected');
+      expect(decided(joining, { kind: 'aborted', identity: ME, sid: third.sid }, NOW + 9_000)).toMatchObject(onItsWay);
+    }
+  });
+
+  it.each([
+    ['was there', connected],
+    ['was missing', rowIn({ ...ROWS['settling, A replaced'], departure: { cause: 'missing', atMs: NOW, fence: null, certain: false } })],
+  ] as const)(
+    'and was taken over in another room than the one in which its member %s is on the way back to an SFU that forgot',
+    (_, row) => {
+      const inRoom = (roomSid: string) =>
+        decided(row, { ...EVENTS['B left'], cause: 'replaced', roomSid: roomSid as RoomSid } as Event).state;
+      expect(inRoom('RM_b')).toMatchObject({ departure: { cause: 'sfu_down' }, untilMs: NOW + POLICY.waitMs.sfuDown });
+      expect(inRoom('RM_a')).toMatchObject({ departure: { cause: 'replaced' }, untilMs: NOW + POLICY.waitMs.replaced });
+    },
+  );
+
+  it('does not hide it either where a takeover is waited for less than a lost connection', () => {
+    const policy = { ...POLICY, waitMs: { ...POLICY.waitMs, replaced: 500 } };
+    const { next: settling } = decide(decided(connected, EVENTS['list: B joining']), EVENTS['B aborted'], now, policy);
+    expect(settling.state).toMatchObject({ kind: 'settling', departure: { cause: 'lost' } });
+    const later = { nowMs: NOW + POLICY.waitMs.lost, roll: 0.5 };
+    expect(decide(settling, { kind: 'due' }, later, policy).effects).toMatchObject([{ kind: 'check', whichRoom: true }]);
+    const nobody = { ...EVENTS['list: nobody'], askedAtMs: later.nowMs, roomSid: 'RM_b' as RoomSid };
+    expect(decide(settling, nobody, later, policy).next.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
+    const sameRoom = { ...nobody, roomSid: 'RM_a' as RoomSid } as Event;
+    expect(decide(settling, sameRoom, later, policy).next.state.kind).toBe('leaving');
   });
 
   it('has the wait anew that it is made in', () => {

@@ -361,8 +361,10 @@ export class Checker {
     if (leave.delayMs < SHORTEST_JUDGED_MS && timeline.sinceStartMs < FAULTY_MS + SHORTEST_JUDGED_MS) return null;
     const nowMs = timeline.nowMs;
     const beganMs = nowMs - leave.delayMs;
-    // A store that is away costs nobody who had been kept alive before, unless who remembered them died.
-    const isRemembered = this.#restarts.has(leave.name) && wellness.since('service') < beganMs - policy.presenceIntervalMs;
+    // A store that is away costs nobody who had been kept alive before, unless who remembered them died; behind a network it has to be read
+    // for that before it goes.
+    const readMs = this.#deps.replicas > 1 ? Math.min(beganMs, wellness.brokeMs('store')) : beganMs;
+    const isRemembered = this.#restarts.has(leave.name) && wellness.since('service') < readMs - policy.presenceIntervalMs;
     const wellMs = isRemembered ? wellness.since('sfu api', part) : wellness.since('service', 'store', 'sfu api', part);
     const supersededMs = this.#supersededMs.get(leave.name);
     const sinceMs = stay.sinceMs as number;
@@ -377,8 +379,10 @@ export class Checker {
     if (fromMs + inTimeMs > nowMs) return null;
     // Trouble in the last part of a delay needs time to be mended.
     if (wellMs > beganMs + leave.delayMs * 0.7 - policy.presenceIntervalMs / 10 && wellMs + 4_000 + leave.delayMs / 4 > nowMs) return null;
-    // An absence that is being weighed when the participant comes back without a word is found out when the wait is over.
-    const notTold = this.#joinToldMs(stay) === Number.POSITIVE_INFINITY && sinceMs > beganMs;
+    // An absence that is being weighed when the participant comes back without a word is found out when the wait is over. That the client has
+    // restarted its event meanwhile is known to nobody else.
+    const restartedMs = this.#lately.get(leave.name)?.at(-1) ?? promisedMs;
+    const notTold = this.#joinToldMs(stay) === Number.POSITIVE_INFINITY && sinceMs > restartedMs;
     if (notTold && nowMs - sinceMs < policy.presenceIntervalMs + SLACK_MS) return null;
     return `ran out ${nowMs - fromMs} ms after it could have been ${supersededMs === undefined ? 'restarted' : 'cancelled'}`;
   }
@@ -440,8 +444,10 @@ export class Checker {
     const sfuBackMs = wellness.since('sfu api');
     const askedMs = sfuBackMs > ackedAtMs ? sfuBackMs + RECOVERY_MS : ackedAtMs + 2_000;
     if (stay.last.joinedAtMs < ackedAtMs && stay.absentSinceMs < askedMs) {
-      const untilMs = Math.max(toldMs === Number.POSITIVE_INFINITY ? 0 : toldMs, stay.absentSinceMs) + policy.waitMs.aborted + missedMs;
-      return { fromMs: stay.absentSinceMs, untilMs };
+      // Where no webhook told of it either, it might be somebody who has not come yet.
+      const isTold = toldMs < Number.POSITIVE_INFINITY;
+      const knownMs = isTold ? toldMs : ackedAtMs + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
+      return { fromMs: stay.absentSinceMs, untilMs: Math.max(knownMs, stay.absentSinceMs) + policy.waitMs.aborted + missedMs };
     }
     // A connection that never was one leaves the time for another.
     const aborted = !stay.last.active && stay.cause === 'lost';

@@ -6,6 +6,7 @@ export class Wellness {
   readonly #now: () => number;
   readonly #wrong = new Map<Part, number>();
   readonly #lastWrongMs = new Map<Part, number>();
+  readonly #brokeMs = new Map<Part, number>();
 
   constructor(now: () => number) {
     this.#now = now;
@@ -13,6 +14,7 @@ export class Wellness {
 
   /** Something goes wrong now, and the returned function ends it. */
   break(part: Part): () => void {
+    if (!this.isWrong(part)) this.#brokeMs.set(part, this.#now());
     this.#wrong.set(part, (this.#wrong.get(part) ?? 0) + 1);
     this.blip(part);
     let over = false;
@@ -27,6 +29,11 @@ export class Wellness {
   /** Something went wrong for this moment only. */
   blip(part: Part): void {
     this.#lastWrongMs.set(part, this.#now());
+  }
+
+  /** When its newest outage, over or not, began; long ago, if it had none. */
+  brokeMs(part: Part): number {
+    return this.#brokeMs.get(part) ?? Number.NEGATIVE_INFINITY;
   }
 
   isWrong(part: Part): boolean {

@@ -1,7 +1,7 @@
 // Connected: the participant is on the SFU, so the event is kept alive, but only on fresh evidence of presence: a lease, not a hope.
 import { waitMsOf } from '../reasons.ts';
 import { backoffMs, limitedMs } from '../retry.ts';
-import type { Cause, Connected, Departure, Event, LiveDelegation, Session } from '../state.ts';
+import type { Cause, Connected, Event, LiveDelegation, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
 import {
   ask,
@@ -12,6 +12,7 @@ import {
   connectByJoin,
   type Decision,
   depart,
+  departureTold,
   end,
   expiryAfter,
   type In,
@@ -70,7 +71,8 @@ export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Deci
 export function connectedLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   if (event.identity !== session.identity) return unchanged(row);
-  const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid ?? session.sid, certain: true };
+  const onWayBack = session.after === 'sfu_down' || isAnotherRoom(session, event.roomSid ?? undefined);
+  const departure = departureTold(event, event.sid ?? session.sid, onWayBack, at);
   // A webhook without a SID speaks of the current session.
   if (event.sid === null || session.sid === null || event.sid === session.sid) {
     return depart(row, { ...session, roomSid: event.roomSid ?? session.roomSid }, departure, attempted, at);

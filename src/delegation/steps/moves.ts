@@ -1,6 +1,6 @@
 // The moves between states that more than one state can make, and the arithmetic they share. Pure, like all of delegation/.
 
-import type { RoomSid } from '../ids.ts';
+import type { RoomSid, Sid } from '../ids.ts';
 import { actionOf, decidedAtOnce, waitMsOf } from '../reasons.ts';
 import { backoffMs } from '../retry.ts';
 import type {
@@ -123,9 +123,13 @@ export function ask(notBeforeMs: number, { batchMs = 0, whichRoom = false } = {}
 
 /**
  * What only lists tell is no departure where the SFU has forgotten everybody since. Nor is a takeover: whoever took the session over went
- * with the room, and the word of it with both. That the room is another one shows it.
+ * with the room, and the word of it with both. That the room is another one shows it, also where an attempt to come back was aborted since.
  */
-export function mayBeForgotten({ cause }: Departure): boolean {
+export function mayBeForgotten({ session, departure }: { readonly session: Session; readonly departure: Departure }): boolean {
+  return isUnproven(departure.cause) || isUnproven(session.after);
+}
+
+function isUnproven(cause: Cause | undefined): boolean {
   return cause === 'missing' || cause === 'replaced';
 }
 
@@ -182,9 +186,18 @@ export function depart(
 ): Decision {
   if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
-  const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten(departure) })] : [];
+  const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten({ session, departure }) })] : [];
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs: untilMs, failures: 0, attempted };
   return move(row, state, at, effects, { detail: departure.cause });
+}
+
+/**
+ * What a webhook tells of a session's departure. Who was taken over on the way back to an SFU that had forgotten them, and was never told to
+ * be up, is still on that way: it was one more attempt.
+ */
+export function departureTold(event: Extract<Event, { kind: 'left' }>, fence: Sid | null, onWayBack: boolean, at: Moment): Departure {
+  const isAttempt = event.cause === 'replaced' && onWayBack;
+  return { cause: isAttempt ? 'sfu_down' : event.cause, atMs: at.nowMs, fence, certain: !isAttempt };
 }
 
 /**

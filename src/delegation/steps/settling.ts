@@ -11,6 +11,7 @@ import {
   connectByJoin,
   type Decision,
   depart,
+  departureTold,
   end,
   FRESH_MS,
   type In,
@@ -30,9 +31,9 @@ type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export function settlingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
-  const { departure, untilMs } = row.state;
+  const { untilMs } = row.state;
   const notBeforeMs = Math.min(Math.max(untilMs, at.nowMs - FRESH_MS), at.nowMs);
-  return unchanged(row, [ask(notBeforeMs, { whichRoom: mayBeForgotten(departure) })]);
+  return unchanged(row, [ask(notBeforeMs, { whichRoom: mayBeForgotten(row.state) })]);
 }
 
 export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
@@ -50,7 +51,9 @@ export function settlingLeft(row: Row, event: Of<'left'>, at: Moment): Decision 
   const newer = event.joinedAtMs !== null && session.joinedAtMs !== null && event.joinedAtMs > session.joinedAtMs;
   if (!ofOurs && (same || !newer)) return unchanged(row);
   const left: Session = ofOurs ? session : { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
-  return depart(row, left, { cause: event.cause, atMs: at.nowMs, fence: left.sid, certain: true }, attempted, at);
+  const isElsewhere = mayBeForgotten(row.state) && isAnotherRoom(session, event.roomSid ?? undefined);
+  const onWayBack = !ofOurs && (departure.cause === 'sfu_down' || isElsewhere);
+  return depart(row, left, departureTold(event, left.sid, onWayBack, at), attempted, at);
 }
 
 /** The member was on its way back, and is likely to try again: it has the wait anew, from the end of that attempt. */
@@ -71,7 +74,7 @@ export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Dec
  */
 export function settlingRoomStarted(row: Row, event: Of<'room_started'>, at: Moment): Decision {
   const { session, departure } = row.state;
-  if (departure.cause === 'sfu_down' || (departure.fence !== null && departure.cause !== 'replaced')) return unchanged(row);
+  if (departure.cause === 'sfu_down' || (departure.fence !== null && !mayBeForgotten(row.state))) return unchanged(row);
   if (event.roomSid !== null && event.roomSid === session.roomSid) return unchanged(row);
   return waitForForgotten(row, at);
 }
@@ -92,7 +95,7 @@ function isForgotten(row: Row, event: Of<'snapshot'>): boolean {
   const { roomSid, afterRestart } = event;
   if (departure.cause === 'sfu_down') return failures > 0 || (departure.certain && (afterRestart || isAskedLate(row, event)));
   if (departure.cause === 'missing' && afterRestart) return true;
-  return mayBeForgotten(departure) && isAnotherRoom(session, roomSid);
+  return mayBeForgotten(row.state) && isAnotherRoom(session, roomSid);
 }
 
 export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
