@@ -40,6 +40,8 @@ interface Waiting extends Errand {
 interface Lane {
   readonly homeserver: HomeserverUrl;
   running: number;
+  /** When the newest of them began. */
+  beganMs: number;
   /** Grows by two with each quick success, narrows with each failure, is small after a 429: found out, not configured. */
   cap: number;
   queue: Waiting[];
@@ -52,8 +54,8 @@ interface Lane {
   /** When all others know that the restarts are ours; null: nothing is reserved. */
   aloneFromMs: number | null;
   isAlone: boolean;
-  /** A timer waits for the next restart's time. */
-  restartsLater: boolean;
+  /** A timer waits for the next one's time. */
+  looksLater: boolean;
 }
 
 /** As many connections as the pool behind it needs. */
@@ -71,6 +73,8 @@ const SUCCESS_GIVES = 2;
 const FAILURE_COSTS = 4;
 /** A homeserver that takes so long for an answer has enough to do. */
 const BUSY_MS = 1_000;
+/** A lane in which nothing has begun for so long is not full, it hangs. */
+const HANGING_MS = 1_000;
 /** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
 const QUEUE_FACTOR = 64;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
@@ -115,6 +119,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     const lane: Lane = {
       homeserver,
       running: 0,
+      beganMs: 0,
       cap: FIRST_AT_ONCE,
       queue: [],
       blockedUntilMs: 0,
@@ -123,7 +128,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       ours: true,
       aloneFromMs: null,
       isAlone: false,
-      restartsLater: false,
+      looksLater: false,
     };
     lanes.set(homeserver, lane);
     keepAgreeing();
@@ -199,7 +204,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
         next.resolve(null);
         continue;
       }
-      if (lane.running >= (next.owed ? lane.cap : mostRestarts(lane))) break;
+      if (isBusy(lane, next.owed)) break;
       if (!next.owed && isTooSoon(lane, next)) break;
       lane.queue.shift();
       const putOff = putOffBy(lane, next);
@@ -221,8 +226,17 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     return restMs < 0 || (restMs < REFRESH_MS && lane.budget.beginMs(next) > next.beginByMs);
   }
 
-  /** Restarts leave a quarter of the lane free for leaves; where calls are counted, one at a time shows what is left. */
-  const mostRestarts = ({ budget, cap }: Lane): number => (budget.limited ? 1 : Math.ceil(cap * 0.75));
+  /**
+   * Restarts leave a quarter of the lane free for leaves; where calls are counted, one at a time shows what is left. But calls that hang, for
+   * up to 10 s, must not cost those their turn who have less time: one more may begin beside them.
+   */
+  function isBusy(lane: Lane, owed: boolean): boolean {
+    const mostRestarts = lane.budget.limited ? 1 : Math.ceil(lane.cap * 0.75);
+    if (lane.running < (owed ? lane.cap : mostRestarts)) return false;
+    const hangsInMs = lane.beganMs + HANGING_MS - clock.nowMs();
+    if (hangsInMs > 0) lookLater(lane, hangsInMs);
+    return hangsInMs > 0;
+  }
 
   /** What a restart that the budget has no room for is answered. */
   function putOffBy({ budget }: Lane, errand: Errand): Answer | null {
@@ -233,20 +247,23 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   /** Where calls are counted, a restart waits for its time, so that a leave finds something left. */
   function isTooSoon(lane: Lane, next: Waiting): boolean {
     const waitMs = lane.budget.beginMs(next) - clock.nowMs();
-    if (waitMs <= 0) return false;
-    if (!lane.restartsLater) {
-      lane.restartsLater = true;
-      clock.after(Math.min(Math.ceil(waitMs), LOOK_AGAIN_MS), () => {
-        lane.restartsLater = false;
-        pump(lane);
-      });
-    }
-    return true;
+    if (waitMs > 0) lookLater(lane, waitMs);
+    return waitMs > 0;
+  }
+
+  function lookLater(lane: Lane, waitMs: number): void {
+    if (lane.looksLater) return;
+    lane.looksLater = true;
+    clock.after(Math.min(Math.ceil(waitMs), LOOK_AGAIN_MS), () => {
+      lane.looksLater = false;
+      pump(lane);
+    });
   }
 
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
     const beganMs = clock.nowMs();
     lane.running += 1;
+    lane.beganMs = beganMs;
     try {
       const answer = await errand.work();
       if (answer !== null) learn(lane, answer, beganMs);

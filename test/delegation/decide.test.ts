@@ -310,6 +310,16 @@ describe('restarts', () => {
     const { next } = decide(row, EVENTS['restart: failed'], now, POLICY);
     expect((dueAtMs(next.state) ?? 0) - NOW).toBeLessThanOrEqual(100);
   });
+
+  it.each([
+    ['may run out soon', NOW + 400, NOW + 100_000, 250],
+    ['had run out by our count, and may have been restarted by the very call', NOW - 2_000, NOW - 2_000, 2_000],
+  ])('that fail again and again come in a hurry where the event %s', (_, earliestMs, latestMs, mostMs) => {
+    const state = { ...ROWS['connected, restart due, fresh'], failures: 20 };
+    const row = { ...rowIn(state), delayMs: 8_000, expiry: { earliestMs, latestMs } };
+    const { next } = decide(row, EVENTS['restart: failed'], now, POLICY);
+    expect((dueAtMs(next.state) ?? 0) - NOW).toBeLessThanOrEqual(mostMs);
+  });
 });
 
 describe('the two sins', () => {

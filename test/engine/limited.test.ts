@@ -172,6 +172,32 @@ describe('a call of 16 with delays of 10 s, where the homeserver takes a call a 
   });
 });
 
+it.each([
+  ['limits', { kind: 'limited', retryAfterMs: 500 }],
+  ['fails', { kind: 'failed', reached: true }],
+] as const)(
+  'a homeserver that %s calls, so that few are made at once, and lets those hang: nobody with a short delay is lost',
+  async (_, answer) => {
+    const world = new EngineWorld();
+    const comes = async (n: number, delayMs: number): Promise<void> => {
+      world.join(room(n), identity(n), sid(n));
+      const { id: __, ...rest } = handOver(n, { delayMs, room: room(n) });
+      await world.engine.handOver(rest);
+    };
+    const last = 9;
+    world.answer = () => answer;
+    for (let n = 1; n < last; n += 1) await comes(n, 3_600_000);
+    await world.clock.advance(1_000);
+    world.answer = () => null;
+    await world.clock.advance(1_000);
+    const beganMs = world.clock.nowMs();
+    world.answer = (__, call) => (call.kind === 'delay' && call.delayId === `delay-secret-${last}` ? { kind: 'ok' } : null);
+    await comes(last, 8_000);
+    await world.clock.advance(8_000);
+    expect(world.actions('restart', `delay-secret-${last}`)[0]?.atMs).toBeLessThan(beganMs + 4_000);
+  },
+);
+
 describe('the same, and three replicas', () => {
   function fleet(): { world: EngineWorld; others: ReturnType<EngineWorld['beside']>[]; engines: Engine[] } {
     const world = new EngineWorld({}, '', true, new Disk());

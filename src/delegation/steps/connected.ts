@@ -178,8 +178,8 @@ export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>
     case 'refused':
     case 'failed': {
       const failures = state.failures + 1;
-      // In a hurry while there is something to save.
-      const restMs = row.expiry.latestMs - at.nowMs;
+      // In a hurry until it may have run out, and then until it must have: this very call may have restarted it.
+      const restMs = (expiry.earliestMs > at.nowMs ? expiry.earliestMs : expiry.latestMs) - at.nowMs;
       const capMs = restMs > 0 ? Math.max(restMs, 1_000) / 4 : undefined;
       const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, failures, at.roll) : backoffMs(failures, at.roll, capMs);
       const seenAtMs = Math.max(state.seenAtMs, askedAtMs - leaseMs(row, at.policy));
