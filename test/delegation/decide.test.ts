@@ -264,6 +264,19 @@ describe('an attempt to connect that is aborted', () => {
   });
 });
 
+describe('who left right after the hand-over', () => {
+  const decided = (row: Delegation, event: EventName) => decide(row, EVENTS[event], now, POLICY).next;
+  const awaiting = { ...ROWS['awaiting, nobody seen'], connectByMs: NOW + 200, nextAskMs: NOW + 200 };
+
+  it('has the wait for a return, however near the end of a short delay is, and also if an attempt is aborted meanwhile', () => {
+    const row = { ...rowIn(awaiting), expiry: { earliestMs: NOW + 200, latestMs: NOW + 200 } };
+    const left = decided(row, 'an older session left');
+    expect(left.state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + POLICY.waitMs.left });
+    expect(decided(left, 'B aborted').state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + POLICY.waitMs.left });
+    expect(decided(row, 'B aborted').state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + 200 });
+  });
+});
+
 describe('an SFU that was stopped', () => {
   const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
   const stopped = decided(rowIn(ROWS['connected, just seen']), { ...EVENTS['A left'], cause: 'sfu_down' } as Event);

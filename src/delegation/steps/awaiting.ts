@@ -54,9 +54,15 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
 export function awaitingLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
   if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) return depart(row, sessionThatLeft(event), departure, null, at);
-  const shortened = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));
-  const state: Awaiting = { ...row.state, departed: departure, connectByMs: shortened, nextAskMs: at.nowMs };
+  const shortenedMs = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));
+  const connectByMs = Math.max(shortenedMs, mayReturnUntilMs(departure, at));
+  const state: Awaiting = { ...row.state, departed: departure, connectByMs, nextAskMs: at.nowMs };
   return move(row, state, at, [ask(at.nowMs)]);
+}
+
+/** Who left may be back within the wait for their cause, however near the end of a short delay is. */
+function mayReturnUntilMs({ atMs, cause }: Departure, at: Moment): number {
+  return atMs + waitMsOf(cause, at.policy);
 }
 
 function sessionThatLeft(event: Of<'left'>): Session {
@@ -66,7 +72,8 @@ function sessionThatLeft(event: Of<'left'>): Session {
 /** Another attempt may follow; it gets its time, but not beyond the delay that the client chose. */
 export function awaitingAborted(row: Row, at: Moment): Decision {
   const { state } = row;
-  const { connectByMs } = awaitAnotherAttempt(row, at);
+  const anotherMs = awaitAnotherAttempt(row, at).connectByMs;
+  const connectByMs = state.departed === null ? anotherMs : Math.max(anotherMs, mayReturnUntilMs(state.departed, at));
   if (connectByMs === state.connectByMs) return unchanged(row);
   const nextAskMs = state.nextAskMs === state.connectByMs ? connectByMs : Math.min(state.nextAskMs, connectByMs);
   return move(row, { ...state, connectByMs, nextAskMs }, at);
