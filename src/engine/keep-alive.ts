@@ -3,7 +3,7 @@
 // is restarted by the same rules as ever; the restarts are written when the store is back.
 //
 // Several replicas may remember, and so restart, the same row: twice is as good as once. Each of them remembers what it handled last.
-// Who left meanwhile is in no list of the SFU, and gets no restart. A row that a replica takes to have run out was another's.
+// Who left meanwhile is in no list of the SFU, and gets no restart.
 import type { Cancel, Clock, Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId } from '../delegation/ids.ts';
@@ -80,7 +80,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     const before = known.get(row.id);
     known.delete(row.id);
     if (row.state.kind === 'ended') keepNewest(ended.add(row.id), MOST_ENDED);
-    if (!isToBeKept(row) || !(deps.remembers || on || telling !== null)) return null;
+    if (!isToBeKept(row) || ended.has(row.id) || !(deps.remembers || on || telling !== null)) return null;
     const one = before ?? { row, restartedAtMs: null, notBeforeMs: 0, busy: false };
     known.set(row.id, one);
     // What the store does not know yet is newer than its word.
@@ -97,13 +97,19 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     const due: Known[] = [];
     for (const [id, one] of known) {
       if (!isWanted(one, nowMs)) continue;
-      if (one.row.expiry.latestMs <= nowMs) known.delete(id);
+      if (isAnothers(one.row)) known.delete(id);
       else due.push(one);
     }
     due.sort((a, b) => a.row.expiry.earliestMs - b.row.expiry.earliestMs);
     for (const one of due.slice(0, MOST_AT_ONCE)) void attend(one);
     cancel = clock.after(LOOK_EVERY_MS, look);
   }
+
+  /**
+   * Run out by our count, it was restarted by another replica since. Where there is none it may have been by a process before us, which could
+   * not write that: the homeserver knows.
+   */
+  const isAnothers = ({ expiry }: LiveDelegation): boolean => deps.remembers && expiry.latestMs <= clock.nowMs();
 
   async function attend(one: Known): Promise<void> {
     attending += 1;
@@ -138,7 +144,10 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   /** Of what the heart decides only that counts which lets a member stay; the rest waits for the store. */
   function take(one: Known, event: Event): Decision['effects'] {
     const { next, effects } = decide(one.row, event, { nowMs: clock.nowMs(), roll: random.roll() }, policy);
-    if (next.state.kind === 'ended') known.delete(next.id);
+    if (next.state.kind === 'ended') {
+      known.delete(next.id);
+      keepNewest(ended.add(next.id), MOST_ENDED);
+    }
     if (next.handles === null || (next.state.kind !== 'connected' && next.state.kind !== one.row.state.kind)) return [];
     one.row = withoutHistory(next);
     return effects;
@@ -186,8 +195,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       if (row.state.kind !== 'connected') return false;
       held.push(claim);
       // A store that is back and away again by turns begins the wait for the next look anew, and a short delay has no time for it.
-      if (on && one !== null && attending < MOST_AT_ONCE && row.expiry.latestMs > clock.nowMs() && isWanted(one, clock.nowMs()))
-        void attend(one);
+      if (on && one !== null && attending < MOST_AT_ONCE && isWanted(one, clock.nowMs()) && !isAnothers(one.row)) void attend(one);
       return true;
     },
     begin: () => {

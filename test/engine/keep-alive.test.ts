@@ -1,5 +1,8 @@
 // The store is away: nobody who is there is lost, nobody who went is kept, nothing else is decided, and afterwards the rows know.
-import { expect, it } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { Answer } from '../../src/delegation/state.ts';
 import { type Store, StoreUnavailable } from '../../src/store/store.ts';
@@ -78,6 +81,25 @@ it('a disk that fills up just when a restart is due, and takes a ping in between
     lateMs.push((world.actions('restart').find(({ atMs }) => atMs >= dueMs)?.atMs ?? Number.POSITIVE_INFINITY) - dueMs);
   }
   expect(Math.max(...lateMs)).toBeLessThan(250);
+});
+
+it('a process that is killed while the disk is full could not write its restarts: the next one makes them all the same', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'lastwill-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const world = new EngineWorld({}, path.join(folder, 'lastwill.db'));
+  await present(world, 1);
+  await world.clock.advance(5_000);
+  takeAway(world.store, ['update']);
+  await world.clock.advance(30_000);
+  await world.restart();
+  takeAway(world.store, ['update']);
+  await world.clock.advance(60_000);
+  expect(longestGapMs(world, 'delay-secret-1')).toBeLessThan(DELAY_MS);
+  // Once the event has run out all the same, it is not asked for again and again.
+  world.answer = () => ({ kind: 'final', how: 'gone' });
+  world.calls.length = 0;
+  await world.clock.advance(120_000);
+  expect(world.calls).toHaveLength(1);
 });
 
 it('who leaves meanwhile is not restarted, nothing is sent, and the leave follows when the store is back', async () => {

@@ -422,7 +422,7 @@ export class Checker {
     const moreMs = (model.hasLimit ? 10_000 : 0) + (isKnown ? 0 : model.findingOutMs);
     if (!troubled) return bound.untilMs + moreMs;
     // A minute after an event's end it lives only by its own client, and its leave is tried once a minute.
-    const endedMs = Math.max(stay.absentSinceMs, promisedMs) + leave.delayMs + 60_000;
+    const endedMs = (this.#lately.get(leave.name)?.at(-1) ?? promisedMs) + leave.delayMs + 60_000;
     const recoveryMs = wellMs >= endedMs ? RECOVERY_MS + 60_000 : RECOVERY_MS;
     return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + recoveryMs) + moreMs;
   }
