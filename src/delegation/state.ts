@@ -203,6 +203,8 @@ export type Event =
       readonly roomSid: RoomSid | null | undefined;
       /** The SFU was away, or started this room anew, a moment ago: absence proves little. */
       readonly afterRestart: boolean;
+      /** Since when the SFU has answered everything, as far as we know: at most since we began. */
+      readonly answersSinceMs: number;
     }
   | { readonly kind: 'sfu_unreachable'; readonly askedAtMs: number }
   | { readonly kind: 'restart_answered'; readonly askedAtMs: number; readonly answer: Answer }

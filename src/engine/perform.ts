@@ -230,8 +230,8 @@ export function eventsOf(evidence: List): (row: LiveDelegation) => Event {
     );
 }
 
-function snapshotOf({ askedAtMs, roomSid, afterRestart }: List, present: readonly Seen[]): Event {
-  return { kind: 'snapshot', askedAtMs, present, roomSid, afterRestart };
+function snapshotOf({ askedAtMs, roomSid, afterRestart, answersSinceMs }: List, present: readonly Seen[]): Event {
+  return { kind: 'snapshot', askedAtMs, present, roomSid, afterRestart, answersSinceMs };
 }
 
 const futuresOf = (handles: Extract<Handles, { kind: 'futures' }>): Future[] =>

@@ -12,6 +12,7 @@ export interface List {
   readonly present: readonly Seen[];
   readonly roomSid: RoomSid | null | undefined;
   readonly afterRestart: boolean;
+  readonly answersSinceMs: number;
 }
 export type Evidence = List | { readonly kind: 'unreachable'; readonly askedAtMs: number };
 
@@ -76,6 +77,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   /** The newest failure counts for everybody; null: none that still says anything. */
   let failed: { readonly askedAtMs: number; readonly heardAtMs: number } | null = null;
   let returnedAtMs = Number.NEGATIVE_INFINITY;
+  /** Null: the last question was not answered, or there was none. */
+  let answersSinceMs: number | null = null;
   /** While the SFU is away one question at a time finds out for all. */
   let probe: Promise<void> | null = null;
   let askedLastMs = Number.NEGATIVE_INFINITY;
@@ -101,7 +104,8 @@ export function createPresence(deps: PresenceDeps): Presence {
       const found = await rooms.look(room, whichRoom);
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
-      return { kind: 'list', askedAtMs, present: found.present, roomSid: found.roomSid, afterRestart: forgetful(room, askedAtMs) };
+      const afterRestart = forgetful(room, askedAtMs);
+      return { ...found, askedAtMs, afterRestart, answersSinceMs: answersSinceMs ?? askedAtMs };
     } finally {
       if (probe === probed.promise) probe = null;
       probed.resolve();
@@ -119,6 +123,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     deps.onAnswer(ok ? 'ok' : 'failed');
     const wasAway = reachable === false;
     reachable = ok;
+    answersSinceMs = ok ? (answersSinceMs ?? askedAtMs) : null;
     failed = ok ? null : { askedAtMs, heardAtMs: clock.nowMs() };
     if (!ok || !wasAway) return;
     returnedAtMs = clock.nowMs();
@@ -211,7 +216,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     const seen = await deps.sightings.last(room).catch(() => null);
     const isThere = seen?.present.some(({ identity, sid }) => identity === session.identity && sid === session.sid);
     if (seen === null || !isThere || seen.askedAtMs < notBeforeMs) return ask(room, notBeforeMs, 0);
-    return { kind: 'list', ...seen, roomSid: undefined, afterRestart: false };
+    return { kind: 'list', ...seen, roomSid: undefined, afterRestart: false, answersSinceMs: answersSinceMs ?? seen.askedAtMs };
   }
 
   return {

@@ -110,7 +110,7 @@ class World {
     if (!this.sfuUp) return { kind: 'sfu_unreachable', askedAtMs: this.nowMs };
     if (this.present !== null) this.evidenceMs = this.nowMs;
     const present = this.present === null ? [] : [this.present];
-    return { kind: 'snapshot', askedAtMs: this.nowMs, present, roomSid: undefined, afterRestart: false };
+    return { kind: 'snapshot', askedAtMs: this.nowMs, present, roomSid: undefined, afterRestart: false, answersSinceMs: 0 };
   }
 
   #answer(): Answer {

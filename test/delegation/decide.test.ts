@@ -71,10 +71,10 @@ describe('the word of a join that waited, for the SFU to try again or for us to 
     return decide({ ...rowIn(ROWS[name]), delayMs: 10_000 }, event, now, POLICY);
   };
 
-  it.each(names)('%s: is not believed to be news, but restarts once more', (name) => {
+  it.each(names)('%s: is not believed to be news, but restarts once more, and a list has to tell', (name) => {
     const { next, effects } = joinedAgo(name, 10_000);
     expect(next.state).toMatchObject({ kind: 'connected', seenAtMs: NOW - 10_000 });
-    expect(effects).toMatchObject([{ kind: 'restart' }]);
+    expect(effects).toMatchObject([{ kind: 'restart' }, { kind: 'check', notBeforeMs: NOW }]);
   });
 
   it.each(names)('%s: too old for a restart, and a list has to tell', (name) => {
@@ -152,7 +152,7 @@ describe('taken over, and the SFU forgot the new session before a word of it got
   const replaced = run(ROWS['connected, just seen'], 'A replaced').next;
   const later = NOW + POLICY.waitMs.replaced;
   const nobody = (roomSid: RoomSid | null, askedAtMs: number): Event => ({
-    ...{ kind: 'snapshot', present: [], afterRestart: false },
+    ...{ kind: 'snapshot', present: [], afterRestart: false, answersSinceMs: 0 },
     ...{ roomSid, askedAtMs },
   });
   const decided = (row: Delegation, event: Event, nowMs: number) => decide(row, event, { nowMs, roll: 0.5 }, POLICY);
@@ -288,6 +288,13 @@ describe('an SFU that was stopped', () => {
     const waiting = decided(stopped, nobodyAt(backMs), backMs);
     expect(waiting.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: backMs + waitMs });
     expect(decided(waiting, nobodyAt(backMs + waitMs), backMs + waitMs).state.kind).toBe('leaving');
+  });
+
+  it('and answers only since the wait was over, as far as a process knows that began in between, may be back just now as well', () => {
+    const askedAtMs = NOW + waitMs + 800;
+    const answers = (answersSinceMs: number) => decided(stopped, { ...nobodyAt(askedAtMs), answersSinceMs } as Event, askedAtMs);
+    expect(answers(askedAtMs).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: askedAtMs + waitMs });
+    expect(answers(NOW + waitMs).state.kind).toBe('leaving');
   });
 
   it('and is asked in time is believed', () => {

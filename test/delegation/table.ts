@@ -5,7 +5,7 @@ import type { EventName, RowName } from './cases.ts';
 export const TABLE: Readonly<Record<RowName, Readonly<Record<EventName, string>>>> = {
   'awaiting, not asked yet': {
     due: '· → check',
-    'A joined': 'connected +0 PA_a → restart',
+    'A joined': 'connected +0 PA_a → restart, check',
     'B joined': 'connected +0 PA_b → restart',
     'an older session joined': 'connected +0 PA_old → check',
     'somebody joined, no SID': 'connected +0 - → restart',
@@ -50,7 +50,7 @@ export const TABLE: Readonly<Record<RowName, Readonly<Record<EventName, string>>
   },
   'awaiting, nobody seen': {
     due: '·',
-    'A joined': 'connected +0 PA_a → restart',
+    'A joined': 'connected +0 PA_a → restart, check',
     'B joined': 'connected +0 PA_b → restart',
     'an older session joined': 'connected +0 PA_old → check',
     'somebody joined, no SID': 'connected +0 - → restart',
@@ -95,7 +95,7 @@ export const TABLE: Readonly<Record<RowName, Readonly<Record<EventName, string>>
   },
   'awaiting, time is up': {
     due: '· → check',
-    'A joined': 'connected +0 PA_a → restart',
+    'A joined': 'connected +0 PA_a → restart, check',
     'B joined': 'connected +0 PA_b → restart',
     'an older session joined': 'connected +0 PA_old → check',
     'somebody joined, no SID': 'connected +0 - → restart',
@@ -635,7 +635,7 @@ export const TABLE: Readonly<Record<RowName, Readonly<Record<EventName, string>>
   },
   'leaving, never connected': {
     due: '· → send leave',
-    'A joined': 'connected +0 PA_a tried leave → restart',
+    'A joined': 'connected +0 PA_a tried leave → restart, check',
     'B joined': 'connected +0 PA_b tried leave → restart',
     'an older session joined': 'connected +0 PA_old tried leave → check',
     'somebody joined, no SID': 'connected +0 - tried leave → restart',

@@ -16,6 +16,7 @@ const aList: fc.Arbitrary<List> = fc.record({
     .map((all) => all.map((identity) => ({ identity, sid: `PA_${identity}` as Sid, joinedAtMs: null, active: true }))),
   roomSid: fc.constant(undefined),
   afterRestart: fc.boolean(),
+  answersSinceMs: fc.nat(),
 });
 const sorted = (event: ReturnType<typeof eventOf>) =>
   event.kind === 'snapshot' ? { ...event, present: [...event.present].sort((a, b) => (a.identity < b.identity ? -1 : 1)) } : event;

@@ -47,6 +47,14 @@ test('the sign is one of that look, not of those after it', async () => {
   expect(await afterRestart(people('PA_a1', 'PA_b1'), people('PA_a2', 'PA_b2'), people('PA_a2'))).toBe(false);
 });
 
+test('it says since when the SFU has answered everything', async () => {
+  const away: Look = { kind: 'unreachable', why: 'away' };
+  const since = (await evidenceOf(people('PA_a1'), people(), away, people(), people())).map((one) =>
+    one.kind === 'list' ? one.askedAtMs - one.answersSinceMs : null,
+  );
+  expect(since).toEqual([0, 30_000, null, 0, 30_000]);
+});
+
 test('who is on a list as before is the same in memory, and only who is', async () => {
   const [first, second] = await evidenceOf(people('PA_a1', 'PA_b1'), people('PA_b1', 'PA_a2'));
   if (first?.kind !== 'list' || second?.kind !== 'list') expect.fail('the SFU answers');

@@ -5,7 +5,6 @@ import type { Awaiting, Departure, Event, LiveDelegation, Session } from '../sta
 import {
   ask,
   askAgainMs,
-  CLOCKS_MS,
   choose,
   connect,
   connectByJoin,
@@ -39,11 +38,7 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
   const { departed } = row.state;
   // A late word of a session that has gone already.
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
-  const { joinedAtMs } = event;
-  const { next, effects } = connectByJoin(row, event, null, at);
-  if (joinedAtMs === null || joinedAtMs >= row.createdAtMs - CLOCKS_MS) return { next, effects };
-  // Joined long before the hand-over, and the word of it comes only now: they may have left before it, too.
-  return { next, effects: effects.some(({ kind }) => kind === 'restart') ? [...effects, ask(at.nowMs)] : effects };
+  return connectByJoin(row, event, null, at);
 }
 
 /**

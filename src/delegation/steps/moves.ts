@@ -164,7 +164,7 @@ export function connect(row: LiveDelegation, session: Session, seenAtMs: number,
     : moved;
 }
 
-/** Seen on the SFU, by the word of a join. */
+/** Seen on the SFU, by the word of a join. Where that has waited they may have left since, and before the hand-over: they are looked for. */
 export function connectByJoin(
   row: LiveDelegation,
   event: Extract<Event, { kind: 'joined' }>,
@@ -172,7 +172,10 @@ export function connectByJoin(
   at: Moment,
 ): Decision {
   const { identity, sid, joinedAtMs, roomSid } = event;
-  return connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenByJoinMs(joinedAtMs, at), attempted, at);
+  const seenAtMs = seenByJoinMs(joinedAtMs, at);
+  const { next, effects } = connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenAtMs, attempted, at);
+  const hasWaited = seenAtMs !== at.nowMs && isFresh(row, seenAtMs, at);
+  return { next, effects: hasWaited ? [...effects, ask(at.nowMs)] : effects };
 }
 
 /** A departure: weighed for as long as its cause says, or owed at once. */

@@ -91,9 +91,11 @@ function waitForForgotten(row: Row, at: Moment): Decision {
  * we were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
  */
 function isForgotten(row: Row, event: Of<'snapshot'>): boolean {
-  const { session, departure, failures } = row.state;
-  const { roomSid, afterRestart } = event;
-  if (departure.cause === 'sfu_down') return failures > 0 || (departure.certain && (afterRestart || isAskedLate(row, event)));
+  const { session, departure, failures, untilMs } = row.state;
+  const { roomSid, afterRestart, answersSinceMs } = event;
+  if (departure.cause === 'sfu_down') {
+    return failures > 0 || (departure.certain && (afterRestart || answersSinceMs > untilMs || isAskedLate(row, event)));
+  }
   if (departure.cause === 'missing' && afterRestart) return true;
   return mayBeForgotten(row.state) && isAnotherRoom(session, roomSid);
 }
