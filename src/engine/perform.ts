@@ -71,7 +71,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   const underWay = new Set<string>();
 
   async function once(row: LiveDelegation, effect: Effect, outcome: () => Promise<Event | null>): Promise<Event | null> {
-    const key = `${effect.kind} ${row.id}`;
+    const key = keyOf(row, effect);
     if (effect.kind !== 'check' && underWay.has(key)) return null;
     underWay.add(key);
     try {
@@ -79,6 +79,11 @@ export function createPerformer(deps: PerformerDeps): Performer {
     } finally {
       underWay.delete(key);
     }
+  }
+
+  /** Who came back while their leave was on its way and is gone again is owed another: the first may hang. */
+  function keyOf({ id, state }: LiveDelegation, { kind }: Effect): string {
+    return kind === 'send' && state.kind === 'leaving' ? `${kind} ${id} ${state.departure.atMs}` : `${kind} ${id}`;
   }
 
   async function follow(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<void> {

@@ -53,6 +53,8 @@ const LONGEST_VERSIONS_MS = 2_000;
 /** The part of a call's time that may go to asking for versions, or to waiting for what another call learns. */
 const VERSIONS_SHARE = 1 / 4;
 const WAIT_SHARE = 1 / 2;
+/** Three dialects take a homeserver that is far away so long. A call that is longer about it hangs, and a leave must not wait for it. */
+const LONGEST_LEARNING_MS = 1_000;
 /** What `/versions` said is asked again after this time, if no dialect works. */
 const HINTS_MS = 60_000;
 const MOST_HOMESERVERS = 1000;
@@ -62,7 +64,7 @@ interface Knowledge {
   /** The dialect that is spoken; `proven` once it has answered 200. */
   settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
   /** Fulfilled when the call that is finding out has ended, however it ended. */
-  learning: Promise<Result> | null;
+  learning: { readonly result: Promise<Result>; readonly sinceMs: number } | null;
   /** Dialects that were not understood since one last was: a call with little time left begins where the one before it had to stop. */
   readonly foreign: Map<Dialect, Foreign>;
 }
@@ -103,7 +105,9 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
 
   async function run(errand: Errand, known: Knowledge): Promise<Result> {
     if (known.settled === null && known.learning !== null) {
-      const learnt = await within((errand.endsAtMs - clock.nowMs()) * WAIT_SHARE, known.learning);
+      const { result, sinceMs } = known.learning;
+      const restMs = (errand.endsAtMs - clock.nowMs()) * WAIT_SHARE;
+      const learnt = await within(Math.min(restMs, sinceMs + LONGEST_LEARNING_MS - clock.nowMs()), result);
       if (learnt?.why === 'dialect') return learnt;
       if (!(await errand.isWanted())) return NOT_WANTED;
     }
@@ -122,7 +126,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   async function learn(errand: Errand, known: Knowledge): Promise<Result> {
     const walk = tryDialects(errand, known);
     if (known.learning !== null) return walk;
-    known.learning = walk;
+    known.learning = { result: walk, sinceMs: clock.nowMs() };
     try {
       return await walk;
     } finally {
@@ -184,6 +188,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
 
   /** Null: it took longer, or was given up. */
   function within(timeoutMs: number, learning: Promise<Result>): Promise<Result | null> {
+    if (timeoutMs <= 0) return Promise.resolve(null);
     return new Promise((resolve) => {
       const stop = clock.after(timeoutMs, () => resolve(null));
       const learnt = (result: Result | null): void => {

@@ -115,6 +115,26 @@ describe('leaving', () => {
     expect(await world.store.count()).toMatchObject({ connected: 1 });
   });
 
+  it('sends another for one who came back while the first hung, and is gone again', async () => {
+    const world = new EngineWorld();
+    await present(world, 1, { delayMs: HOUR_MS });
+    await world.clock.advance(5_000);
+    const leaves = async (nth: number): Promise<void> => {
+      world.leave(room(1), identity(1));
+      await world.webhook(room(1), identity(1), sid(nth), 'left', world.clock.nowMs() - 500);
+      await world.clock.advance(1_100);
+    };
+    world.answer = () => null;
+    await leaves(1);
+    expect(world.actions('send', TARGET)).toHaveLength(1);
+    world.join(room(1), identity(1), sid(2));
+    await world.webhook(room(1), identity(1), sid(2), 'joined');
+    await world.clock.advance(1_000);
+    world.answer = () => ({ kind: 'ok' });
+    await leaves(2);
+    expect(world.actions('send', TARGET)).toHaveLength(2);
+  });
+
   it('finds by a list whom no webhook reported, and confirms it by a second one', async () => {
     const world = new EngineWorld();
     await present(world, 1, { delayMs: HOUR_MS });

@@ -228,6 +228,22 @@ describe('negotiation', () => {
     expect(await client().client.act(url, TOKEN, { timeoutMs: 800, userId: null })).toEqual({ kind: 'ok' });
   });
 
+  test('a first call that hangs is not waited for by those after it', async () => {
+    let hung = false;
+    const once: Script = (_, response) => {
+      if (hung) answer(response, 200);
+      hung = true;
+    };
+    const { url } = await homeserver({ C: once });
+    const { client: delayed } = client();
+    const first = delayed.act(url, RESTART, { timeoutMs: 3_000, userId: null });
+    const second = delayed.act(url, SEND, { timeoutMs: 10_000, userId: null });
+    const startMs = systemClock().nowMs();
+    expect(await second).toEqual({ kind: 'ok' });
+    expect(systemClock().nowMs() - startMs).toBeLessThan(2_500);
+    expect(await first).toEqual(failedAnswer(true));
+  });
+
   test('starts again when what worked is recognised no more', async () => {
     let spoken: Dialect = 'C';
     const only =

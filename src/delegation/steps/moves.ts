@@ -190,8 +190,18 @@ export function depart(
   if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
   const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten({ session, departure }) })] : [];
-  const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs: untilMs, failures: 0, attempted };
+  const nextAskMs = nextLookMs(row, untilMs, at);
+  const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs, failures: 0, attempted };
   return move(row, state, at, effects, { detail: departure.cause });
+}
+
+/** In time for a restart, if a short delay would run out within the wait: whoever is back without a word of it is found. */
+const LAST_LOOK_MS = 1_000;
+
+/** When the SFU is asked about somebody who left. */
+export function nextLookMs({ expiry, delayMs }: LiveDelegation, untilMs: number, at: Moment): number {
+  const lastMs = Math.round(expiry.earliestMs - Math.min(LAST_LOOK_MS, delayMs / 5));
+  return lastMs > at.nowMs && lastMs < untilMs ? lastMs : untilMs;
 }
 
 /**

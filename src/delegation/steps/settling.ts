@@ -21,6 +21,7 @@ import {
   type Moment,
   mayBeForgotten,
   move,
+  nextLookMs,
   owe,
   sessionOf,
   unchanged,
@@ -65,7 +66,7 @@ export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Dec
   // An SFU that was down is back by now.
   const since = { atMs: at.nowMs, certain: departure.certain && departure.cause !== 'sfu_down' };
   const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf(causeOfAborted(departure.cause, at.policy), at.policy));
-  return move(row, { ...state, departure: { ...departure, ...since }, untilMs, nextAskMs: Math.max(state.nextAskMs, untilMs) }, at);
+  return move(row, { ...state, departure: { ...departure, ...since }, untilMs, nextAskMs: nextLookMs(row, untilMs, at) }, at);
 }
 
 /**
@@ -83,7 +84,7 @@ function waitForForgotten(row: Row, at: Moment): Decision {
   const { state } = row;
   const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf('sfu_down', at.policy));
   const departure = { ...state.departure, cause: 'sfu_down', certain: false } as const;
-  return move(row, { ...state, departure, untilMs, nextAskMs: untilMs, failures: 0 }, at);
+  return move(row, { ...state, departure, untilMs, nextAskMs: nextLookMs(row, untilMs, at), failures: 0 }, at);
 }
 
 /**
@@ -91,10 +92,10 @@ function waitForForgotten(row: Row, at: Moment): Decision {
  * we were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
  */
 function isForgotten(row: Row, event: Of<'snapshot'>): boolean {
-  const { session, departure, failures, untilMs } = row.state;
+  const { session, departure, failures } = row.state;
   const { roomSid, afterRestart, answersSinceMs } = event;
   if (departure.cause === 'sfu_down') {
-    return failures > 0 || (departure.certain && (afterRestart || answersSinceMs > untilMs || isAskedLate(row, event)));
+    return failures > 0 || (departure.certain && (afterRestart || answersSinceMs > departure.atMs || isAskedLate(row, event)));
   }
   if (departure.cause === 'missing' && afterRestart) return true;
   return mayBeForgotten(row.state) && isAnotherRoom(session, roomSid);
@@ -121,12 +122,13 @@ function isAskedLate({ state: { untilMs } }: Row, { askedAtMs }: Of<'snapshot'>)
 
 function lookAgain(row: Row, at: Moment): Decision {
   const untilMs = at.nowMs + waitMsOf('missing', at.policy);
-  return move(row, { ...row.state, untilMs, nextAskMs: untilMs, failures: 0 }, at);
+  return move(row, { ...row.state, untilMs, nextAskMs: nextLookMs(row, untilMs, at), failures: 0 }, at);
 }
 
 function askWhenWaitIsOver(row: Row, at: Moment): Decision {
   const { state } = row;
-  return state.nextAskMs >= state.untilMs ? unchanged(row) : move(row, { ...state, nextAskMs: state.untilMs }, at);
+  const nextAskMs = nextLookMs(row, state.untilMs, at);
+  return state.nextAskMs === nextAskMs ? unchanged(row) : move(row, { ...state, nextAskMs }, at);
 }
 
 /** An SFU that went down is asked for so long whether it is back with its participants, and so often, for we may have been away as well. */

@@ -1,0 +1,206 @@
+// Who left, or seems to have: how long is waited for a return, and what that is not cut short by.
+import { describe, expect, it } from 'vitest';
+import { decide, dueAtMs } from '../../src/delegation/decide.ts';
+import type { RoomSid, Sid } from '../../src/delegation/ids.ts';
+import type { Delegation, Event, LiveState } from '../../src/delegation/state.ts';
+import { EVENTS, type EventName, ME, NOW, POLICY, ROWS, rowIn } from './cases.ts';
+
+const now = { nowMs: NOW, roll: 0.5 };
+const run = (state: LiveState, event: EventName, policy = POLICY) => decide(rowIn(state), EVENTS[event], now, policy);
+
+describe('the SFU said that it stops, and can not be asked', () => {
+  it('is asked again for about five minutes, and then its word stands', () => {
+    const stops = { ...EVENTS['A left'], cause: 'sfu_down' } as Event;
+    let row: Delegation = decide(rowIn(ROWS['connected, just seen']), stops, now, POLICY).next;
+    let nowMs = NOW + POLICY.waitMs.sfuDown;
+    const fromMs = nowMs;
+    while (row.state.kind === 'settling') {
+      const { next, effects } = decide(row, { kind: 'sfu_unreachable', askedAtMs: nowMs }, { nowMs, roll: 0.5 }, POLICY);
+      expect(effects).toMatchObject(next.state.kind === 'settling' ? [] : [{ kind: 'send', action: 'leave' }]);
+      if (next.state.kind === 'settling') nowMs = next.state.nextAskMs;
+      row = next;
+    }
+    expect(row.state.kind).toBe('leaving');
+    expect(nowMs - fromMs).toBeGreaterThanOrEqual(300_000);
+    expect(nowMs - fromMs).toBeLessThan(600_000);
+  });
+});
+
+describe('taken over, and the SFU forgot the new session before a word of it got out', () => {
+  const replaced = run(ROWS['connected, just seen'], 'A replaced').next;
+  const later = NOW + POLICY.waitMs.replaced;
+  const nobody = (roomSid: RoomSid | null, askedAtMs: number): Event => ({
+    ...{ kind: 'snapshot', present: [], afterRestart: false, answersSinceMs: 0 },
+    ...{ roomSid, askedAtMs },
+  });
+  const decided = (row: Delegation, event: Event, nowMs: number) => decide(row, event, { nowMs, roll: 0.5 }, POLICY);
+
+  it.each([
+    ['is there no more', null],
+    ['is another one', 'RM_b' as RoomSid],
+  ])('who is in no list of a room that %s is waited for like all clients of that SFU', (_, roomSid) => {
+    const { next, effects } = decided(replaced, nobody(roomSid, later), later);
+    expect([next.state.kind, effects]).toEqual(['settling', []]);
+    const backByMs = later + POLICY.waitMs.sfuDown;
+    expect(dueAtMs(next.state)).toBe(backByMs);
+    expect(decided(next, { kind: 'sfu_unreachable', askedAtMs: backByMs }, backByMs).next.state.kind).toBe('settling');
+    expect(decided(next, nobody(roomSid, backByMs), backByMs).effects).toMatchObject([{ kind: 'send' }]);
+  });
+
+  it('nobody in the same room is nobody', () =>
+    expect(decided(replaced, nobody('RM_a' as RoomSid, later), later).effects).toMatchObject([{ kind: 'send' }]));
+});
+
+describe('an absence that only lists told', () => {
+  const missing = rowIn({ ...ROWS['settling, A missing'], untilMs: NOW - 3_000, nextAskMs: NOW - 3_000 });
+  const nobody = (askedAtMs: number) => ({ ...EVENTS['list: nobody'], askedAtMs, roomSid: 'RM_a' as RoomSid }) as Event;
+
+  it('is looked at twice again, where the second look comes late: they may have come and be reconnecting', () => {
+    const again = decide(missing, nobody(NOW), now, POLICY).next;
+    expect(again.state).toMatchObject({ kind: 'settling', untilMs: NOW + POLICY.waitMs.missing });
+    const later = NOW + POLICY.waitMs.missing;
+    expect(decide(again, nobody(later), { nowMs: later, roll: 0.5 }, POLICY).effects).toMatchObject([{ kind: 'send' }]);
+  });
+});
+
+describe('an attempt to connect that is aborted', () => {
+  const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const connected = rowIn(ROWS['connected, just seen']);
+  const aborted = (row: Delegation) => {
+    const { state } = decided(decided(row, EVENTS['list: B joining']), EVENTS['B aborted']);
+    return state.kind === 'settling' ? [state.departure.cause, state.untilMs - NOW] : state.kind;
+  };
+
+  it.each([
+    ['was stopped', 'sfu_down', 'sfu_down', POLICY.waitMs.sfuDown],
+    ['lost the connection', 'lost', 'lost', POLICY.waitMs.lost],
+    ['let somebody else take over', 'replaced', 'replaced', POLICY.waitMs.replaced],
+    ['said goodbye', 'left', 'lost', POLICY.waitMs.lost],
+    ['were removed', 'removed', 'lost', POLICY.waitMs.lost],
+  ] as const)('leaves those whose SFU, or who, %s where they were', (_, before, after, waitMs) => {
+    const settling = decided(connected, { ...EVENTS['A left'], cause: before } as Event);
+    expect(aborted(settling)).toEqual([after, waitMs]);
+  });
+
+  it('has the wait for an SFU that forgot, where only a list told of that', () => {
+    const joining = { ...EVENTS['list: B joining'], roomSid: 'RM_b' as RoomSid };
+    const { state } = decided(decided(connected, joining), EVENTS['B aborted']);
+    expect(state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: NOW + POLICY.waitMs.sfuDown });
+  });
+
+  it('does not hide that the SFU forgot, where nothing has told so yet', () => {
+    const settling = decided(decided(connected, EVENTS['list: B joining']), EVENTS['B aborted']);
+    const later = NOW + POLICY.waitMs.replaced;
+    const nobody = { ...EVENTS['list: nobody'], askedAtMs: later, roomSid: 'RM_b' as RoomSid };
+    expect(decided(settling, nobody, later).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
+  });
+
+  it('and was taken over before by another one is one attempt after the other', () => {
+    const takenOver = { ...EVENTS['B left'], cause: 'replaced' } as Event;
+    const stopped = decided(connected, { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+    const onItsWay = { state: { kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: NOW + 9_000 + POLICY.waitMs.sfuDown } };
+    for (const before of [stopped, decided(stopped, EVENTS['list: B joining'])]) {
+      const settling = decided(before, takenOver, NOW + 9_000);
+      expect(settling).toMatchObject(onItsWay);
+      const third = { identity: ME, sid: 'PA_c' as Sid, joinedAtMs: NOW + 8_990, active: false };
+      const list = { ...EVENTS['list: nobody'], present: [third], askedAtMs: NOW + 9_000 } as Event;
+      const joining = decided(settling, list, NOW + 9_000);
+      expect(joining.state.kind).toBe('connected');
+      expect(decided(joining, { kind: 'aborted', identity: ME, sid: third.sid }, NOW + 9_000)).toMatchObject(onItsWay);
+    }
+  });
+
+  it.each([
+    ['was there', connected],
+    ['was missing', rowIn({ ...ROWS['settling, A replaced'], departure: { cause: 'missing', atMs: NOW, fence: null, certain: false } })],
+  ] as const)(
+    'and was taken over in another room than the one in which its member %s is on the way back to an SFU that forgot',
+    (_, row) => {
+      const inRoom = (roomSid: string) =>
+        decided(row, { ...EVENTS['B left'], cause: 'replaced', roomSid: roomSid as RoomSid } as Event).state;
+      expect(inRoom('RM_b')).toMatchObject({ departure: { cause: 'sfu_down' }, untilMs: NOW + POLICY.waitMs.sfuDown });
+      expect(inRoom('RM_a')).toMatchObject({ departure: { cause: 'replaced' }, untilMs: NOW + POLICY.waitMs.replaced });
+    },
+  );
+
+  it('does not hide it either where a takeover is waited for less than a lost connection', () => {
+    const policy = { ...POLICY, waitMs: { ...POLICY.waitMs, replaced: 500 } };
+    const { next: settling } = decide(decided(connected, EVENTS['list: B joining']), EVENTS['B aborted'], now, policy);
+    expect(settling.state).toMatchObject({ kind: 'settling', departure: { cause: 'lost' } });
+    const later = { nowMs: NOW + POLICY.waitMs.lost, roll: 0.5 };
+    expect(decide(settling, { kind: 'due' }, later, policy).effects).toMatchObject([{ kind: 'check', whichRoom: true }]);
+    const nobody = { ...EVENTS['list: nobody'], askedAtMs: later.nowMs, roomSid: 'RM_b' as RoomSid };
+    expect(decide(settling, nobody, later, policy).next.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
+    const sameRoom = { ...nobody, roomSid: 'RM_a' as RoomSid } as Event;
+    expect(decide(settling, sameRoom, later, policy).next.state.kind).toBe('leaving');
+  });
+
+  it('has the wait anew that it is made in', () => {
+    const settling = decided(connected, { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+    const { state } = decided(settling, EVENTS['B aborted'], NOW + 9_000);
+    expect(state).toMatchObject({ kind: 'settling', untilMs: NOW + 9_000 + POLICY.waitMs.sfuDown });
+  });
+});
+
+describe('who left right after the hand-over', () => {
+  const decided = (row: Delegation, event: EventName) => decide(row, EVENTS[event], now, POLICY).next;
+  const awaiting = { ...ROWS['awaiting, nobody seen'], connectByMs: NOW + 200, nextAskMs: NOW + 200 };
+
+  it('has the wait for a return, however near the end of a short delay is, and also if an attempt is aborted meanwhile', () => {
+    const row = { ...rowIn(awaiting), expiry: { earliestMs: NOW + 200, latestMs: NOW + 200 } };
+    const left = decided(row, 'an older session left');
+    expect(left.state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + POLICY.waitMs.left });
+    expect(decided(left, 'B aborted').state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + POLICY.waitMs.left });
+    expect(decided(row, 'B aborted').state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + 200 });
+  });
+});
+
+describe('an SFU that was stopped', () => {
+  const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const stopped = decided(rowIn(ROWS['connected, just seen']), { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+  const waitMs = POLICY.waitMs.sfuDown;
+  const nobodyAt = (askedAtMs: number) => ({ ...EVENTS['list: nobody'], askedAtMs });
+
+  it('and is first asked long after the wait, for we were away as well, may be back just now: its clients have the wait from then on', () => {
+    const backMs = NOW + waitMs + 25_000;
+    const waiting = decided(stopped, nobodyAt(backMs), backMs);
+    expect(waiting.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: backMs + waitMs });
+    expect(decided(waiting, nobodyAt(backMs + waitMs), backMs + waitMs).state.kind).toBe('leaving');
+  });
+
+  it('and answers only since then, as far as a process knows that began in between, may be back just now as well', () => {
+    const askedAtMs = NOW + waitMs + 800;
+    const answers = (answersSinceMs: number) => decided(stopped, { ...nobodyAt(askedAtMs), answersSinceMs } as Event, askedAtMs);
+    expect(answers(askedAtMs).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: askedAtMs + waitMs });
+    expect(answers(NOW).state.kind).toBe('leaving');
+  });
+
+  it('and is asked in time is believed', () => {
+    expect(decided(stopped, nobodyAt(NOW + waitMs), NOW + waitMs).state.kind).toBe('leaving');
+  });
+});
+
+describe('a short delay that runs out within the wait', () => {
+  const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const endsMs = NOW + 6_000;
+  const row = { ...rowIn(ROWS['connected, just seen']), delayMs: 8_000, expiry: { earliestMs: endsMs, latestMs: endsMs + 10 } };
+  const settling = decided(row, { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+
+  it('is looked after once before, for whoever is back without a word of it', () => {
+    expect(settling.state).toMatchObject({ kind: 'settling', nextAskMs: endsMs - 1_000, untilMs: NOW + POLICY.waitMs.sfuDown });
+    const due = { nowMs: endsMs - 1_000, roll: 0.5 };
+    expect(decide(settling, EVENTS.due, due, POLICY).effects).toMatchObject([{ kind: 'check', notBeforeMs: due.nowMs }]);
+    const back = { ...EVENTS['list: B'], askedAtMs: due.nowMs } as Event;
+    expect(decide(settling, back, due, POLICY)).toMatchObject({
+      next: { state: { kind: 'connected' } },
+      effects: [{ kind: 'restart' }, {}],
+    });
+    const nobody = { ...EVENTS['list: nobody'], askedAtMs: due.nowMs } as Event;
+    expect(decided(settling, nobody, due.nowMs).state).toMatchObject({ kind: 'settling', nextAskMs: NOW + POLICY.waitMs.sfuDown });
+  });
+
+  it('also where a routine list comes first', () => {
+    const routine = { ...EVENTS['list: nobody'], askedAtMs: NOW + 100 } as Event;
+    expect(decided(settling, routine, NOW + 100)).toBe(settling);
+  });
+});
