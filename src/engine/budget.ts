@@ -53,6 +53,11 @@ const KNOWN_FOR_MS = 2 * FORGET_AFTER_MS;
 const SHORTEST_MEASURE_MS = 250;
 const LONGEST_GAP_MS = 5_000;
 const LONGEST_MEASURE_MS = 60_000;
+/**
+ * Who is refused when the refusal before had said that they would not be, by more than one way takes longer than another, learns nothing of a
+ * rate: a proxy refuses everything for a while, or others spend it as well. A rate that was measured so would be far too low for two minutes.
+ */
+const JITTER_MS = 250;
 /** A homeserver is believed to save up so many calls for us, or as many as it is seen to have. */
 const LIKELY_SAVED = 3;
 const MOST_SAVED = 8;
@@ -97,6 +102,8 @@ export function createBudget(nowMs: () => number): Budget {
   /** What was begun before was not alone. */
   let aloneFromMs = Number.NEGATIVE_INFINITY;
   let passes = 0;
+  /** The newest refusal: when its call began, when the next was to be let through, and whether one has been since. */
+  let last = { beganMs: Number.NEGATIVE_INFINITY, nextMs: Number.POSITIVE_INFINITY, hasPassed: false };
   /** How many calls would be let through at once, as far as we know, and how many at the very most. */
   let saved = { calls: 0, atMs: 0 };
   let mostSaved = LIKELY_SAVED;
@@ -190,6 +197,7 @@ export function createBudget(nowMs: () => number): Budget {
       passedMs.push(beganMs);
       if (passedMs.length > MOST_PASSED) passedMs.shift();
       if (beganMs > measured.beganMs) passes += 1;
+      if (beganMs > last.beganMs) last.hasPassed = true;
       if (beganMs < refusedAtMs) return;
       // One was there, whatever we thought.
       saved = { calls: Math.max(savedNow(), 1) - 1, atMs: nowMs() };
@@ -199,9 +207,12 @@ export function createBudget(nowMs: () => number): Budget {
       findingOut.clear();
       const nextMs = beganMs + retryAfterMs;
       saved = { calls: 1, atMs: nextMs };
+      const isBroken = beganMs >= last.nextMs && !last.hasPassed && retryAfterMs > JITTER_MS;
+      last = { beganMs, nextMs, hasPassed: false };
+      if (isBroken && !isTold) rate = null;
       if (beganMs < aloneFromMs) return;
       const tookMs = nextMs - measured.fromMs;
-      if (nextMs - measured.toMs > LONGEST_GAP_MS || tookMs > LONGEST_MEASURE_MS) {
+      if (isBroken || nextMs - measured.toMs > LONGEST_GAP_MS || tookMs > LONGEST_MEASURE_MS) {
         measured = { beganMs, fromMs: nextMs, toMs: nextMs };
         passes = passedMs.filter((ms) => ms > beganMs).length;
         return;

@@ -208,6 +208,26 @@ describe('the two sins', () => {
   });
 });
 
+describe('a cancellation', () => {
+  const left = (earliestMs: number, latestMs: number, delayMs = 8_000) => ({
+    ...rowIn({ ...ROWS.cancelling, attempts: 20 }),
+    ...{ delayMs, expiry: { earliestMs, latestMs } },
+  });
+
+  it.each([
+    ['may run out soon', left(NOW + 3_000, NOW + 9_000), 1_500, 750],
+    ['may have run out, and surely not yet', left(NOW - 1_000, NOW + 6_000), 3_000, 1_500],
+    ['has run out by our count, unless its client restarts it', left(NOW - 9_000, NOW - 8_000), 2_000, 2_000],
+    ['runs out in an hour', left(NOW + 3_600_000, NOW + 3_600_000, 3_600_000), 10_000, 10_000],
+  ])('of an event that %s leaves time for another, which comes soon', (_, row, timeoutMs, mostMs) => {
+    expect(decide(row, EVENTS.due, now, POLICY).effects).toEqual([{ kind: 'cancel', timeoutMs }]);
+    const failed = { kind: 'cancel_answered', answer: { kind: 'failed', reached: true } } as const;
+    const pauseMs = (dueAtMs(decide(row, failed, now, POLICY).next.state) ?? 0) - NOW;
+    expect(pauseMs).toBeGreaterThan(mostMs / 4);
+    expect(pauseMs).toBeLessThanOrEqual(mostMs);
+  });
+});
+
 describe('superseding a group', () => {
   it('without a way to cancel it is let go', () => {
     if (GROUP.kind !== 'futures' || GROUP.lost === null) throw new Error('the group has two futures');

@@ -172,6 +172,30 @@ describe('a call of 16 with delays of 10 s, where the homeserver takes a call a 
   });
 });
 
+it('a homeserver that refuses everything for a while, and nothing after: nobody is put off for longer than that', async () => {
+  const world = new EngineWorld();
+  const begunMs = world.clock.nowMs();
+  const refuses = (): boolean => {
+    const sinceMs = world.clock.nowMs() - begunMs;
+    return sinceMs < 12_000 || (sinceMs > 12_800 && sinceMs < 20_000);
+  };
+  world.answer = () => (refuses() ? { kind: 'limited', retryAfterMs: 1_000 } : { kind: 'ok' });
+  const comes = async (n: number, delayMs: number): Promise<void> => {
+    world.join(room(n), identity(n), sid(n));
+    const { id: _, ...rest } = handOver(n, { delayMs, room: room(n) });
+    await world.engine.handOver(rest);
+  };
+  for (let n = 1; n <= 5; n += 1) await comes(n, 3_000);
+  await world.clock.advance(25_000);
+  for (let n = 6; n <= 9; n += 1) await comes(n, 3_000);
+  await world.clock.advance(30_000);
+  for (let n = 6; n <= 9; n += 1) {
+    const times = world.actions('restart', `delay-secret-${n}`).map(({ atMs }) => atMs);
+    const gaps = [...times.slice(1), world.clock.nowMs()].map((atMs, nth) => atMs - (times[nth] ?? 0));
+    expect(Math.max(...gaps)).toBeLessThan(3_000);
+  }
+});
+
 it.each([
   ['limits', { kind: 'limited', retryAfterMs: 500 }],
   ['fails', { kind: 'failed', reached: true }],

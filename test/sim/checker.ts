@@ -66,7 +66,8 @@ export interface CheckerDeps {
   readonly homeserverOf: (member: number) => { readonly model: ModelHomeserver; readonly part: Part };
   /** The room of that name on the SFU now. */
   readonly roomSidOf: (room: RoomName) => RoomSid | null;
-  readonly sfuStartsMs: () => readonly number[];
+  /** When the SFU was back, if it was away from the one time to the other. */
+  readonly sfuBackMs: (sinceMs: number, untilMs: number) => number | undefined;
   readonly isKept: (id: DelegationId) => boolean;
   readonly isKnown: (onceKey: OnceKey) => boolean;
   readonly sfuSlow: boolean;
@@ -302,7 +303,7 @@ export class Checker {
   #checkWait(leave: DelayedLeave, sentAtMs: number, stay: Stay): void {
     const told = stay.last === null ? undefined : this.#told.get(stay.last);
     if (stay.last === null || told === undefined) return;
-    // An attempt that was aborted makes nothing undone of what its member was on the way back from.
+    // An attempt that was aborted makes nothing undone of what its member was on the way back from, and once it is told the wait begins anew.
     const aborted = !stay.last.active && stay.cause === 'lost' && stay.up?.cause === 'sfu_down';
     const up = aborted ? stay.up : { session: stay.last, cause: stay.cause, untilMs: stay.absentSinceMs };
     // An SFU that was killed tells nothing, and yet it shows: the room is another one.
@@ -313,14 +314,14 @@ export class Checker {
     const delegated = this.#deps.members[leave.member]?.delegations.find((one) => one.leave === leave);
     if (delegated?.ackedAtMs == null || delegated.ackedAtMs > up.untilMs) return;
     // Nor may one that was handed over after the word of the join have found who joined, if nobody could be asked.
-    const isToldOf = (this.#told.get(up.session)?.joinedMs ?? 0) >= delegated.ackedAtMs;
+    const isToldOf = (this.#told.get(up.session)?.joinedMs ?? 0) > delegated.ackedAtMs;
     if (!isToldOf && this.#deps.wellness.since('service', 'store', 'sfu api') > delegated.ackedAtMs) return;
     const { waitMs: waits } = this.#deps.policy;
     const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
     // Clients of an SFU that was down for longer than they are waited for can't be back before it is.
-    const backMs = up.cause === 'sfu_down' ? this.#deps.sfuStartsMs().find((ms) => ms > stay.absentSinceMs) : undefined;
-    const fromMs = backMs !== undefined && backMs > stay.absentSinceMs + waitMs ? backMs : stay.absentSinceMs;
-    const earliestMs = fromMs + waitMs;
+    const awayMs = aborted && told.leftMs > sentAtMs ? up.untilMs : stay.absentSinceMs;
+    const backMs = up.cause === 'sfu_down' ? this.#deps.sfuBackMs(awayMs, awayMs + waitMs) : undefined;
+    const earliestMs = (backMs ?? awayMs) + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS) return;
     this.#violate(
       'false leave',

@@ -113,9 +113,10 @@ export class ModelHomeserver {
     return this.#deps.plan.latencyMs * 1.5;
   }
 
-  /** To find out what it speaks takes a question more, there and back, at most. */
+  /** To find out what it speaks takes a question more, or two, there and back, at most. */
   get findingOutMs(): number {
-    return this.dialect === 'C' && !this.takesAsToken ? 0 : 2 * this.slowestWayMs;
+    const questions = this.dialect === 'B' ? 2 : this.dialect === 'C' && !this.takesAsToken ? 0 : 1;
+    return questions * 2 * this.slowestWayMs;
   }
 
   #troubled(): void {

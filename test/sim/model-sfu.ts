@@ -52,7 +52,7 @@ export interface SfuDeps {
 
 export class ModelSfu {
   up = true;
-  readonly startsMs: number[] = [];
+  readonly #outages: { readonly fromMs: number; toMs: number }[] = [];
   /** Over 0: its API can not be reached from lastwill. */
   apiAway = 0;
   readonly #deps: SfuDeps;
@@ -172,6 +172,7 @@ export class ModelSfu {
     const sessions = [...this.#rooms.values()].flatMap(({ sessions }) => [...sessions.values()]);
     if (withWord) for (const session of sessions) this.#say('participant_left', session, 'SERVER_SHUTDOWN');
     this.up = false;
+    this.#outages.push({ fromMs: this.#deps.timeline.nowMs, toMs: Number.POSITIVE_INFINITY });
     this.#deps.trace('sfu: is gone');
     if (!withWord) this.#queues.clear();
     this.#life += 1;
@@ -183,9 +184,15 @@ export class ModelSfu {
     }
   }
 
+  /** When it was back, if it was away from the one time to the other. */
+  backMs(sinceMs: number, untilMs: number): number | undefined {
+    return this.#outages.find(({ fromMs, toMs }) => fromMs <= sinceMs && toMs > untilMs)?.toMs;
+  }
+
   start(): void {
     this.up = true;
-    this.startsMs.push(this.#deps.timeline.nowMs);
+    const last = this.#outages.at(-1);
+    if (last !== undefined) last.toMs = this.#deps.timeline.nowMs;
     this.#deps.trace('sfu: starts');
   }
 

@@ -75,7 +75,7 @@ export class World {
       members: this.#members,
       homeserverOf: (index) => ({ model: this.#homeserverOf(index), part: `homeserver ${plan.members[index]?.homeserver ?? 0}` }),
       roomSidOf: (room) => this.#sfu.list(room).roomSid,
-      sfuStartsMs: () => this.#sfu.startsMs,
+      sfuBackMs: (...away) => this.#sfu.backMs(...away),
       isKept: (id) => this.#disk.rows.has(id),
       isKnown: (onceKey) => this.#disk.once.has(onceKey),
       sfuSlow: plan.rates.sfuSlow > 0,

@@ -20,13 +20,13 @@ import {
   isAnotherRoom,
   isFresh,
   leaseMs,
+  longestPauseMs,
   type Moment,
   move,
   never,
   restartEffect,
   seenByJoinMs,
   sessionOf,
-  surelyExpired,
   unchanged,
 } from './moves.ts';
 
@@ -179,9 +179,8 @@ export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>
     case 'refused':
     case 'failed': {
       const failures = state.failures + 1;
-      // In a hurry until it may have run out, and then until it must have: this very call may have restarted it.
-      const restMs = (expiry.earliestMs > at.nowMs ? expiry.earliestMs : expiry.latestMs) - at.nowMs;
-      const capMs = restMs > 0 ? Math.max(restMs, 1_000) / 4 : afterwardsMs(row, at);
+      // This very call may have restarted it.
+      const capMs = longestPauseMs(row, expiry, at);
       const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, failures, at.roll) : backoffMs(failures, at.roll, capMs);
       const seenAtMs = Math.max(state.seenAtMs, askedAtMs - leaseMs(row, at.policy));
       return move(row, { ...state, seenAtMs, failures, restartDueMs: at.nowMs + pauseMs }, at, [], { expiry });
@@ -189,9 +188,4 @@ export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>
     default:
       return never(answer);
   }
-}
-
-/** Run out by our count: but a client may restart it by itself, and where the homeserver was away it has not run out either. */
-function afterwardsMs(row: LiveDelegation, at: Moment): number | undefined {
-  return surelyExpired(row, at) ? undefined : Math.max(row.delayMs / 4, 2_000);
 }

@@ -1,7 +1,7 @@
 // Leaving: the leave is owed until the homeserver accepts it, says that it is final, or has surely sent it by itself.
 // Cancelling: superseded, and the older event owes its cancellation, so that it can't fire under a present user.
 import { backoffMs, limitedMs } from '../retry.ts';
-import type { Answer, Cancelling, Ended, Event, Leaving, LiveDelegation, Outcome } from '../state.ts';
+import type { Answer, Cancelling, Effect, Ended, Event, Leaving, LiveDelegation, Outcome } from '../state.ts';
 import {
   choose,
   connect,
@@ -11,9 +11,11 @@ import {
   type In,
   isAbandoned,
   isLateWord,
+  longestPauseMs,
   type Moment,
   move,
   never,
+  restMs,
   SEND_TIMEOUT_MS,
   SURELY_EXPIRED_MS,
   sessionOf,
@@ -94,21 +96,27 @@ export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): De
 export function supersede(row: LiveDelegation, at: Moment): Decision {
   const cancellable = row.handles.kind === 'delay' || row.handles.leave.cancel !== null || (row.handles.lost?.cancel ?? null) !== null;
   if (!cancellable) return end(row, 'superseded', at);
-  return move(row, { kind: 'cancelling', sinceMs: at.nowMs, nextTryMs: at.nowMs, attempts: 0 }, at, [
-    { kind: 'cancel', timeoutMs: SEND_TIMEOUT_MS },
-  ]);
+  return move(row, { kind: 'cancelling', sinceMs: at.nowMs, nextTryMs: at.nowMs, attempts: 0 }, at, [cancelEffect(row, at)]);
+}
+
+/** Like a restart, one that hangs must leave time for another try: when its event runs out, a leave is in the room. */
+function cancelEffect(row: LiveDelegation, at: Moment): Effect {
+  const leftMs = restMs(row.expiry, at);
+  const shareMs = leftMs > 0 ? leftMs / 2 : row.delayMs / 4;
+  return { kind: 'cancel', timeoutMs: Math.round(Math.min(Math.max(shareMs, 500), SEND_TIMEOUT_MS)) };
 }
 
 export function cancellingDue(row: In<Cancelling>, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.nextTryMs) return unchanged(row);
   if (state.attempts > 0 && isMoot(row, state.sinceMs, at)) return end(row, 'superseded', at);
-  return unchanged(row, [{ kind: 'cancel', timeoutMs: SEND_TIMEOUT_MS }]);
+  return unchanged(row, [cancelEffect(row, at)]);
 }
 
 export function cancellingAnswered(row: In<Cancelling>, answer: Answer, at: Moment): Decision {
   if (answer.kind === 'ok' || answer.kind === 'final') return end(row, 'superseded', at);
   const attempts = row.state.attempts + 1;
-  const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll);
+  const capMs = longestPauseMs(row, row.expiry, at);
+  const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll, capMs);
   return move(row, { ...row.state, attempts, nextTryMs: at.nowMs + pauseMs }, at);
 }

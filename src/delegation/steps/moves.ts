@@ -117,6 +117,21 @@ export function restartEffect(row: LiveDelegation, at: Moment): Effect {
   return { kind: 'restart', timeoutMs: Math.round(Math.min(Math.max(halfOfRestMs, 500), 10_000)) };
 }
 
+/** What is left of an event: until it may have run out, and when that is over until it must have. */
+export function restMs({ earliestMs, latestMs }: LiveDelegation['expiry'], { nowMs }: Moment): number {
+  return (earliestMs > nowMs ? earliestMs : latestMs) - nowMs;
+}
+
+/**
+ * The longest pause before what failed is tried again: there is something to save. Also when it has run out by our count, for its client may
+ * restart it, too, and where the homeserver was away it has not run out either. Undefined: there is not.
+ */
+export function longestPauseMs(row: LiveDelegation, expiry: LiveDelegation['expiry'], at: Moment): number | undefined {
+  const leftMs = restMs(expiry, at);
+  if (leftMs > 0) return Math.max(leftMs, 1_000) / 4;
+  return surelyExpired(row, at) ? undefined : Math.max(row.delayMs / 4, 2_000);
+}
+
 export function ask(notBeforeMs: number, { batchMs = 0, whichRoom = false } = {}): Effect {
   return { kind: 'check', notBeforeMs, batchMs, whichRoom };
 }
