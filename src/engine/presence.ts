@@ -26,7 +26,7 @@ export interface Presence {
   askFor(room: RoomName, session: { readonly identity: Identity; readonly sid: Sid }, notBeforeMs: number): Promise<Evidence>;
   /** A room that starts anew under us is a sign of an SFU that forgot. */
   roomStarted(room: RoomName): void;
-  /** Asks whether the SFU is there at all, unless somebody has asked it anything in the last `withinMs`. */
+  /** To be called every second. Asks whether the SFU is there at all, unless somebody has asked it anything in the last `withinMs`. */
   touch(withinMs: number): void;
   /** Null: not asked yet. */
   readonly reachable: boolean | null;
@@ -60,6 +60,8 @@ const MOST_ROOMS = 5_000;
 const MOST_SEEN = 100_000;
 /** While the SFU is away it is asked so often, on behalf of everybody. */
 const PROBE_EVERY_MS = 1_000;
+/** Not touched for so long, we were stopped: what the SFU did meanwhile is not known. */
+const STOPPED_MS = 2_000;
 /** A question to the SFU has been given up by then (sfu/room-service.ts). */
 const LONGEST_QUESTION_MS = 6_000;
 /** Clients of a restarted SFU were back within 4–7 s (measured.md); until then its lists prove nothing. */
@@ -82,6 +84,7 @@ export function createPresence(deps: PresenceDeps): Presence {
   /** While the SFU is away one question at a time finds out for all. */
   let probe: Promise<void> | null = null;
   let askedLastMs = Number.NEGATIVE_INFINITY;
+  let touchedMs = clock.nowMs();
 
   const slot = async (): Promise<void> => {
     if (questions >= MOST_QUESTIONS) await new Promise<void>((resolve) => queue.push(resolve));
@@ -100,6 +103,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     await slot();
     const askedAtMs = clock.nowMs();
     askedLastMs = askedAtMs;
+    noteStop(askedAtMs);
     try {
       const found = await rooms.look(room, whichRoom);
       answered(found.kind === 'list', askedAtMs);
@@ -117,6 +121,10 @@ export function createPresence(deps: PresenceDeps): Presence {
   function isFresh(failure: typeof failed): boolean {
     if (failure === null || failure.heardAtMs - failure.askedAtMs > LONGEST_QUESTION_MS) return false;
     return clock.nowMs() - failure.heardAtMs < PROBE_EVERY_MS;
+  }
+
+  function noteStop(nowMs: number): void {
+    if (nowMs - touchedMs > STOPPED_MS) answersSinceMs = null;
   }
 
   function answered(ok: boolean, askedAtMs: number): void {
@@ -228,6 +236,8 @@ export function createPresence(deps: PresenceDeps): Presence {
       if (startedAtMs.size > MOST_ROOMS) forgetOldest(startedAtMs, () => true);
     },
     touch: (withinMs) => {
+      noteStop(clock.nowMs());
+      touchedMs = clock.nowMs();
       if (clock.nowMs() - askedLastMs < withinMs) return;
       const askedAtMs = clock.nowMs();
       askedLastMs = askedAtMs;

@@ -197,6 +197,8 @@ export class Checker {
   wrote(row: Delegation): void {
     if (row.handles !== null) {
       const name = row.handles.kind === 'delay' ? row.handles.delayId : row.handles.leave.send.slice('send-'.length);
+      // Handed over anew after its end.
+      if (!this.#leaveOfRow.has(row.id)) this.#endedMs.delete(name);
       this.#leaveOfRow.set(row.id, name);
     }
     const name = this.#leaveOfRow.get(row.id);
