@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Identity, RoomName, RoomSid, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
-import type { Rooms } from '../sfu/rooms.ts';
+import type { Look, Rooms } from '../sfu/rooms.ts';
 import type { Sightings } from '../store/sightings.ts';
 
 export interface List {
@@ -60,6 +60,12 @@ const MOST_ROOMS = 5_000;
 const MOST_SEEN = 100_000;
 /** While the SFU is away it is asked so often, on behalf of everybody. */
 const PROBE_EVERY_MS = 1_000;
+/**
+ * A question that takes longer may have lost its answer on a connection that is gone: until it is given up a short delay would have run out,
+ * and a leave would be late. But an SFU that is slow because there is too much to do is not asked for more.
+ */
+const HANGS_MS = 1_000;
+const MOST_PUT_AGAIN = 8;
 /** Not touched for so long, we were stopped: what the SFU did meanwhile is not known. */
 const STOPPED_MS = 2_000;
 /** A question to the SFU has been given up by then (sfu/room-service.ts). */
@@ -75,6 +81,7 @@ export function createPresence(deps: PresenceDeps): Presence {
   /** How many are on the lists of all desks. */
   let remembered = 0;
   let questions = 0;
+  let putAgain = 0;
   let reachable: boolean | null = null;
   /** The newest failure counts for everybody; null: none that still says anything. */
   let failed: { readonly askedAtMs: number; readonly heardAtMs: number } | null = null;
@@ -105,7 +112,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     askedLastMs = askedAtMs;
     noteStop(askedAtMs);
     try {
-      const found = await rooms.look(room, whichRoom);
+      const found = await put(room, whichRoom);
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
       const afterRestart = forgetful(room, askedAtMs);
@@ -114,6 +121,21 @@ export function createPresence(deps: PresenceDeps): Presence {
       if (probe === probed.promise) probe = null;
       probed.resolve();
       free();
+    }
+  }
+
+  /** A question that hangs is put once more, and the first answer counts. */
+  async function put(room: RoomName, whichRoom: boolean): Promise<Look> {
+    const again = Promise.withResolvers<Look>();
+    const cancel = clock.after(HANGS_MS, () => {
+      if (putAgain >= MOST_PUT_AGAIN) return;
+      putAgain += 1;
+      again.resolve(rooms.look(room, whichRoom).finally(() => (putAgain -= 1)));
+    });
+    try {
+      return await Promise.race([rooms.look(room, whichRoom), again.promise]);
+    } finally {
+      cancel();
     }
   }
 

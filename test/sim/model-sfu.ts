@@ -55,6 +55,8 @@ export class ModelSfu {
   readonly #outages: { readonly fromMs: number; toMs: number }[] = [];
   /** Over 0: its API can not be reached from lastwill. */
   apiAway = 0;
+  /** Over 0: what is asked is not answered. */
+  apiStalled = 0;
   readonly #deps: SfuDeps;
   readonly #rooms = new Map<RoomName, ModelRoom>();
   readonly #queues = new Map<RoomName, Promise<void>>();

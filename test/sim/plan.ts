@@ -67,6 +67,7 @@ export const OUTAGES = [
   'sfu-crash',
   'sfu-stop',
   'sfu-api-away',
+  'sfu-api-stalled',
   'webhooks-away',
   'store-away',
   'homeserver-down',

@@ -40,6 +40,8 @@ export interface ReplicaDeps {
 /** What the SFU takes to answer. */
 const LOOK_MS = 2;
 const SLOW_LOOK_MS = 400;
+/** When a question that is not answered is given up (sfu/room-service.ts). */
+const GIVEN_UP_MS = 5_000;
 
 export class Replica {
   readonly name: string;
@@ -104,6 +106,10 @@ export class Replica {
       mayDie(process, 'a question to the SFU');
       const slowMs = chance.happens('slow SFU', sfuSlow) ? chance.between('how slow', 1, SLOW_LOOK_MS) : 0;
       await timeline.wait(LOOK_MS + slowMs / 2);
+      if (sfu.apiStalled > 0) {
+        await timeline.wait(GIVEN_UP_MS);
+        return null;
+      }
       const answer = sfu.up && sfu.apiAway === 0 ? look() : null;
       await timeline.wait(LOOK_MS + slowMs / 2);
       return answer;

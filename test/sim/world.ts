@@ -361,6 +361,10 @@ export class World {
         this.#sfu.apiAway += 1;
         until(this.#both(this.#wellness.break('sfu api'), () => (this.#sfu.apiAway -= 1)));
         return;
+      case 'sfu-api-stalled':
+        this.#sfu.apiStalled += 1;
+        until(this.#both(this.#wellness.break('sfu api'), () => (this.#sfu.apiStalled -= 1)));
+        return;
       case 'webhooks-away':
         this.#webhooksAway += 1;
         until(this.#both(this.#wellness.break('webhooks'), () => (this.#webhooksAway -= 1)));
