@@ -10,6 +10,8 @@ import { type Budget, createBudget, type Wanted } from './budget.ts';
 export interface Errand extends Wanted {
   /** A leave or a cancellation, as opposed to a restart. */
   readonly owed: boolean;
+  /** Made by whom it may, also where restarts are another process's: the store is away, and that one may not know of it. */
+  readonly remembered?: boolean;
   /** Not begun by then: not at all, its evidence is stale. */
   readonly beginByMs: number;
   /** Null: it is not wanted any more, and nothing was called. */
@@ -187,11 +189,12 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       onFree();
       return;
     }
-    const restarts = lane.queue.filter(({ owed }) => !owed);
-    lane.queue = lane.queue.filter(({ owed }) => owed);
+    const restarts = lane.queue.filter((errand) => !isOurs(lane, errand));
+    lane.queue = lane.queue.filter((errand) => isOurs(lane, errand));
     for (const { resolve } of restarts) resolve(null);
   }
 
+  const isOurs = ({ ours }: Lane, { owed, remembered = false }: Errand): boolean => ours || owed || remembered;
   const isFull = (lane: Lane, owed: boolean): boolean => lane.queue.length >= lane.cap * QUEUE_FACTOR * (owed ? 2 : 1);
   const isBlocked = (lane: Lane): boolean => clock.nowMs() < lane.blockedUntilMs;
   const isShut = (lane: Lane): boolean => clock.nowMs() + GATHER_MS < lane.blockedUntilMs;
@@ -272,7 +275,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
         else lane.budget.restarted(errand, beganMs);
       }
       // Refused is not begun: for a short pause it keeps its place.
-      const keepsPlace = !isShut(lane) && clock.nowMs() < errand.patientUntilMs && (errand.owed || lane.ours);
+      const keepsPlace = !isShut(lane) && clock.nowMs() < errand.patientUntilMs && isOurs(lane, errand);
       if (answer?.kind === 'limited' && keepsPlace) insert(lane.queue, errand);
       else errand.resolve(answer);
     } catch (error) {
@@ -332,7 +335,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   return {
     run: (homeserver, errand) => {
       const lane = laneOf(homeserver);
-      if (isShut(lane) || isFull(lane, errand.owed) || (!errand.owed && !lane.ours)) {
+      if (isShut(lane) || isFull(lane, errand.owed) || !isOurs(lane, errand)) {
         lane.owesCall = true;
         return Promise.resolve(null);
       }

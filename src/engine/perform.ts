@@ -13,7 +13,7 @@ import type { Evidence, List, Presence } from './presence.ts';
 export interface Performer {
   /** Performs and applies the answers, until nothing more follows. Never throws. */
   perform(todo: Todo): Promise<void>;
-  /** A restart without a claim; its answer is the caller's. Null: the same is under way, its lane is full, or it is wanted no more. */
+  /** A restart without a claim, of a row that is remembered; its answer is the caller's. Null: the same is under way, its lane is full, or it is wanted no more. */
   restart(row: LiveDelegation, effect: Effect, isStillSo: () => Promise<boolean>): Promise<Event | null>;
 }
 
@@ -131,11 +131,12 @@ export function createPerformer(deps: PerformerDeps): Performer {
     row: LiveDelegation,
     { timeoutMs }: Extract<Effect, { kind: 'restart' }>,
     right: Pick<Calls, 'claim' | 'isStillSo'>,
+    remembered = false,
   ): Promise<Event | null> {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
-      owed: false,
+      ...{ owed: false, remembered },
       beginByMs: clock.nowMs() + leaseMs(row, policy),
       work: () => {
         askedAtMs = clock.nowMs();
@@ -207,7 +208,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   return {
     perform,
     restart: (row, effect, isStillSo) =>
-      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, { claim: null, isStillSo }) : null)),
+      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, { claim: null, isStillSo }, true) : null)),
   };
 }
 
