@@ -65,7 +65,7 @@ const PROBE_EVERY_MS = 1_000;
  * and a leave would be late. But an SFU that is slow because there is too much to do is not asked for more.
  */
 const HANGS_MS = 1_000;
-const MOST_PUT_AGAIN = 8;
+const MOST_PUT_AGAIN = 32;
 /** Not touched for so long, we were stopped: what the SFU did meanwhile is not known. */
 const STOPPED_MS = 2_000;
 /** A question to the SFU has been given up by then (sfu/room-service.ts). */
@@ -108,11 +108,10 @@ export function createPresence(deps: PresenceDeps): Presence {
     const probed = Promise.withResolvers<void>();
     if (reachable === false) probe = probed.promise;
     await slot();
-    const askedAtMs = clock.nowMs();
-    askedLastMs = askedAtMs;
-    noteStop(askedAtMs);
+    askedLastMs = clock.nowMs();
+    noteStop(askedLastMs);
     try {
-      const found = await put(room, whichRoom);
+      const { found, askedAtMs } = await put(room, whichRoom);
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
       const afterRestart = forgetful(room, askedAtMs);
@@ -124,19 +123,26 @@ export function createPresence(deps: PresenceDeps): Presence {
     }
   }
 
-  /** A question that hangs is put once more, and the first answer counts. */
-  async function put(room: RoomName, whichRoom: boolean): Promise<Look> {
-    const again = Promise.withResolvers<Look>();
-    const cancel = clock.after(HANGS_MS, () => {
-      if (putAgain >= MOST_PUT_AGAIN) return;
-      putAgain += 1;
-      again.resolve(rooms.look(room, whichRoom).finally(() => (putAgain -= 1)));
+  /** A question that hangs is put again each second, and the first answer counts. */
+  function put(room: RoomName, whichRoom: boolean): Promise<{ readonly found: Look; readonly askedAtMs: number }> {
+    return new Promise((resolve, reject) => {
+      const ask = async (): Promise<void> => {
+        const askedAtMs = clock.nowMs();
+        const found = await rooms.look(room, whichRoom);
+        cancel();
+        resolve({ found, askedAtMs });
+      };
+      const askAgain = (): void => {
+        cancel = clock.after(HANGS_MS, askAgain);
+        if (putAgain >= MOST_PUT_AGAIN) return;
+        putAgain += 1;
+        void ask()
+          .catch(reject)
+          .finally(() => (putAgain -= 1));
+      };
+      let cancel = clock.after(HANGS_MS, askAgain);
+      ask().catch(reject);
     });
-    try {
-      return await Promise.race([rooms.look(room, whichRoom), again.promise]);
-    } finally {
-      cancel();
-    }
   }
 
   /** A failure is as old as its question, too: a process that was stopped meanwhile has to ask again. */

@@ -37,8 +37,8 @@ const REUSED_SECONDS = 240;
 const MOST_REUSED = 1_000;
 /** A list of a large room, whose participants have tracks and metadata. */
 const MOST_BYTES = 64 * 1024 * 1024;
-/** As many as questions are put at once, and put once more (engine/presence.ts). */
-const MOST_CONNECTIONS = 264;
+/** As many as questions are put at once, and put again (engine/presence.ts). */
+const MOST_CONNECTIONS = 288;
 
 export function createRoomService(apiUrl: string, { key, secret }: ApiKey, clock: Clock = systemClock()): RoomService {
   const { origin, pathname } = new URL(apiUrl);

@@ -237,16 +237,17 @@ export class Checker {
   }
 
   called(call: Call): void {
-    const { leave, act, sentAtMs, took } = call;
+    const { leave, act, sentAtMs } = call;
     const { model } = this.#deps.homeserverOf(leave.member);
     if (this.#spokenInLife.get(model)?.life !== this.lives)
       this.#spokenInLife.set(model, { life: this.lives, sinceMs: this.#deps.timeline.nowMs });
-    if (leave.endings.size > 1 && (took || !this.#forgotten.has(leave.name))) this.#violate('two endings', leave.name);
+    if (leave.endings.size > 1 && !this.#forgotten.has(leave.name)) this.#violate('two endings', leave.name);
     const endedMs = this.#endedMs.get(leave.name);
     // A restart that another replica's end overtakes on its way finds the event final, and does nothing.
     const overtakenMs = act === 'restart' && this.#deps.replicas > 1 ? OVERTAKEN_MS : 0;
-    // While the store is away a replica goes by what it remembers, and another may have ended it.
-    const isFromMemory = act === 'restart' && this.#deps.replicas > 1 && this.#deps.wellness.since('store') >= sentAtMs - SLACK_MS;
+    // While the store is away a replica goes by what it remembers, and another may have ended it; one that was stopped does so afterwards.
+    const isFromMemory =
+      act === 'restart' && this.#deps.replicas > 1 && this.#deps.wellness.since('store', 'service') >= sentAtMs - SLACK_MS;
     if (endedMs !== undefined && sentAtMs > endedMs + overtakenMs && !isFromMemory) {
       this.#violate('call after an end', `${act} of ${leave.name}, ${sentAtMs - endedMs} ms after`);
     }

@@ -87,9 +87,10 @@ export function leavingJoined(row: Row, event: Of<'joined'>, at: Moment): Decisi
 }
 
 export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
-  const { departure, session, action } = row.state;
+  const { departure, session, action, confirmedAtMs } = row.state;
   const seen = choose(event.present, session);
-  if (seen === null || seen.sid === departure.fence || event.askedAtMs <= departure.atMs) return unchanged(row);
+  // What was decided upon may be older than the decision: a process that was stopped reads on in its sockets.
+  if (seen === null || seen.sid === departure.fence || event.askedAtMs <= confirmedAtMs) return unchanged(row);
   return connect(row, sessionOf(seen, event.roomSid, session, departure.cause), event.askedAtMs, action, at);
 }
 
