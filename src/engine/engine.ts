@@ -105,6 +105,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const performer = createPerformer({
     ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone },
     onUnwritten: (...restarted) => keepAlive.unwritten(...restarted),
+    release: (claim) => keepAlive.release(claim),
     begin: perform,
   });
   const keepAlive = createKeepAlive({
@@ -198,7 +199,7 @@ export function createEngine(deps: EngineDeps): Engine {
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) log.error({ delegation: row.id, err: error }, 'due work failed unexpectedly');
     } finally {
-      await store.release(claim).catch(() => {});
+      await keepAlive.release(claim);
     }
   }
 

@@ -22,6 +22,8 @@ export interface KeepAlive {
   unwritten(row: LiveDelegation, answered: Restarted): void;
   /** A row that the store shows as due although it can't be written now: false if it is to be handled as ever. */
   takeOver(claimed: Claimed): boolean;
+  /** Gives a claim back, if need be when the store takes it: whatever its row owes would wait for the claim's end. */
+  release(claim: Claim): Promise<void>;
   /** The store is away. */
   begin(): void;
   /** It is back. Resolves when it knows what was restarted meanwhile. */
@@ -73,6 +75,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   const held: Claim[] = [];
   let attending = 0;
   let on = false;
+  let stopped = false;
   let telling: Promise<void> | null = null;
   let cancel: Cancel = () => {};
 
@@ -178,7 +181,16 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     telling = null;
     if (on) return;
     if (!deps.remembers) known.clear();
-    await Promise.allSettled(held.splice(0).map((claim) => store.release(claim)));
+    await Promise.all(held.splice(0).map(release));
+  }
+
+  async function release(claim: Claim): Promise<void> {
+    try {
+      await store.release(claim);
+    } catch {
+      if (on || telling !== null) held.push(claim);
+      else if (!stopped) clock.after(AGAIN_MS, () => void release(claim));
+    }
   }
 
   return {
@@ -198,6 +210,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       if (on && one !== null && attending < MOST_AT_ONCE && isWanted(one, clock.nowMs()) && !isAnothers(one.row)) void attend(one);
       return true;
     },
+    release,
     begin: () => {
       if (on) return;
       on = true;
@@ -211,6 +224,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       return telling;
     },
     stop: () => {
+      stopped = true;
       on = false;
       cancel();
     },

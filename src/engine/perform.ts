@@ -31,6 +31,7 @@ export interface PerformerDeps {
   readonly onUndone: () => void;
   /** The homeserver has answered a restart, and the store could not be told. */
   readonly onUnwritten: (row: LiveDelegation, answered: Extract<Event, { kind: 'restart_answered' }>) => void;
+  readonly release: (claim: Claim) => Promise<void>;
   /** Performs beside what is under way, and is waited for when everything is to end. */
   readonly begin: (todo: Todo) => void;
 }
@@ -63,7 +64,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       if (error instanceof StoreUnavailable) deps.onUndone();
       else log.error({ delegation: row.id, err: error }, 'an effect failed unexpectedly');
     } finally {
-      if (claim !== null) await store.release(claim).catch(() => {});
+      if (claim !== null) await deps.release(claim);
     }
   }
 

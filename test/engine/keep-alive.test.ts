@@ -122,6 +122,25 @@ it('who leaves meanwhile is not restarted, nothing is sent, and the leave follow
   expect(world.actions('restart').filter(({ atMs }) => atMs > goneMs + DELAY_MS / 2)).toEqual([]);
 });
 
+it('a leave that was under way when the store went is tried again when it is back, not when its claim ends', async () => {
+  const world = shared();
+  await present(world, 1, { delayMs: HOUR_MS });
+  await world.clock.advance(5_000);
+  world.takesMs = () => 500;
+  world.answer = () => ({ kind: 'failed', reached: true });
+  world.leave(room(1), identity(1));
+  await world.webhook(room(1), identity(1), sid(1), 'left', world.clock.nowMs() - 5_000);
+  await world.clock.advance(1_100);
+  expect(world.actions('send')).toHaveLength(1);
+  const restore = takeAway(world.store);
+  await world.clock.advance(3_000);
+  restore();
+  world.answer = () => ({ kind: 'ok' });
+  await world.clock.advance(3_000);
+  expect(world.actions('send')).toHaveLength(2);
+  expect(await world.store.count()).toMatchObject({ ended: 1 });
+});
+
 it('who comes while the store is away is found, and kept alive as well', async () => {
   const world = shared();
   const { id: _, ...rest } = build(1, { delayMs: DELAY_MS });
