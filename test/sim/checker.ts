@@ -188,8 +188,9 @@ export class Checker {
     if (stay !== undefined) stay[hook.event === 'participant_joined' ? 'arrivalToldMs' : 'departureToldMs'] = this.#deps.timeline.nowMs;
     const told = this.#told.get(session) ?? { joinedMs: Number.POSITIVE_INFINITY, leftMs: Number.POSITIVE_INFINITY };
     const nowMs = this.#deps.timeline.nowMs;
-    if (hook.event === 'participant_joined') told.joinedMs = Math.min(told.joinedMs, nowMs);
-    else told.leftMs = Math.min(told.leftMs, nowMs);
+    // What is a duplicate now was told before, perhaps of another delegation.
+    if (hook.event !== 'participant_joined') told.leftMs = Math.min(told.leftMs, nowMs);
+    else if (verdict !== 'duplicate') told.joinedMs = Math.min(told.joinedMs, nowMs);
     this.#told.set(session, told);
   }
 
@@ -456,7 +457,7 @@ export class Checker {
     // A connection that never was one leaves the time for another.
     const aborted = !stay.last.active && stay.cause === 'lost';
     // Come and gone between two looks, or while nothing could be written, and no word of it: lastwill waits for somebody who has not come yet.
-    const unseen = told === undefined && stay.last.joinedAtMs > ackedAtMs;
+    const unseen = !joined && toldMs === Number.POSITIVE_INFINITY && stay.last.joinedAtMs > ackedAtMs;
     const unwritten = wellness.since('service', 'store', 'sfu api') > stay.last.joinedAtMs;
     if (unseen && (unwritten || stay.absentSinceMs - stay.last.joinedAtMs < policy.presenceIntervalMs + SLACK_MS)) {
       const connectByMs = ackedAtMs + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
