@@ -162,20 +162,20 @@ const troubleOf = (kinds: readonly OutageKind[]) =>
     forMs: fc.oneof(fc.integer({ min: 50, max: 3_000 }), fc.integer({ min: 50, max: 15_000 })),
   });
 
-const stepOf = (kinds: readonly OutageKind[]): fc.Arbitrary<StepPlan> =>
+const stepOf = (kinds: readonly OutageKind[], dense: boolean): fc.Arbitrary<StepPlan> =>
   fc.record({
     afterMs: fc.oneof(fc.nat(300), fc.nat(3_000), fc.nat(25_000)),
     member: fc.nat(5),
     deed: fc.oneof(...DEEDS.map((deed) => ({ weight: DEED_WEIGHTS[deed], arbitrary: fc.constant(deed) }))),
     forMs: fc.oneof(fc.nat(1_500), fc.nat(8_000), fc.nat(40_000)),
-    trouble: fc.option(troubleOf(kinds), { freq: 1 }),
+    trouble: fc.option(troubleOf(kinds), { freq: dense ? 3 : 1 }),
   });
 
-const outageOf = (kinds: readonly OutageKind[]): fc.Arbitrary<OutagePlan> =>
+const outageOf = (kinds: readonly OutageKind[], longestMs: number): fc.Arbitrary<OutagePlan> =>
   fc.record({
     kind: fc.constantFrom(...kinds),
     atMs: fc.nat(FAULTY_MS - 1),
-    forMs: fc.oneof(fc.integer({ min: 50, max: 2_000 }), fc.integer({ min: 50, max: 10_000 }), fc.integer({ min: 50, max: 60_000 })),
+    forMs: fc.oneof(fc.integer({ min: 50, max: 2_000 }), fc.integer({ min: 50, max: 10_000 }), fc.integer({ min: 50, max: longestMs })),
     which: fc.nat(4),
   });
 
@@ -212,10 +212,12 @@ const rates: fc.Arbitrary<Rates> = fc.record({
   sfuSlow: rate(0.3),
 });
 
-/** Any plan for so many replicas. */
-export function anyPlan(replicas: number): fc.Arbitrary<Plan> {
+/** A plan for so many replicas; a dense one has twice the deeds and more faults, shorter ones, of which several meet. */
+export function anyPlan(replicas: number, dense: boolean): fc.Arbitrary<Plan> {
   const kinds = replicas > 1 ? SHARED_OUTAGES : OUTAGES;
-  const outages = fc.array(outageOf(kinds), { maxLength: 5 });
+  const few = fc.array(outageOf(kinds, 60_000), { maxLength: 5 });
+  const fewOrNone = fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: few });
+  const many = fc.array(outageOf(kinds, 20_000), { minLength: 2, maxLength: 12 });
   return fc.noBias(
     fc.record({
       seed: fc.nat(),
@@ -225,13 +227,13 @@ export function anyPlan(replicas: number): fc.Arbitrary<Plan> {
       policy,
       homeservers: fc.tuple(homeserver, homeserver),
       members: fc.array(member, { minLength: 1, maxLength: 5 }),
-      steps: fc.array(stepOf(kinds), { minLength: 1, maxLength: 20 }),
-      outages: fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: outages }),
+      steps: fc.array(stepOf(kinds, dense), dense ? { minLength: 5, maxLength: 40 } : { minLength: 1, maxLength: 20 }),
+      outages: dense ? many : fewOrNone,
       rates,
     }),
   );
 }
 
-export function planOf(seed: number, replicas: number): Plan {
-  return fc.sample(anyPlan(replicas), { seed, numRuns: 1 })[0] as Plan;
+export function planOf(seed: number, replicas: number, dense = false): Plan {
+  return fc.sample(anyPlan(replicas, dense), { seed, numRuns: 1 })[0] as Plan;
 }

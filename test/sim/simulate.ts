@@ -1,5 +1,5 @@
-// npm run simulate: `--seeds N` runs so many worlds, `--seed N` one (with `--trace` line by line), `--from N` begins there. A seed that fails
-// is shrunk to the smallest plan that still does.
+// npm run simulate: `--seeds N` runs so many worlds, `--seed N` one (with `--trace` line by line), `--from N` begins there; `--dense`
+// plays worlds with more deeds and faults. A seed that fails is shrunk to the smallest plan that still does.
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
 import { anyPlan, type Plan, planOf } from './plan.ts';
@@ -11,6 +11,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
     replicas: { type: 'string', default: '1' },
+    dense: { type: 'boolean', default: false },
     trace: { type: 'boolean', default: false },
     'no-shrink': { type: 'boolean', default: false },
     'keep-going': { type: 'boolean', default: false },
@@ -27,7 +28,7 @@ function report(seed: number, { violations }: Result): void {
 }
 
 async function shrink(seed: number): Promise<void> {
-  const property = fc.asyncProperty(anyPlan(replicas), async (plan) => (await new World(plan).run()).violations.length === 0);
+  const property = fc.asyncProperty(anyPlan(replicas, values.dense), async (plan) => (await new World(plan).run()).violations.length === 0);
   const { counterexample, numShrinks } = await fc.check(property, {
     seed,
     numRuns: 1,
@@ -42,7 +43,7 @@ async function shrink(seed: number): Promise<void> {
 
 if (values.seed !== undefined) {
   const seed = Number(values.seed);
-  const plan = planOf(seed, replicas);
+  const plan = planOf(seed, replicas, values.dense);
   console.log(JSON.stringify(plan));
   const result = await run(plan);
   report(seed, result);
@@ -53,7 +54,7 @@ if (values.seed !== undefined) {
   const beganMs = performance.now();
   let [presentMs, simulatedMs, failed, done] = [0, 0, 0, 0];
   for (let seed = from; seed < from + count; seed += 1) {
-    const result = await run(planOf(seed, replicas));
+    const result = await run(planOf(seed, replicas, values.dense));
     presentMs += result.presentMs;
     simulatedMs += result.simulatedMs;
     done += 1;
