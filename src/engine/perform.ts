@@ -13,7 +13,10 @@ import type { Evidence, List, Presence } from './presence.ts';
 export interface Performer {
   /** Performs and applies the answers, until nothing more follows. Never throws. */
   perform(todo: Todo): Promise<void>;
-  /** A restart without a claim, of a row that is remembered; its answer is the caller's. Null: the same is under way, its lane is full, or it is wanted no more. */
+  /**
+   * A restart without a claim, of a row that is remembered; its answer is the caller's. Null: the same is under way, its lane is full, or it
+   * is wanted no more.
+   */
   restart(row: LiveDelegation, effect: Effect, isStillSo: () => Promise<boolean>): Promise<Event | null>;
 }
 

@@ -128,20 +128,18 @@ export function createPresence(deps: PresenceDeps): Presence {
     return new Promise((resolve, reject) => {
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
-        const found = await rooms.look(room, whichRoom);
+        const found = await rooms.look(room, whichRoom).catch(reject);
         cancel();
-        resolve({ found, askedAtMs });
+        if (found !== undefined) resolve({ found, askedAtMs });
       };
       const askAgain = (): void => {
         cancel = clock.after(HANGS_MS, askAgain);
         if (putAgain >= MOST_PUT_AGAIN) return;
         putAgain += 1;
-        void ask()
-          .catch(reject)
-          .finally(() => (putAgain -= 1));
+        void ask().then(() => (putAgain -= 1));
       };
       let cancel = clock.after(HANGS_MS, askAgain);
-      ask().catch(reject);
+      void ask();
     });
   }
 
