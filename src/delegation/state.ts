@@ -205,6 +205,8 @@ export type Event =
       readonly afterRestart: boolean;
       /** Since when the SFU has answered everything, as far as we know: at most since we began. */
       readonly answersSinceMs: number;
+      /** When an earlier list last showed the bound session, which this one does not; null: not known. */
+      readonly lastSeenMs: number | null;
     }
   | { readonly kind: 'sfu_unreachable'; readonly askedAtMs: number }
   | { readonly kind: 'restart_answered'; readonly askedAtMs: number; readonly answer: Answer }

@@ -226,6 +226,7 @@ export function eventOf(evidence: Evidence, row: LiveDelegation): Event {
   if (evidence.kind === 'unreachable') return { kind: 'sfu_unreachable', askedAtMs: evidence.askedAtMs };
   return snapshotOf(
     evidence,
+    row,
     evidence.present.filter(({ identity }) => row.identities.includes(identity)),
   );
 }
@@ -236,12 +237,19 @@ export function eventsOf(evidence: List): (row: LiveDelegation) => Event {
   return (row) =>
     snapshotOf(
       evidence,
+      row,
       row.identities.flatMap((identity) => present.get(identity) ?? []),
     );
 }
 
-function snapshotOf({ askedAtMs, roomSid, afterRestart, answersSinceMs }: List, present: readonly Seen[]): Event {
-  return { kind: 'snapshot', askedAtMs, present, roomSid, afterRestart, answersSinceMs };
+function snapshotOf(
+  { askedAtMs, roomSid, afterRestart, answersSinceMs, gone }: List,
+  { state }: LiveDelegation,
+  present: readonly Seen[],
+): Event {
+  const sid = state.kind === 'connected' ? state.session.sid : null;
+  const lastSeenMs = gone !== null && sid !== null && gone.sids.has(sid) ? gone.seenAtMs : null;
+  return { kind: 'snapshot', askedAtMs, present, roomSid, afterRestart, answersSinceMs, lastSeenMs };
 }
 
 const futuresOf = (handles: Extract<Handles, { kind: 'futures' }>): Future[] =>

@@ -13,6 +13,8 @@ export interface List {
   readonly roomSid: RoomSid | null | undefined;
   readonly afterRestart: boolean;
   readonly answersSinceMs: number;
+  /** Who was on an earlier list, the newest that anybody was on, and is not on this one; null: nobody. */
+  readonly gone: { readonly sids: ReadonlyMap<Sid, Seen>; readonly seenAtMs: number } | null;
 }
 export type Evidence = List | { readonly kind: 'unreachable'; readonly askedAtMs: number };
 
@@ -46,6 +48,7 @@ interface Desk {
   last: Evidence | null;
   /** The newest list that anybody was on. */
   crowd: readonly Seen[];
+  crowdAtMs: number;
   running: { readonly askedAtMs: number; readonly whichRoom: boolean; readonly answer: Promise<Evidence> } | null;
   waiting: { readonly answer: Promise<Evidence>; whichRoom: boolean; begin(): void } | null;
 }
@@ -115,7 +118,7 @@ export function createPresence(deps: PresenceDeps): Presence {
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
       const afterRestart = forgetful(room, askedAtMs);
-      return { ...found, askedAtMs, afterRestart, answersSinceMs: answersSinceMs ?? askedAtMs };
+      return { ...found, askedAtMs, afterRestart, answersSinceMs: answersSinceMs ?? askedAtMs, gone: null };
     } finally {
       if (probe === probed.promise) probe = null;
       probed.resolve();
@@ -185,6 +188,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     if (evidence.kind !== 'list' || evidence.present.length === 0) return;
     remembered += evidence.present.length - desk.crowd.length;
     desk.crowd = evidence.present;
+    desk.crowdAtMs = evidence.askedAtMs;
   }
 
   /** One question waits for a room at most: for its batch time, and for the one that is under way. */
@@ -215,7 +219,7 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function deskOf(room: RoomName): Desk {
     const known = desks.get(room);
-    const desk = known ?? { last: null, crowd: [], running: null, waiting: null };
+    const desk = known ?? { last: null, crowd: [], crowdAtMs: 0, running: null, waiting: null };
     desks.delete(room);
     // Before this one is among them: it is about to be used, and what it remembers is to be counted.
     while (desks.size >= MOST_ROOMS || remembered > MOST_SEEN) {
@@ -250,7 +254,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     const seen = await deps.sightings.last(room).catch(() => null);
     const isThere = seen?.present.some(({ identity, sid }) => identity === session.identity && sid === session.sid);
     if (seen === null || !isThere || seen.askedAtMs < notBeforeMs) return ask(room, notBeforeMs, 0);
-    return { kind: 'list', ...seen, roomSid: undefined, afterRestart: false, answersSinceMs: answersSinceMs ?? seen.askedAtMs };
+    return { kind: 'list', ...seen, roomSid: undefined, afterRestart: false, answersSinceMs: answersSinceMs ?? seen.askedAtMs, gone: null };
   }
 
   return {
@@ -279,7 +283,7 @@ export function createPresence(deps: PresenceDeps): Presence {
  * What a list says beside the newest one that anybody was on. An SFU that was away between two looks, and of whose new room no webhook told:
  * of all who were there nobody is, and some are there anew. One alone may as well have gone before the other came.
  */
-function compared({ crowd }: Desk, list: List): Evidence {
+function compared({ crowd, crowdAtMs }: Desk, list: List): Evidence {
   const gone = new Map(crowd.map((one) => [one.sid, one]));
   const before = gone.size;
   let isSameCrowd = true;
@@ -293,7 +297,12 @@ function compared({ crowd }: Desk, list: List): Evidence {
     return one;
   });
   const isAnotherCrowd = before > 1 && present.length > 0 && gone.size === before;
-  return { ...list, present: isSameCrowd && gone.size === 0 ? crowd : present, afterRestart: list.afterRestart || isAnotherCrowd };
+  return {
+    ...list,
+    present: isSameCrowd && gone.size === 0 ? crowd : present,
+    afterRestart: list.afterRestart || isAnotherCrowd,
+    gone: gone.size > 0 ? { sids: gone, seenAtMs: crowdAtMs } : null,
+  };
 }
 
 /** Rooms that were asked about in one moment are not all asked about again in another: their batches last from 3/4 to 5/4 of what is said. */

@@ -45,6 +45,7 @@ class World {
   /** The homeserver's truth: the leave is in the room, or will be at this time. */
   delivered = false;
   expiresMs: number;
+  readonly #departures = new Set<number>();
   #sessions = 0;
   readonly #roll: () => number;
 
@@ -80,8 +81,7 @@ class World {
           this.apply(this.#look());
           break;
         case 'restart':
-          // Only on fresh evidence of presence.
-          expect(this.nowMs - this.evidenceMs).toBeLessThanOrEqual(leaseMs(this.row as Parameters<typeof leaseMs>[0], POLICY));
+          this.#mayRestart();
           this.#restart();
           break;
         case 'send': {
@@ -100,6 +100,17 @@ class World {
     }
   }
 
+  /** Only on fresh evidence of presence; or once when somebody has gone, for the wait for a return. */
+  #mayRestart(): void {
+    const { state } = this.row;
+    if (state.kind === 'settling') {
+      expect(this.#departures).not.toContain(state.departure.atMs);
+      this.#departures.add(state.departure.atMs);
+      return;
+    }
+    expect(this.nowMs - this.evidenceMs).toBeLessThanOrEqual(leaseMs(this.row as Parameters<typeof leaseMs>[0], POLICY));
+  }
+
   #restart(): void {
     const answer = this.#answer();
     if (answer.kind === 'ok') this.expiresMs = this.nowMs + this.row.delayMs;
@@ -110,7 +121,15 @@ class World {
     if (!this.sfuUp) return { kind: 'sfu_unreachable', askedAtMs: this.nowMs };
     if (this.present !== null) this.evidenceMs = this.nowMs;
     const present = this.present === null ? [] : [this.present];
-    return { kind: 'snapshot', askedAtMs: this.nowMs, present, roomSid: undefined, afterRestart: false, answersSinceMs: 0 };
+    return {
+      kind: 'snapshot',
+      askedAtMs: this.nowMs,
+      present,
+      roomSid: undefined,
+      afterRestart: false,
+      answersSinceMs: 0,
+      lastSeenMs: null,
+    };
   }
 
   #answer(): Answer {

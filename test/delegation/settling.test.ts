@@ -30,7 +30,7 @@ describe('taken over, and the SFU forgot the new session before a word of it got
   const replaced = run(ROWS['connected, just seen'], 'A replaced').next;
   const later = NOW + POLICY.waitMs.replaced;
   const nobody = (roomSid: RoomSid | null, askedAtMs: number): Event => ({
-    ...{ kind: 'snapshot', present: [], afterRestart: false, answersSinceMs: 0 },
+    ...{ kind: 'snapshot', present: [], afterRestart: false, answersSinceMs: 0, lastSeenMs: null },
     ...{ roomSid, askedAtMs },
   });
   const decided = (row: Delegation, event: Event, nowMs: number) => decide(row, event, { nowMs, roll: 0.5 }, POLICY);
@@ -177,6 +177,31 @@ describe('an SFU that was stopped', () => {
 
   it('and is asked in time is believed', () => {
     expect(decided(stopped, nobodyAt(NOW + waitMs), NOW + waitMs).state.kind).toBe('leaving');
+  });
+});
+
+describe('an event that would run out while its member is waited for', () => {
+  const connected = { ...ROWS['connected, just seen'], seenAtMs: NOW - 300_000 };
+  const row = (endsInMs: number) => ({
+    ...rowIn(connected),
+    ...{ delayMs: 60_000, expiry: { earliestMs: NOW + endsInMs, latestMs: NOW + endsInMs } },
+  });
+  const forgotten = (endsInMs: number, lastSeenMs: number | null) =>
+    decide(row(endsInMs), { ...EVENTS['list: nobody, another room'], lastSeenMs } as Event, now, POLICY);
+
+  it('is restarted once more, on what an earlier list has shown, or on what its last restart was made on', () => {
+    const { next, effects } = forgotten(10_000, NOW - 20_000);
+    expect(next.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
+    expect(effects).toMatchObject([{ kind: 'restart' }]);
+    const short = { ...row(4_000), delayMs: 8_000 };
+    expect(decide(short, EVENTS['list: nobody, another room'], now, POLICY).effects).toMatchObject([{ kind: 'restart' }]);
+  });
+
+  it('is not where that was long ago, or the wait is over before, or short', () => {
+    expect(forgotten(10_000, NOW - 61_000).effects).toEqual([]);
+    expect(forgotten(10_000, null).effects).toEqual([]);
+    expect(forgotten(POLICY.waitMs.sfuDown + 1_000, NOW - 20_000).effects).toEqual([]);
+    expect(decide(row(500), EVENTS['A left'], now, POLICY).effects).toEqual([]);
   });
 });
 

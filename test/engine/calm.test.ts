@@ -17,7 +17,7 @@ const NOW_MS = 1_000_000_000;
 
 const seen = (of: Identity, sid: string, active = true): Seen => ({ identity: of, sid: sid as Sid, joinedAtMs: NOW_MS - 60_000, active });
 const list = (present: readonly Seen[], more: { readonly afterRestart?: boolean } = {}) => ({
-  ...{ kind: 'list' as const, askedAtMs: NOW_MS, present, roomSid: undefined, afterRestart: false, answersSinceMs: 0 },
+  ...{ kind: 'list' as const, askedAtMs: NOW_MS, present, roomSid: undefined, afterRestart: false, answersSinceMs: 0, gone: null },
   ...more,
 });
 const OTHER = seen('somebody else' as Identity, 'PA_other');
@@ -131,6 +131,7 @@ describe('a room in which nothing was to be done', () => {
               roomSid: undefined,
               afterRestart: false,
               answersSinceMs: 0,
+              lastSeenMs: null,
             },
           });
           const judged = decide(longer, event(NOW_MS), { nowMs: NOW_MS, roll }, POLICY);

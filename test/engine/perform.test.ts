@@ -17,6 +17,7 @@ const aList: fc.Arbitrary<List> = fc.record({
   roomSid: fc.constant(undefined),
   afterRestart: fc.boolean(),
   answersSinceMs: fc.nat(),
+  gone: fc.constant(null),
 });
 const sorted = (event: ReturnType<typeof eventOf>) =>
   event.kind === 'snapshot' ? { ...event, present: [...event.present].sort((a, b) => (a.identity < b.identity ? -1 : 1)) } : event;

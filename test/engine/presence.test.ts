@@ -101,6 +101,14 @@ test('it says since when the SFU has answered everything', async () => {
   expect(await sinceBy(30_000)).toEqual([0, 0, null, 0, 0]);
 });
 
+test('it says who was on an earlier list, and when, and is not on this one', async () => {
+  const lists = await evidenceOf(people('PA_a1', 'PA_b1'), people('PA_a1', 'PA_b1'), people('PA_b1'), people(), people('PA_a2'));
+  const gone = lists.map((one) =>
+    one.kind === 'list' && one.gone !== null ? [[...one.gone.sids.keys()], one.askedAtMs - one.gone.seenAtMs] : null,
+  );
+  expect(gone).toEqual([null, null, [['PA_a1'], 30_000], [['PA_b1'], 30_000], [['PA_b1'], 60_000]]);
+});
+
 test('who is on a list as before is the same in memory, and only who is', async () => {
   const [first, second] = await evidenceOf(people('PA_a1', 'PA_b1'), people('PA_b1', 'PA_a2'));
   if (first?.kind !== 'list' || second?.kind !== 'list') expect.fail('the SFU answers');

@@ -1,5 +1,4 @@
 // Connected: the participant is on the SFU, so the event is kept alive, but only on fresh evidence of presence: a lease, not a hope.
-import { waitMsOf } from '../reasons.ts';
 import { backoffMs, limitedMs } from '../retry.ts';
 import type { Cause, Connected, Event, LiveDelegation, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
@@ -145,7 +144,8 @@ function isForgotten(session: Session, event: Of<'snapshot'>): boolean {
 function missing(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   const cause: Cause = isForgotten(session, event) ? 'sfu_down' : 'missing';
-  return depart(row, session, { cause, atMs: at.nowMs, fence: null, certain: false }, attempted, at, waitMsOf(cause, at.policy));
+  const seenAtMs = event.lastSeenMs ?? undefined;
+  return depart(row, session, { cause, atMs: at.nowMs, fence: null, certain: false }, attempted, at, seenAtMs);
 }
 
 /** The SFU away is not the participant gone: nothing is sent, and without evidence nothing is restarted either. */

@@ -200,14 +200,31 @@ export function depart(
   departure: Departure,
   attempted: Action | null,
   at: Moment,
-  waitMs: number = waitMsOf(departure.cause, at.policy),
+  seenAtMs: number = Number.NEGATIVE_INFINITY,
 ): Decision {
+  const waitMs = waitMsOf(departure.cause, at.policy);
   if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
   const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten({ session, departure }) })] : [];
+  if (waitMs >= LONG_WAIT_MS && runsOutBefore(untilMs, row, seenAtMs, at)) effects.push(restartEffect(row, at));
   const nextAskMs = nextLookMs(row, untilMs, at);
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs, failures: 0, attempted };
   return move(row, state, at, effects, { detail: departure.cause });
+}
+
+/** Within less the event hardly runs out, and a call that hangs would keep the leave waiting. */
+const LONG_WAIT_MS = 3_000;
+
+/**
+ * Who is waited for must not be taken out by their event meanwhile: it is restarted once more, on what was evidence until then. Without that, the
+ * last part of a delay was all the time that clients had to come back to an SFU that was started anew.
+ */
+function runsOutBefore(untilMs: number, row: LiveDelegation, seenAtMs: number, at: Moment): boolean {
+  const { state, expiry, delayMs } = row;
+  if (state.kind !== 'connected' || expiry.earliestMs <= at.nowMs || expiry.earliestMs >= untilMs + ON_TIME_MS) return false;
+  // The last restart was made on evidence that was no older than a lease.
+  const restartedOnMs = expiry.earliestMs - delayMs - leaseMs(row, at.policy);
+  return isFresh(row, Math.max(seenAtMs, state.seenAtMs, restartedOnMs), at);
 }
 
 /** In time for a restart, if a short delay would run out within the wait: whoever is back without a word of it is found. */
