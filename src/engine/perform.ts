@@ -141,7 +141,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
       ...{ owed: false, remembered },
-      beginByMs: clock.nowMs() + leaseMs(row, policy),
+      beginByMs: clock.nowMs() + turnMs(row),
       work: () => {
         askedAtMs = clock.nowMs();
         return callAll(row, { action: 'restart', calls: callsToRestart(row.handles), timeoutMs, ...right });
@@ -153,6 +153,12 @@ export function createPerformer(deps: PerformerDeps): Performer {
       metrics.lateRestart();
     }
     return { kind: 'restart_answered', askedAtMs, answer };
+  }
+
+  /** How long a restart may wait for its turn: its evidence grows old, and who is waited for is asked about in time. */
+  function turnMs(row: LiveDelegation): number {
+    const lease = leaseMs(row, policy);
+    return row.state.kind === 'settling' ? Math.min(lease, (row.state.untilMs - clock.nowMs()) / 2) : lease;
   }
 
   /** A look at a room restarts who is nearly due without a claim: whoever has been handed back since is left alone. */

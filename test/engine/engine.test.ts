@@ -115,6 +115,19 @@ describe('leaving', () => {
     expect(await world.store.count()).toMatchObject({ connected: 1 });
   });
 
+  it('asks in time about one who is waited for, also while the restart for that time is refused', async () => {
+    const world = new EngineWorld();
+    await present(world, 1, { delayMs: 60_000 });
+    await world.clock.advance(44_500);
+    world.answer = () => ({ kind: 'limited', retryAfterMs: 1_900 });
+    world.leave(room(1), identity(1));
+    const leftMs = world.clock.nowMs();
+    await world.webhook(room(1), identity(1), sid(1), 'sfu_down', leftMs - 44_500);
+    await world.clock.advance(15_300);
+    expect(world.actions('restart').filter(({ atMs }) => atMs > leftMs).length).toBeGreaterThan(0);
+    expect(world.looks.filter(({ atMs }) => atMs >= leftMs + 15_000)).not.toEqual([]);
+  });
+
   it('sends another for one who came back while the first hung, and is gone again', async () => {
     const world = new EngineWorld();
     await present(world, 1, { delayMs: HOUR_MS });
