@@ -307,7 +307,8 @@ export class Checker {
   #checkWait(leave: DelayedLeave, sentAtMs: number, stay: Stay): void {
     const told = stay.last === null ? undefined : this.#told.get(stay.last);
     if (stay.last === null || told === undefined) return;
-    // An attempt that was aborted makes nothing undone of what its member was on the way back from, and once it is told the wait begins anew.
+    // An attempt that was aborted makes nothing undone of what its member was on the way back from, and once it is told the wait begins anew; not
+    // where it was over before, and the leave only had not been taken yet.
     const aborted = !stay.last.active && stay.cause === 'lost' && stay.up?.cause === 'sfu_down';
     const up = aborted ? stay.up : { session: stay.last, cause: stay.cause, untilMs: stay.absentSinceMs };
     // An SFU that was killed tells nothing, and yet it shows: the room is another one.
@@ -323,7 +324,8 @@ export class Checker {
     const { waitMs: waits } = this.#deps.policy;
     const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
     // Clients of an SFU that was down for longer than they are waited for can't be back before it is.
-    const awayMs = aborted && told.leftMs > sentAtMs ? up.untilMs : stay.absentSinceMs;
+    const isTooLate = told.leftMs > sentAtMs || stay.last.joinedAtMs >= up.untilMs + waitMs;
+    const awayMs = aborted && isTooLate ? up.untilMs : stay.absentSinceMs;
     const backMs = up.cause === 'sfu_down' ? this.#deps.sfuBackMs(awayMs, awayMs + waitMs) : undefined;
     const earliestMs = (backMs ?? awayMs) + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS) return;
