@@ -20,6 +20,7 @@ import {
   SURELY_EXPIRED_MS,
   sessionOf,
   surelyExpired,
+  timeoutMsOf,
   unchanged,
 } from './moves.ts';
 
@@ -103,8 +104,7 @@ export function supersede(row: LiveDelegation, at: Moment): Decision {
 /** Like a restart, one that hangs must leave time for another try: when its event runs out, a leave is in the room. */
 function cancelEffect(row: LiveDelegation, at: Moment): Effect {
   const leftMs = restMs(row.expiry, at);
-  const shareMs = leftMs > 0 ? leftMs / 2 : row.delayMs / 4;
-  return { kind: 'cancel', timeoutMs: Math.round(Math.min(Math.max(shareMs, 500), SEND_TIMEOUT_MS)) };
+  return { kind: 'cancel', timeoutMs: timeoutMsOf(leftMs > 0 ? leftMs / 2 : row.delayMs / 4) };
 }
 
 export function cancellingDue(row: In<Cancelling>, at: Moment): Decision {

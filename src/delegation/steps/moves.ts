@@ -113,8 +113,12 @@ export function isFresh(row: LiveDelegation, askedAtMs: number, at: Moment): boo
 
 /** A hanging restart must leave time for another try before the event expires. */
 export function restartEffect(row: LiveDelegation, at: Moment): Effect {
-  const halfOfRestMs = (row.expiry.earliestMs - at.nowMs) / 2;
-  return { kind: 'restart', timeoutMs: Math.round(Math.min(Math.max(halfOfRestMs, 500), 10_000)) };
+  return { kind: 'restart', timeoutMs: timeoutMsOf((row.expiry.earliestMs - at.nowMs) / 2) };
+}
+
+/** The time of a call that may take this share of what is left. */
+export function timeoutMsOf(shareMs: number): number {
+  return Math.round(Math.min(Math.max(shareMs, 500), SEND_TIMEOUT_MS));
 }
 
 /** What is left of an event: until it may have run out, and when that is over until it must have. */
