@@ -86,6 +86,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   let questions = 0;
   let putAgain = 0;
   let reachable: boolean | null = null;
+  /** When the newest of the answered questions was put. */
+  let answeredMs = Number.NEGATIVE_INFINITY;
   /** The newest failure counts for everybody; null: none that still says anything. */
   let failed: { readonly askedAtMs: number; readonly heardAtMs: number } | null = null;
   let returnedAtMs = Number.NEGATIVE_INFINITY;
@@ -158,6 +160,9 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function answered(ok: boolean, askedAtMs: number): void {
     deps.onAnswer(ok ? 'ok' : 'failed');
+    // A question that hung while the SFU was away says nothing of one that has answered a later question.
+    if (!ok && askedAtMs < answeredMs) return;
+    if (ok) answeredMs = Math.max(answeredMs, askedAtMs);
     const wasAway = reachable === false;
     reachable = ok;
     answersSinceMs = ok ? (answersSinceMs ?? askedAtMs) : null;

@@ -88,6 +88,24 @@ describe('a question that hangs', () => {
     expect(answeredMs).toHaveLength(200);
     expect(questions).toBe(232);
   });
+
+  test('and has failed says nothing of an SFU that has answered a later one', async () => {
+    const clock = createVirtualClock();
+    const answers = async (): Promise<boolean> => {
+      await new Promise<void>((resolve) => void clock.after(5_000, resolve));
+      return false;
+    };
+    const rooms = { look: async () => people('PA_a1'), answers };
+    const presence = createPresence({ rooms, clock, onReturn: () => {}, onAnswer: () => {} });
+    presence.touch(0);
+    for (let seconds = 1; seconds <= 6; seconds += 1) {
+      await clock.advance(1_000);
+      presence.touch(Number.POSITIVE_INFINITY);
+      if (seconds === 4) await presence.ask(ROOM, clock.nowMs(), 0);
+    }
+    expect(presence.reachable).toBe(true);
+    expect(await presence.ask(ROOM, clock.nowMs(), 0)).toMatchObject({ kind: 'list', answersSinceMs: clock.nowMs() - 2_000 });
+  });
 });
 
 test('it says since when the SFU has answered everything', async () => {
