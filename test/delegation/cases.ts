@@ -121,7 +121,7 @@ export const ROWS = {
   'awaiting, A has left': { ...awaiting, nextAskMs: NOW, seenAbsent: false, departed: byWebhook },
   'connected, just seen': connected,
   'connected, restart due, fresh': { ...connected, restartDueMs: NOW, seenAtMs: NOW - 1_000 },
-  'connected, restart due, stale': { ...connected, restartDueMs: NOW, seenAtMs: NOW - 70_000 },
+  'connected, restart due, stale': { ...connected, restartDueMs: NOW, seenAtMs: NOW - 60_500 },
   'connected, never established': { ...connected, session: session(A, NOW - 60_000, false) },
   'settling, A left': settling,
   'settling, wait over': { ...settling, untilMs: NOW, nextAskMs: NOW },

@@ -86,6 +86,16 @@ describe('the word of a join that waited, for the SFU to try again or for us to 
     expect(joinedAgo(name, 2_000).next.state).toMatchObject({ kind: 'connected', seenAtMs: NOW });
   });
 
+  it('is of a session older than the hand-over: its departure, told later still, is not believed where the SFU can not be asked', () => {
+    const joined = { ...EVENTS['A joined'], joinedAtMs: NOW - 70_000 } as Event;
+    const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+    const connected = decided(rowIn(ROWS['awaiting, nobody seen']), joined);
+    const later = NOW + POLICY.waitMs.left;
+    const afterwards = (row: Delegation) => decided(decided(row, EVENTS['A left']), { kind: 'sfu_unreachable', askedAtMs: later }, later);
+    expect(afterwards(connected).state).toMatchObject({ kind: 'settling', failures: 1 });
+    expect(afterwards(decided(connected, EVENTS['list: A'])).state.kind).toBe('leaving');
+  });
+
   it('says nothing new of a session that a list has shown since', () => {
     const row = rowIn({ ...ROWS['connected, just seen'], session: { ...ROWS['connected, just seen'].session, established: false } });
     expect(decide(row, EVENTS['A joined'], now, POLICY).next.state).toMatchObject({

@@ -175,6 +175,14 @@ describe('an SFU that was stopped', () => {
     expect(answers(NOW).state.kind).toBe('leaving');
   });
 
+  it('and answers again since before the wait was over, has been back for that long: its clients have the wait from the return on', () => {
+    const askedAtMs = NOW + waitMs;
+    const answers = (answersSinceMs: number) => decided(stopped, { ...nobodyAt(askedAtMs), answersSinceMs } as Event, askedAtMs);
+    const backMs = NOW + 9_000;
+    expect(answers(backMs).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: backMs + waitMs });
+    expect(decided(answers(backMs), nobodyAt(backMs + waitMs), backMs + waitMs).state.kind).toBe('leaving');
+  });
+
   it('and is asked in time is believed', () => {
     expect(decided(stopped, nobodyAt(NOW + waitMs), NOW + waitMs).state.kind).toBe('leaving');
   });

@@ -75,13 +75,22 @@ export function connectedLeft(row: Row, event: Of<'left'>, at: Moment): Decision
   const departure = departureTold(event, event.sid ?? session.sid, onWayBack, at);
   // A webhook without a SID speaks of the current session.
   if (event.sid === null || session.sid === null || event.sid === session.sid) {
-    return depart(row, { ...session, roomSid: event.roomSid ?? session.roomSid }, departure, attempted, at);
+    const certain = departure.certain && isSeenSince(row, row.createdAtMs);
+    return depart(row, { ...session, roomSid: event.roomSid ?? session.roomSid }, { ...departure, certain }, attempted, at);
   }
   if (event.joinedAtMs === null || session.joinedAtMs === null) return unchanged(row, [ask(at.nowMs)]);
   if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);
   // A newer session came and went before we heard of it.
   const newer: Session = { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
   return depart(row, newer, departure, attempted, at);
+}
+
+/**
+ * Not so, if all we have is a join's late word of a session that is older than the hand-over: it may have been gone before, and a newer one be
+ * there, as when a page was loaded anew.
+ */
+function isSeenSince({ state }: Row, sinceMs: number): boolean {
+  return state.seenAtMs >= sinceMs;
 }
 
 export function connectedAborted(row: Row, event: Of<'aborted'>, at: Moment): Decision {
@@ -127,7 +136,8 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
   const now = sessionOf(seen, event.roomSid, session, null);
   const same =
     now.sid === session.sid && now.established === session.established && now.after === session.after && now.roomSid === session.roomSid;
-  if (same && !(wanted && state.failures > 0)) return unchanged(row, effects);
+  const isFirstSight = !isSeenSince(row, row.createdAtMs) && event.askedAtMs >= row.createdAtMs;
+  if (same && !isFirstSight && !(wanted && state.failures > 0)) return unchanged(row, effects);
   const which = now.roomSid === null && session.roomSid !== null ? [ask(event.askedAtMs, { whichRoom: true })] : [];
   return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, [...effects, ...which]);
 }

@@ -80,25 +80,28 @@ export function settlingRoomStarted(row: Row, event: Of<'room_started'>, at: Mom
   return waitForForgotten(row, at);
 }
 
-function waitForForgotten(row: Row, at: Moment): Decision {
+function waitForForgotten(row: Row, at: Moment, sinceMs = at.nowMs): Decision {
   const { state } = row;
-  const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf('sfu_down', at.policy));
+  const untilMs = Math.max(state.untilMs, sinceMs + waitMsOf('sfu_down', at.policy));
   const departure = { ...state.departure, cause: 'sfu_down', certain: false } as const;
   return move(row, { ...state, departure, untilMs, nextAskMs: nextLookMs(row, untilMs, at), failures: 0 }, at);
 }
 
 /**
- * Clients of an SFU that was away for longer than they are waited for can't be back before it is: then they are waited for from there on. Where
- * we were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
+ * Since when clients that an SFU has forgotten can be back, where that is later than the departure: they can't be before the SFU is. Where we
+ * were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
  */
-function isForgotten(row: Row, event: Of<'snapshot'>): boolean {
-  const { session, departure, failures } = row.state;
-  const { roomSid, afterRestart, answersSinceMs } = event;
+function backSinceMs(row: Row, event: Of<'snapshot'>): number | null {
+  const { session, departure, failures, untilMs } = row.state;
+  const { roomSid, afterRestart, answersSinceMs, askedAtMs } = event;
   if (departure.cause === 'sfu_down') {
-    return failures > 0 || (departure.certain && (afterRestart || answersSinceMs > departure.atMs || isAskedLate(row, event)));
+    if (failures > 0) return answersSinceMs > untilMs ? answersSinceMs : askedAtMs;
+    if (!departure.certain) return null;
+    if (isAskedLate(row, event)) return askedAtMs;
+    return answersSinceMs > departure.atMs ? answersSinceMs : afterRestart ? askedAtMs : null;
   }
-  if (departure.cause === 'missing' && afterRestart) return true;
-  return mayBeForgotten(row.state) && isAnotherRoom(session, roomSid);
+  const isForgotten = (departure.cause === 'missing' && afterRestart) || (mayBeForgotten(row.state) && isAnotherRoom(session, roomSid));
+  return isForgotten ? askedAtMs : null;
 }
 
 export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
@@ -108,7 +111,8 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
     return connect(row, sessionOf(seen, event.roomSid, state.session, state.departure.cause), event.askedAtMs, state.attempted, at);
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
-  if (isForgotten(row, event)) return waitForForgotten(row, at);
+  const sinceMs = backSinceMs(row, event);
+  if (sinceMs !== null && at.nowMs < sinceMs + waitMsOf('sfu_down', at.policy)) return waitForForgotten(row, at, sinceMs);
   // An absence that only lists told, and one list after a gap in which they may have come, and be reconnecting just now, is no second one.
   return !state.departure.certain && isAskedLate(row, event) ? lookAgain(row, at) : owe(row, state, event.askedAtMs, at);
 }
