@@ -49,7 +49,11 @@ const TURN = 1.01;
 const SHARED_TURN = 0.75;
 /** What makes one replica look at everything makes the others do so in the same moment. */
 const SHARED_GAP_MS = 1_000;
-/** An SFU that is away is looked after, also when no room gives a reason to ask it. */
+/**
+ * The SFU is looked after also when no room gives a reason to ask it: since when it is back, its clients are waited for. So is one that is
+ * away.
+ */
+const TOUCH_MS = 2_000;
 const AWAY_TOUCH_MS = 1_000;
 /** Whose turn comes with one tick are looked at one after the other: ten rooms at once would keep a webhook waiting for all of them. */
 const TICK_MS = 1_000;
@@ -147,7 +151,7 @@ export function createSweep(deps: SweepDeps): Sweep {
       const nowMs = clock.nowMs();
       turn(nowMs);
       purgeInTurn(nowMs);
-      presence.touch(presence.reachable === false ? AWAY_TOUCH_MS : intervalMs);
+      presence.touch(presence.reachable === false ? AWAY_TOUCH_MS : Math.min(intervalMs, TOUCH_MS));
     },
     all: () => {
       presence.touch(0);

@@ -1,6 +1,6 @@
 // A look at a room is work, and whoever leaves meanwhile waits for it: looks are spread over time, and large rooms are judged in portions.
 import { expect, it } from 'vitest';
-import { ended, handOver, identity, room, row, sid } from '../support/fixtures.ts';
+import { ended, handOver, identity, policy, room, row, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const HOUR_MS = 3_600_000;
@@ -106,4 +106,21 @@ it('of what has just ended the newest 50,000 are kept', async () => {
   expect(await world.store.count()).toMatchObject({ ended: 50_000 });
   expect(await world.engine.read(room(), row(600).id)).toBeNull();
   expect(await world.engine.read(room(), row(601).id)).not.toBeNull();
+});
+
+it('the SFU is looked after also where no room is to be asked about: its clients have the wait from its return on', async () => {
+  const world = new EngineWorld({ presenceIntervalMs: 300_000 });
+  const { id: _, ...rest } = handOver(1, { room: room(1), delayMs: HOUR_MS });
+  world.join(room(1), identity(1), sid(1));
+  await world.engine.handOver(rest);
+  await world.clock.advance(INTERVAL_MS);
+  world.leave(room(1), identity(1));
+  world.sfuUp = false;
+  await world.webhook(room(1), identity(1), sid(1), 'sfu_down');
+  await world.clock.advance(10_000);
+  world.sfuUp = true;
+  await world.clock.advance(policy().waitMs.sfuDown);
+  expect(world.actions('send')).toEqual([]);
+  await world.clock.advance(3_000);
+  expect(world.actions('send')).toHaveLength(1);
 });
