@@ -2,6 +2,7 @@
 // Pure: variables and a file reader come in, nothing else is looked at. A fault never shows what could be a secret.
 import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
 import type { Policy } from './delegation/state.ts';
+import { parseServerName } from './homeserver/names.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { parseRegistration, TOKEN } from './registration.ts';
 import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SHORTEST_STORE_KEY } from './settings.ts';
@@ -346,15 +347,6 @@ function readServerName(reader: Reader, name: string | null, missing: string): S
   const serverName = parseServerName(name ?? '');
   if (serverName === null) reader.fault('LIVEKIT_HS_SERVER_NAME', name === null ? missing : 'a server name');
   return serverName;
-}
-
-/** Matrix's grammar of server names: a DNS name, an IPv4 address or an IPv6 address in brackets, perhaps with a port. */
-function parseServerName(text: string): ServerName | null {
-  const match = /^(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(?::(\d{1,5}))?$/.exec(text);
-  const port = Number(match?.[2] ?? 1);
-  // What the grammar takes for a DNS name may still be none (`1.2.3.4.5`).
-  const valid = match !== null && port >= 1 && port <= 65_535 && URL.canParse(`https://${match[1]}`);
-  return valid ? (text as ServerName) : null;
 }
 
 function readRedis(reader: Reader): RedisConfig | null {

@@ -140,7 +140,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       stopWarming();
       stopKeeping();
       stopWatching?.();
-      await Promise.all([engine.drain(GRACE_MS), behind?.departures?.stop()]);
+      await Promise.all([engine.drain(GRACE_MS), behind?.departures?.stop(GRACE_MS)]);
       await Promise.race([closed(server), new Promise<void>((resolve) => clock.after(LAST_ANSWERS_MS, resolve))]);
       await Promise.allSettled([delayedEvents.close(), outbound.close()]);
       await store.close();

@@ -1,6 +1,6 @@
 // `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation and everybody's attendance go from one
 // store to the other, while lastwill is stopped, and are read back and compared. Ended delegations, kept to explain what happened, stay.
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
 import type { RoomName } from './delegation/ids.ts';
@@ -84,9 +84,9 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   if (positionals[0] !== 'copy' || typeof from !== 'string' || typeof to !== 'string') return null;
   const key = env.LASTWILL_STORE_KEY ?? '';
   const means: Means = { clock: systemClock(), random: systemRandom(), seal: key === '' ? null : createSeal(key) };
-  const source = await open(from, env, means);
+  const source = await open(from, env, means, 'from');
   try {
-    const target = await open(to, env, means);
+    const target = await open(to, env, means, 'to');
     try {
       const { delegations, attendance } = await copyStore(source, target);
       return `copied and compared: ${delegations} live delegations, ${attendance} participants' attendance\n`;
@@ -98,11 +98,13 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   }
 }
 
-async function open(named: string, env: Env, means: Means): Promise<BothStores> {
+async function open(named: string, env: Env, means: Means, end: 'from' | 'to'): Promise<BothStores> {
   if (named.startsWith('sqlite:')) {
     const folder = named.slice('sqlite:'.length);
+    const path = sqliteFile(folder);
+    if (end === 'from' && !existsSync(path)) throw new Error(`there is no store in ${folder}`);
     mkdirSync(folder, { recursive: true });
-    return openSqliteStore({ path: sqliteFile(folder), clock: means.clock, seal: means.seal });
+    return openSqliteStore({ path, clock: means.clock, seal: means.seal });
   }
   const place = parseRedisUrl(named, env.LIVEKIT_REDIS_PASSWORD ?? null);
   if (place === null) throw new Error('a store is sqlite:<folder> or a Redis URL');

@@ -32,7 +32,10 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/library-parts.ts', []],
   ['src/registration.ts', []],
   ['src/new-registration.ts', ['src/registration.ts', 'src/clock.ts', 'src/homeserver/names.ts']],
-  ['src/config.ts', ['src/delegation/', 'src/redis-url.ts', 'src/registration.ts', 'src/settings.ts', 'src/settings-reader.ts']],
+  [
+    'src/config.ts',
+    ['src/delegation/', 'src/homeserver/names.ts', 'src/redis-url.ts', 'src/registration.ts', 'src/settings.ts', 'src/settings-reader.ts'],
+  ],
   ['src/telemetry.ts', ['src/delegation/', 'src/config.ts', 'src/library-parts.ts']],
   ['src/priority.ts', []],
   ['src/memory.ts', ['src/clock.ts']],

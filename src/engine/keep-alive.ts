@@ -72,7 +72,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   const known = new Map<DelegationId, Known>();
   /** Of late: what is heard of them now is older than their end. */
   const ended = new Set<DelegationId>();
-  const held: Claim[] = [];
+  const held = new Map<string, Claim>();
   let attending = 0;
   let on = false;
   let stopped = false;
@@ -181,14 +181,16 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     telling = null;
     if (on) return;
     if (!deps.remembers) known.clear();
-    await Promise.all(held.splice(0).map(release));
+    const all = [...held.values()];
+    held.clear();
+    await Promise.all(all.map(release));
   }
 
   async function release(claim: Claim): Promise<void> {
     try {
       await store.release(claim);
     } catch {
-      if (on || telling !== null) held.push(claim);
+      if (on || telling !== null) held.set(`${claim.id} ${claim.rev}`, claim);
       else if (!stopped) clock.after(AGAIN_MS, () => void release(claim));
     }
   }
@@ -205,14 +207,14 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       const one = remember(row);
       // Whoever may be back by the time that the event ends is looked for then; until then the store may be, too.
       if (row.state.kind !== 'connected') return false;
-      held.push(claim);
+      held.set(`${claim.id} ${claim.rev}`, claim);
       // A store that is back and away again by turns begins the wait for the next look anew, and a short delay has no time for it.
       if (on && one !== null && attending < MOST_AT_ONCE && isWanted(one, clock.nowMs()) && !isAnothers(one.row)) void attend(one);
       return true;
     },
     release,
     begin: () => {
-      if (on) return;
+      if (on || stopped) return;
       on = true;
       look();
     },

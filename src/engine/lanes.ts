@@ -325,11 +325,16 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     reopen(lane);
   }
 
-  function reopen(lane: Lane): void {
+  function reopen(lane: Lane, wasShut = isShut(lane)): void {
     const restMs = lane.blockedUntilMs - clock.nowMs();
+    if (restMs <= 0) {
+      pump(lane);
+      return;
+    }
     // A timer may fire a moment early.
-    if (restMs > 0) clock.after(restMs, () => reopen(lane));
-    else pump(lane);
+    const shut = isShut(lane);
+    clock.after(shut ? restMs - GATHER_MS : restMs, () => reopen(lane, shut));
+    if (wasShut && !shut) onFree();
   }
 
   return {

@@ -76,7 +76,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   async function once(row: LiveDelegation, effect: Effect, outcome: () => Promise<Event | null>): Promise<Event | null> {
     const key = keyOf(row, effect);
-    if (effect.kind !== 'check' && underWay.has(key)) return null;
+    if (effect.kind === 'check') return outcome();
+    if (underWay.has(key)) return null;
     underWay.add(key);
     try {
       return await outcome();
@@ -233,7 +234,7 @@ export function eventOf(evidence: Evidence, row: LiveDelegation): Event {
   return snapshotOf(
     evidence,
     row,
-    evidence.present.filter(({ identity }) => row.identities.includes(identity)),
+    row.identities.flatMap((identity) => evidence.present.filter((seen) => seen.identity === identity)),
   );
 }
 

@@ -130,12 +130,12 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   /** A question that hangs is put again each second, and the first answer counts. */
   function put(room: RoomName, whichRoom: boolean): Promise<{ readonly found: Look; readonly askedAtMs: number }> {
-    return new Promise((resolve, reject) => {
+    return new Promise((resolve) => {
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
-        const found = await rooms.look(room, whichRoom).catch(reject);
+        const found = await rooms.look(room, whichRoom);
         cancel();
-        if (found !== undefined) resolve({ found, askedAtMs });
+        resolve({ found, askedAtMs });
       };
       const askAgain = (): void => {
         cancel = clock.after(HANGS_MS, askAgain);

@@ -13,8 +13,8 @@ import type { Log } from '../telemetry.ts';
 
 export interface RoomDepartures {
   start(): void;
-  /** Resolves when what is under way is done. */
-  stop(): Promise<void>;
+  /** Resolves when the call that is under way has been answered, within `graceMs` at most. */
+  stop(graceMs: number): Promise<void>;
 }
 
 export interface RoomDeparturesDeps {
@@ -32,6 +32,8 @@ export interface RoomDeparturesDeps {
  * gone is kept in mind for as long as a token can be used.
  */
 const TOKEN_MS = 3_600_000;
+/** Who is not looked at any more has been untracked, here or by another process. */
+const FORGET_AFTER_MS = 2 * TOKEN_MS;
 /** Where several processes share the store, one of them looks in so long a part of the interval. */
 const SHARED_TURN = 0.75;
 /** After a 429 that does not say for how long. */
@@ -51,6 +53,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
 
   /** One room after the other: a homeserver is not to be hurried by us. */
   async function round(): Promise<void> {
+    for (const [key, sinceMs] of absentSinceMs) if (clock.nowMs() - sinceMs > FORGET_AFTER_MS) absentSinceMs.delete(key);
     for (const roomId of await attendance.trackedRooms(intervalMs * SHARED_TURN)) {
       if (stopped) return;
       await check(roomId);
@@ -67,13 +70,14 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
     const now = (await attendance.trackedIn(roomId)).filter(({ grantedAtMs }) => grantedAtMs < askedAtMs);
     const judged = now.filter((one) => present.some((other) => keyOf(other) === keyOf(one)));
     if (gone.kind === 'server') return closeRooms(new Set(judged.map(({ room }) => room)));
-    for (const one of judged) if (!gone.stillIn.has(one.userId)) await remove(one);
+    for (const one of judged) if (!stopped && !gone.stillIn.has(one.userId)) await remove(one);
   }
 
   /** Those on the SFU. Who has not been there for as long as a token lasts is forgotten. */
   async function presentIn(tracked: readonly Tracked[]): Promise<readonly Tracked[]> {
     const present: Tracked[] = [];
     for (const [room, ones] of Map.groupBy(tracked, ({ room }) => room)) {
+      if (stopped) return [];
       const look = await rooms.look(room);
       if (look.kind === 'unreachable') continue;
       const identities = new Set(look.present.map(({ identity }) => identity));
@@ -137,6 +141,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
 
   async function closeRooms(names: ReadonlySet<RoomName>): Promise<void> {
     for (const room of names) {
+      if (stopped) return;
       const done = await evictions.close(room);
       log.info({ room, done }, 'our homeserver is no longer in the Matrix room: its room on the SFU was closed');
     }
@@ -154,11 +159,17 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
 
   return {
     start: schedule,
-    stop: async () => {
+    stop: async (graceMs) => {
       stopped = true;
       cancel();
       endPause();
-      await running;
+      await new Promise<void>((resolve) => {
+        const giveUp = clock.after(graceMs, resolve);
+        void running.then(() => {
+          giveUp();
+          resolve();
+        });
+      });
     },
   };
 }

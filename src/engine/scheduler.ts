@@ -69,7 +69,6 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     }
     looking = true;
     again = false;
-    const heard = clock.after(SILENT_MS, deps.onSilence);
     claimAll()
       .then(deps.onAnswer)
       .catch((error: unknown) => {
@@ -78,9 +77,14 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       })
       .finally(() => {
         looking = false;
-        heard();
         if (again) wake();
       });
+  }
+
+  /** Tells of an answer that has not come for so long. */
+  function heard<T>(answer: Promise<T>): Promise<T> {
+    const stop = clock.after(SILENT_MS, deps.onSilence);
+    return answer.finally(stop);
   }
 
   async function claimAll(): Promise<void> {
@@ -90,12 +94,12 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       lookedMs = clock.nowMs();
       const excluded = lanes.excluded();
       notBeforeMs = lookedMs + Math.max(gatherMs, excluded.restarts.size > 0 ? AFTER_EXCLUSION_MS : 0);
-      const claimed = await store.claimDue(lookedMs, LEASE_MS, BATCH, excluded);
+      const claimed = await heard(store.claimDue(lookedMs, LEASE_MS, BATCH, excluded));
       full = claimed.length === BATCH;
       for (const one of claimed) start(one);
     }
     // From the moment of the last look on: what has become due since then was not in it.
-    const nextMs = await store.nextDueMs(lookedMs);
+    const nextMs = await heard(store.nextDueMs(lookedMs));
     sleepUntil(Math.min(nextMs ?? Number.POSITIVE_INFINITY, clock.nowMs() + longestSleepMs));
   }
 

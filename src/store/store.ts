@@ -10,8 +10,8 @@
 // itself: those that are written must have been as the step saw them, the others at the moment when they were read.
 //
 // Several processes may share a store. A claim is the right to act on a row, for a lease, as the row was at one revision. The lease
-// is a fence as well: whoever acts asks `holds` right before, and one whose lease has passed to somebody else (it was stopped for too
-// long) gets no, for good. Leases are measured by the store's own time, due times by the callers'.
+// is a fence as well: whoever acts asks `holds` right before, and a process whose lease has passed to another (it was stopped for too
+// long) gets no, for good. That the same one has claimed the row again makes its older claim, which waits its turn, good again. Leases are measured by the store's own time, due times by the callers'.
 import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
 import type { Delegation, State } from '../delegation/state.ts';
 

@@ -6,6 +6,8 @@ import type { RedisPlace } from '../redis-url.ts';
 export interface JobHash {
   /** False: another replica has begun to take the jobs over a moment ago. */
   claim(): Promise<boolean>;
+  /** Lets another one begin at once. */
+  giveUp(): Promise<void>;
   /** Every field and value. @throws Error when Redis can't be read. */
   read(): Promise<ReadonlyMap<string, string>>;
   remove(fields: readonly string[]): Promise<void>;
@@ -35,6 +37,9 @@ export async function openJobHash({ kind, addresses, tls, username, password, da
   await client.connect();
   return {
     claim: async () => (await client.set(CLAIM, '1', { condition: 'NX', expiration: { type: 'EX', value: CLAIM_SECONDS } })) !== null,
+    giveUp: async () => {
+      await client.del(CLAIM);
+    },
     read: async () => new Map(Object.entries(await client.hGetAll(KEY))),
     remove: async (fields) => {
       if (fields.length > 0) await client.hDel(KEY, [...fields]);

@@ -28,11 +28,21 @@ export interface TakenOver {
 /** @throws Error when Redis can't be read; StoreUnavailable when the jobs can't be kept. Until then nothing is removed. */
 export async function takeOver(deps: TakeOverDeps): Promise<TakenOver> {
   const { hash, log } = deps;
-  const counts = { taken: 0, known: 0, refused: 0 };
   if (!(await hash.claim())) {
     log.info({}, 'another replica takes over the jobs of lk-jwt-service');
-    return counts;
+    return { taken: 0, known: 0, refused: 0 };
   }
+  try {
+    return await takeAll(deps);
+  } catch (error) {
+    await hash.giveUp().catch(() => {});
+    throw error;
+  }
+}
+
+async function takeAll(deps: TakeOverDeps): Promise<TakenOver> {
+  const { hash, log } = deps;
+  const counts = { taken: 0, known: 0, refused: 0 };
   const done: string[] = [];
   for (const [field, value] of await hash.read()) {
     const read = readJob(field, value);

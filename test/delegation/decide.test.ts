@@ -105,6 +105,16 @@ describe('the word of a join that waited, for the SFU to try again or for us to 
   });
 });
 
+describe('a departure by the clock of an SFU that is a little ahead', () => {
+  it('is not certainly of a session after the hand-over: without a wait the SFU is asked all the same', () => {
+    const atOnce = { ...POLICY, waitMs: { ...POLICY.waitMs, left: 0 } };
+    const left = (agoMs: number) => ({ ...EVENTS['A left'], joinedAtMs: NOW - 61_000 + agoMs }) as Event;
+    const effects = (agoMs: number) => decide(rowIn(ROWS['awaiting, nobody seen']), left(agoMs), now, atOnce).effects;
+    expect(effects(200)).toMatchObject([{ kind: 'check' }]);
+    expect(effects(2_000)).toMatchObject([{ kind: 'send' }]);
+  });
+});
+
 describe('which ending is owed', () => {
   const connected = ROWS['connected, just seen'];
   const wait0 = { ...POLICY, waitMs: { ...POLICY.waitMs, left: 0, lost: 0, replaced: 0 } };

@@ -224,3 +224,35 @@ it('asks nothing before it has to', async () => {
   await world.clock.advance(HOUR_MS);
   for (let n = 1; n <= 500; n += 25) expect(longestGapMs(world, `delay-secret-${n}`)).toBeLessThan(HOUR_MS);
 });
+
+it('what is claimed again and again while a disk is full is given back once', async () => {
+  const world = new EngineWorld();
+  for (let n = 1; n <= 5; n += 1) await present(world, n, { room: room(n % 3) });
+  await world.clock.advance(20_000);
+  const restore = takeAway(world.store, WRITES);
+  await world.clock.advance(HOUR_MS);
+  let released = 0;
+  const release = world.store.release.bind(world.store);
+  world.store.release = (claim) => {
+    released += 1;
+    return release(claim);
+  };
+  restore();
+  await world.clock.advance(1_100);
+  expect(released).toBeLessThanOrEqual(15);
+});
+
+it('does not begin any more once all has ended', async () => {
+  const world = shared();
+  await present(world, 1);
+  await world.clock.advance(5_000);
+  takeAway(world.store, ['claimDue'], silent);
+  takeAway(world.store, ['update']);
+  await world.clock.advance(520);
+  const drained = world.engine.drain(1_000);
+  await world.clock.advance(1_001);
+  await drained;
+  const calls = world.calls.length;
+  await world.clock.advance(60_000);
+  expect(world.calls).toHaveLength(calls);
+});

@@ -12,6 +12,7 @@ import { createLogger } from '../../src/telemetry.ts';
 import { createOurHomeserver, HOME_NAME } from '../support/our-homeserver.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
+const GRACE_MS = 9_000;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 const ROOM_ID = '!room:example.org';
@@ -80,7 +81,7 @@ class World {
 
   /** As after a kill. */
   async restart(): Promise<void> {
-    const stopped = this.departures.stop();
+    const stopped = this.departures.stop(GRACE_MS);
     await this.clock.settle();
     await stopped;
     await this.store.close();
@@ -89,7 +90,7 @@ class World {
   }
 
   async end(): Promise<void> {
-    await this.departures.stop();
+    await this.departures.stop(GRACE_MS);
     await this.store.close();
   }
 
@@ -320,6 +321,69 @@ test('a stop waits for nothing, not even for a limit to end', async () => {
   await at.arrives(ALICE);
   at.ours.failed = { kind: 'failed', why: 'limited', retryAfterMs: 300_000 };
   await at.clock.advance(MINUTE_MS);
-  await at.departures.stop();
+  await at.departures.stop(GRACE_MS);
   expect([at.ours.asked.length, at.clock.nextTimerMs()]).toEqual([1, null]);
+});
+
+test('and for no SFU that hangs: nobody else is removed, and after the grace time it is over', async () => {
+  const clock = createVirtualClock();
+  const later = <T>(ms: number, value: T): Promise<T> => new Promise((resolve) => void clock.after(ms, () => resolve(value)));
+  const tracked = [1, 2, 3].map((n) => ({ roomId: ROOM_ID, room: ROOM, identity: `i${n}`, userId: `@u${n}:example.org`, grantedAtMs: 0 }));
+  const present = tracked.map(({ identity }) => ({ identity, sid: identity, joinedAtMs: 0, active: true }));
+  let removed = 0;
+  const departures = createRoomDepartures({
+    attendance: { trackedRooms: async () => [ROOM_ID], trackedIn: async () => tracked } as never,
+    service: {
+      home: { serverName: 'example.org', url: null },
+      joinedMembers: async () => ({ kind: 'members', userIds: new Set(['@z:example.org']) }),
+    } as never,
+    rooms: { look: async () => ({ kind: 'list', present, roomSid: undefined }), answers: async () => true } as never,
+    evictions: {
+      remove: () => {
+        removed += 1;
+        return later(20_000, false);
+      },
+    } as never,
+    ...{ clock, intervalMs: MINUTE_MS, log: createLogger('info', () => {}) },
+  });
+  departures.start();
+  await clock.advance(MINUTE_MS + 1);
+  let stoppedMs = Number.NaN;
+  const atMs = clock.nowMs();
+  void departures.stop(GRACE_MS).then(() => {
+    stoppedMs = clock.nowMs();
+  });
+  await clock.advance(60_000);
+  expect([stoppedMs - atMs, removed]).toEqual([GRACE_MS, 1]);
+});
+
+test('who was untracked by another process is not kept in mind', async () => {
+  const clock = createVirtualClock();
+  let round = 0;
+  let asked = 0;
+  const departures = createRoomDepartures({
+    attendance: {
+      trackedRooms: async () => {
+        round += 1;
+        return [ROOM_ID];
+      },
+      // Each minute somebody else, who is not on the SFU; at the end the first again, given a token long ago.
+      trackedIn: async () => [
+        { roomId: ROOM_ID, room: ROOM, identity: round < 200 ? `i${round}` : 'i1', userId: '@a:example.org', grantedAtMs: 0 },
+      ],
+      untrack: async () => {
+        asked += 1;
+      },
+    } as never,
+    service: {} as never,
+    rooms: { look: async () => ({ kind: 'list', present: [], roomSid: null }), answers: async () => true } as never,
+    evictions: {} as never,
+    ...{ clock, intervalMs: MINUTE_MS, log: createLogger('info', () => {}) },
+  });
+  departures.start();
+  await clock.advance(230 * MINUTE_MS);
+  expect(asked, 'its absence counts from its return').toBe(0);
+  await clock.advance(40 * MINUTE_MS);
+  expect(asked).toBeGreaterThan(0);
+  await departures.stop(GRACE_MS);
 });

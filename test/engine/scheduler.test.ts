@@ -39,11 +39,9 @@ it('takes what becomes due while it is looking', async () => {
 
 it('a lane that was closed calls again, also when its timer fires a moment early', async () => {
   const clock = createVirtualClock();
-  let calls = 0;
+  const callsMs: number[] = [];
   const pauses: [string, number][] = [];
-  const onFree = () => {
-    calls += 1;
-  };
+  const onFree = () => void callsMs.push(clock.nowMs());
   const early = { ...clock, after: (delayMs: number, fire: () => void) => clock.after(Math.max(delayMs - 1, 1), fire) };
   const lanes = createLanes({ clock: early, onFree, onPause: (...told) => void pauses.push(told) });
   const delayMs = 60_000;
@@ -52,6 +50,34 @@ it('a lane that was closed calls again, also when its timer fires a moment early
   await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'limited', retryAfterMs: 5_000 }) });
   expect(await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'ok' }) })).toBeNull();
   await clock.advance(5_100);
-  expect(calls).toBe(1);
+  // Once for those who are to gather before the end of the pause, and once at its end.
+  expect(callsMs).toEqual([START_MS + 3_000, expect.any(Number)]);
+  expect(callsMs[1]).toBeGreaterThanOrEqual(START_MS + 5_000);
   expect(pauses).toEqual([[HOMESERVER, START_MS + 3_000]]);
+});
+
+it('a store that answers each look in time is not silent, however many looks it takes', async () => {
+  const clock = createVirtualClock();
+  let silences = 0;
+  let left = 4_096;
+  const store = {
+    claimDue: async (_nowMs: number, _leaseMs: number, limit: number) => {
+      await new Promise<void>((resolve) => void clock.after(60, resolve));
+      const found = Math.min(limit, left);
+      left -= found;
+      return Array.from({ length: found }, () => ({ row: {}, claim: {} }));
+    },
+    nextDueMs: async () => null,
+  } as unknown as Store;
+  const scheduler = createScheduler({
+    ...{ store, clock, longestSleepMs: 500, gatherMs: 20, onFailure: () => {}, onAnswer: () => {} },
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    onSilence: () => {
+      silences += 1;
+    },
+    take: async () => {},
+  });
+  scheduler.start();
+  await clock.advance(2_000);
+  expect([silences, left]).toEqual([0, 0]);
 });

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -67,6 +67,12 @@ test.each([[[]], [['copy']], [['copy', '--from', 'sqlite:a']], [['move', '--from
     expect(await runCopy(args, {})).toBeNull();
   },
 );
+
+test('nothing is copied from a folder without a store, and none is made there', async () => {
+  const args = ['copy', '--from', `sqlite:${folder}/mistyped`, '--to', `sqlite:${folder}/to`];
+  await expect(runCopy(args, {})).rejects.toThrow('no store in');
+  expect(existsSync(`${folder}/mistyped`)).toBe(false);
+});
 
 describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
   test('is what it was', { timeout: 60_000 }, async () => {

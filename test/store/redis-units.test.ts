@@ -4,11 +4,13 @@ import type { RoomName } from '../../src/delegation/ids.ts';
 import { parseRedisUrl } from '../../src/redis-url.ts';
 import { durabilityOf } from '../../src/store/redis/durability.ts';
 import { ALL_SHARDS, prefixOf, shardOf, shardsBetween } from '../../src/store/redis/keys.ts';
+import { createPulse } from '../../src/store/redis/pulse.ts';
 import { pack, unpack } from '../../src/store/redis/row.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import { slotOf } from '../../src/store/slots.ts';
 import { SLOTS } from '../../src/store/store.ts';
 import { ended, futureHandles, LIVE_KINDS, row } from '../support/fixtures.ts';
+import { createSeededRandom, createVirtualClock } from '../support/virtual-clock.ts';
 
 describe('where Redis is', () => {
   const at = (url: string, password: string | null = null) => parseRedisUrl(url, password);
@@ -149,4 +151,30 @@ describe('durability is said', () => {
     expect(durabilityOf({ 'maxmemory-policy': 'noeviction' }, 0).alarm).toBeNull();
     expect(durabilityOf({ 'maxmemory-policy': 'allkeys-lru' }, 0).alarm).toContain('noeviction');
   });
+});
+
+test('a master of a cluster that comes back empty while another is still away: the loss is told, once', async () => {
+  const clock = createVirtualClock();
+  const epochs = new Map(ALL_SHARDS.map((shard) => [shard, 'old']));
+  const away = new Set<number>();
+  let lost = 0;
+  const connection = {
+    run: async (_script: unknown, shard: number, _key: string, _word: string, [name]: readonly string[]) => {
+      if (away.has(shard)) throw new Error('CLUSTERDOWN');
+      const epoch = epochs.get(shard) ?? String(name);
+      epochs.set(shard, epoch);
+      return [Buffer.from(epoch), Buffer.from(String(clock.nowMs() * 1_000))];
+    },
+  } as never;
+  const onLost = () => {
+    lost += 1;
+  };
+  const pulse = createPulse({ ...{ connection, clock, measures: true, onLost }, random: createSeededRandom(1) });
+  await pulse.beat();
+  epochs.delete(0);
+  away.add(15);
+  await expect(pulse.beat()).rejects.toThrow('CLUSTERDOWN');
+  away.delete(15);
+  await pulse.beat();
+  expect(lost).toBe(1);
 });

@@ -16,8 +16,9 @@ const job = (n: number, serverName = 'example.org', restartedMs = START_MS - 1_0
     RestartedAt: new Date(restartedMs).toISOString(),
   });
 
-function setUp(jobs: Record<string, string>, remove = false, free = true) {
+function setUp(jobs: Record<string, string>, remove = false, free = true, away = false) {
   const world = new EngineWorld();
+  let held = false;
   const hash = new Map(Object.entries(jobs));
   const served = createServed({
     ...{ fullAccess: { all: false, names: ['example.org' as ServerName] }, overrides: new Map([['example.org' as ServerName, URL]]) },
@@ -27,8 +28,17 @@ function setUp(jobs: Record<string, string>, remove = false, free = true) {
   const run = async () => {
     const done = takeOver({
       hash: {
-        claim: async () => free,
-        read: async () => hash,
+        claim: async () => {
+          held ||= free;
+          return free;
+        },
+        giveUp: async () => {
+          held = false;
+        },
+        read: async () => {
+          if (away) throw new Error('away');
+          return hash;
+        },
         remove: async (fields) => {
           for (const one of fields) hash.delete(one);
         },
@@ -39,7 +49,7 @@ function setUp(jobs: Record<string, string>, remove = false, free = true) {
     await world.clock.settle();
     return done;
   };
-  return { world, hash, run };
+  return { world, hash, run, isHeld: () => held };
 }
 
 it('keeps those who are on the SFU alive at once, and sends the leave of those who are gone', async () => {
@@ -69,4 +79,10 @@ it('says what it can not take, without showing it, and removes only what is kept
   const said = world.lines.filter((line) => line.includes('could not be taken over'));
   expect(said).toHaveLength(2);
   expect(world.lines.join()).not.toMatch(/delay-/);
+});
+
+it('lets another one begin at once where the jobs can not be read', async () => {
+  const { run, isHeld } = setUp({ [field(1)]: job(1) }, false, true, true);
+  await expect(run()).rejects.toThrow('away');
+  expect(isHeld()).toBe(false);
 });

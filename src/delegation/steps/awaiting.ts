@@ -5,6 +5,7 @@ import type { Awaiting, Departure, Event, LiveDelegation, Session } from '../sta
 import {
   ask,
   askAgainMs,
+  CLOCKS_MS,
   choose,
   connect,
   connectByJoin,
@@ -42,13 +43,16 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
 }
 
 /**
- * Whose departure is it? A session that joined after the hand-over is surely ours (its join was lost or is late). An older one may have been
+ * Whose departure is it? A session that joined after the hand-over is ours (its join was lost or is late), surely so by more than clocks differ. An older one may have been
  * gone before the hand-over, as when a page was loaded anew, and its departure must not end us; or it left right after, before any list
  * could show it. They can't be told apart: the member gets the time of an aborted connection to appear again.
  */
 export function awaitingLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
-  if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) return depart(row, sessionThatLeft(event), departure, null, at);
+  if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) {
+    const certain = event.joinedAtMs >= row.createdAtMs + CLOCKS_MS;
+    return depart(row, sessionThatLeft(event), { ...departure, certain }, null, at);
+  }
   const shortenedMs = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));
   const connectByMs = Math.max(shortenedMs, mayReturnUntilMs(departure, at));
   const state: Awaiting = { ...row.state, departed: departure, connectByMs, nextAskMs: at.nowMs };

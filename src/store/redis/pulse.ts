@@ -38,8 +38,10 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
   async function beat(): Promise<void> {
     beatAtMs = clock.nowMs();
     const name = Buffer.from(random.bytes(9)).toString('base64url');
-    const lost = await Promise.all(ALL_SHARDS.map((shard) => beatIn(shard, name)));
-    if (lost.includes(true)) for (const told of listeners) told();
+    const beaten = await Promise.allSettled(ALL_SHARDS.map((shard) => beatIn(shard, name)));
+    if (beaten.some((one) => one.status === 'fulfilled' && one.value)) for (const told of listeners) told();
+    const failed = beaten.find((one) => one.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
   }
 
   async function beatIn(shard: number, name: string): Promise<boolean> {
