@@ -48,7 +48,10 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/remembered.ts', []],
   ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/library-parts.ts']],
   ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/library-parts.ts']],
-  ['src/engine/', ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts']],
+  [
+    'src/engine/',
+    ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts', 'src/remembered.ts'],
+  ],
   ['src/takeover/', ['src/delegation/', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts', 'src/library-parts.ts']],
   [
     'src/http/',

@@ -13,6 +13,8 @@ export interface Wanted {
   /** The event runs out not before, and as far as we know not after. */
   readonly expiryMs: number;
   readonly lostMs: number;
+  /** Its homeserver has restarted it before. */
+  readonly proven: boolean;
 }
 
 interface Remembered extends Wanted {
@@ -36,6 +38,8 @@ export interface Budget {
   restarted(wanted: Wanted, beganMs: number): void;
   /** It wants no restart any more. */
   ended(id: DelegationId): void;
+  /** How long a call is not to be made that nobody would miss; 0: none of the others needs it now. */
+  spareMs(): number;
   /** How long this restart is not to be made; 0: it may be, when its turn comes. */
   putOffMs(wanted: Wanted): number;
   /** When this restart, the most urgent one, has to begin so that all are in time. */
@@ -171,6 +175,7 @@ export function createBudget(nowMs: () => number): Budget {
   const willingMs = (perMs: number): number => nowMs() + (savedNow() < 1 ? (1 - savedNow()) / perMs + CLOCKS_MS : 0);
 
   const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= mostSaved);
+  const spareMs = (): number => ((rate !== null || isLimited()) && !isIdle(nowMs()) ? AGAIN_MS : 0);
   const isKnown = (): boolean => nowMs() - refusedAtMs < KNOWN_FOR_MS;
   const isLimited = (): boolean => nowMs() - refusedAtMs < FORGET_AFTER_MS;
 
@@ -229,15 +234,17 @@ export function createBudget(nowMs: () => number): Budget {
       remember({ ...wanted, expiryMs: beganMs + delayMs, lostMs: nowMs() + delayMs }, beganMs + delayMs * USUAL_PART);
     },
     ended: (id) => void remembered.delete(id),
+    spareMs,
     putOffMs: (wanted) => {
       const atMs = nowMs();
       // Run out by our count, and perhaps not: its client or a process before us may have restarted it. One call tells, when none of the
       // others needs it: also when there seems to be no limit any more, for all of them at once would find out otherwise.
-      if (ranOutMs(wanted) < atMs && (rate !== null || isLimited())) return isIdle(atMs) ? 0 : AGAIN_MS;
+      if (ranOutMs(wanted) < atMs && (rate !== null || isLimited())) return spareMs();
       if (!isLimited()) return 0;
       const earliestMs = Math.max(wanted.expiryMs - wanted.delayMs * (1 - EARLIEST_PART), atMs);
       remember(wanted, earliestMs);
-      if (wanted.delayMs > SHORT_DELAY_MS) return 0;
+      // One that may be an invention has time to wait for a call that is left over.
+      if (wanted.delayMs > SHORT_DELAY_MS) return wanted.proven || atMs > wanted.expiryMs - wanted.delayMs / 2 ? 0 : spareMs();
       if (rate === null) return findsOut(wanted.id) ? 0 : earliestMs - atMs;
       reckon(rate);
       return kept.has(wanted.id) ? earliestMs - atMs : AGAIN_MS;

@@ -5,18 +5,9 @@ import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import { type Limit, RESERVED_MS } from '../store/store.ts';
-import { type Budget, createBudget, type Wanted } from './budget.ts';
-
-export interface Errand extends Wanted {
-  /** A leave or a cancellation, as opposed to a restart. */
-  readonly owed: boolean;
-  /** Made by whom it may, also where restarts are another process's: the store is away, and that one may not know of it. */
-  readonly remembered?: boolean;
-  /** Not begun by then: not at all, its evidence is stale. */
-  readonly beginByMs: number;
-  /** Null: it is not wanted any more, and nothing was called. */
-  readonly work: () => Promise<Answer | null>;
-}
+import { type Budget, createBudget } from './budget.ts';
+import { type Errand, insert, type Waiting } from './errand.ts';
+import { createPace, type Pace } from './pace.ts';
 
 export interface Lanes {
   /**
@@ -28,15 +19,6 @@ export interface Lanes {
   excluded(): { readonly restarts: ReadonlySet<HomeserverUrl>; readonly leaves: ReadonlySet<HomeserverUrl> };
   /** Homeservers that have refused calls lately because there were too many. */
   limiting(): readonly HomeserverUrl[];
-}
-
-interface Waiting extends Errand {
-  /** Of two the smaller one goes first. Who can still be saved goes before who has run out by our count. */
-  readonly orderMs: number;
-  /** Refused after this, it goes back to where it came from. */
-  readonly patientUntilMs: number;
-  readonly resolve: (answer: Answer | null) => void;
-  readonly reject: (why: unknown) => void;
 }
 
 interface Lane {
@@ -51,6 +33,7 @@ interface Lane {
   /** Somebody was turned away and waits to be called again. */
   owesCall: boolean;
   readonly budget: Budget;
+  readonly pace: Pace;
   /** False: its restarts are another process's. */
   ours: boolean;
   /** When all others know that the restarts are ours; null: nothing is reserved. */
@@ -126,7 +109,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       queue: [],
       blockedUntilMs: 0,
       owesCall: false,
-      budget: createBudget(clock.nowMs),
+      ...{ budget: createBudget(clock.nowMs), pace: createPace(clock.nowMs) },
       ours: true,
       aloneFromMs: null,
       isAlone: false,
@@ -194,7 +177,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     for (const { resolve } of restarts) resolve(null);
   }
 
-  const isOurs = ({ ours }: Lane, { owed, remembered = false }: Errand): boolean => ours || owed || remembered;
+  const isOurs = ({ ours }: Lane, { kind, remembered = false }: Errand): boolean => ours || kind !== 'restart' || remembered;
   const isFull = (lane: Lane, owed: boolean): boolean => lane.queue.length >= lane.cap * QUEUE_FACTOR * (owed ? 2 : 1);
   const isBlocked = (lane: Lane): boolean => clock.nowMs() < lane.blockedUntilMs;
   const isShut = (lane: Lane): boolean => clock.nowMs() + GATHER_MS < lane.blockedUntilMs;
@@ -207,8 +190,8 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
         next.resolve(null);
         continue;
       }
-      if (isBusy(lane, next.owed)) break;
-      if (!next.owed && isTooSoon(lane, next)) break;
+      if (isBusy(lane, next.kind === 'owed')) break;
+      if (next.kind !== 'owed' && isTooSoon(lane, next)) break;
       lane.queue.shift();
       const putOff = putOffBy(lane, next);
       if (putOff !== null) next.resolve(putOff);
@@ -241,15 +224,29 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     return hangsInMs > 0;
   }
 
-  /** What a restart that the budget has no room for is answered. */
-  function putOffBy({ budget }: Lane, errand: Errand): Answer | null {
-    const putOffMs = errand.owed ? 0 : budget.putOffMs(errand);
+  /** What a call that the budget has no room for is answered. */
+  function putOffBy(lane: Lane, errand: Errand): Answer | null {
+    const putOffMs = putOffMsOf(lane, errand);
     return putOffMs > 0 ? { kind: 'limited', retryAfterMs: putOffMs } : null;
+  }
+
+  function putOffMsOf({ budget, pace, ours }: Lane, errand: Errand): number {
+    switch (errand.kind) {
+      case 'owed':
+        return 0;
+      case 'restart':
+        return budget.putOffMs(errand);
+      case 'doubtful':
+        if (pace.isOverdue()) return 0;
+        return ours ? budget.spareMs() : RESERVED_MS;
+      default:
+        return errand.kind satisfies never;
+    }
   }
 
   /** Where calls are counted, a restart waits for its time, so that a leave finds something left. */
   function isTooSoon(lane: Lane, next: Waiting): boolean {
-    const waitMs = lane.budget.beginMs(next) - clock.nowMs();
+    const waitMs = next.kind === 'restart' ? lane.budget.beginMs(next) - clock.nowMs() : lane.pace.waitMs(lane.budget.limited);
     if (waitMs > 0) lookLater(lane, waitMs);
     return waitMs > 0;
   }
@@ -266,13 +263,14 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
     const beganMs = clock.nowMs();
     lane.running += 1;
+    lane.pace.begun(errand.kind);
     lane.beganMs = beganMs;
     try {
       const answer = await errand.work();
       if (answer !== null) learn(lane, answer, beganMs);
       if (answer?.kind === 'ok') {
-        if (errand.owed) lane.budget.ended(errand.id);
-        else lane.budget.restarted(errand, beganMs);
+        if (errand.kind === 'restart') lane.budget.restarted(errand, beganMs);
+        else lane.budget.ended(errand.id);
       }
       // Refused is not begun: for a short pause it keeps its place.
       const keepsPlace = !isShut(lane) && clock.nowMs() < errand.patientUntilMs && isOurs(lane, errand);
@@ -287,16 +285,21 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   }
 
   function learn(lane: Lane, answer: Answer, beganMs: number): void {
-    if (answer.kind !== 'limited' && answer.kind !== 'failed') lane.budget.passed(beganMs);
+    if (answer.kind !== 'limited' && answer.kind !== 'failed') {
+      lane.budget.passed(beganMs);
+      lane.pace.passed();
+    }
     switch (answer.kind) {
       case 'limited':
         lane.budget.refused(beganMs, answer.retryAfterMs ?? 0);
+        lane.pace.refused();
         void reserve(lane).catch(() => {});
         // Its word is older than its way back.
         block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - beganMs));
         return;
       case 'failed':
         lane.cap = Math.max(lane.cap - FAILURE_COSTS, FEWEST_AT_ONCE);
+        lane.pace.failed();
         return;
       case 'ok':
       case 'final':
@@ -340,7 +343,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   return {
     run: (homeserver, errand) => {
       const lane = laneOf(homeserver);
-      if (isShut(lane) || isFull(lane, errand.owed) || !isOurs(lane, errand)) {
+      if (isShut(lane) || isFull(lane, errand.kind === 'owed') || !isOurs(lane, errand)) {
         lane.owesCall = true;
         return Promise.resolve(null);
       }
@@ -348,7 +351,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve, reject) => {
         const patientUntilMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
-        const orderMs = !errand.owed && errand.lostMs < clock.nowMs() ? Number.POSITIVE_INFINITY : errand.expiryMs;
+        const orderMs = errand.kind === 'restart' && errand.lostMs < clock.nowMs() ? Number.POSITIVE_INFINITY : errand.expiryMs;
         insert(lane.queue, { ...errand, orderMs, patientUntilMs, resolve, reject });
         pump(lane);
       });
@@ -366,17 +369,6 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     },
     limiting: () => [...lanes].flatMap(([homeserver, { budget }]) => (budget.limited ? [homeserver] : [])),
   };
-}
-
-/** Keeps the queue in order of urgency; it is short, and most arrivals go to its end. */
-function insert(queue: Waiting[], errand: Waiting): void {
-  let at = queue.length;
-  while (at > 0 && isMoreUrgent(errand, queue[at - 1] as Waiting)) at -= 1;
-  queue.splice(at, 0, errand);
-}
-
-function isMoreUrgent(a: Waiting, b: Waiting): boolean {
-  return a.owed === b.owed ? a.orderMs < b.orderMs : a.owed;
 }
 
 function isIdle(lane: Lane, nowMs: number): boolean {

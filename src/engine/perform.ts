@@ -1,12 +1,14 @@
 // Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
 import type { Clock } from '../clock.ts';
 import type { Action, Answer, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
-import { FRESH_MS, leaseMs } from '../delegation/steps/moves.ts';
+import { FRESH_MS, isProven, leaseMs } from '../delegation/steps/moves.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Wanted } from './budget.ts';
+import type { Errand } from './errand.ts';
+import { createInventions } from './inventions.ts';
 import type { Lanes } from './lanes.ts';
 import type { Evidence, List, Presence } from './presence.ts';
 
@@ -71,6 +73,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     }
   }
 
+  const inventions = createInventions({ presence, clock, policy });
   /** Calls under way: a sweep and a due time may both want the same restart. */
   const underWay = new Set<string>();
 
@@ -141,7 +144,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
-      ...{ owed: false, remembered },
+      ...{ kind: 'restart', remembered },
       beginByMs: clock.nowMs() + turnMs(row),
       work: () => {
         askedAtMs = clock.nowMs();
@@ -170,12 +173,14 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   async function send(row: LiveDelegation, action: Action, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
     const isStillSo = () => isStillGone(row);
-    const answer = await owed(row, { action: 'send', calls: callToSend(row.handles, action), timeoutMs, claim, isStillSo });
+    const calls = callToSend(row.handles, action);
+    const answer = await inTurn(row, inventions.leave(row), { action: 'send', calls, timeoutMs, claim, isStillSo });
     return answer === null ? null : { kind: 'send_answered', action, answer };
   }
 
   async function cancel(row: LiveDelegation, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
-    const answer = await owed(row, { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim, isStillSo: always });
+    const kind = await inventions.cancellation(row);
+    const answer = await inTurn(row, kind, { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim, isStillSo: always });
     return answer === null ? null : { kind: 'cancel_answered', answer };
   }
 
@@ -192,10 +197,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return applied.changed === 0;
   }
 
-  function owed(row: LiveDelegation, calls: Calls): Promise<Answer | null> {
-    // Who would cancel an event that has run out can wait; an event that has run out unnoticed is still to be sent.
-    const owed = calls.action === 'send' || clock.nowMs() <= row.expiry.latestMs;
-    return lanes.run(row.homeserver, { ...wantedBy(row), owed, beginByMs: Number.POSITIVE_INFINITY, work: () => callAll(row, calls) });
+  function inTurn(row: LiveDelegation, kind: Errand['kind'], calls: Calls): Promise<Answer | null> {
+    return lanes.run(row.homeserver, { ...wantedBy(row), kind, beginByMs: Number.POSITIVE_INFINITY, work: () => callAll(row, calls) });
   }
 
   /**
@@ -223,8 +226,9 @@ export function createPerformer(deps: PerformerDeps): Performer {
   };
 }
 
-function wantedBy({ id, createdAtMs, delayMs, expiry }: LiveDelegation): Wanted {
-  return { id, createdAtMs, delayMs, expiryMs: expiry.earliestMs, lostMs: expiry.latestMs };
+function wantedBy(row: LiveDelegation): Wanted {
+  const { id, createdAtMs, delayMs, expiry } = row;
+  return { id, createdAtMs, delayMs, expiryMs: expiry.earliestMs, lostMs: expiry.latestMs, proven: isProven(row) };
 }
 
 const SEVERITY: Record<Answer['kind'], number> = { ok: 0, failed: 1, refused: 2, limited: 3, final: 4 };

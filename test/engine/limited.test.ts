@@ -307,3 +307,50 @@ describe('the same, and three replicas', () => {
     expect(Math.max(...tookMs)).toBeLessThan(1_000 + 150);
   });
 });
+
+describe('whoever may hand over can invent events, and as many as they like', () => {
+  const MEMBERS = 6;
+  const STRANGER = 50;
+
+  async function hand(world: EngineWorld, nth: number, over: Partial<Parameters<typeof handOver>[1]> & object): Promise<void> {
+    const { id: _, ...rest } = handOver(nth, { room: room(), ...over });
+    await world.engine.handOver({ ...rest, handles: { kind: 'delay', delayId: `invented-${nth}` as DelayId } });
+  }
+
+  async function flooded(flood: (world: EngineWorld) => Promise<void>): Promise<number> {
+    const { world, homeserver } = await call(MEMBERS, 300);
+    await world.clock.advance(20_000);
+    await flood(world);
+    await world.clock.advance(120_000);
+    return homeserver.kept().length;
+  }
+
+  it('of participants who never come: nobody is lost by the leaves that are owed for them', async () => {
+    expect(
+      await flooded(async (world) => {
+        for (let n = 0; n < 60; n += 1) await hand(world, STRANGER + n, { delayMs: 1_000 });
+      }),
+    ).toBe(MEMBERS);
+  });
+
+  it('one after the other for the same participant: nobody is lost by the cancellations', async () => {
+    expect(
+      await flooded(async (world) => {
+        const { owner, identities } = handOver(STRANGER);
+        for (let n = 0; n < 60; n += 1) await hand(world, STRANGER + n, { owner, identities, delayMs: 3_600_000 });
+      }),
+    ).toBe(MEMBERS);
+  });
+
+  it('of one who is there, with delays of an hour: nobody is lost by their restarts', async () => {
+    expect(
+      await flooded(async (world) => {
+        world.join(room(), identity(STRANGER), sid(STRANGER));
+        for (let n = 0; n < 60; n += 1) {
+          await hand(world, STRANGER + n, { identities: [identity(STRANGER)], delayMs: 3_600_000 });
+          await world.clock.advance(1_300);
+        }
+      }),
+    ).toBe(MEMBERS);
+  });
+});

@@ -46,7 +46,16 @@ it('a lane that was closed calls again, also when its timer fires a moment early
   const lanes = createLanes({ clock: early, onFree, onPause: (...told) => void pauses.push(told) });
   const delayMs = 60_000;
   const expiryMs = START_MS + delayMs;
-  const errand = { id: idOf(), createdAtMs: START_MS, delayMs, expiryMs, lostMs: expiryMs, owed: false, beginByMs: expiryMs };
+  const errand = {
+    id: idOf(),
+    createdAtMs: START_MS,
+    delayMs,
+    expiryMs,
+    lostMs: expiryMs,
+    proven: true,
+    kind: 'restart',
+    beginByMs: expiryMs,
+  } as const;
   await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'limited', retryAfterMs: 5_000 }) });
   expect(await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'ok' }) })).toBeNull();
   await clock.advance(5_100);

@@ -322,6 +322,11 @@ export function expiryAfter(row: LiveDelegation, askedAtMs: number, answer: Answ
   }
 }
 
+/** Its homeserver has restarted it, for us or for somebody before us: it is not an invention. */
+export function isProven({ expiry, createdAtMs, delayMs }: LiveDelegation): boolean {
+  return expiry.earliestMs !== createdAtMs + delayMs;
+}
+
 /** The compiler's proof that a switch is exhaustive; reached only by a broken invariant. */
 export function never(value: never): never {
   throw new Error(`unreachable: ${typeof value}`);

@@ -1,0 +1,39 @@
+// A call that waits for its turn with a homeserver, and whose turn comes before whose: leaves before restarts, restarts by earliest expiry.
+import type { Answer } from '../delegation/state.ts';
+import type { Wanted } from './budget.ts';
+
+export interface Errand extends Wanted {
+  /**
+   * `owed`: a leave or a cancellation. `doubtful`: one that nobody would miss, above all of an event that its homeserver may never have heard
+   * of: whoever may hand over can invent as many as they like, and must not take from others what a homeserver lets through.
+   */
+  readonly kind: 'owed' | 'restart' | 'doubtful';
+  /** Made by whom it may, also where restarts are another process's: the store is away, and that one may not know of it. */
+  readonly remembered?: boolean;
+  /** Not begun by then: not at all, its evidence is stale. */
+  readonly beginByMs: number;
+  /** Null: it is not wanted any more, and nothing was called. */
+  readonly work: () => Promise<Answer | null>;
+}
+
+export interface Waiting extends Errand {
+  /** Of two the smaller one goes first. Who can still be saved goes before who has run out by our count. */
+  readonly orderMs: number;
+  /** Refused after this, it goes back to where it came from. */
+  readonly patientUntilMs: number;
+  readonly resolve: (answer: Answer | null) => void;
+  readonly reject: (why: unknown) => void;
+}
+
+/** Keeps the queue in order of urgency; it is short, and most arrivals go to its end. */
+export function insert(queue: Waiting[], errand: Waiting): void {
+  let at = queue.length;
+  while (at > 0 && isMoreUrgent(errand, queue[at - 1] as Waiting)) at -= 1;
+  queue.splice(at, 0, errand);
+}
+
+const RANK: Readonly<Record<Errand['kind'], number>> = { owed: 0, restart: 1, doubtful: 2 };
+
+function isMoreUrgent(a: Waiting, b: Waiting): boolean {
+  return a.kind === b.kind ? a.orderMs < b.orderMs : RANK[a.kind] < RANK[b.kind];
+}
