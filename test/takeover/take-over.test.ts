@@ -46,7 +46,7 @@ function setUp(jobs: Record<string, string>, remove = false, free = true, away =
       },
       ...{ engine: world.engine, served, discovery, remove, log: createLogger('info', (line) => void world.lines.push(line)) },
     });
-    await world.clock.settle();
+    await Promise.allSettled([done, world.clock.settle()]);
     return done;
   };
   return { world, hash, run, isHeld: () => held };
