@@ -2,6 +2,7 @@
 // text could carry the URL, and URLs here carry secrets.
 import type { Dispatcher } from 'undici';
 import type { Clock } from './clock.ts';
+import { Gathered } from './gathered.ts';
 
 export type FailureKind = 'timeout' | 'refused' | 'address' | 'too_large' | 'garbage' | 'redirects';
 export type Reply =
@@ -51,8 +52,7 @@ function createHandler(
   let controller: Dispatcher.DispatchController | null = null;
   let status = 0;
   let headers: Record<string, string> = {};
-  let bytes = 0;
-  const chunks: Buffer[] = [];
+  const body = new Gathered(mostBytes);
 
   const settle = (reply: Reply): void => {
     if (done) return;
@@ -74,11 +74,9 @@ function createHandler(
       headers = firstValues(received);
     },
     onResponseData(_, chunk) {
-      bytes += chunk.length;
-      if (bytes > mostBytes) end('too_large');
-      else chunks.push(chunk);
+      if (!body.add(chunk)) end('too_large');
     },
-    onResponseEnd: () => settle({ kind: 'answered', status, headers, json: parseJson(Buffer.concat(chunks)) }),
+    onResponseEnd: () => settle({ kind: 'answered', status, headers, json: parseJson(body.bytes) }),
     onResponseError: (_, error) => settle(failed(controller !== null, failureOf(error))),
   };
   return { handler, end };
