@@ -64,6 +64,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
       'src/telemetry.ts',
       'src/config.ts',
       'src/clock.ts',
+      'src/gathered.ts',
       'src/library-parts.ts',
       'src/store/store.ts',
       'src/store/attendance.ts',

@@ -11,6 +11,7 @@ import { getRequestListener } from '../library-parts.ts';
 import type { Keys } from '../sfu/keys.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
+import { createBodies } from './body.ts';
 import { delegationRoutes } from './delegations.ts';
 import { errorResponse, MatrixError, refusalOf, unavailable } from './errors.ts';
 import { createLimit } from './limit.ts';
@@ -48,16 +49,17 @@ export function createApp(deps: AppDeps): App {
   const assertOpen = () => {
     if (!isOpen()) throw unavailable('Shutting down');
   };
-  const take = webhookTaker({ ...deps, assertOpen });
+  const bodies = createBodies();
+  const taker = webhookTaker({ ...deps, assertOpen });
   // Clients join paths to base URLs that may end in a slash.
   const app = new Hono({ getPath: (request) => getPath(request).replace(/\/{2,}/g, '/') });
-  const webhooks = webhookRoutes(take);
+  const webhooks = webhookRoutes(taker, bodies);
   for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
-  app.route('/v1/delegations', delegationRoutes({ ...deps, assertOpen, limit: createLimit(deps.clock) }));
-  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, assertOpen }));
-  if (proxied !== undefined) app.route('/', proxiedRoutes({ ...deps, ...proxied, assertOpen }));
+  app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createLimit(deps.clock) }));
+  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, bodies, assertOpen }));
+  if (proxied !== undefined) app.route('/', proxiedRoutes({ ...deps, ...proxied, bodies, assertOpen }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => errorResponse(c, refusalOf(error, log)));
-  return { hono: app, listener: webhookListener(take, log, getRequestListener(app.fetch)) };
+  return { hono: app, listener: webhookListener(taker, log, getRequestListener(app.fetch)) };
 }

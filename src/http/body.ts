@@ -1,31 +1,68 @@
-// Bodies within a bound. One whose length is announced is taken as it is (the parser below holds it to that); one that comes in pieces is
-// counted as it comes, and what is too much is not kept.
+// Bodies within bounds: each of them, and of what is unfinished all together. Where a body can't get its bytes it is refused in the middle,
+// and what was kept of it is let go.
 import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
-import { MatrixError } from './errors.ts';
+import { Gathered } from '../gathered.ts';
+import { MatrixError, unavailable } from './errors.ts';
 
-/** One header, without making objects of all the others first. `name` in lower case. */
-export function headerOf({ env, req }: Context, name: 'authorization' | 'content-length' | 'transfer-encoding'): string | undefined {
-  const { incoming } = (env ?? {}) as { readonly incoming?: IncomingMessage };
-  return incoming === undefined ? req.header(name) : incoming.headers[name];
+export interface Bodies {
+  /**
+   * Never settles if the body is cut off: then nobody waits for an answer.
+   * @throws MatrixError 413 beyond `mostBytes`, 503 while too much of other bodies waits for its end.
+   */
+  read(c: Context, mostBytes: number): Promise<Buffer>;
 }
 
-/** @throws MatrixError 413 beyond `mostBytes`. */
-export async function readBody(c: Context, mostBytes: number): Promise<Buffer> {
-  const tooLarge = (): never => {
-    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${mostBytes} bytes`);
+/** A thousand of the longest that a client may send; a body that comes in one piece needs none of it. */
+const MOST_UNFINISHED_BYTES = 64 * 1024 * 1024;
+
+const incomingOf = ({ env }: Context): IncomingMessage => (env as { readonly incoming: IncomingMessage }).incoming;
+
+/** One header, without making objects of all the others first. */
+export function authorizationOf(c: Context): string | undefined {
+  return incomingOf(c).headers.authorization;
+}
+
+export function createBodies(mostUnfinishedBytes = MOST_UNFINISHED_BYTES): Bodies {
+  let unfinishedBytes = 0;
+
+  return {
+    read: (c, mostBytes) =>
+      new Promise((resolve, reject) => {
+        const incoming = incomingOf(c);
+        // Null: it comes in pieces, and says when it ends. The parser holds it to what it announces.
+        const announced = incoming.headers['transfer-encoding'] === undefined ? Number(incoming.headers['content-length'] ?? 0) : null;
+        let gathered = new Gathered(mostBytes);
+        let heldBytes = 0;
+
+        const hold = (bytes: number): void => {
+          unfinishedBytes += bytes - heldBytes;
+          heldBytes = bytes;
+        };
+        const refuse = (error: MatrixError): void => {
+          incoming.off('data', take).off('end', end);
+          gathered = new Gathered(0);
+          hold(0);
+          reject(error);
+        };
+        const take = (piece: Buffer): void => {
+          if (!gathered.add(piece)) {
+            refuse(tooLarge(mostBytes));
+            return;
+          }
+          if (piece.length === announced) return;
+          if (heldBytes === 0) incoming.once('close', () => hold(0));
+          hold(gathered.heldBytes);
+          if (unfinishedBytes > mostUnfinishedBytes) refuse(unavailable('Too many requests are unfinished'));
+        };
+        const end = (): void => resolve(gathered.bytes);
+
+        if (announced !== null && announced > mostBytes) return reject(tooLarge(mostBytes));
+        incoming.on('data', take).on('end', end);
+      }),
   };
-  const length = headerOf(c, 'content-length');
-  if (length !== undefined && headerOf(c, 'transfer-encoding') === undefined) {
-    if (Number(length) > mostBytes) tooLarge();
-    return Buffer.from(await c.req.arrayBuffer());
-  }
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
-    bytes += chunk.length;
-    if (bytes > mostBytes) tooLarge();
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+}
+
+function tooLarge(mostBytes: number): MatrixError {
+  return new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${mostBytes} bytes`);
 }

@@ -8,7 +8,7 @@ import type { Discovery } from '../homeserver/discovery.ts';
 import type { Served } from '../homeserver/served.ts';
 import type { Keys, Participant } from '../sfu/keys.ts';
 import type { Metrics } from '../telemetry.ts';
-import { headerOf, readBody } from './body.ts';
+import { authorizationOf, type Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
 import type { Limit } from './limit.ts';
 import { parseDelegation, parseJson } from './requests.ts';
@@ -20,13 +20,14 @@ export interface DelegationsDeps {
   readonly discovery: Discovery;
   readonly metrics: Metrics;
   readonly limit: Limit;
+  readonly bodies: Bodies;
   readonly assertOpen: () => void;
 }
 
 const MOST_BYTES = 64 * 1024;
 
 export function delegationRoutes(deps: DelegationsDeps): Hono {
-  const { engine, keys, metrics, assertOpen } = deps;
+  const { engine, keys, metrics, bodies, assertOpen } = deps;
   const app = new Hono();
   // Clients are web pages of any origin; the token is the trust.
   app.use(
@@ -37,7 +38,7 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
   app.post('/', async (c) => {
     assertOpen();
     try {
-      const body = await readBody(c, MOST_BYTES);
+      const body = await bodies.read(c, MOST_BYTES);
       return await create(c, authenticate(c, keys), body);
     } catch (error) {
       if (error instanceof MatrixError) metrics.delegation('rejected');
@@ -98,7 +99,7 @@ function methodNotAllowed(c: Context, allowed: string): never {
 const notFound = () => new MatrixError(404, 'M_NOT_FOUND', 'No such delegation of this participant');
 
 function authenticate(c: Context, keys: Keys): Participant {
-  const jwt = /^Bearer +(\S+)$/i.exec(headerOf(c, 'authorization') ?? '')?.[1];
+  const jwt = /^Bearer +(\S+)$/i.exec(authorizationOf(c) ?? '')?.[1];
   const participant = jwt === undefined ? null : keys.participant(jwt);
   if (participant !== null) return participant;
   throw new MatrixError(

@@ -9,7 +9,7 @@ import type { Handles } from '../delegation/state.ts';
 import { parseServerName, splitServerName } from '../homeserver/names.ts';
 import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
-import { type Bytes, firstFault, parseJson, sentence } from './requests.ts';
+import { firstFault, parseJson, sentence } from './requests.ts';
 
 export interface DelegationFields {
   readonly handles: Handles;
@@ -46,7 +46,7 @@ const MemberBody = z.strictObject({ room_id: text, slot_id: text, openid_token: 
 const LegacyBody = z.strictObject({ room: text, openid_token: openIdToken, device_id: text, ...delegation }, 'must be an object');
 
 /** /get_token and /delegate_delayed_leave. @throws MatrixError 400 */
-export function parseMemberRequest(bytes: Bytes): MatrixRtcRequest {
+export function parseMemberRequest(bytes: Uint8Array): MatrixRtcRequest {
   const body = read(MemberBody, bytes);
   return {
     roomId: required('room_id', body.room_id),
@@ -59,7 +59,7 @@ export function parseMemberRequest(bytes: Bytes): MatrixRtcRequest {
 }
 
 /** /sfu/get: older clients know one slot, and a device id may be empty. @throws MatrixError 400 */
-export function parseLegacyRequest(bytes: Bytes): MatrixRtcRequest {
+export function parseLegacyRequest(bytes: Uint8Array): MatrixRtcRequest {
   const body = read(LegacyBody, bytes);
   return {
     roomId: required('room', body.room),
@@ -71,7 +71,7 @@ export function parseLegacyRequest(bytes: Bytes): MatrixRtcRequest {
   };
 }
 
-function read<S extends ZodType>(schema: S, bytes: Bytes): Output<S> {
+function read<S extends ZodType>(schema: S, bytes: Uint8Array): Output<S> {
   // The JSON null is an empty object to the clients' other service.
   const json = parseJson(bytes) ?? {};
   const result = schema.safeParse(json);

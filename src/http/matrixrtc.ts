@@ -22,7 +22,7 @@ import type { RoomCreation } from '../sfu/room-creation.ts';
 import type { Tokens } from '../sfu/tokens.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
-import { readBody } from './body.ts';
+import type { Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
 import { type DelegationFields, type MatrixRtcRequest, parseLegacyRequest, parseMemberRequest } from './matrixrtc-requests.ts';
 
@@ -49,6 +49,7 @@ export interface MatrixRtcDeps extends MatrixRtc {
   readonly discovery: Discovery;
   readonly metrics: Metrics;
   readonly log: Log;
+  readonly bodies: Bodies;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
   /** There where members may have joined by our homeserver, under the identity that they have there. */
@@ -71,7 +72,7 @@ const FULL_ACCESS_ONLY = 'Delayed events are delegated for users of full-access 
 export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   const app = new Hono();
   const token = (parse: (bytes: Uint8Array) => MatrixRtcRequest) => async (c: Context) => {
-    const request = parse(await readBody(c, MOST_BYTES));
+    const request = parse(await deps.bodies.read(c, MOST_BYTES));
     return c.json(await counted(deps, request, () => getToken(deps, request)));
   };
 
@@ -82,7 +83,7 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   app.post('/get_token', token(parseMemberRequest));
   app.post('/sfu/get', token(parseLegacyRequest));
   app.post('/delegate_delayed_leave', async (c) => {
-    const bytes = await readBody(c, MOST_BYTES);
+    const bytes = await deps.bodies.read(c, MOST_BYTES);
     if (bytes.byteLength === 0) await assertKeepable(deps);
     const request = parseMemberRequest(bytes);
     await counted(deps, request, () => delegateLeave(deps, request));

@@ -41,7 +41,7 @@ const Body = z.looseObject(
 type Fields = Output<typeof Body>;
 
 /** @throws MatrixError 400 */
-export function parseTokenRequest(bytes: ArrayBuffer): TokenRequest {
+export function parseTokenRequest(bytes: Uint8Array): TokenRequest {
   const body = read(bytes);
   const named = body.server_name ?? null;
   const serverName = named === null ? null : parseServerName(named);
@@ -54,7 +54,7 @@ export function parseTokenRequest(bytes: ArrayBuffer): TokenRequest {
 }
 
 /** @throws MatrixError 400 */
-export function parseLeaveRequest(bytes: ArrayBuffer): LeaveRequest {
+export function parseLeaveRequest(bytes: Uint8Array): LeaveRequest {
   const body = read(bytes);
   const url = required('url', body.url);
   const membership = membershipOf(body);
@@ -64,7 +64,7 @@ export function parseLeaveRequest(bytes: ArrayBuffer): LeaveRequest {
 }
 
 /** @throws MatrixError 400 */
-export function parseFederatedRequest(bytes: ArrayBuffer): FederatedRequest {
+export function parseFederatedRequest(bytes: Uint8Array): FederatedRequest {
   const body = read(bytes);
   const url = required('url', body.url);
   const userId = userOf(required('user_id', body.user_id));
@@ -106,7 +106,7 @@ function userOf(value: string): UserId | null {
   return Buffer.byteLength(userId) <= LONGEST_USER_ID_BYTES ? userId : null;
 }
 
-function read(bytes: ArrayBuffer): Fields {
+function read(bytes: Uint8Array): Fields {
   const json = parseJson(bytes);
   const result = Body.safeParse(json);
   if (result.success) return result.data;

@@ -5,7 +5,6 @@
 //                                                            └▶ another server's SFU: relayed    delayed event ─▶ delegation
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { type Context, Hono, type MiddlewareHandler } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import { createMiddleware } from 'hono/factory';
 import type { Clock } from '../clock.ts';
 import { type ServerName, sha256, type UserId } from '../delegation/ids.ts';
@@ -18,6 +17,7 @@ import type { Tokens } from '../sfu/tokens.ts';
 import type { Attendance } from '../store/attendance.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
+import type { Bodies } from './body.ts';
 import { MatrixError, unavailable } from './errors.ts';
 import { assertKeepable } from './matrixrtc.ts';
 import {
@@ -50,6 +50,7 @@ export interface ProxiedDeps extends Proxied {
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly log: Log;
+  readonly bodies: Bodies;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
 }
@@ -63,11 +64,8 @@ const QUIET_MS = 60_000;
 
 export function proxiedRoutes(deps: ProxiedDeps): Hono {
   const app = new Hono();
-  const tooLarge = () => {
-    throw new MatrixError(413, 'M_TOO_LARGE', `The body is larger than ${MOST_BYTES} bytes`);
-  };
   const authentic = homeserverOnly(deps);
-  const limited = bodyLimit({ maxSize: MOST_BYTES, onError: tooLarge });
+  const bodyOf = (c: Context): Promise<Buffer> => deps.bodies.read(c, MOST_BYTES);
 
   for (const edition of EDITIONS) {
     const [client, federation] = [`/_matrix/client/${edition}/rtc/livekit`, `/_matrix/federation/${edition}/rtc/livekit`];
@@ -76,18 +74,18 @@ export function proxiedRoutes(deps: ProxiedDeps): Hono {
       app.use(path, crossOrigin);
       app.options(path, (c) => c.body(null, 200));
     }
-    app.post(getToken, authentic, byUser, limited, async (c) => {
-      return c.json(await tokenForUser(deps, c.var.userId, parseTokenRequest(await c.req.arrayBuffer()), edition));
+    app.post(getToken, authentic, byUser, async (c) => {
+      return c.json(await tokenForUser(deps, c.var.userId, parseTokenRequest(await bodyOf(c)), edition));
     });
-    app.post(delegate, authentic, byUser, limited, async (c) => {
-      const bytes = await c.req.arrayBuffer();
+    app.post(delegate, authentic, byUser, async (c) => {
+      const bytes = await bodyOf(c);
       if (bytes.byteLength === 0) await assertKeepable(deps);
       await counted(deps, async () => delegateLeave(deps, c.var.userId, parseLeaveRequest(bytes)));
       return c.json({});
     });
     const guestToken = `${federation}/get_token`;
-    app.post(guestToken, authentic, byServer, limited, async (c) => {
-      return c.json(await tokenForGuest(deps, c.var.origin, await c.req.arrayBuffer()));
+    app.post(guestToken, authentic, byServer, async (c) => {
+      return c.json(await tokenForGuest(deps, c.var.origin, await bodyOf(c)));
     });
     for (const path of [getToken, delegate]) app.all(path, (c) => methodNotAllowed(c, 'POST, OPTIONS'));
     app.all(guestToken, (c) => methodNotAllowed(c, 'POST'));
@@ -173,7 +171,7 @@ async function tokenForUser(
 }
 
 /** Of another server's users: they publish on their own SFU, and only listen on ours. */
-async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: ArrayBuffer): Promise<{ jwt: string; url: string }> {
+async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: Buffer): Promise<{ jwt: string; url: string }> {
   const { service, url } = deps;
   const request = parseFederatedRequest(bytes);
   const { userId, membership } = request;

@@ -40,12 +40,10 @@ function refuse(ctx: RefinementCtx, message: string): never {
   return z.NEVER;
 }
 
-export type Bytes = ArrayBuffer | Uint8Array;
-
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** @throws MatrixError 400 M_NOT_JSON when the bytes are not JSON text. */
-export function parseJson(bytes: Bytes): unknown {
+export function parseJson(bytes: Uint8Array): unknown {
   try {
     return JSON.parse(utf8.decode(bytes));
   } catch {

@@ -5,6 +5,11 @@ import type { RequestListener, Server } from 'node:http';
 import type { Clock } from '../clock.ts';
 import { createServer, ServerResponse } from '../library-parts.ts';
 
+/** A request that has not all come by then is no client's of ours: it is answered 408, and what was kept of it is let go. */
+const LONGEST_REQUEST_MS = 15_000;
+const LONGEST_HEAD_MS = 10_000;
+const LOOK_EVERY_MS = 2_000;
+
 export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'endOfTurn'>): Server {
   let ready: (() => void)[] = [];
 
@@ -21,5 +26,6 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
       return this;
     }
   }
-  return createServer({ ServerResponse: AnswerAtEndOfTurn }, listener);
+  const limits = { requestTimeout: LONGEST_REQUEST_MS, headersTimeout: LONGEST_HEAD_MS, connectionsCheckingInterval: LOOK_EVERY_MS };
+  return createServer({ ...limits, ServerResponse: AnswerAtEndOfTurn }, listener);
 }

@@ -2,22 +2,27 @@
 // of what such a webhook costs would be the objects that a framework makes of a request and its answer. Only the plainest requests come
 // this way; all others, and whatever is wrong with them, are the framework's.
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { Gathered } from '../gathered.ts';
 import type { Log } from '../telemetry.ts';
 import { bodyOf, headersOf, refusalOf } from './errors.ts';
-import { MOST_WEBHOOK_BYTES, type TakeWebhook, WEBHOOK_PATHS } from './webhooks.ts';
+import { MOST_WEBHOOK_BYTES, WEBHOOK_PATHS, type WebhookTaker } from './webhooks.ts';
 
-export function webhookListener(take: TakeWebhook, log: Log, otherwise: RequestListener): RequestListener {
+export function webhookListener({ admit, take }: WebhookTaker, log: Log, otherwise: RequestListener): RequestListener {
   return (incoming, outgoing) => {
     if (!isPlain(incoming)) return otherwise(incoming, outgoing);
-    const chunks: Buffer[] = [];
-    incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+    const refuse = (error: unknown): void => answerRefused(outgoing, error, log);
+    let signedHash: string;
+    try {
+      signedHash = admit(incoming.headers.authorization);
+    } catch (error) {
+      return refuse(error);
+    }
+    // The SFU has signed for it, so it counts for no bound that strangers could use up; the parser holds it to its length.
+    const body = new Gathered(MOST_WEBHOOK_BYTES);
+    incoming.on('data', (piece: Buffer) => body.add(piece));
     // A body that was cut off has no end, and nobody waits for the answer.
     incoming.on('end', () => {
-      const [first = Buffer.alloc(0), ...more] = chunks;
-      take(more.length === 0 ? first : Buffer.concat(chunks), incoming.headers.authorization).then(
-        () => outgoing.end(),
-        (error: unknown) => refuse(outgoing, error, log),
-      );
+      take(body.bytes, signedHash).then(() => outgoing.end(), refuse);
     });
   };
 }
@@ -31,7 +36,7 @@ function isPlain({ method, url, headers }: IncomingMessage): boolean {
   );
 }
 
-function refuse(outgoing: ServerResponse, error: unknown, log: Log): void {
+function answerRefused(outgoing: ServerResponse, error: unknown, log: Log): void {
   const refusal = refusalOf(error, log);
   outgoing.writeHead(refusal.status, { 'Content-Type': 'application/json', ...headersOf(refusal) });
   outgoing.end(JSON.stringify(bodyOf(refusal)));

@@ -2,9 +2,9 @@
 import { Hono } from 'hono';
 import type { Engine } from '../engine/engine.ts';
 import type { Keys } from '../sfu/keys.ts';
-import { readWebhook } from '../sfu/webhook.ts';
+import { readWebhook, signedHashOf } from '../sfu/webhook.ts';
 import type { Log, Metrics } from '../telemetry.ts';
-import { headerOf, readBody } from './body.ts';
+import { authorizationOf, type Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
 
 export interface WebhooksDeps {
@@ -15,22 +15,35 @@ export interface WebhooksDeps {
   readonly assertOpen: () => void;
 }
 
-/** Resolves when the webhook may be answered 200. @throws MatrixError, StoreUnavailable: nothing was done. */
-export type TakeWebhook = (body: Buffer, authorization: string | undefined) => Promise<void>;
+export interface WebhookTaker {
+  /** Before its body is read: the hash that the SFU has signed for it. @throws MatrixError 401 for a stranger, 503 while draining. */
+  admit(authorization: string | undefined): string;
+  /** Resolves when the webhook may be answered 200. @throws MatrixError, StoreUnavailable: nothing was done. */
+  take(body: Buffer, signedHash: string): Promise<void>;
+}
 
 /** Participants' metadata and attributes ride along; LiveKit caps them far below this. */
 export const MOST_WEBHOOK_BYTES = 1024 * 1024;
 export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook'];
 
-export function webhookTaker({ engine, keys, metrics, log, assertOpen }: WebhooksDeps): TakeWebhook {
-  return async (body, authorization) => {
+export function webhookTaker({ engine, keys, metrics, log, assertOpen }: WebhooksDeps): WebhookTaker {
+  function refuse(): never {
+    metrics.webhook('other', 'rejected');
+    log.warn({}, 'a webhook was refused: its signature, time or body hash is wrong');
+    throw new MatrixError(401, 'M_UNAUTHORIZED', 'The webhook is not signed with an API key of this SFU');
+  }
+
+  function admit(authorization: string | undefined): string {
     assertOpen();
-    const webhook = readWebhook(body, authorization, keys);
+    return signedHashOf(authorization, keys) ?? refuse();
+  }
+
+  async function take(body: Buffer, signedHash: string): Promise<void> {
+    assertOpen();
+    const webhook = readWebhook(body, signedHash);
     switch (webhook.kind) {
       case 'unauthorized':
-        metrics.webhook('other', 'rejected');
-        log.warn({}, 'a webhook was refused: its signature, time or body hash is wrong');
-        throw new MatrixError(401, 'M_UNAUTHORIZED', 'The webhook is not signed with an API key of this SFU');
+        return refuse();
       case 'malformed':
         metrics.webhook('other', 'rejected');
         throw new MatrixError(400, 'M_NOT_JSON', 'The body is not a LiveKit webhook');
@@ -49,13 +62,15 @@ export function webhookTaker({ engine, keys, metrics, log, assertOpen }: Webhook
       default:
         webhook satisfies never;
     }
-  };
+  }
+  return { admit, take };
 }
 
-export function webhookRoutes(take: TakeWebhook): Hono {
+export function webhookRoutes({ admit, take }: WebhookTaker, bodies: Bodies): Hono {
   const app = new Hono();
   app.post('/', async (c) => {
-    await take(await readBody(c, MOST_WEBHOOK_BYTES), headerOf(c, 'authorization'));
+    const signedHash = admit(authorizationOf(c));
+    await take(await bodies.read(c, MOST_WEBHOOK_BYTES), signedHash);
     return c.body(null, 200);
   });
   app.all('/', (c) => {

@@ -7,7 +7,7 @@ import type { Keys } from './keys.ts';
 import { enumOf, joinedAtMsOf, type Message, messageOf, partOf, roomSidOf, textOf } from './protojson.ts';
 
 export type Webhook =
-  /** Not signed by us, expired, or another body than the one that was signed. */
+  /** Another body than the one that was signed. */
   | { readonly kind: 'unauthorized' }
   | { readonly kind: 'malformed' }
   /** An event that says nothing about presence. */
@@ -30,9 +30,15 @@ const isConcern = (event: string): event is Concern => (CONCERNS as readonly str
 
 const utf8 = new TextDecoder();
 
+/** What a webhook's head proves, before there is a body: the hash it must have. Null: not signed by us, expired, or no webhook's token. */
+export function signedHashOf(authorization: string | undefined, keys: Keys): string | null {
+  const sha256 = authorization === undefined ? undefined : keys.claims(authorization.replace(/^Bearer\s+/i, '').trim())?.sha256;
+  return typeof sha256 === 'string' ? sha256 : null;
+}
+
 /** Reads a webhook. Never throws; what is verified is the body as it came, byte for byte. */
-export function readWebhook(body: Uint8Array, authorization: string | undefined, keys: Keys): Webhook {
-  if (authorization === undefined || !isSigned(body, authorization, keys)) return { kind: 'unauthorized' };
+export function readWebhook(body: Uint8Array, signedHash: string): Webhook {
+  if (!isHashed(body, signedHash)) return { kind: 'unauthorized' };
   const first = firstEventOf(body);
   if (first !== null && !isConcern(first)) return { kind: 'irrelevant', event: first };
   try {
@@ -52,11 +58,9 @@ function firstEventOf({ buffer, byteOffset, byteLength }: Uint8Array): string | 
   return EVENT_FIRST.exec(head)?.[1] ?? null;
 }
 
-function isSigned(body: Uint8Array, authorization: string, keys: Keys): boolean {
-  const sha256 = keys.claims(authorization.replace(/^Bearer\s+/i, '').trim())?.sha256;
-  if (typeof sha256 !== 'string') return false;
+function isHashed(body: Uint8Array, signedHash: string): boolean {
   const actual = hash('sha256', body, 'buffer');
-  const signed = Buffer.from(sha256, 'base64');
+  const signed = Buffer.from(signedHash, 'base64');
   return signed.length === actual.length && timingSafeEqual(signed, actual);
 }
 

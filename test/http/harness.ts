@@ -1,7 +1,8 @@
 // The whole service behind createApp, with a clock that tests own, a store in memory, and an SFU and homeservers that do as they are told.
 
 import { createHash, createHmac } from 'node:crypto';
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener } from 'node:http';
+import { Readable } from 'node:stream';
 import type { Hono } from 'hono';
 import { AccessToken } from 'livekit-server-sdk';
 import { Registry } from 'prom-client';
@@ -164,8 +165,8 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     ...(over.behind ? { proxied } : {}),
   });
   const ask = async (method: string, path: string, init: Init = {}): Promise<Reply> => {
-    const streamed = init.body instanceof ReadableStream ? { duplex: 'half' } : {};
-    const response = await app.request(path, { method, ...init, ...streamed } as RequestInit);
+    const { headers = {} } = init;
+    const response = await app.request(path, { method, headers }, { incoming: incomingOf(init) });
     const text = await response.text();
     return { status: response.status, headers: response.headers, text, json: parsed(text) as Field };
   };
@@ -208,6 +209,13 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     },
   };
   return harness;
+}
+
+/** As node's own server hands it over. */
+function incomingOf({ headers = {}, body = '' }: Init): IncomingMessage {
+  const pieces = body instanceof ReadableStream ? body : body.length === 0 ? [] : [Buffer.from(body)];
+  const lowerCase = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]));
+  return Object.assign(Readable.from(pieces), { headers: lowerCase }) as unknown as IncomingMessage;
 }
 
 function parsed(text: string): unknown {

@@ -59,6 +59,12 @@ test('requests that come together on one connection are answered in their order'
   expect(text.match(/^(?:aaa1|bbb2|ccc3)/gm)).toEqual(['aaa1', 'bbb2', 'ccc3']);
 });
 
+test('a request has a quarter of a minute to come, and its head less', () => {
+  const { requestTimeout, headersTimeout } = createWebServer(() => {}, systemClock());
+  expect(requestTimeout).toBe(15_000);
+  expect(headersTimeout).toBeLessThan(requestTimeout);
+});
+
 test('a caller who has gone meanwhile takes nobody else with it', async () => {
   const ends: (() => void)[] = [];
   const came = Promise.withResolvers<void>();

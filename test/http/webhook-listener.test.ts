@@ -93,6 +93,17 @@ describe.each(['/sfu_webhook', '/v1/webhook'])('at %s', (path) => {
     }
   });
 
+  test.each(['content-length: 1000000', 'transfer-encoding: chunked'])(
+    'a stranger is refused before there is a body (%s)',
+    async (length) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.write([`POST ${path} HTTP/1.1`, 'host: x', 'authorization: Bearer x', length, '', ''].join('\r\n'));
+      const answer = await new Promise((done) => void socket.once('data', (bytes) => done(bytes.toString())));
+      socket.destroy();
+      expect(answer).toMatch(/^HTTP\/1\.1 401 /);
+    },
+  );
+
   test('a body that is cut off does nothing', async () => {
     const socket = connect(port, '127.0.0.1');
     const head = [`POST ${path} HTTP/1.1`, 'host: x', `authorization: ${await webhookToken(JOINED)}`, `content-length: ${JOINED.length}`];

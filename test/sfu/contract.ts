@@ -5,7 +5,7 @@ import type { Identity, RoomName } from '../../src/delegation/ids.ts';
 import { createEvictions } from '../../src/sfu/evictions.ts';
 import { createKeys } from '../../src/sfu/keys.ts';
 import { createRooms, type Look } from '../../src/sfu/rooms.ts';
-import { readWebhook } from '../../src/sfu/webhook.ts';
+import { readSigned } from './signed.ts';
 
 /** A webhook as it came in: the body byte for byte, and its Authorization header. */
 export interface Received {
@@ -153,8 +153,8 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
       await sfu.join(room, 'alice');
       const keys = createKeys([{ key: sfu.key, secret: sfu.secret }]);
       for (const { received } of await until(room, 2)) {
-        expect((await readWebhook(Buffer.from(received.body), received.authorization, keys)).kind).toMatch(/^(room|participant)$/);
-        expect(await readWebhook(Buffer.from(`${received.body} `), received.authorization, keys)).toEqual({ kind: 'unauthorized' });
+        expect(readSigned(Buffer.from(received.body), received.authorization, keys).kind).toMatch(/^(room|participant)$/);
+        expect(readSigned(Buffer.from(`${received.body} `), received.authorization, keys)).toEqual({ kind: 'unauthorized' });
       }
       await sfu.leave(room, 'alice');
     });

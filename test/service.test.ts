@@ -1,0 +1,96 @@
+// The service as a process, where the system has little left for it: no room for its log, no descriptors, no memory for strangers, no port.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+
+const MAIN = resolve(import.meta.dirname, '../src/main.ts');
+
+interface Service {
+  readonly child: ChildProcess;
+  readonly url: string;
+  readonly port: number;
+  /** Of what it has written to stderr. */
+  readonly told: () => string;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await new Promise((done) => void server.close(done));
+  return port;
+}
+
+function start(port: number, options: { readonly stdout?: string; readonly descriptors?: number } = {}): Service {
+  const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-'));
+  const env = {
+    ...{ PATH: process.env.PATH ?? '', NODE_ENV: 'production', LASTWILL_DATA_DIR: folder, LIVEKIT_JWT_BIND: `127.0.0.1:${port}` },
+    ...{ LIVEKIT_URL: 'ws://127.0.0.1:9', LIVEKIT_KEY: 'key', LIVEKIT_SECRET: 'secret-of-at-least-32-characters-here' },
+    LIVEKIT_FULL_ACCESS_HOMESERVERS: 'example.org',
+  };
+  const limited = `ulimit -n ${options.descriptors ?? 1_024} && exec "$0" "$1"`;
+  const stdout = openSync(options.stdout ?? '/dev/null', 'w');
+  const child = spawn('sh', ['-c', limited, process.execPath, MAIN], { env, stdio: ['ignore', stdout, 'pipe'] });
+  let told = '';
+  child.stderr?.on('data', (bytes) => {
+    told += bytes;
+  });
+  onTestFinished(async () => {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return { child, port, url: `http://127.0.0.1:${port}`, told: () => told };
+}
+
+async function started(options: Parameters<typeof start>[1] = {}): Promise<Service> {
+  const service = start(await freePort(), options);
+  while (!(await answers(service))) {
+    if (service.child.exitCode !== null) throw new Error(`ended with ${service.child.exitCode}: ${service.told()}`);
+    await pause(50);
+  }
+  return service;
+}
+
+const pause = (delayMs: number) => new Promise((later) => void setTimeout(later, delayMs));
+const answers = ({ url }: Service) =>
+  fetch(`${url}/healthz`).then(
+    ({ ok }) => ok,
+    () => false,
+  );
+
+function connected(port: number, count: number): Socket[] {
+  const sockets = Array.from({ length: count }, () => connect(port, '127.0.0.1').on('error', () => {}));
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  return sockets;
+}
+
+test('bodies in single bytes take about the memory of those bytes', async () => {
+  const service = await started();
+  const rssMb = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.child.pid}/status`, 'utf8'))?.[1]) / 1_000;
+  const beforeMb = rssMb();
+  const pieces = '1\r\na\r\n'.repeat(60_000);
+  const written = connected(service.port, 15).map(
+    (socket) =>
+      new Promise<void>((done) => {
+        socket.write('POST /get_token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n');
+        socket.write(pieces, () => done());
+      }),
+  );
+  await Promise.all(written);
+  let mostMb = 0;
+  for (let looks = 0; looks < 20; looks += 1) {
+    mostMb = Math.max(mostMb, rssMb());
+    await pause(100);
+  }
+  expect(await answers(service)).toBe(true);
+  expect(mostMb - beforeMb).toBeLessThan(60);
+});
