@@ -49,7 +49,7 @@ export function createBehindHomeserver(config: Config, deps: BehindHomeserverDep
   const service = createApplicationService({ clock, home, outbound, asToken: settings.asToken, onFailure });
   const { apiUrl } = config.livekit;
   const intervalMs = settings.membershipCheckMs;
-  const parts = { rooms: createRooms(apiUrl, deps.signingKey), evictions: createEvictions(apiUrl, deps.signingKey) };
+  const parts = { rooms: createRooms(apiUrl, deps.signingKey, clock), evictions: createEvictions(apiUrl, deps.signingKey, clock) };
   return {
     proxied: {
       ...{ service, hsToken: settings.hsToken, attendance: intervalMs === 0 ? null : attendance },

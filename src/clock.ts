@@ -8,11 +8,17 @@ export type Cancel = () => void;
 export interface Clock {
   /** Unix time in ms. Anchored to the wall clock once and then steady: a step of the wall clock moves no deadline. */
   nowMs(): number;
-  /** Runs `fire` once after `delayMs`; delays beyond what a platform timer can hold are cut, so look at the time again when it fires. */
+  /**
+   * Runs `fire` once after `delayMs`; what it throws is told of, and ends nothing. Delays beyond what a platform timer can hold are cut, so
+   * look at the time again when it fires.
+   */
   after(delayMs: number, fire: () => void): Cancel;
-  /** Runs `fire` about every second; one that is missed is not made up for, so look at the time. */
+  /** Runs `fire` about every second, whatever it threw before; one that is missed is not made up for, so look at the time. */
   everySecond(fire: () => void): Cancel;
-  /** Runs `fire` when the input that is ready now has been handled, before waiting for more: the moment to commit as a group. */
+  /**
+   * Runs `fire` when the input that is ready now has been handled, before waiting for more: the moment to commit as a group. What it throws
+   * ends the process, for others wait for the rest of it; what they were promised is in the store.
+   */
   endOfTurn(fire: () => void): void;
 }
 
@@ -25,20 +31,32 @@ export interface Random {
 /** The longest delay of a platform timer is 2³¹ − 1 ms; a longer one would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-export function systemClock(): Clock {
+/** `failed` hears what a timer's work throws; without it that ends the process, as is right for a command. */
+export function systemClock(failed: (error: unknown) => void = rethrow): Clock {
   const anchorMs = Date.now() - performance.now();
+  const run = (fire: () => void): void => {
+    try {
+      fire();
+    } catch (error) {
+      failed(error);
+    }
+  };
   return {
     nowMs: () => Math.round(anchorMs + performance.now()),
     after: (delayMs, fire) => {
-      const timer = setTimeout(fire, Math.min(Math.max(delayMs, 0), LONGEST_TIMER_MS));
+      const timer = setTimeout(run, Math.min(Math.max(delayMs, 0), LONGEST_TIMER_MS), fire);
       return () => clearTimeout(timer);
     },
     everySecond: (fire) => {
-      const timer = setInterval(fire, 1_000);
+      const timer = setInterval(run, 1_000, fire);
       return () => clearInterval(timer);
     },
     endOfTurn: (fire) => void setImmediate(fire),
   };
+}
+
+function rethrow(error: unknown): never {
+  throw error;
 }
 
 /**

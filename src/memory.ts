@@ -6,6 +6,7 @@ export interface MemoryDeps {
   readonly clock: Clock;
   /** How many have told or asked anything so far, and so were kept waiting by whatever else is done. */
   readonly asked: () => number;
+  /** It may throw: to look takes a descriptor, and there may be none left. */
   readonly rssBytes: () => number;
   /** Stops everything, on a slow machine for 50 to 120 ms. */
   readonly collect: () => void;
@@ -27,13 +28,22 @@ export function keepSmall({ clock, asked, rssBytes, collect }: MemoryDeps): Canc
       quietSinceMs = clock.nowMs();
       isCollected = false;
     }
-    const nowBytes = rssBytes();
+    const nowBytes = tried(rssBytes);
+    if (nowBytes === null) return;
     leftBytes = Math.min(leftBytes, nowBytes);
     if (isCollected || clock.nowMs() - quietSinceMs < QUIET_MS || nowBytes < leftBytes + GROWN_BYTES) return;
     collect();
     isCollected = true;
-    leftBytes = rssBytes();
+    leftBytes = tried(rssBytes) ?? nowBytes;
   });
+}
+
+function tried(rssBytes: () => number): number | null {
+  try {
+    return rssBytes();
+  } catch {
+    return null;
+  }
 }
 
 /**

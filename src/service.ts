@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
 import { type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
+import { mostConnections } from './descriptors.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
 import { MOST_AT_ONCE } from './engine/lanes.ts';
@@ -62,19 +63,19 @@ if (process.argv[2] === 'store') {
   process.stdout.write(done ?? COPY_USAGE);
   process.exit(done === null ? EXIT_CONFIG : 0);
 }
-const systemTime = systemClock();
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
 if (read.kind === 'faults') {
   process.stderr.write(`${faultLines(read.faults).join('\n')}\n`);
   process.exit(EXIT_CONFIG);
 }
+const registry = new Registry();
+const metrics = createMetrics(registry, { homeservers: read.config.homeservers });
+const log = createLogger(read.config.logLevel);
+const systemTime = systemClock((err) => log.error({ err }, 'what a timer was to do has failed'));
 await run(read.config, read.notes);
 
 async function run(config: Config, notes: readonly string[]): Promise<void> {
   goFirst();
-  const log = createLogger(config.logLevel);
-  const registry = new Registry();
-  const metrics = createMetrics(registry, { homeservers: config.homeservers });
   const { store, sightings, clock } = await openStore(config, log, metrics);
   const served = createServed(config.homeservers);
   const { addresses } = served;
@@ -89,7 +90,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const delayedEvents = createClient(config, { home, served, log, metrics });
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
-    rooms: createRooms(config.livekit.apiUrl, signingKey),
+    rooms: createRooms(config.livekit.apiUrl, signingKey, systemTime),
     random: systemRandom(),
     policy: config.policy,
     ...(sightings === undefined ? {} : { sightings }),
@@ -108,7 +109,6 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     ...(behind === null ? {} : { proxied: behind.proxied }),
     isOpen: () => open,
   });
-  const { host, port } = config.bind;
   const server = createWebServer(app.listener, systemTime);
   let asked = 0;
   // Not those who only look: probes come every few seconds, for ever.
@@ -117,20 +117,10 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   });
   const stopKeeping = keepSmall({ clock: systemTime, asked: () => asked, rssBytes: () => process.memoryUsage.rss(), collect: collectAll });
   server.on('listening', () => {
-    const address = server.address() as AddressInfo;
-    if (config.mode === 'development') {
-      const actual: Config = { ...config, bind: { host, port: address.port } };
-      process.stderr.write(`${startupLines(actual, notes).join('\n')}\n`);
-    } else for (const note of notes) log.warn({}, note);
-    log.info({ address: address.address, port: address.port }, 'listening');
     engine.start();
     behind?.departures?.start();
   });
-  server.on('error', (error) => {
-    process.stderr.write(`lastwill can not listen on ${host}:${port}: ${error.message}\n`);
-    process.exit(EXIT_CONFIG);
-  });
-  server.listen({ port, ...(host === '' ? {} : { host }) });
+  listen(server, config, notes);
 
   let stopping: Promise<void> | null = null;
   const stop = (signal: string): Promise<void> => {
@@ -150,6 +140,24 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     return stopping;
   };
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
+}
+
+function listen(server: Server, config: Config, notes: readonly string[]): void {
+  const { host, port } = config.bind;
+  server.maxConnections = mostConnections();
+  server.on('error', (err) => {
+    process.stderr.write(`lastwill can not listen on ${host}:${port}: ${err.message}\n`);
+    process.exit(EXIT_CONFIG);
+  });
+  server.prependListener('listening', () => {
+    const address = server.address() as AddressInfo;
+    if (config.mode === 'development') {
+      const actual: Config = { ...config, bind: { host, port: address.port } };
+      process.stderr.write(`${startupLines(actual, notes).join('\n')}\n`);
+    } else for (const note of notes) log.warn({}, note);
+    log.info({ address: address.address, port: address.port }, 'listening');
+  });
+  server.listen({ port, ...(host === '' ? {} : { host }) });
 }
 
 /** Resolves when the last request has been answered; connections that only idle are closed at once. */
@@ -201,7 +209,7 @@ function createMatrixRtc(config: Config, { served, outbound, signingKey }: Matri
     grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
     openId: createOpenId({ clock: systemTime, federation, outbound }),
     tokens: createTokens(signingKey),
-    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey),
+    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey, systemTime),
   };
 }
 

@@ -9,6 +9,7 @@ import { createVirtualClock, type VirtualClock } from './support/virtual-clock.t
 let clock: VirtualClock;
 let asked: number;
 let rssMb: number;
+let descriptorsLeft: boolean;
 /** At which second after the start. */
 let collected: number[];
 const START_MB = 100;
@@ -16,12 +17,16 @@ const START_MB = 100;
 beforeEach(() => {
   clock = createVirtualClock();
   const startMs = clock.nowMs();
-  [asked, rssMb, collected] = [0, START_MB, []];
+  [asked, rssMb, collected, descriptorsLeft] = [0, START_MB, [], true];
   const collect = (): void => {
     collected.push((clock.nowMs() - startMs) / 1000);
     rssMb = Math.min(rssMb, START_MB);
   };
-  keepSmall({ clock, asked: () => asked, rssBytes: () => rssMb * 1e6, collect });
+  const rssBytes = (): number => {
+    if (!descriptorsLeft) throw Object.assign(new Error('uv_resident_set_memory'), { code: 'EMFILE' });
+    return rssMb * 1e6;
+  };
+  keepSmall({ clock, asked: () => asked, rssBytes, collect });
 });
 
 async function pass(seconds: number, { each = 0, mb = 0 } = {}): Promise<void> {
@@ -74,6 +79,17 @@ test('what has gone by itself counts as given back', async () => {
   await pass(1, { each: 100, mb: 40 });
   await pass(9);
   expect(collected).toEqual([2, 23]);
+});
+
+test('while nobody can look how much is used nothing is done, and afterwards what there is to do', async () => {
+  await pass(10);
+  descriptorsLeft = false;
+  await pass(60, { each: 1, mb: 1 });
+  await pass(60);
+  expect(collected).toEqual([2]);
+  descriptorsLeft = true;
+  await pass(1);
+  expect(collected).toEqual([2, 131]);
 });
 
 test("V8 collects everything that is not used, and is left as it was: nobody else's code is handed its collector", async () => {

@@ -73,6 +73,16 @@ function connected(port: number, count: number): Socket[] {
   return sockets;
 }
 
+test('strangers who take all the connections they can leave it the descriptors that it needs', async () => {
+  const service = await started({ descriptors: 64 });
+  const sockets = connected(service.port, 120);
+  // Two of the looks it takes each second.
+  await pause(2_200);
+  for (const socket of sockets) socket.destroy();
+  await pause(200);
+  expect(await answers(service), service.told()).toBe(true);
+});
+
 test('bodies in single bytes take about the memory of those bytes', async () => {
   const service = await started();
   const rssMb = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${service.child.pid}/status`, 'utf8'))?.[1]) / 1_000;

@@ -1,4 +1,5 @@
 // What we may end on the SFU: one participant's stay, or a room's.
+import type { Clock } from '../clock.ts';
 import type { Identity, RoomName } from '../delegation/ids.ts';
 import type { ApiKey } from './keys.ts';
 import { createRoomService } from './room-service.ts';
@@ -9,8 +10,8 @@ export interface Evictions {
   close(room: RoomName): Promise<boolean>;
 }
 
-export function createEvictions(apiUrl: string, key: ApiKey): Evictions {
-  const service = createRoomService(apiUrl, key);
+export function createEvictions(apiUrl: string, key: ApiKey, clock?: Clock): Evictions {
+  const service = createRoomService(apiUrl, key, clock);
   const done = async (called: ReturnType<typeof service.call>): Promise<boolean> => (await called).kind === 'answered';
   return {
     remove: (room, identity) => done(service.call('RemoveParticipant', { roomAdmin: true, room }, { room, identity })),

@@ -1,4 +1,5 @@
 // What we ask of the SFU: who is in a room. Three answers are possible, and unknown is never absent.
+import type { Clock } from '../clock.ts';
 import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import type { ApiKey } from './keys.ts';
@@ -21,8 +22,8 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-export function createRooms(apiUrl: string, key: ApiKey): Rooms {
-  const service = createRoomService(apiUrl, key);
+export function createRooms(apiUrl: string, key: ApiKey, clock?: Clock): Rooms {
+  const service = createRoomService(apiUrl, key, clock);
   const list = (names: readonly string[]) => service.call('ListRooms', { roomList: true }, { names });
 
   async function look(room: RoomName, whichRoom: boolean): Promise<Look> {
