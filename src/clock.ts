@@ -59,6 +59,11 @@ function rethrow(error: unknown): never {
   throw error;
 }
 
+/** Stops everything, for where nothing can be waited for. */
+export function standStill(delayMs: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
+}
+
 /**
  * Runs `fire` when what this turn has begun to send is on its way: a connection that was idle is looked at for a turn before it is written to
  * (undici, GHSA-35p6-xmwp-9g52).

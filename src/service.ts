@@ -29,6 +29,7 @@ import { createRoomCreation } from './sfu/room-creation.ts';
 import { createRooms } from './sfu/rooms.ts';
 import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
+import { createStdout } from './stdout.ts';
 import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
 import type { Sightings } from './store/sightings.ts';
@@ -70,7 +71,7 @@ if (read.kind === 'faults') {
 }
 const registry = new Registry();
 const metrics = createMetrics(registry, { homeservers: read.config.homeservers });
-const log = createLogger(read.config.logLevel);
+const log = createLogger(read.config.logLevel, createStdout({ onLost: metrics.lostLines }));
 const systemTime = systemClock((err) => log.error({ err }, 'what a timer was to do has failed'));
 await run(read.config, read.notes);
 

@@ -16,8 +16,7 @@ export interface Log {
   child(fields: object): Log;
 }
 
-/** Lines go to `write`, or to stdout at the end of the turn: a line that waits longer in memory is lost in the crash it would explain. */
-export function createLogger(level: LogLevel, write?: (line: string) => void): Log {
+export function createLogger(level: LogLevel, write: (line: string) => void): Log {
   const options: pino.LoggerOptions = {
     level,
     base: null,
@@ -25,23 +24,7 @@ export function createLogger(level: LogLevel, write?: (line: string) => void): L
     formatters: { level: (label) => ({ level: label }) },
     serializers: { err: (value: unknown) => value },
   };
-  const logger = pino(options, { write: write ?? createStdout() });
-  return redacting(logger);
-}
-
-/** Lines of one turn of the event loop go out together, and the last ones when the process ends, also by an error that nobody caught. */
-function createStdout(): (line: string) => void {
-  const destination = pino.destination({ fd: 1, sync: true });
-  let lines = '';
-  const flush = (): void => {
-    if (lines !== '') destination.write(lines);
-    lines = '';
-  };
-  process.once('exit', flush);
-  return (line) => {
-    if (lines === '') setImmediate(flush);
-    lines += line;
-  };
+  return redacting(pino(options, { write }));
 }
 
 function redacting(logger: pino.Logger): Log {
@@ -167,6 +150,7 @@ export const METRICS = {
   storeSync: histogram('lastwill_store_sync_seconds', [], 'How long the disk took for it.', FAST),
   storeBatch: histogram('lastwill_store_batch_size', [], 'Changes that shared a transaction.', SIZES),
   dueLag: histogram('lastwill_due_lag_seconds', [], 'How late due work was taken up.', NORMAL),
+  lostLines: counter('lastwill_log_lines_lost_total', [], 'Lines of the log that could not be written (a full disk).'),
 } as const;
 
 function counter(name: string, labels: readonly string[], help: string): MetricDescription {
@@ -223,6 +207,7 @@ export interface Metrics {
   storeCommit(result: 'ok' | 'failed', tookMs: number, changes: number): void;
   storeSync(result: 'ok' | 'failed', tookMs: number): void;
   dueLag(lateMs: number): void;
+  lostLines(count: number): void;
   /** Who counts the delegations when Prometheus asks. */
   countDelegationsWith(count: () => DelegationCounts | Promise<DelegationCounts>): void;
   /** From the first scrape on: a start does not wait for what only a scrape needs. */
@@ -278,7 +263,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
     counts(METRICS.webhooks),
     counts(METRICS.homeserverFailures),
   ];
-  const [sfuRequests, storeCommits] = [counts(METRICS.sfuRequests), counts(METRICS.storeCommits)];
+  const [sfuRequests, storeCommits, lostLines] = [counts(METRICS.sfuRequests), counts(METRICS.storeCommits), counts(METRICS.lostLines)];
   const [departures, requests, lag] = [observes(METRICS.departureToLeave), observes(METRICS.homeserverRequest), observes(METRICS.dueLag)];
   const [commitSeconds, batch] = [observes(METRICS.storeCommit), observes(METRICS.storeBatch)];
   const [storeSyncs, syncSeconds] = [counts(METRICS.storeSyncs), observes(METRICS.storeSync)];
@@ -310,6 +295,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
       syncSeconds.observe(tookMs / 1000);
     },
     dueLag: (lateMs) => lag.observe(lateMs / 1000),
+    lostLines: (count) => lostLines.inc(count),
     countDelegationsWith: delegationGauge(registry),
     watchProcess: () => {
       if (watchesProcess) return;

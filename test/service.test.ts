@@ -73,6 +73,14 @@ function connected(port: number, count: number): Socket[] {
   return sockets;
 }
 
+test('on a full disk lines of the log are lost and counted, and it goes on', async () => {
+  const service = await started({ stdout: '/dev/full' });
+  await fetch(`${service.url}/sfu_webhook`, { method: 'POST', body: '{}' });
+  await pause(100);
+  const metrics = await (await fetch(`${service.url}/metrics`)).text();
+  expect(Number(/^lastwill_log_lines_lost_total (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThanOrEqual(2);
+});
+
 test('strangers who take all the connections they can leave it the descriptors that it needs', async () => {
   const service = await started({ descriptors: 64 });
   const sockets = connected(service.port, 120);

@@ -36,6 +36,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
     'src/config.ts',
     ['src/delegation/', 'src/homeserver/names.ts', 'src/redis-url.ts', 'src/registration.ts', 'src/settings.ts', 'src/settings-reader.ts'],
   ],
+  ['src/stdout.ts', ['src/clock.ts']],
   ['src/descriptors.ts', []],
   ['src/gathered.ts', []],
   ['src/telemetry.ts', ['src/delegation/', 'src/config.ts', 'src/library-parts.ts']],

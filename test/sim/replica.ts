@@ -155,6 +155,7 @@ function quietMetrics(onSin: ReplicaDeps['onSin']): Metrics {
     storeCommit: nothing,
     storeSync: nothing,
     dueLag: nothing,
+    lostLines: nothing,
     countDelegationsWith: nothing,
     watchProcess: nothing,
   };
