@@ -18,6 +18,7 @@ import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
+import { createSeldom } from './http/seldom.ts';
 import { createWebServer } from './http/server.ts';
 import { Registry } from './library-parts.ts';
 import { collectAll, keepSmall } from './memory.ts';
@@ -145,7 +146,11 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 
 function listen(server: Server, config: Config, notes: readonly string[]): void {
   const { host, port } = config.bind;
+  const seldom = createSeldom(systemTime);
   server.maxConnections = mostConnections();
+  server.on('drop', () => {
+    if (seldom()) log.warn({ most: server.maxConnections }, 'connections are turned away: as many as may be are open');
+  });
   server.on('error', (err) => {
     process.stderr.write(`lastwill can not listen on ${host}:${port}: ${err.message}\n`);
     process.exit(EXIT_CONFIG);

@@ -18,6 +18,7 @@ import { createLimit } from './limit.ts';
 import { type MatrixRtc, matrixRtcRoutes } from './matrixrtc.ts';
 import { operationRoutes } from './operations.ts';
 import { type Proxied, proxiedRoutes } from './proxied.ts';
+import { createSeldom } from './seldom.ts';
 import { webhookListener } from './webhook-listener.ts';
 import { WEBHOOK_PATHS, webhookRoutes, webhookTaker } from './webhooks.ts';
 
@@ -56,7 +57,7 @@ export function createApp(deps: AppDeps): App {
   const webhooks = webhookRoutes(taker, bodies);
   for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createLimit(deps.clock) }));
-  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, bodies, assertOpen }));
+  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, bodies, assertOpen, seldom: createSeldom(deps.clock) }));
   if (proxied !== undefined) app.route('/', proxiedRoutes({ ...deps, ...proxied, bodies, assertOpen }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));

@@ -31,6 +31,7 @@ import {
   serverOf,
   type TokenRequest,
 } from './proxied-requests.ts';
+import { createSeldom } from './seldom.ts';
 
 export interface Proxied {
   readonly service: ApplicationService;
@@ -60,7 +61,6 @@ const EDITIONS = ['v1', 'unstable/io.element.msc4195'] as const;
 type Edition = (typeof EDITIONS)[number];
 
 const MOST_BYTES = 64 * 1024;
-const QUIET_MS = 60_000;
 
 export function proxiedRoutes(deps: ProxiedDeps): Hono {
   const app = new Hono();
@@ -119,10 +119,9 @@ async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void>
 function homeserverOnly({ hsToken, clock, log }: ProxiedDeps): MiddlewareHandler {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const expected = digest(hsToken);
-  let quietUntilMs = Number.NEGATIVE_INFINITY;
+  const seldom = createSeldom(clock);
   const refused = (): void => {
-    if (clock.nowMs() < quietUntilMs) return;
-    quietUntilMs = clock.nowMs() + QUIET_MS;
+    if (!seldom()) return;
     log.error({}, 'a request came with another hs_token: if it was of the homeserver, its registration file and ours differ');
   };
   return async (c, next) => {

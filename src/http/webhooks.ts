@@ -1,17 +1,20 @@
 // Where the SFU sends its webhooks. 200 means committed: LiveKit forgets what was answered 2xx, and 4xx as well, but repeats on 5xx.
 import { Hono } from 'hono';
+import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Keys } from '../sfu/keys.ts';
 import { readWebhook, signedHashOf } from '../sfu/webhook.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { authorizationOf, type Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
+import { createSeldom } from './seldom.ts';
 
 export interface WebhooksDeps {
   readonly engine: Engine;
   readonly keys: Keys;
   readonly metrics: Metrics;
   readonly log: Log;
+  readonly clock: Clock;
   readonly assertOpen: () => void;
 }
 
@@ -26,10 +29,12 @@ export interface WebhookTaker {
 export const MOST_WEBHOOK_BYTES = 1024 * 1024;
 export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook'];
 
-export function webhookTaker({ engine, keys, metrics, log, assertOpen }: WebhooksDeps): WebhookTaker {
+export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen }: WebhooksDeps): WebhookTaker {
+  const seldom = createSeldom(clock);
+
   function refuse(): never {
     metrics.webhook('other', 'rejected');
-    log.warn({}, 'a webhook was refused: its signature, time or body hash is wrong');
+    log[seldom() ? 'warn' : 'debug']({}, 'a webhook was refused: its signature, time or body hash is wrong');
     throw new MatrixError(401, 'M_UNAUTHORIZED', 'The webhook is not signed with an API key of this SFU');
   }
 

@@ -404,6 +404,15 @@ describe('refused: who it is', () => {
     await getToken({ openid_token: openIdToken({ access_token: 'stale' }) });
     expect(at.log.join()).toContain('told to be');
   });
+
+  test('is said once a minute, however many a stranger sends', async () => {
+    const said = (level: string) => at.log.filter((line) => line.includes('an OpenID token') && line.includes(`"level":"${level}"`));
+    for (let n = 0; n < 5; n += 1) await getToken({ openid_token: openIdToken({ access_token: 'stale' }) });
+    expect([said('info').length, said('debug').length]).toEqual([1, 4]);
+    await at.clock.advance(60_000);
+    await getToken({ openid_token: openIdToken({ access_token: 'stale' }) });
+    expect(said('info')).toHaveLength(2);
+  });
 });
 
 describe('refused: what it may', () => {

@@ -121,6 +121,15 @@ describe('refused, and nothing done', () => {
     expect([await state(), await counted('other', 'rejected')]).toEqual(['awaiting', 1]);
   });
 
+  test('and it is said once a minute, however many a stranger sends', async () => {
+    const said = (level: string) => at.log.filter((line) => line.includes('a webhook was refused') && line.includes(`"level":"${level}"`));
+    for (let n = 0; n < 5; n += 1) await at.ask('POST', '/sfu_webhook', { body: joined });
+    expect([said('warn').length, said('debug').length]).toEqual([1, 4]);
+    await at.clock.advance(60_000);
+    await at.ask('POST', '/sfu_webhook', { body: joined });
+    expect(said('warn')).toHaveLength(2);
+  });
+
   test.each([
     ['no JSON', 'nonsense'],
     ['nothing', ''],
