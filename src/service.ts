@@ -44,7 +44,8 @@ const GRACE_MS = 10_000;
 /** Answers that are on their way still reach their callers. */
 const LAST_ANSWERS_MS = 1_000;
 const EXIT_CONFIG = 2;
-const EXIT_STORE = 1;
+/** Another start may find it mended: the store, the address to listen on. */
+const EXIT_AGAIN = 1;
 
 if (process.argv.includes('--help') || process.argv.includes('-h')) {
   process.stdout.write(`${helpText()}\n`);
@@ -60,7 +61,7 @@ if (process.argv[2] === 'store') {
   const { COPY_USAGE, runCopy } = await import('./store-copy.ts');
   const done = await runCopy(process.argv.slice(3), process.env).catch((error: Error) => {
     process.stderr.write(`${error.message}\n`);
-    return process.exit(EXIT_STORE);
+    return process.exit(EXIT_AGAIN);
   });
   process.stdout.write(done ?? COPY_USAGE);
   process.exit(done === null ? EXIT_CONFIG : 0);
@@ -144,6 +145,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
 }
 
+/** An address that is taken, or not there yet at boot, may be free the next time. */
 function listen(server: Server, config: Config, notes: readonly string[]): void {
   const { host, port } = config.bind;
   const seldom = createSeldom(systemTime);
@@ -152,8 +154,9 @@ function listen(server: Server, config: Config, notes: readonly string[]): void 
     if (seldom()) log.warn({ most: server.maxConnections }, 'connections are turned away: as many as may be are open');
   });
   server.on('error', (err) => {
+    if (server.listening) return log.error({ err }, 'the server told of an error');
     process.stderr.write(`lastwill can not listen on ${host}:${port}: ${err.message}\n`);
-    process.exit(EXIT_CONFIG);
+    process.exit(EXIT_AGAIN);
   });
   server.prependListener('listening', () => {
     const address = server.address() as AddressInfo;
@@ -197,7 +200,7 @@ async function openStore(
     return { store, clock };
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n`);
-    return process.exit(EXIT_STORE);
+    return process.exit(EXIT_AGAIN);
   }
 }
 

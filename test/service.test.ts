@@ -112,3 +112,12 @@ test('bodies in single bytes take about the memory of those bytes', async () => 
   expect(await answers(service)).toBe(true);
   expect(mostMb - beforeMb).toBeLessThan(60);
 });
+
+test('a port that is taken is worth another start: only for a configuration is the exit code 2', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const service = start((taken.address() as AddressInfo).port);
+  const [code] = await once(service.child, 'exit');
+  taken.close();
+  expect([code, service.told()]).toEqual([1, expect.stringContaining('can not listen on 127.0.0.1')]);
+});
