@@ -13,7 +13,10 @@ const TIMEOUT_MS = 10_000;
 const MOST_NAMES = 1000;
 const MINUTE_MS = 60_000;
 const SUCCESS = { leastMs: MINUTE_MS, usualMs: 60 * MINUTE_MS, mostMs: 24 * 60 * MINUTE_MS };
-const FAILURE_MS = MINUTE_MS;
+/** Soon again: a client that is told that its homeserver can't be resolved takes its delegation back without a word. */
+const FAILURE_MS = 5_000;
+/** What was known before is not asked for again at each hand-over while nobody answers. */
+const KEPT_MS = 30_000;
 
 const WellKnown = z.object({ 'm.homeserver': z.object({ base_url: z.string() }) });
 
@@ -26,7 +29,7 @@ export interface Discovery {
   /** Never throws, and answers within ten seconds. */
   resolve(homeserver: ServedHomeserver): Promise<Resolved>;
   /**
-   * Resolves every listed name, again each minute until it is known. What a listed name leads to may be called at a private address,
+   * Resolves every listed name, again every few seconds until it is known. What a listed name leads to may be called at a private address,
    * and after a restart the stored base URLs have to be known as such before anyone resolves the name again.
    */
   warm(): Cancel;
@@ -43,17 +46,21 @@ export function createDiscovery(deps: { clock: Clock; served: Served; outbound: 
     return known(homeserver.name);
   }
 
-  async function lookUp(name: ServerName): Promise<Found<Resolved>> {
+  async function lookUp(name: ServerName, before: Resolved | null): Promise<Found<Resolved>> {
     const endsAtMs = clock.nowMs() + TIMEOUT_MS;
     let first: Resolved | null = null;
+    let isAway = true;
     for (const host of wellKnownHosts(name)) {
       const reply = await fetchWellKnown(outbound, { of: 'client', host, timeoutMs: endsAtMs - clock.nowMs() });
       const value = read(name, reply);
       first ??= value;
+      isAway &&= reply.kind === 'failed' || reply.status >= 500 || reply.status === 429;
       if (value.kind === 'resolved' && reply.kind === 'answered') {
         return { value, validMs: validityMs(reply.headers, clock.nowMs(), SUCCESS) };
       }
     }
+    // A web server that is away has not taken its word back.
+    if (isAway && before?.kind === 'resolved') return { value: before, validMs: KEPT_MS };
     return { value: first ?? { kind: 'unresolvable', why: 'not a server name' }, validMs: FAILURE_MS };
   }
 

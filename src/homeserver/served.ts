@@ -36,19 +36,26 @@ export function createServed(config: ServedConfig): Served {
   const home = config.applicationService?.serverName;
   const named: ReadonlySet<ServerName> = new Set([...config.fullAccess.names, ...(home === undefined ? [] : [home])]);
   const listed = [...new Set([...named, ...config.overrides.keys()])];
-  const trusted = trustedHosts(named, config.overrides);
-  /** Hosts that listed names were led to: the operator trusts the name, and so what it points at. */
-  const led = new Map<ServerName, string>();
+  const trusted: ReadonlySet<string> = new Set(listed.map(hostOf));
+  /** What overrides and listed names lead to: the operator trusts the name, and so what it points at, but nothing else on that host. */
+  const targets = new Map<ServerName, HomeserverUrl>(config.overrides);
+  const isTarget = (host: string): boolean => targets.values().some((url) => hostIn(url) === host);
 
   const strangers: AddressMode = config.allowPrivate || config.insecureTls ? 'any' : config.allowLoopback ? 'loopback-too' : 'public';
   const addresses: AddressPolicy = (host) => {
-    if (trusted.has(host)) return 'any';
-    for (const target of led.values()) if (target === host) return 'any';
-    return strangers;
+    return trusted.has(host) || isTarget(host) ? 'any' : strangers;
   };
-  const isCallable = (url: HomeserverUrl, parts: URL): boolean =>
-    (parts.protocol === 'https:' || isLoopbackHost(parts.hostname) || overrideUrls.has(url)) &&
-    !isRefusedOutright(addresses, parts.hostname);
+
+  /** A host that may be called at a private address for one base URL could have anything else behind its other ports and paths. */
+  function isCallable(url: HomeserverUrl, parts: URL): boolean {
+    if (overrideUrls.has(url)) return true;
+    if (parts.protocol !== 'https:' && !isLoopbackHost(parts.hostname)) return false;
+    const host = bareHost(parts.hostname);
+    if (isTarget(host) && !trusted.has(host)) return targets.values().some((target) => target === url);
+    return !isRefusedOutright(addresses, host);
+  }
+
+  const addressesOf = (name: ServerName): AddressMode => (listed.includes(name) ? 'any' : strangers);
 
   function parseUrl(text: string): ServedResult {
     const base = parseBaseUrl(text);
@@ -65,7 +72,7 @@ export function createServed(config: ServedConfig): Served {
     if (name === null) return { kind: 'malformed', why: 'neither a base URL nor a server name' };
     if (!config.fullAccess.all && !names.has(name)) return { kind: 'not_served' };
     if (config.overrides.has(name)) return { kind: 'name', name };
-    return isRefusedOutright(addresses, hostOf(name)) ? { kind: 'not_served' } : { kind: 'name', name };
+    return isRefusedOutright(() => addressesOf(name), hostOf(name)) ? { kind: 'not_served' } : { kind: 'name', name };
   }
 
   return {
@@ -73,13 +80,13 @@ export function createServed(config: ServedConfig): Served {
     discovered(name, text) {
       const base = parseBaseUrl(text);
       if (base.kind === 'malformed') return null;
-      if (named.has(name)) led.set(name, bareHost(base.parts.hostname));
+      if (named.has(name)) targets.set(name, base.url);
       return isCallable(base.url, base.parts) ? base.url : null;
     },
     override: (name) => config.overrides.get(name) ?? null,
     listed,
     addresses,
-    addressesOf: (name) => (listed.includes(name) ? 'any' : strangers),
+    addressesOf,
   };
 }
 
@@ -89,12 +96,4 @@ function hostOf(name: ServerName): string {
   return bareHost(URL.parse(`https://${host}`)?.hostname ?? host);
 }
 
-function trustedHosts(named: Iterable<ServerName>, overrides: ServedConfig['overrides']): ReadonlySet<string> {
-  const hosts = new Set<string>();
-  for (const name of named) hosts.add(hostOf(name));
-  for (const [name, url] of overrides) {
-    hosts.add(hostOf(name));
-    hosts.add(bareHost(URL.parse(url)?.hostname ?? ''));
-  }
-  return hosts;
-}
+const hostIn = (url: HomeserverUrl): string => bareHost(URL.parse(url)?.hostname ?? '');

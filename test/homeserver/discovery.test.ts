@@ -141,15 +141,29 @@ describe('what was found', () => {
     expect(server.requests).toHaveLength(2);
   });
 
-  test('is remembered for a minute if it was nothing', async () => {
+  test('is remembered for some seconds only if it was nothing', async () => {
     let status = 404;
     const { ask, later } = await bench((_, response) => answer(response, status, TARGET));
     expect((await ask()).kind).toBe('unresolvable');
     status = 200;
-    later(58_000);
+    later(3_000);
     expect((await ask()).kind).toBe('unresolvable');
-    later(3000);
+    later(3_000);
     expect(await ask()).toEqual(FOUND);
+  });
+
+  test.each([500, 503, 429])('stays while the web server is away (%d), but not when it says otherwise', async (away) => {
+    let status = 200;
+    const { ask, later } = await bench((_, response) => answer(response, status, TARGET, { 'cache-control': 'max-age=60' }));
+    expect(await ask()).toEqual(FOUND);
+    status = away;
+    for (let minutes = 0; minutes < 5; minutes += 1) {
+      later(61_000);
+      expect(await ask()).toEqual(FOUND);
+    }
+    status = 404;
+    later(61_000);
+    expect((await ask()).kind).toBe('unresolvable');
   });
 
   test('is asked for once by those who ask together', async () => {

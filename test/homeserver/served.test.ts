@@ -136,6 +136,30 @@ describe('served are', () => {
     ['no neighbour of an override', overriding('example.org', 'http://synapse:8008'), 'http://synapse:8009', 'not_served'],
     ['no path below an override', overriding('example.org', 'http://synapse:8008'), 'http://synapse:8008/x', 'not_served'],
     [
+      'no neighbour of an override on this machine',
+      { ...overriding('example.org', 'http://localhost:8008'), fullAccess: { all: true, names: [] } },
+      'http://localhost:36445/admin',
+      'not_served',
+    ],
+    [
+      'nor one with TLS',
+      { ...overriding('example.org', 'http://synapse:8008'), fullAccess: { all: true, names: [] } },
+      'https://synapse:8443',
+      'not_served',
+    ],
+    [
+      'an override, where all are served',
+      { ...overriding('example.org', 'http://localhost:8008'), fullAccess: { all: true, names: [] } },
+      'http://localhost:8008',
+      'url http://localhost:8008',
+    ],
+    [
+      'no name that is where an override leads',
+      { ...overriding('example.org', 'http://localhost:8008'), fullAccess: { all: true, names: [] } },
+      'localhost:9000',
+      'not_served',
+    ],
+    [
       'an override at a private address',
       overriding('example.org', 'http://10.0.0.5:8008'),
       'http://10.0.0.5:8008',
@@ -186,6 +210,22 @@ describe('addresses', () => {
     for (const text of ['http://matrix.evil.org', 'https://10.0.0.1', 'https://localhost', 'nonsense']) {
       expect(served.discovered(name('evil.org'), text)).toBe(null);
     }
+  });
+  test('of what a name leads to are good for nothing else there, whoever names it', () => {
+    const served = createServed({
+      ...listing('example.org'),
+      fullAccess: { all: true, names: [name('example.org')] },
+      overrides: new Map([[name('other.org'), 'http://localhost:8008' as HomeserverUrl]]),
+    });
+    served.discovered(name('example.org'), 'https://matrix.example.org');
+    for (const text of [
+      'http://localhost:9999',
+      'https://localhost',
+      'https://matrix.example.org:9999',
+      'https://matrix.example.org/admin',
+    ])
+      expect([text, served.discovered(name('evil.org'), text)]).toEqual([text, null]);
+    expect(served.discovered(name('evil.org'), 'https://matrix.example.org')).toBe('https://matrix.example.org');
   });
   test('are those of the homeserver whose application service we are, which is not served for that', () => {
     const config: ServedConfig = { ...NOTHING, applicationService: { serverName: name('home.org') } };
