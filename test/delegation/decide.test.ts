@@ -115,6 +115,18 @@ describe('a departure by the clock of an SFU that is a little ahead', () => {
   });
 });
 
+describe('a clock that was set back while nobody ran', () => {
+  it('is noticed by a restart in the future: who is there is restarted at once', () => {
+    const restartedIn = (ms: number) => {
+      const row = rowIn({ ...ROWS['connected, just seen'], seenAtMs: NOW + ms, restartDueMs: NOW + ms + 80_000 });
+      const endsMs = NOW + ms + row.delayMs;
+      return decide({ ...row, expiry: { earliestMs: endsMs, latestMs: endsMs } }, EVENTS['list: A'], now, POLICY).effects;
+    };
+    expect(restartedIn(20_000)).toMatchObject([{ kind: 'restart' }]);
+    expect(restartedIn(0)).toEqual([]);
+  });
+});
+
 describe('which ending is owed', () => {
   const connected = ROWS['connected, just seen'];
   const wait0 = { ...POLICY, waitMs: { ...POLICY.waitMs, left: 0, lost: 0, replaced: 0 } };

@@ -5,6 +5,7 @@ import { awaitAnotherAttempt } from './awaiting.ts';
 import {
   ask,
   askAgainMs,
+  CLOCKS_MS,
   causeOfAborted,
   choose,
   connect,
@@ -131,7 +132,7 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
     return connect(row, sessionOf(seen, event.roomSid, session, cause), event.askedAtMs, state.attempted, at);
   }
   // Nobody could be asked until it was too late by our own count: now the homeserver tells whether somebody else has kept it alive.
-  const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
+  const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs) || isOfALaterClock(row, at);
   const effects = wanted ? [isFresh(row, event.askedAtMs, at) ? restartEffect(row, at) : ask(at.nowMs)] : [];
   const now = sessionOf(seen, event.roomSid, session, null);
   const same =
@@ -140,6 +141,11 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
   if (same && !isFirstSight && !(wanted && state.failures > 0)) return unchanged(row, effects);
   const which = now.roomSid === null && session.roomSid !== null ? [ask(event.askedAtMs, { whichRoom: true })] : [];
   return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, [...effects, ...which]);
+}
+
+/** Restarted in the future: the clock was set back while we were not running, and when the next restart is due says nothing any more. */
+function isOfALaterClock({ expiry, delayMs }: LiveDelegation, at: Moment): boolean {
+  return expiry.earliestMs - delayMs > at.nowMs + CLOCKS_MS;
 }
 
 /** With a long delay a routine list restarts what would soon be due, which saves a question of its own. */
