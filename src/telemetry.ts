@@ -12,8 +12,6 @@ export interface Log {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
-  /** The same log with these fields on every line. */
-  child(fields: object): Log;
 }
 
 export function createLogger(level: LogLevel, write: (line: string) => void): Log {
@@ -31,8 +29,7 @@ function redacting(logger: pino.Logger): Log {
   const at = (level: 'debug' | 'info' | 'warn' | 'error') => (fields: object, message: string) => {
     if (logger.isLevelEnabled(level)) logger[level](redact(fields), scrub(message));
   };
-  const child = (fields: object) => redacting(logger.child(redact(fields)));
-  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error'), child };
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
 const HIDDEN = '(hidden)';
@@ -202,8 +199,8 @@ export interface Metrics {
   homeserverFailure(homeserver: string, why: HomeserverFailure): void;
   delegation(result: DelegationResult): void;
   webhook(event: string, verdict: WebhookVerdict): void;
-  /** Sets `lastwill_sfu_up` as well. `not_found` is an answer, too. */
-  sfuRequest(result: 'ok' | 'not_found' | 'failed'): void;
+  /** Sets `lastwill_sfu_up` as well. */
+  sfuRequest(result: 'ok' | 'failed'): void;
   storeCommit(result: 'ok' | 'failed', tookMs: number, changes: number): void;
   storeSync(result: 'ok' | 'failed', tookMs: number): void;
   dueLag(lateMs: number): void;

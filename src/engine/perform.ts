@@ -115,7 +115,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       case 'check':
         return check(row, effect).then((evidence) => eventOf(evidence, row));
       case 'restart':
-        return restart(row, effect, { claim, isStillSo: claim === null ? () => isUnchanged(row) : always });
+        return restart(row, effect, { claim, isStillSo: claim === null ? () => isStillInThatState(row) : always });
       case 'send':
         return send(row, effect.action, effect.timeoutMs, claim);
       case 'cancel':
@@ -166,7 +166,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   /** A look at a room restarts who is nearly due without a claim: whoever has been handed back since is left alone. */
-  async function isUnchanged(row: LiveDelegation): Promise<boolean> {
+  async function isStillInThatState(row: LiveDelegation): Promise<boolean> {
     const found = await store.update({ by: 'id', room: row.room, id: row.id }, null, ([now]) => ({ writes: [], value: now?.state.kind }));
     return found.kind === 'done' && found.value === row.state.kind;
   }

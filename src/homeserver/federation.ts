@@ -37,7 +37,6 @@ const SRV_MS = 5 * MINUTE_MS;
 const ServerWellKnown = z.object({ 'm.server': z.string() });
 
 export interface FederationTarget extends Endpoint {
-  readonly kind: 'target';
   /** For the Host header: name and port as they were given. */
   readonly hostHeader: string;
 }
@@ -128,7 +127,7 @@ function isFinal({ host, port }: HostAndPort): boolean {
 function targetOf({ host, port }: HostAndPort, addresses: AddressMode): FederationTarget {
   const name = host.startsWith('[') ? bareHost(host) : dnsName(host);
   const hostHeader = port === null ? host : `${host}:${port}`;
-  return { kind: 'target', host: name, port: port ?? PORT, hostHeader, tlsName: name, addresses };
+  return { host: name, port: port ?? PORT, hostHeader, tlsName: name, addresses };
 }
 
 /** One spelling for memory and certificates, which know no dot at the end. */

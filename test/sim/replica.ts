@@ -132,7 +132,7 @@ export class Replica {
     const loud = (fields: object, message: string): void => {
       if (/invariant|unexpectedly/.test(message)) this.#deps.onBroken(message, fields);
     };
-    const log: Log = { debug: () => {}, info: () => {}, warn: loud, error: loud, child: () => log };
+    const log: Log = { debug: () => {}, info: () => {}, warn: loud, error: loud };
     return log;
   }
 }
