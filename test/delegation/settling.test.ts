@@ -71,6 +71,14 @@ describe('an attempt to connect that is aborted', () => {
     return state.kind === 'settling' ? [state.departure.cause, state.untilMs - NOW] : state.kind;
   };
 
+  it('and was missed by a list before, is waited for as it would have been', () => {
+    const stopped = decided(connected, { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
+    const missing = decided(decided(stopped, EVENTS['list: B joining']), { ...EVENTS['list: nobody'], askedAtMs: NOW + 1 } as Event);
+    expect(missing.state).toMatchObject({ kind: 'settling', departure: { cause: 'missing' } });
+    const { state } = decided(missing, EVENTS['B aborted'], NOW + 900);
+    expect(state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: NOW + 900 + POLICY.waitMs.sfuDown });
+  });
+
   it.each([
     ['was stopped', 'sfu_down', 'sfu_down', POLICY.waitMs.sfuDown],
     ['lost the connection', 'lost', 'lost', POLICY.waitMs.lost],

@@ -60,9 +60,14 @@ export function settlingLeft(row: Row, event: Of<'left'>, at: Moment): Decision 
 /** The member was on its way back, and is likely to try again: it has the wait anew, from the end of that attempt. */
 export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Decision {
   const { state } = row;
-  const { session, departure } = state;
-  if (event.identity !== session.identity || event.sid === null || event.sid === departure.fence || event.sid === session.sid)
-    return unchanged(row);
+  const { session, departure, attempted } = state;
+  if (event.identity !== session.identity || event.sid === null || event.sid === departure.fence) return unchanged(row);
+  // A list has told before that it is gone, and not why: of one that was on its way back, it makes a difference.
+  const cause = causeOfAborted(session.after, at.policy);
+  if (event.sid === session.sid)
+    return departure.cause === 'missing' && session.after !== undefined && session.established
+      ? depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: cause !== 'sfu_down' }, attempted, at)
+      : unchanged(row);
   // An SFU that was down is back by now.
   const since = { atMs: at.nowMs, certain: departure.certain && departure.cause !== 'sfu_down' };
   const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf(causeOfAborted(departure.cause, at.policy), at.policy));
