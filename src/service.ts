@@ -6,6 +6,8 @@ import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
 import { type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
 import { mostConnections } from './descriptors.ts';
+import type { Resolve } from './dns/resolve.ts';
+import { createResolve } from './dns/ways.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
 import { MOST_AT_ONCE } from './engine/lanes.ts';
@@ -83,14 +85,15 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const served = createServed(config.homeservers);
   const { addresses } = served;
   const { insecureTls } = config.homeservers;
-  const outbound = createOutbound({ clock, addresses, insecureTls });
+  const resolve = createResolve({ clock: systemTime, isOperators: served.isNamed });
+  const outbound = createOutbound({ clock, addresses, insecureTls, resolve });
   const discovery = createDiscovery({ clock, served, outbound });
   const stopWarming = discovery.warm();
   const [signingKey] = config.livekit.keys;
   if (signingKey === undefined) throw new Error('a configuration has at least one API key');
   const home = createHomeOf(config, { clock, discovery, log });
   await home?.resolve();
-  const delayedEvents = createClient(config, { home, served, log, metrics });
+  const delayedEvents = createClient(config, { home, served, resolve, log, metrics });
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
     rooms: createRooms(config.livekit.apiUrl, signingKey, systemTime),
@@ -240,11 +243,12 @@ async function takeOverJobs({ redis }: Config, deps: TakeOver): Promise<void> {
 interface ClientDeps {
   readonly home: Home | null;
   readonly served: ReturnType<typeof createServed>;
+  readonly resolve: Resolve;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-function createClient(config: Config, { home, served, log, metrics }: ClientDeps): DelayedEvents {
+function createClient(config: Config, { home, served, resolve, log, metrics }: ClientDeps): DelayedEvents {
   const { applicationService: settings, insecureTls } = config.homeservers;
   const alarms = createAlarms({ clock: systemTime, log });
   const applicationService =
@@ -258,7 +262,7 @@ function createClient(config: Config, { home, served, log, metrics }: ClientDeps
         };
   return createDelayedEvents({
     ...{ clock: systemTime, applicationService },
-    outbound: createOutbound({ clock: systemTime, addresses: served.addresses, insecureTls, connections: MOST_AT_ONCE }),
+    outbound: createOutbound({ clock: systemTime, addresses: served.addresses, insecureTls, connections: MOST_AT_ONCE, resolve }),
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
     onFailure: (homeserver, why) => {
       metrics.homeserverFailure(homeserver, why);

@@ -49,7 +49,8 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ...STORE.map((file): [string, string[]] => [file, [...STORE, 'src/delegation/', 'src/clock.ts']]),
   ['src/exchange.ts', ['src/clock.ts', 'src/gathered.ts']],
   ['src/remembered.ts', []],
-  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/library-parts.ts']],
+  ['src/dns/', ['src/clock.ts', 'src/remembered.ts']],
+  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/dns/', 'src/library-parts.ts']],
   ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/library-parts.ts']],
   [
     'src/engine/',

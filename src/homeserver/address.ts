@@ -1,7 +1,7 @@
 // Which addresses we call. A client names its homeserver, so a name may lead anywhere: what counts is the address at the moment of
 // connecting, after DNS, in whatever form it is written (IPv4 inside IPv6 included).
-import { lookup as dnsLookup, type LookupAddress, type LookupAllOptions } from 'node:dns';
 import { BlockList, isIP, isIPv4, isIPv6, type LookupFunction } from 'node:net';
+import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
 
 /** What a target host may resolve to: the public internet, that and loopback, or anything. */
 export type AddressMode = 'public' | 'loopback-too' | 'any';
@@ -77,25 +77,14 @@ export function isRefusedOutright(policy: AddressPolicy, host: string): boolean 
   return isLoopbackHost(bare) && mode === 'public';
 }
 
-export type Resolve = (
-  host: string,
-  options: LookupAllOptions,
-  done: (error: NodeJS.ErrnoException | null, found: LookupAddress[]) => void,
-) => void;
-
 /** A look-up for net.connect: one address that may not be called condemns the whole name, whichever would be dialled first. */
-export function guardedLookup(policy: AddressPolicy, resolve: Resolve = dnsLookup): LookupFunction {
-  return (hostname, options, done) => {
-    resolve(hostname, { ...options, all: true }, (error, found) => {
-      const [first] = found ?? [];
-      if (error) return done(error, '', 0);
-      if (first === undefined) return done(Object.assign(new Error('no address'), { code: 'ENOTFOUND' }), '', 0);
-      const mode = policy(bareHost(hostname));
-      if (!found.every(({ address }) => isAllowed(mode, address))) return done(new AddressRefused(), '', 0);
-      if (options.all) return done(null, found);
-      return done(null, first.address, first.family);
-    });
-  };
+export function guardedLookup(policy: AddressPolicy, resolve: Resolve = systemResolve): LookupFunction {
+  return lookupWith(async (hostname) => {
+    const found = await resolve(hostname);
+    const mode = policy(bareHost(hostname));
+    if (!found.every(({ address }) => isAllowed(mode, address))) throw new AddressRefused();
+    return found;
+  });
 }
 
 function blockList(family: 'ipv4' | 'ipv6', nets: readonly (readonly [string, number])[]): BlockList {

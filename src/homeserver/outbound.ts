@@ -3,9 +3,10 @@
 import { isIP } from 'node:net';
 import type * as undici from 'undici';
 import type { Clock } from '../clock.ts';
+import type { Resolve } from '../dns/resolve.ts';
 import { exchange, failed, type Reply } from '../exchange.ts';
 import { Agent, buildConnector, Pool } from '../library-parts.ts';
-import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed, type Resolve } from './address.ts';
+import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
 
 export type { FailureKind, Reply } from '../exchange.ts';
 
@@ -54,6 +55,7 @@ export interface OutboundDeps {
   readonly connections?: number;
   /** Certificates to trust instead of the system's. */
   readonly ca?: string;
+  /** The system's way unless told. */
   readonly resolve?: Resolve;
 }
 

@@ -25,6 +25,8 @@ export interface Served {
   /** Server names that the operator named (those are trusted with private addresses). */
   readonly listed: readonly ServerName[];
   readonly addresses: AddressPolicy;
+  /** Hosts that the operator named, and those that such a name was led to (as policies speak of hosts). */
+  readonly isNamed: (host: string) => boolean;
   /** What a server name may lead to over federation, whichever host that is. */
   readonly addressesOf: (name: ServerName) => AddressMode;
 }
@@ -42,9 +44,8 @@ export function createServed(config: ServedConfig): Served {
   const isTarget = (host: string): boolean => targets.values().some((url) => hostIn(url) === host);
 
   const strangers: AddressMode = config.allowPrivate || config.insecureTls ? 'any' : config.allowLoopback ? 'loopback-too' : 'public';
-  const addresses: AddressPolicy = (host) => {
-    return trusted.has(host) || isTarget(host) ? 'any' : strangers;
-  };
+  const isNamed = (host: string): boolean => trusted.has(host) || isTarget(host);
+  const addresses: AddressPolicy = (host) => (isNamed(host) ? 'any' : strangers);
 
   /** A host that may be called at a private address for one base URL could have anything else behind its other ports and paths. */
   function isCallable(url: HomeserverUrl, parts: URL): boolean {
@@ -86,6 +87,7 @@ export function createServed(config: ServedConfig): Served {
     override: (name) => config.overrides.get(name) ?? null,
     listed,
     addresses,
+    isNamed,
     addressesOf,
   };
 }

@@ -1,9 +1,11 @@
 import type { LookupAddress } from 'node:dns';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
+import { lastKnown } from '../../src/dns/last-known.ts';
 import { type AddressMode, addressKind, guardedLookup, isAllowed, isRefusedOutright } from '../../src/homeserver/address.ts';
 import { createOutbound, type Reply } from '../../src/homeserver/outbound.ts';
 import { answer, type ScriptedServer, startScriptedServer } from '../support/scripted-server.ts';
+import { createVirtualClock } from '../support/virtual-clock.ts';
 
 const words = (table: string): string[] => table.trim().split(/\s+/);
 
@@ -58,7 +60,7 @@ describe('a look-up', () => {
     const addresses: LookupAddress[] = found.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
     const look = guardedLookup(
       () => mode,
-      (_host, _options, done) => done(null, addresses),
+      async () => addresses,
     );
     return new Promise((resolve) => look('name.test', { all }, (error, address) => resolve(error?.code ?? address)));
   };
@@ -73,6 +75,25 @@ describe('a look-up', () => {
     expect(await lookUp('loopback-too', true, '127.0.0.1', '169.254.169.254')).toBe('ADDRESS_REFUSED');
     expect(await lookUp('public', true)).toBe('ENOTFOUND');
   });
+});
+
+test('an address that is remembered is judged as one that was just found', async () => {
+  let isAway = false;
+  const resolve = lastKnown({
+    clock: createVirtualClock(),
+    resolve: async () => {
+      if (isAway) throw Object.assign(new Error('away'), { code: 'EAI_AGAIN' });
+      return [{ address: '127.0.0.1', family: 4 }];
+    },
+  });
+  let mode: AddressMode = 'any';
+  const look = guardedLookup(() => mode, resolve);
+  const outcome = () => new Promise((done) => look('name.test', { all: false }, (error, address) => done(error?.code ?? address)));
+  expect(await outcome()).toBe('127.0.0.1');
+  isAway = true;
+  expect(await outcome()).toBe('127.0.0.1');
+  mode = 'public';
+  expect(await outcome()).toBe('ADDRESS_REFUSED');
 });
 
 describe('connections', () => {

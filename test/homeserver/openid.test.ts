@@ -5,7 +5,8 @@ import { networkInterfaces } from 'node:os';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../src/clock.ts';
 import type { ServerName } from '../../src/delegation/ids.ts';
-import type { AddressMode, Resolve } from '../../src/homeserver/address.ts';
+import type { Resolve } from '../../src/dns/resolve.ts';
+import type { AddressMode } from '../../src/homeserver/address.ts';
 import { createFederation } from '../../src/homeserver/federation.ts';
 import { createOpenId, type OpenIdResult } from '../../src/homeserver/openid.ts';
 import { createOutbound, type Outbound } from '../../src/homeserver/outbound.ts';
@@ -61,10 +62,9 @@ function checker(setting: Setting = {}): (name: string, token?: string) => Promi
     addresses: () => mode,
     insecureTls: setting.insecureTls ?? false,
     ca: FEDERATION_CERTIFICATE,
-    resolve: (host, _options, done) => {
+    resolve: async (host) => {
       const found = setting.dns?.[host] ?? ['127.0.0.1'];
-      const addresses = found.map((address): LookupAddress => ({ address, family: address.includes(':') ? 6 : 4 }));
-      done(null, addresses);
+      return found.map((address): LookupAddress => ({ address, family: address.includes(':') ? 6 : 4 }));
     },
   });
   closers.push(outbound.close);
@@ -221,7 +221,7 @@ describe('connections', () => {
     const first = await server((_, response) => answer(response, 302, {}, { location: `https://example.org:${second.port}/` }));
     const clock = systemClock();
     const loopback: AddressMode = 'loopback-too';
-    const resolve: Resolve = (_host, _options, done) => done(null, [{ address: '127.0.0.1', family: 4 }]);
+    const resolve: Resolve = async () => [{ address: '127.0.0.1', family: 4 }];
     const outbound = createOutbound({ clock, addresses: () => loopback, insecureTls: false, ca: FEDERATION_CERTIFICATE, resolve });
     closers.push(outbound.close);
     const at = { host: 'node1.farm.test', port: first.port, tlsName: 'example.org', addresses: loopback };

@@ -227,6 +227,19 @@ describe('addresses', () => {
       expect([text, served.discovered(name('evil.org'), text)]).toEqual([text, null]);
     expect(served.discovered(name('evil.org'), 'https://matrix.example.org')).toBe('https://matrix.example.org');
   });
+  test('of hosts that the operator named, or such a name was led to, are looked up the way of the operator, and of no others', () => {
+    const served = createServed({
+      ...NOTHING,
+      fullAccess: { all: true, names: [name('example.org'), name('Upper.example.org:8448')] },
+      overrides: new Map([[name('other.org'), 'http://synapse:8008' as HomeserverUrl]]),
+      allowPrivate: true,
+    });
+    served.discovered(name('example.org'), 'https://matrix.example.net');
+    served.discovered(name('evil.org'), 'https://matrix.evil.org');
+    for (const host of ['example.org', 'upper.example.org', 'other.org', 'synapse', 'matrix.example.net'])
+      expect([host, served.isNamed(host)]).toEqual([host, true]);
+    for (const host of ['evil.org', 'matrix.evil.org', 'matrix.example.org']) expect([host, served.isNamed(host)]).toEqual([host, false]);
+  });
   test('are those of the homeserver whose application service we are, which is not served for that', () => {
     const config: ServedConfig = { ...NOTHING, applicationService: { serverName: name('home.org') } };
     const served = createServed(config);

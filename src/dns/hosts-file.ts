@@ -1,0 +1,27 @@
+// The names of this machine's hosts file: they are answered from it, whatever name servers say or do not say of them.
+import { readFileSync, statSync } from 'node:fs';
+
+const PATH = '/etc/hosts';
+
+/** Whether a host (lower case) is in the file as it is now. */
+export function hostsFile(path: string = PATH): (host: string) => boolean {
+  let names: ReadonlySet<string> = new Set();
+  let readOfMs: number | null = null;
+  return (host) => {
+    const changedMs = statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? null;
+    if (changedMs !== readOfMs) {
+      names = changedMs === null ? new Set() : namesIn(path);
+      readOfMs = changedMs;
+    }
+    return names.has(host);
+  };
+}
+
+function namesIn(path: string): ReadonlySet<string> {
+  try {
+    const lines = readFileSync(path, 'utf8').toLowerCase().split('\n');
+    return new Set(lines.flatMap((line) => line.replace(/#.*/, '').trim().split(/\s+/).slice(1)));
+  } catch {
+    return new Set();
+  }
+}

@@ -1,0 +1,55 @@
+// What a name led to last, for when it can't be asked: a name service that is away takes nobody's homeserver away. Each name is asked for
+// every time it is dialled, so that a new address is used as soon as it is told.
+import type { LookupAddress } from 'node:dns';
+import type { Clock } from '../clock.ts';
+import { Remembered } from '../remembered.ts';
+import { type Resolve, saysNoAddress } from './resolve.ts';
+
+/** A name service that is well has answered by then, and who waits has a membership to keep. */
+const PATIENCE_MS = 500;
+/** In time an address is given to others (RFC 8767 has an answer kept for one to three days). */
+const KEPT_MS = 24 * 3_600_000;
+const MOST_NAMES = 1_000;
+
+interface Known {
+  /** None: that was the answer. */
+  readonly addresses: readonly LookupAddress[];
+  readonly foundMs: number;
+}
+
+interface Asked {
+  readonly atMs: number;
+  readonly answer: ReturnType<Resolve>;
+}
+
+/** One question at a time for each name, however many dial it: whoever comes meanwhile waits for its answer. */
+export function lastKnown({ clock, resolve }: { readonly clock: Clock; readonly resolve: Resolve }): Resolve {
+  const known = new Remembered<string, Known>(MOST_NAMES);
+  const underWay = new Map<string, Asked>();
+
+  function ask(host: string): Asked {
+    const asked = { atMs: clock.nowMs(), answer: resolve(host) };
+    underWay.set(host, asked);
+    const learn = (addresses: readonly LookupAddress[] | null): void => {
+      underWay.delete(host);
+      if (addresses !== null) known.set(host, { addresses, foundMs: clock.nowMs() });
+    };
+    asked.answer.then(learn, (error: unknown) => learn(saysNoAddress(error) ? [] : null));
+    return asked;
+  }
+
+  /** The answer, or what was known before where it is late or none. */
+  function inTime({ atMs, answer }: Asked, { addresses }: Known): ReturnType<Resolve> {
+    return new Promise((done, failed) => {
+      const stop = clock.after(atMs + PATIENCE_MS - clock.nowMs(), () => done(addresses));
+      answer.then(done, (error: unknown) => (saysNoAddress(error) ? failed(error) : done(addresses))).finally(stop);
+    });
+  }
+
+  return (host) => {
+    const before = known.get(host);
+    const asked = underWay.get(host) ?? ask(host);
+    const isUsable = before !== undefined && before.addresses.length > 0 && clock.nowMs() < before.foundMs + KEPT_MS;
+    return isUsable ? inTime(asked, before) : asked.answer;
+  };
+}
