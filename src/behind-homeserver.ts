@@ -1,6 +1,7 @@
 // The parts of a service behind its homeserver (protocol.md §2c), wired as the settings say: nothing, the as_token alone, or all of it.
 import type { Clock } from './clock.ts';
 import type { ApiKey, Config } from './config.ts';
+import type { Resolve } from './dns/resolve.ts';
 import { createRoomDepartures, type RoomDepartures } from './engine/room-departures.ts';
 import { createApplicationService } from './homeserver/application-service.ts';
 import type { Discovery } from './homeserver/discovery.ts';
@@ -34,6 +35,7 @@ export interface BehindHomeserverDeps {
   readonly outbound: Outbound;
   readonly matrixRtc: MatrixRtc;
   readonly signingKey: ApiKey;
+  readonly resolve: Resolve;
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly log: Log;
@@ -49,7 +51,9 @@ export function createBehindHomeserver(config: Config, deps: BehindHomeserverDep
   const service = createApplicationService({ clock, home, outbound, asToken: settings.asToken, onFailure });
   const { apiUrl } = config.livekit;
   const intervalMs = settings.membershipCheckMs;
-  const parts = { rooms: createRooms(apiUrl, deps.signingKey, clock), evictions: createEvictions(apiUrl, deps.signingKey, clock) };
+  const { signingKey, resolve } = deps;
+  const sfu = { clock, resolve };
+  const parts = { rooms: createRooms(apiUrl, signingKey, sfu), evictions: createEvictions(apiUrl, signingKey, sfu) };
   return {
     proxied: {
       ...{ service, hsToken: settings.hsToken, attendance: intervalMs === 0 ? null : attendance },

@@ -11,6 +11,7 @@ import { createResolve } from './dns/ways.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
 import { MOST_AT_ONCE } from './engine/lanes.ts';
+import { bareHost } from './homeserver/address.ts';
 import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-events.ts';
 import { createDiscovery } from './homeserver/discovery.ts';
 import { createFederation } from './homeserver/federation.ts';
@@ -85,7 +86,8 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const served = createServed(config.homeservers);
   const { addresses } = served;
   const { insecureTls } = config.homeservers;
-  const resolve = createResolve({ clock: systemTime, isOperators: served.isNamed });
+  const sfuHost = bareHost(new URL(config.livekit.apiUrl).hostname);
+  const resolve = createResolve({ clock: systemTime, isOperators: (host) => host === sfuHost || served.isNamed(host) });
   const outbound = createOutbound({ clock, addresses, insecureTls, resolve });
   const discovery = createDiscovery({ clock, served, outbound });
   const stopWarming = discovery.warm();
@@ -96,7 +98,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const delayedEvents = createClient(config, { home, served, resolve, log, metrics });
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
-    rooms: createRooms(config.livekit.apiUrl, signingKey, systemTime),
+    rooms: createRooms(config.livekit.apiUrl, signingKey, { clock: systemTime, resolve }),
     random: systemRandom(),
     policy: config.policy,
     ...(sightings === undefined ? {} : { sightings }),
@@ -104,8 +106,11 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 
   await takeOverJobs(config, { engine, served, discovery, log });
 
-  const matrixRtc = createMatrixRtc(config, { served, outbound, signingKey });
-  const behind = createBehindHomeserver(config, { home, attendance: store, outbound, matrixRtc, signingKey, clock, metrics, log });
+  const matrixRtc = createMatrixRtc(config, { served, outbound, resolve, signingKey });
+  const behind = createBehindHomeserver(config, {
+    ...{ home, attendance: store, outbound, resolve, matrixRtc },
+    ...{ signingKey, clock, metrics, log },
+  });
   const stopWatching = home?.watch();
   let open = true;
   const app = createApp({
@@ -210,10 +215,11 @@ async function openStore(
 interface MatrixRtcDeps {
   readonly served: ReturnType<typeof createServed>;
   readonly outbound: ReturnType<typeof createOutbound>;
+  readonly resolve: Resolve;
   readonly signingKey: ApiKey;
 }
 
-function createMatrixRtc(config: Config, { served, outbound, signingKey }: MatrixRtcDeps): MatrixRtc {
+function createMatrixRtc(config: Config, { served, outbound, resolve, signingKey }: MatrixRtcDeps): MatrixRtc {
   const { fullAccess } = config.homeservers;
   const names = new Set(fullAccess.names);
   const federation = createFederation({ clock: systemTime, random: systemRandom(), outbound, addressesOf: served.addressesOf });
@@ -221,7 +227,7 @@ function createMatrixRtc(config: Config, { served, outbound, signingKey }: Matri
     grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
     openId: createOpenId({ clock: systemTime, federation, outbound }),
     tokens: createTokens(signingKey),
-    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey, systemTime),
+    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey, { clock: systemTime, resolve }),
   };
 }
 

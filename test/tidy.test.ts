@@ -51,7 +51,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/remembered.ts', []],
   ['src/dns/', ['src/clock.ts', 'src/remembered.ts']],
   ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/dns/', 'src/library-parts.ts']],
-  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/library-parts.ts']],
+  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/remembered.ts', 'src/dns/', 'src/library-parts.ts']],
   [
     'src/engine/',
     ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts', 'src/remembered.ts'],

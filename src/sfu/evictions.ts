@@ -1,8 +1,7 @@
 // What we may end on the SFU: one participant's stay, or a room's.
-import type { Clock } from '../clock.ts';
 import type { Identity, RoomName } from '../delegation/ids.ts';
 import type { ApiKey } from './keys.ts';
-import { createRoomService } from './room-service.ts';
+import { createRoomService, type RoomServiceDeps } from './room-service.ts';
 
 /** False: the SFU did not do it. None of these throws. */
 export interface Evictions {
@@ -10,8 +9,8 @@ export interface Evictions {
   close(room: RoomName): Promise<boolean>;
 }
 
-export function createEvictions(apiUrl: string, key: ApiKey, clock?: Clock): Evictions {
-  const service = createRoomService(apiUrl, key, clock);
+export function createEvictions(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Evictions {
+  const service = createRoomService(apiUrl, key, deps);
   const done = async (called: ReturnType<typeof service.call>): Promise<boolean> => (await called).kind === 'answered';
   return {
     remove: (room, identity) => done(service.call('RemoveParticipant', { roomAdmin: true, room }, { room, identity })),

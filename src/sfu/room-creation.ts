@@ -1,8 +1,7 @@
 // Rooms are made by us before their first participant comes: an SFU that lets nobody make rooms by joining serves those we vouch for.
-import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { ApiKey } from './keys.ts';
-import { createRoomService } from './room-service.ts';
+import { createRoomService, type RoomServiceDeps } from './room-service.ts';
 
 export interface RoomCreation {
   /** Makes the room, or leaves it as it is. False: the SFU did not do it. Never throws. */
@@ -13,8 +12,8 @@ export interface RoomCreation {
 const EMPTY_SECONDS = 300;
 const DEPARTURE_SECONDS = 20;
 
-export function createRoomCreation(apiUrl: string, key: ApiKey, clock?: Clock): RoomCreation {
-  const service = createRoomService(apiUrl, key, clock);
+export function createRoomCreation(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): RoomCreation {
+  const service = createRoomService(apiUrl, key, deps);
   return singleFlight(async (name) => {
     const room = { name, emptyTimeout: EMPTY_SECONDS, departureTimeout: DEPARTURE_SECONDS };
     return (await service.call('CreateRoom', { roomCreate: true }, room)).kind === 'answered';

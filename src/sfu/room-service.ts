@@ -2,6 +2,7 @@
 // asynchronous signature and decoded messages of each call, several times the work of a call; and it resolves against the host alone, yet
 // SFUs often live behind a path (wss://host/livekit/sfu).
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
+import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
 import { exchange, type Reply } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
 import { Remembered } from '../remembered.ts';
@@ -40,10 +41,17 @@ const MOST_BYTES = 64 * 1024 * 1024;
 /** As many as questions are put at once, and put again (engine/presence.ts). */
 const MOST_CONNECTIONS = 288;
 
-export function createRoomService(apiUrl: string, { key, secret }: ApiKey, clock: Clock = systemClock()): RoomService {
+export interface RoomServiceDeps {
+  readonly clock?: Clock;
+  /** The system's way unless told. */
+  readonly resolve?: Resolve;
+}
+
+export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps: RoomServiceDeps = {}): RoomService {
+  const { clock = systemClock(), resolve = systemResolve } = deps;
   const { origin, pathname } = new URL(apiUrl);
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
-  const pool = new Pool(origin, { connections: MOST_CONNECTIONS, connect: { timeout: TIMEOUT_MS } });
+  const pool = new Pool(origin, { connections: MOST_CONNECTIONS, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } });
   const signing = hmacKey(secret);
   const recent = new Remembered<string, { readonly nbf: number; readonly authorization: string }>(MOST_REUSED);
 

@@ -1,10 +1,9 @@
 // What we ask of the SFU: who is in a room. Three answers are possible, and unknown is never absent.
-import type { Clock } from '../clock.ts';
 import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import type { ApiKey } from './keys.ts';
 import { partsOf, roomSidOf, seenOf } from './protojson.ts';
-import { createRoomService } from './room-service.ts';
+import { createRoomService, type RoomServiceDeps } from './room-service.ts';
 
 export type Look =
   | {
@@ -22,8 +21,8 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-export function createRooms(apiUrl: string, key: ApiKey, clock?: Clock): Rooms {
-  const service = createRoomService(apiUrl, key, clock);
+export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
+  const service = createRoomService(apiUrl, key, deps);
   const list = (names: readonly string[]) => service.call('ListRooms', { roomList: true }, { names });
 
   async function look(room: RoomName, whichRoom: boolean): Promise<Look> {

@@ -1,6 +1,8 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { lastKnown } from '../../src/dns/last-known.ts';
 import { hmacKey, verifyJwt } from '../../src/sfu/jwt.ts';
 import { createRoomService, type Grant } from '../../src/sfu/room-service.ts';
 
@@ -40,5 +42,26 @@ test('a call has a token for what it does that holds now, and is used again for 
     for (let nth = 0; nth < 1_001; nth += 1) await tokenFor({ roomAdmin: true, room: String(nth) });
   } finally {
     await new Promise((resolve) => server.close(resolve));
+  }
+});
+
+test('an SFU whose name can not be asked for any more is called where it was', async () => {
+  const server = createServer((_, response) => response.writeHead(200, { connection: 'close' }).end('{}'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  let questions = 0;
+  const resolve = lastKnown({
+    clock: systemClock(),
+    resolve: async (host) => {
+      questions += 1;
+      expect(host).toBe('sfu.test');
+      return questions === 1 ? [{ address: '127.0.0.1', family: 4 }] : new Promise(() => {});
+    },
+  });
+  try {
+    const service = createRoomService(`http://sfu.test:${(server.address() as AddressInfo).port}`, KEY, { resolve });
+    for (let call = 0; call < 3; call += 1) expect(await service.call('Any', { roomList: true }, {})).toMatchObject({ kind: 'answered' });
+    expect(questions).toBe(2);
+  } finally {
+    await new Promise((done) => server.close(done));
   }
 });
