@@ -225,7 +225,7 @@ function createMatrixRtc(config: Config, { served, outbound, resolve, signingKey
   const federation = createFederation({ clock: systemTime, random: systemRandom(), outbound, addressesOf: served.addressesOf });
   return {
     grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
-    openId: createOpenId({ clock: systemTime, federation, outbound }),
+    openId: createOpenId({ clock: systemTime, federation, outbound, isListed: (name) => served.listed.includes(name) }),
     tokens: createTokens(signingKey),
     roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey, { clock: systemTime, resolve }),
   };

@@ -4,6 +4,7 @@ import { parseUserId, type ServerName, type UserId } from '../delegation/ids.ts'
 import { z } from '../library-parts.ts';
 import type { Federation, FederationTarget } from './federation.ts';
 import type { Outbound, Reply } from './outbound.ts';
+import { createStrangers } from './strangers.ts';
 
 const TIMEOUT_MS = 10_000;
 const LONGEST_TOKEN = 4096;
@@ -25,10 +26,30 @@ export interface OpenId {
   check(token: OpenIdToken): Promise<OpenIdResult>;
 }
 
-export function createOpenId(deps: { readonly clock: Clock; readonly federation: Federation; readonly outbound: Outbound }): OpenId {
-  const { clock, federation, outbound } = deps;
+export interface OpenIdDeps {
+  readonly clock: Clock;
+  readonly federation: Federation;
+  readonly outbound: Outbound;
+  /** Whether the operator named it. */
+  readonly isListed: (name: ServerName) => boolean;
+}
 
-  async function check({ accessToken, serverName }: OpenIdToken): Promise<OpenIdResult> {
+export function createOpenId({ clock, federation, outbound, isListed }: OpenIdDeps): OpenId {
+  const strangers = createStrangers(isListed);
+
+  async function check(token: OpenIdToken): Promise<OpenIdResult> {
+    const leave = strangers.enter(token.serverName);
+    if (leave === null) return refused('too many other homeservers are being asked');
+    let result: OpenIdResult | null = null;
+    try {
+      result = await askOnce(token);
+      return result;
+    } finally {
+      leave(result?.kind === 'user');
+    }
+  }
+
+  async function askOnce({ accessToken, serverName }: OpenIdToken): Promise<OpenIdResult> {
     const endsAtMs = clock.nowMs() + TIMEOUT_MS;
     if (accessToken === '' || accessToken.length > LONGEST_TOKEN || !accessToken.isWellFormed()) return refused('not a token');
     const resolved = await federation.resolve(serverName);

@@ -1,0 +1,63 @@
+import { expect, test } from 'vitest';
+import type { ServerName } from '../../src/delegation/ids.ts';
+import type { Federation } from '../../src/homeserver/federation.ts';
+import { createOpenId } from '../../src/homeserver/openid.ts';
+import type { Outbound } from '../../src/homeserver/outbound.ts';
+import { createStrangers } from '../../src/homeserver/strangers.ts';
+import { createVirtualClock } from '../support/virtual-clock.ts';
+
+const name = (text: string): ServerName => text as ServerName;
+const crowd = (count: number, of = 'slow.test') => Array.from({ length: count }, (_, n) => name(`${n}.${of}`));
+
+test('there is room for 256 homeservers at once that nobody knows', () => {
+  const strangers = createStrangers(() => false);
+  const leaves = crowd(256).map((one) => strangers.enter(one));
+  expect(leaves).not.toContain(null);
+  expect(strangers.enter(name('one.more.test'))).toBeNull();
+  leaves[0]?.(false);
+  expect(strangers.enter(name('one.more.test'))).not.toBeNull();
+  expect(strangers.enter(name('another.test'))).toBeNull();
+});
+
+test('all tokens of one homeserver take one place, until the last has been asked about', () => {
+  const strangers = createStrangers(() => false);
+  crowd(255).map((one) => strangers.enter(one));
+  const leaves = Array.from({ length: 1_000 }, () => strangers.enter(name('busy.test')));
+  expect(leaves).not.toContain(null);
+  for (const leave of leaves.slice(1)) leave?.(false);
+  expect(strangers.enter(name('one.more.test'))).toBeNull();
+  leaves[0]?.(false);
+  expect(strangers.enter(name('one.more.test'))).not.toBeNull();
+});
+
+test('there is always room for those that the operator named, and those that have named a user before', () => {
+  const strangers = createStrangers((one) => one === 'listed.test');
+  strangers.enter(name('real.test'))?.(true);
+  strangers.enter(name('unreal.test'))?.(false);
+  crowd(256).map((one) => strangers.enter(one));
+  expect(strangers.enter(name('unreal.test'))).toBeNull();
+  expect(strangers.enter(name('real.test'))).not.toBeNull();
+  expect(strangers.enter(name('listed.test'))).not.toBeNull();
+});
+
+test('a token of one homeserver too many is refused at once, and no longer when others have been given up', async () => {
+  const clock = createVirtualClock();
+  const hung = Promise.withResolvers<{ kind: 'failed'; reached: false; why: 'timeout' }>();
+  let asked = 0;
+  const outbound: Pick<Outbound, 'request'> = {
+    request: () => {
+      asked += 1;
+      return hung.promise;
+    },
+  };
+  const at = { kind: 'target', host: 'x', port: 1, hostHeader: 'x', tlsName: 'x', addresses: 'public' } as const;
+  const federation: Federation = { resolve: async () => ({ kind: 'targets', targets: [at] }) };
+  const openId = createOpenId({ clock, federation, outbound: outbound as Outbound, isListed: () => false });
+  const check = (serverName: ServerName) => openId.check({ accessToken: 'token', serverName });
+  const hanging = crowd(256).map(check);
+  expect(await check(name('one.more.test'))).toEqual({ kind: 'refused', why: 'too many other homeservers are being asked' });
+  expect(asked).toBe(256);
+  hung.resolve({ kind: 'failed', reached: false, why: 'timeout' });
+  await Promise.all(hanging);
+  expect(await check(name('one.more.test'))).toEqual({ kind: 'refused', why: 'its homeserver could not be asked: timeout' });
+});
