@@ -62,5 +62,7 @@ export function createApp(deps: AppDeps): App {
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => errorResponse(c, refusalOf(error, log)));
-  return { hono: app, listener: webhookListener(taker, log, getRequestListener(app.fetch)) };
+  // HTTP/1.0 needs no Host, and no route asks for it.
+  const framework = getRequestListener(app.fetch, { hostname: 'localhost' });
+  return { hono: app, listener: webhookListener(taker, log, framework) };
 }

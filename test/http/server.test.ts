@@ -3,6 +3,7 @@ import { type AddressInfo, connect } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { createWebServer } from '../../src/http/server.ts';
+import { createHarness } from './harness.ts';
 
 async function listening(server: Server): Promise<number> {
   await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
@@ -81,4 +82,19 @@ test('a caller who has gone meanwhile takes nobody else with it', async () => {
   await came.promise;
   for (const end of ends) end();
   expect(await (await answer).text()).toBe('/stays');
+});
+
+test.each([
+  ['GET /healthz HTTP/1.0', '', 200],
+  ['HEAD /healthz HTTP/1.0', '', 200],
+  ['GET /readyz HTTP/1.0', '', 200],
+  ['GET /healthz HTTP/1.1', 'Host:\r\nConnection: close\r\n', 200],
+  ['POST /sfu/get HTTP/1.0', 'Content-Length: 2\r\n', 400],
+])('%s is answered to a caller who names no host, as HAProxy does when it looks', async (line, headers, status) => {
+  const at = createHarness();
+  onTestFinished(() => at.close());
+  const port = await listening(createWebServer(at.listener, systemClock()));
+  const answer = await written(port, `${line}\r\n${headers}\r\n${status === 400 ? '{}' : ''}`);
+  expect(answer).toContain(`HTTP/1.1 ${status} `);
+  if (status === 400) expect(answer).toMatch(/^access-control-allow-origin: \*\r\n[\s\S]*"errcode":"M_BAD_JSON"/im);
 });
