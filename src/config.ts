@@ -3,6 +3,7 @@
 import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
 import type { Policy } from './delegation/state.ts';
 import { parseServerName } from './homeserver/names.ts';
+import { type ApiKey, parseKeyFile } from './key-file.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { parseRegistration, TOKEN } from './registration.ts';
 import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SHORTEST_STORE_KEY } from './settings.ts';
@@ -19,14 +20,10 @@ import {
   splitList,
 } from './settings-reader.ts';
 
+export type { ApiKey } from './key-file.ts';
 export type { Fault } from './settings-reader.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-
-export interface ApiKey {
-  readonly key: string;
-  readonly secret: string;
-}
 
 export interface ApplicationServiceConfig {
   readonly serverName: ServerName;
@@ -144,7 +141,7 @@ function readKeys(reader: Reader, mode: Config['mode']): readonly ApiKey[] {
     for (const variable of KEY_PAIR) {
       if (reader.get(variable) !== null) reader.note(`${variable} is not used, because LIVEKIT_KEY_FILE is set.`);
     }
-    return parseKeyFile(reader, reader.file('LIVEKIT_KEY_FILE'));
+    return readKeyFile(reader);
   }
   const key = readEither(reader, 'LIVEKIT_KEY', 'LIVEKIT_KEY_FROM_FILE');
   const secret = readEither(reader, 'LIVEKIT_SECRET', 'LIVEKIT_SECRET_FROM_FILE');
@@ -171,24 +168,12 @@ function readEither(reader: Reader, variable: string, fileVariable: string): { s
   return { set: true, value: (reader.file(fileVariable) ?? '').trim() };
 }
 
-/** The lines are YAML to the SFU, which may share the file: comments and quotes are what they are there. */
-function parseKeyFile(reader: Reader, text: string | null): readonly ApiKey[] {
-  const keys = new Map<string, ApiKey>();
-  const lines = (text ?? '').split('\n').map((line) => line.trim());
-  for (const [index, line] of lines.entries()) {
-    if (line === '' || line.startsWith('#')) continue;
-    const [, key, quoted] = /^([^\s:#]+):\s*(\S+)$/.exec(line) ?? [];
-    const secret = quoted?.replace(/^(["'])(.*)\1$/, '$2');
-    if (key === undefined || secret === undefined || secret === '') {
-      reader.fault('LIVEKIT_KEY_FILE', `only lines of the form "key: secret" (line ${index + 1} is not)`);
-    } else if (keys.has(key)) {
-      reader.fault('LIVEKIT_KEY_FILE', `each key once (line ${index + 1} repeats one)`);
-    } else {
-      keys.set(key, { key, secret });
-    }
-  }
-  if (keys.size === 0 && text !== null) reader.fault('LIVEKIT_KEY_FILE', 'at least one line of the form "key: secret"');
-  return [...keys.values()];
+function readKeyFile(reader: Reader): readonly ApiKey[] {
+  const text = reader.file('LIVEKIT_KEY_FILE');
+  if (text === null) return [];
+  const { keys, faults } = parseKeyFile(text);
+  for (const fault of faults) reader.fault('LIVEKIT_KEY_FILE', fault);
+  return keys;
 }
 
 function readBind(reader: Reader, mode: Config['mode']): Config['bind'] {
