@@ -60,8 +60,8 @@ const MembersBody = z.object({ joined: z.record(z.string(), z.unknown()) });
 /** `delay` was the name of `delay_ms` before. */
 const ScheduledBody = z.object({
   room_id: z.string(),
-  delay_ms: z.int().positive().optional(),
-  delay: z.int().positive().optional(),
+  delay_ms: z.int().positive().nullish(),
+  delay: z.int().positive().nullish(),
   finalised_ts: z.unknown().optional(),
 });
 const RelayedBody = z.object({ status: z.int().min(100).max(599), content: z.unknown().optional() });
@@ -128,9 +128,10 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
       const reply = await events(`${segment(delayId)}${asUser(userId)}`, { method: 'GET' });
       if (isError(reply, 404, 'M_NOT_FOUND')) return { kind: 'none' };
       const body = ScheduledBody.safeParse(bodyOf(reply));
-      const delayMs = body.data?.delay_ms ?? body.data?.delay;
-      if (!body.success || delayMs === undefined) return failed(reply);
-      return body.data.finalised_ts === undefined ? { kind: 'scheduled', roomId: body.data.room_id, delayMs } : { kind: 'none' };
+      const delayMs = body.data?.delay_ms ?? body.data?.delay ?? null;
+      if (!body.success || delayMs === null) return failed(reply);
+      const isFinal = (body.data.finalised_ts ?? null) !== null;
+      return isFinal ? { kind: 'none' } : { kind: 'scheduled', roomId: body.data.room_id, delayMs };
     },
     relay: async ({ destination, path, body }) => {
       const reply = await proxy('', { method: 'POST', body: JSON.stringify({ destination, method: 'POST', path, body }) });

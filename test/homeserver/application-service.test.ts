@@ -190,6 +190,15 @@ test.each<[string, number, unknown]>([
   expect(failures).toEqual([]);
 });
 
+test.each([
+  { delay_ms: 10_000, finalised_ts: null },
+  { delay_ms: 10_000, delay: null },
+  { delay_ms: null, delay: 10_000 },
+])('null is no value: a delayed event of which it is said %j is scheduled', async (body) => {
+  const { service } = await bench(says(200, { room_id: ROOM, ...body }));
+  expect(await service.scheduled(DELAY, ALICE)).toEqual({ kind: 'scheduled', roomId: ROOM, delayMs: 10_000 });
+});
+
 test.each([{ room_id: ROOM }, { delay: 10_000 }, { room_id: ROOM, delay: 0 }, { room_id: ROOM, delay: 1.5 }, { room_id: 1, delay: 1 }])(
   'a delayed event of which it is said %j is not understood',
   async (body) => {
