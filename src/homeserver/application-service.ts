@@ -54,6 +54,8 @@ const TIMEOUT_MS = 10_000;
 const MOST_MEMBERS_BYTES = 32 * 1024 * 1024;
 const CLIENT = '/_matrix/client';
 const segment = encodeURIComponent;
+/** As a path segment a URL parser folds these away, however they are encoded, and the question would be another one. Nobody is in them. */
+const isFolded = (roomId: string): boolean => roomId === '.' || roomId === '..';
 
 const JoinedBody = z.object({ joined: z.boolean() });
 const MembersBody = z.object({ joined: z.record(z.string(), z.unknown()) });
@@ -112,6 +114,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
   return {
     home,
     isJoined: async (roomId, subject) => {
+      if (isFolded(roomId)) return { kind: 'not_joined' };
       const query = 'userId' in subject ? `mxid=${segment(subject.userId)}` : `server_name=${segment(subject.serverName)}`;
       const reply = await membership(`${segment(roomId)}/is_joined?${query}`, { method: 'GET' });
       const body = JoinedBody.safeParse(bodyOf(reply));
@@ -120,6 +123,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
       return isError(reply, 400, 'M_INVALID_PARAM') ? { kind: 'not_joined' } : failed(reply);
     },
     joinedMembers: async (roomId) => {
+      if (isFolded(roomId)) return { kind: 'members', userIds: new Set() };
       const reply = await ask(`${CLIENT}/v3/rooms/${segment(roomId)}/joined_members`, { method: 'GET', mostBytes: MOST_MEMBERS_BYTES });
       const body = MembersBody.safeParse(bodyOf(reply));
       return body.success ? { kind: 'members', userIds: new Set(Object.keys(body.data.joined)) } : failed(reply);

@@ -117,6 +117,8 @@ function read(bytes: Uint8Array): Fields {
 /** `member_id`, or in its place the older object with the device that is claimed. */
 function membershipOf(body: Fields): Membership {
   const roomId = required('room_id', body.room_id);
+  // In the paths that the homeserver is asked by, these would lead elsewhere.
+  if (roomId === '.' || roomId === '..') throw new MatrixError(400, 'M_INVALID_PARAM', 'room_id is not a room id');
   const slotId = required('slot_id', body.slot_id);
   if (body.member_id !== undefined && body.member_id !== null) {
     return { roomId, slotId, memberId: required('member_id', body.member_id), deviceId: null };

@@ -207,6 +207,13 @@ test.each([{ room_id: ROOM }, { delay: 10_000 }, { room_id: ROOM, delay: 0 }, { 
   },
 );
 
+test.each(['.', '..'])('nobody is in a room named %s, and no other path is asked in its place', async (roomId) => {
+  const { server, service, failures } = await bench(says(200, { joined: true }));
+  expect(await service.isJoined(roomId, { userId: ALICE })).toEqual({ kind: 'not_joined' });
+  expect(await service.joinedMembers(roomId)).toEqual({ kind: 'members', userIds: new Set() });
+  expect([server.requests, failures]).toEqual([[], []]);
+});
+
 test('a room of two hundred thousand', async () => {
   const joined = Object.fromEntries(Array.from({ length: 200_000 }, (_, n) => [`@user-${n}:example.org`, {}]));
   const { service } = await bench(says(200, { joined }));

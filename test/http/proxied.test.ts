@@ -379,6 +379,8 @@ describe('order', () => {
     expectRefusal(await post(path, '{', headers), 400, 'M_NOT_JSON', 'The body is not JSON');
     const elsewhere = { ...guestBody({ delay_id: DELAY_ID }), url: 'wss://elsewhere.example.org' };
     expectRefusal(await post(path, { ...elsewhere, room_id: 1 }, headers), 400, 'M_BAD_JSON', 'room_id must be a text');
+    for (const room_id of ['.', '..'])
+      expectRefusal(await post(path, { ...elsewhere, room_id }, headers), 400, 'M_INVALID_PARAM', 'room_id is not a room id');
     expectRefusal(await post(path, elsewhere, headers), 400, 'M_INVALID_PARAM', 'url is not an SFU of this server');
     expect(at.ours.asked).toEqual([]);
   });
