@@ -1,7 +1,6 @@
 // The parts of a service behind its homeserver (protocol.md §2c), wired as the settings say: nothing, the as_token alone, or all of it.
 import type { Clock } from './clock.ts';
 import type { ApiKey, Config } from './config.ts';
-import type { Resolve } from './dns/resolve.ts';
 import { createRoomDepartures, type RoomDepartures } from './engine/room-departures.ts';
 import { createApplicationService } from './homeserver/application-service.ts';
 import type { Discovery } from './homeserver/discovery.ts';
@@ -10,6 +9,7 @@ import type { Outbound } from './homeserver/outbound.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import type { Proxied } from './http/proxied.ts';
 import { createEvictions } from './sfu/evictions.ts';
+import type { RoomServiceDeps } from './sfu/room-service.ts';
 import { createRooms } from './sfu/rooms.ts';
 import type { Attendance } from './store/attendance.ts';
 import type { Log, Metrics } from './telemetry.ts';
@@ -35,7 +35,7 @@ export interface BehindHomeserverDeps {
   readonly outbound: Outbound;
   readonly matrixRtc: MatrixRtc;
   readonly signingKey: ApiKey;
-  readonly resolve: Resolve;
+  readonly sfu: RoomServiceDeps;
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly log: Log;
@@ -51,8 +51,7 @@ export function createBehindHomeserver(config: Config, deps: BehindHomeserverDep
   const service = createApplicationService({ clock, home, outbound, asToken: settings.asToken, onFailure });
   const { apiUrl } = config.livekit;
   const intervalMs = settings.membershipCheckMs;
-  const { signingKey, resolve } = deps;
-  const sfu = { clock, resolve };
+  const { signingKey, sfu } = deps;
   const parts = { rooms: createRooms(apiUrl, signingKey, sfu), evictions: createEvictions(apiUrl, signingKey, sfu) };
   return {
     proxied: {

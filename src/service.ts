@@ -11,6 +11,7 @@ import { createResolve } from './dns/ways.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
 import { MOST_AT_ONCE } from './engine/lanes.ts';
+import { createSfuAlarm } from './engine/sfu-alarm.ts';
 import { bareHost } from './homeserver/address.ts';
 import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-events.ts';
 import { createDiscovery } from './homeserver/discovery.ts';
@@ -30,6 +31,7 @@ import { goFirst } from './priority.ts';
 import { helpText } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';
 import { createRoomCreation } from './sfu/room-creation.ts';
+import type { RoomServiceDeps } from './sfu/room-service.ts';
 import { createRooms } from './sfu/rooms.ts';
 import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
@@ -89,6 +91,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const sfuHost = bareHost(new URL(config.livekit.apiUrl).hostname);
   const resolve = createResolve({ clock: systemTime, isOperators: (host) => host === sfuHost || served.isNamed(host) });
   const outbound = createOutbound({ clock, addresses, insecureTls, resolve });
+  const sfu: RoomServiceDeps = { clock: systemTime, resolve, onFailed: createSfuAlarm({ clock: systemTime, log }) };
   const discovery = createDiscovery({ clock, served, outbound });
   const stopWarming = discovery.warm();
   const [signingKey] = config.livekit.keys;
@@ -98,7 +101,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const delayedEvents = createClient(config, { home, served, resolve, log, metrics });
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
-    rooms: createRooms(config.livekit.apiUrl, signingKey, { clock: systemTime, resolve }),
+    rooms: createRooms(config.livekit.apiUrl, signingKey, sfu),
     random: systemRandom(),
     policy: config.policy,
     ...(sightings === undefined ? {} : { sightings }),
@@ -106,9 +109,9 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 
   await takeOverJobs(config, { engine, served, discovery, log });
 
-  const matrixRtc = createMatrixRtc(config, { served, outbound, resolve, signingKey });
+  const matrixRtc = createMatrixRtc(config, { served, outbound, sfu, signingKey });
   const behind = createBehindHomeserver(config, {
-    ...{ home, attendance: store, outbound, resolve, matrixRtc },
+    ...{ home, attendance: store, outbound, sfu, matrixRtc },
     ...{ signingKey, clock, metrics, log },
   });
   const stopWatching = home?.watch();
@@ -215,11 +218,11 @@ async function openStore(
 interface MatrixRtcDeps {
   readonly served: ReturnType<typeof createServed>;
   readonly outbound: ReturnType<typeof createOutbound>;
-  readonly resolve: Resolve;
+  readonly sfu: RoomServiceDeps;
   readonly signingKey: ApiKey;
 }
 
-function createMatrixRtc(config: Config, { served, outbound, resolve, signingKey }: MatrixRtcDeps): MatrixRtc {
+function createMatrixRtc(config: Config, { served, outbound, sfu, signingKey }: MatrixRtcDeps): MatrixRtc {
   const { fullAccess } = config.homeservers;
   const names = new Set(fullAccess.names);
   const federation = createFederation({ clock: systemTime, random: systemRandom(), outbound, addressesOf: served.addressesOf });
@@ -227,7 +230,7 @@ function createMatrixRtc(config: Config, { served, outbound, resolve, signingKey
     grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
     openId: createOpenId({ clock: systemTime, federation, outbound, isListed: (name) => served.listed.includes(name) }),
     tokens: createTokens(signingKey),
-    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey, { clock: systemTime, resolve }),
+    roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey, sfu),
   };
 }
 

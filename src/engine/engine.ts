@@ -23,6 +23,7 @@ import { createPerformer } from './perform.ts';
 import { createPresence } from './presence.ts';
 import { createScheduler } from './scheduler.ts';
 import { createSweep } from './sweep.ts';
+import { createWebhookWatch } from './webhook-watch.ts';
 
 export interface EngineDeps {
   readonly store: Store;
@@ -79,6 +80,7 @@ export function createEngine(deps: EngineDeps): Engine {
   let storeAvailable = true;
   let ticking: Cancel = () => {};
 
+  const watch = createWebhookWatch({ clock, log });
   const presence = createPresence({
     ...{ rooms, clock },
     ...(shared && { sightings }),
@@ -100,7 +102,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const onWrite = (before: Delegation | undefined, after: Delegation): void => {
     if (calm !== null && moves(before, after)) calm.moved(after.room);
   };
-  const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics), log, onStore, onRow, onWrite });
+  const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics, watch), log, onStore, onRow, onWrite });
   const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
   const performer = createPerformer({
     ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone },
@@ -210,6 +212,7 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   async function webhook(about: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict> {
+    watch.heard();
     if (about.event === 'room_started') presence.roomStarted(about.room);
     const where = about.kind === 'room' ? roomOf(about.room) : ({ by: 'watched', room: about.room, identity: about.identity } as const);
     const applied = await watched(where, about.onceKey, () => about.about);

@@ -2,6 +2,7 @@
 import { dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Ended, Event, LiveDelegation } from '../delegation/state.ts';
 import type { Log, Metrics } from '../telemetry.ts';
+import type { WebhookWatch } from './webhook-watch.ts';
 
 /** A row before and after a committed event. */
 export interface Transition {
@@ -14,7 +15,7 @@ export interface Observer {
   committed(transition: Transition, nowMs: number): void;
 }
 
-export function createObserver(log: Log, metrics: Metrics): Observer {
+export function createObserver(log: Log, metrics: Metrics, watch: WebhookWatch): Observer {
   return {
     committed: ({ before, after, event }, nowMs) => {
       if (before.state.kind !== after.state.kind) {
@@ -44,6 +45,7 @@ export function createObserver(log: Log, metrics: Metrics): Observer {
     if (before.state.kind !== 'leaving' || ended.cause === null) return;
     metrics.leave(ended.cause, ended.outcome);
     if (ended.outcome !== 'sent') return;
+    if (ended.cause === 'missing') watch.missed();
     if (ended.tookMs !== null) metrics.departureToLeave(ended.cause, ended.tookMs);
     if (nowMs < before.expiry.earliestMs) metrics.ghostAvoided(ended.cause);
   }

@@ -45,10 +45,12 @@ export interface RoomServiceDeps {
   readonly clock?: Clock;
   /** The system's way unless told. */
   readonly resolve?: Resolve;
+  /** Told of each call that came to nothing. */
+  readonly onFailed?: (why: string) => void;
 }
 
 export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps: RoomServiceDeps = {}): RoomService {
-  const { clock = systemClock(), resolve = systemResolve } = deps;
+  const { clock = systemClock(), resolve = systemResolve, onFailed = () => {} } = deps;
   const { origin, pathname } = new URL(apiUrl);
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
   const pool = new Pool(origin, { connections: MOST_CONNECTIONS, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } });
@@ -70,7 +72,10 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
     call: async (method, video, request) => {
       const headers = { authorization: authorizationFor(video), 'content-type': 'application/json' };
       const options = { path: prefix + method, method: 'POST', headers, body: JSON.stringify(request) } as const;
-      return read(await exchange((handler) => pool.dispatch(options, handler), clock, { timeoutMs: TIMEOUT_MS, mostBytes: MOST_BYTES }));
+      const limits = { timeoutMs: TIMEOUT_MS, mostBytes: MOST_BYTES };
+      const called = read(await exchange((handler) => pool.dispatch(options, handler), clock, limits));
+      if (called.kind === 'failed') onFailed(called.why);
+      return called;
     },
   };
 }

@@ -1,0 +1,21 @@
+// An SFU that does not do what it is asked: why, and what an operator can do, one line a minute. Nothing else would tell a wrong key from a
+// wrong URL, and without the SFU's word nobody's departure is known for sure.
+import type { Clock } from '../clock.ts';
+import type { Log } from '../telemetry.ts';
+
+const QUIET_MS = 60_000;
+
+export function createSfuAlarm({ clock, log }: { readonly clock: Clock; readonly log: Log }): (why: string) => void {
+  let saidAtMs = Number.NEGATIVE_INFINITY;
+  return (why) => {
+    if (clock.nowMs() - saidAtMs < QUIET_MS) return;
+    saidAtMs = clock.nowMs();
+    log.error({ why, advice: adviceFor(why) }, 'the SFU does not do what it is asked');
+  };
+}
+
+function adviceFor(why: string): string {
+  if (/^status 40[13]\b/.test(why)) return 'LIVEKIT_KEY and LIVEKIT_SECRET are not a pair of the SFU, or the clocks of the two differ';
+  if (why.startsWith('status')) return 'what answers at LIVEKIT_URL may not be the SFU, or it fails';
+  return 'lastwill itself calls the SFU at LIVEKIT_URL, not only clients do: it must be reachable from here';
+}

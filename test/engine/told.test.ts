@@ -1,0 +1,49 @@
+// What an operator is told of an SFU whose configuration does not fit.
+import { describe, expect, it } from 'vitest';
+import { createSfuAlarm } from '../../src/engine/sfu-alarm.ts';
+import { createLogger } from '../../src/telemetry.ts';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { createVirtualClock } from '../support/virtual-clock.ts';
+import { EngineWorld } from './world.ts';
+
+it.each([
+  ['status 401', 'LIVEKIT_KEY and LIVEKIT_SECRET'],
+  ['status 502, and no JSON', 'may not be the SFU'],
+  ['refused', 'must be reachable from here'],
+])('an SFU that answers %s: why, and what to do, once a minute', async (why, advice) => {
+  const clock = createVirtualClock();
+  const lines: string[] = [];
+  const failed = createSfuAlarm({ clock, log: createLogger('info', (line) => void lines.push(line)) });
+  for (let second = 0; second < 61; second += 1) {
+    failed(why);
+    await clock.advance(1_000);
+  }
+  expect(lines).toHaveLength(2);
+  expect(lines[0]).toContain(advice);
+});
+
+describe('webhooks that never arrive', () => {
+  const TOLD = 'no webhooks of the SFU arrive';
+
+  async function crashed(people: number, hears: boolean): Promise<EngineWorld> {
+    const world = new EngineWorld({ presenceIntervalMs: 10_000 });
+    for (let n = 1; n <= people; n += 1) {
+      const { id: _, ...rest } = handOver(n, { delayMs: 3_600_000, room: room(1) });
+      world.join(room(1), identity(n), sid(n));
+      await world.engine.handOver(rest);
+      await world.clock.advance(20_000);
+      if (hears) await world.webhook(room(1), identity(n), sid(n), 'joined');
+      world.leave(room(1), identity(n));
+      await world.clock.advance(60_000);
+    }
+    expect(world.actions('send')).toHaveLength(people);
+    return world;
+  }
+
+  it('are told of once three have left without a word', async () => {
+    expect((await crashed(2, false)).lines.join()).not.toContain(TOLD);
+    expect((await crashed(6, false)).lines.filter((line) => line.includes(TOLD))).toHaveLength(1);
+  });
+
+  it('are not, where others come', async () => expect((await crashed(6, true)).lines.join()).not.toContain(TOLD));
+});
