@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
-import { type Clock, systemClock, systemRandom } from './clock.ts';
+import { type Cancel, type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
 import { mostConnections } from './descriptors.ts';
 import type { Resolve } from './dns/resolve.ts';
@@ -107,7 +107,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     ...(sightings === undefined ? {} : { sightings }),
   });
 
-  await takeOverJobs(config, { engine, served, discovery, log });
+  const stopTakingOver = await takeOverJobs(config, { engine, served, discovery, clock, log });
 
   const matrixRtc = createMatrixRtc(config, { served, outbound, sfu, signingKey });
   const behind = createBehindHomeserver(config, {
@@ -142,6 +142,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       open = false;
       log.info({ signal }, 'draining');
       stopWarming();
+      stopTakingOver();
       stopKeeping();
       stopWatching?.();
       await Promise.all([engine.drain(GRACE_MS), behind?.departures?.stop(GRACE_MS)]);
@@ -234,19 +235,13 @@ function createMatrixRtc(config: Config, { served, outbound, sfu, signingKey }: 
   };
 }
 
-type TakeOver = Pick<TakeOverDeps, 'engine' | 'served' | 'discovery' | 'log'>;
-
 /** Before the first webhook is heard. Without Redis the calls of before are left to their clients and homeservers, and new ones are served. */
-async function takeOverJobs({ redis }: Config, deps: TakeOver): Promise<void> {
-  if (redis === null) return;
-  try {
-    // Loaded only where it is used: a client of Redis is a third of what all of us takes in memory.
-    const { openJobHash } = await import('./takeover/redis.ts');
-    const hash = await openJobHash(redis.place);
-    if (hash !== null) await takeOver({ ...deps, hash, remove: redis.removeJobs }).finally(() => hash.close());
-  } catch (err) {
-    deps.log.error({ err }, 'the jobs of lk-jwt-service could not be taken over');
-  }
+async function takeOverJobs({ redis }: Config, deps: Omit<TakeOverDeps, 'open' | 'remove'>): Promise<Cancel> {
+  if (redis === null) return () => {};
+  // Loaded only where it is used: a client of Redis is a third of what all of us takes in memory.
+  const { openJobHash } = await import('./takeover/redis.ts');
+  const random = systemRandom();
+  return takeOver({ ...deps, open: () => openJobHash(redis.place, random), remove: redis.removeJobs });
 }
 
 interface ClientDeps {

@@ -65,7 +65,10 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
     'src/engine/',
     ['src/delegation/', 'src/clock.ts', 'src/store/', 'src/homeserver/', 'src/sfu/', 'src/telemetry.ts', 'src/remembered.ts'],
   ],
-  ['src/takeover/', ['src/delegation/', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts', 'src/library-parts.ts']],
+  [
+    'src/takeover/',
+    ['src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts', 'src/library-parts.ts'],
+  ],
   [
     'src/http/',
     [

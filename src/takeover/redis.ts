@@ -1,13 +1,14 @@
 // Where lk-jwt-service keeps its jobs: one hash in Redis. Read once at start; the originals stay unless told otherwise, which is the
 // way back.
 import { createClient } from 'redis';
+import type { Random } from '../clock.ts';
 import type { RedisPlace } from '../redis-url.ts';
 
 export interface JobHash {
-  /** False: another replica has begun to take the jobs over a moment ago. */
+  /** False: another replica is at it. It ends by itself if its holder dies. */
   claim(): Promise<boolean>;
-  /** Lets another one begin at once. */
-  giveUp(): Promise<void>;
+  /** Lets the next one begin at once; a claim that is another's by now stays. */
+  release(): Promise<void>;
   /** Every field and value. @throws Error when Redis can't be read. */
   read(): Promise<ReadonlyMap<string, string>>;
   remove(fields: readonly string[]): Promise<void>;
@@ -18,12 +19,15 @@ const KEY = 'lk-jwt:jobs';
 const CLAIM = 'lastwill:takeover';
 const CLAIM_SECONDS = 120;
 const CONNECT_TIMEOUT_MS = 5_000;
+const CLAIM_BYTES = 16;
+const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /**
  * Connects, without trying again. Null: lk-jwt-service knows single servers only.
  * @throws Error when it is not reachable.
  */
-export async function openJobHash({ kind, addresses, tls, username, password, database }: RedisPlace): Promise<JobHash | null> {
+export async function openJobHash(place: RedisPlace, random: Random): Promise<JobHash | null> {
+  const { kind, addresses, tls, username, password, database } = place;
   const [address] = addresses;
   if (kind !== 'single' || address === undefined) return null;
   const client = createClient({
@@ -35,10 +39,11 @@ export async function openJobHash({ kind, addresses, tls, username, password, da
   // Without a listener an error between calls would end the process; the calls themselves reject.
   client.on('error', () => {});
   await client.connect();
+  const mine = Buffer.from(random.bytes(CLAIM_BYTES)).toString('base64url');
   return {
-    claim: async () => (await client.set(CLAIM, '1', { condition: 'NX', expiration: { type: 'EX', value: CLAIM_SECONDS } })) !== null,
-    giveUp: async () => {
-      await client.del(CLAIM);
+    claim: async () => (await client.set(CLAIM, mine, { condition: 'NX', expiration: { type: 'EX', value: CLAIM_SECONDS } })) !== null,
+    release: async () => {
+      await client.eval(RELEASE, { keys: [CLAIM], arguments: [mine] });
     },
     read: async () => new Map(Object.entries(await client.hGetAll(KEY))),
     remove: async (fields) => {

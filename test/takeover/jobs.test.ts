@@ -28,13 +28,18 @@ it('takes a job whose restart is not known', () => {
   expect(readJob(FIELD, value({}, { RestartedAt: 'yesterday' }))).toMatchObject({ kind: 'job', job: { restartedAtMs: null } });
 });
 
+it('takes a delay as long as its clients may ask of us', () => {
+  expect(readJob(FIELD, value({ DelayTimeout: 3.2e16 }))).toMatchObject({ kind: 'job', job: { delayMs: 3.2e10 } });
+  expect(readJob(FIELD, value({ DelayTimeout: 9_223_372_036_854e6 }))).toMatchObject({ kind: 'job' });
+});
+
 it.each([
   ['no JSON', FIELD, 'syd_secret'],
   ['another field', '["room-2","@alice:example.org:PHONE"]', value()],
   ['a field that is no pair', '"room-1"', value()],
   ['a delay_id with a path in it', FIELD, value({ DelayId: '../syd_secret' })],
   ['a delay of nothing', FIELD, value({ DelayTimeout: 0 })],
-  ['a delay of a year', FIELD, value({ DelayTimeout: 3.2e16 })],
+  ['a delay that 64 bits do not hold', FIELD, value({ DelayTimeout: 9.3e18 })],
   ['a missing name', FIELD, value({ ServerName: undefined })],
 ])('refuses %s, and shows nothing of it', (_, field, text) => {
   const read = readJob(field, text);

@@ -1,7 +1,9 @@
 import { expect, it } from 'vitest';
+import type { Cancel } from '../../src/clock.ts';
 import type { HomeserverUrl, ServerName } from '../../src/delegation/ids.ts';
-import type { Discovery } from '../../src/homeserver/discovery.ts';
+import type { Discovery, Resolved } from '../../src/homeserver/discovery.ts';
 import { createServed } from '../../src/homeserver/served.ts';
+import type { JobHash } from '../../src/takeover/redis.ts';
 import { takeOver } from '../../src/takeover/take-over.ts';
 import { createLogger } from '../../src/telemetry.ts';
 import { EngineWorld } from '../engine/world.ts';
@@ -16,46 +18,72 @@ const job = (n: number, serverName = 'example.org', restartedMs = START_MS - 1_0
     RestartedAt: new Date(restartedMs).toISOString(),
   });
 
-function setUp(jobs: Record<string, string>, remove = false, free = true, away = false) {
+const hour = (n: number) => job(n).replace('10000000000', '3600000000000');
+
+interface Place {
+  readonly remove?: boolean;
+  /** Whether another replica is at it. */
+  readonly held?: boolean;
+  readonly away?: boolean;
+  readonly found?: () => Promise<Resolved>;
+}
+const FOUND: Resolved = { kind: 'resolved', url: URL };
+const LOST: Resolved = { kind: 'unresolvable', why: 'told to be' };
+
+function setUp(jobs: Record<string, string>, place: Place = {}) {
   const world = new EngineWorld();
-  let held = false;
+  const at = { heldBy: place.held ? 'another' : null, open: 0, found: place.found ?? (async () => FOUND) };
   const hash = new Map(Object.entries(jobs));
   const served = createServed({
     ...{ fullAccess: { all: false, names: ['example.org' as ServerName] }, overrides: new Map([['example.org' as ServerName, URL]]) },
     ...{ allowPrivate: false, allowLoopback: false, insecureTls: false },
   });
-  const discovery: Discovery = { resolve: async () => ({ kind: 'resolved', url: URL }), warm: () => () => {} };
-  const run = async () => {
-    const done = takeOver({
-      hash: {
-        claim: async () => {
-          held ||= free;
-          return free;
-        },
-        giveUp: async () => {
-          held = false;
-        },
-        read: async () => {
-          if (away) throw new Error('away');
-          return hash;
-        },
-        remove: async (fields) => {
-          for (const one of fields) hash.delete(one);
-        },
-        close: async () => {},
+  const discovery: Discovery = { resolve: () => at.found(), warm: () => () => {} };
+  const open = async (): Promise<JobHash> => {
+    at.open += 1;
+    return {
+      claim: async () => {
+        if (at.heldBy !== null) return false;
+        at.heldBy = 'us';
+        return true;
       },
-      ...{ engine: world.engine, served, discovery, remove, log: createLogger('info', (line) => void world.lines.push(line)) },
-    });
-    await Promise.allSettled([done, world.clock.settle()]);
-    return done;
+      release: async () => {
+        if (at.heldBy === 'us') at.heldBy = null;
+      },
+      read: async () => {
+        if (place.away) throw new Error('away');
+        return hash;
+      },
+      remove: async (fields) => {
+        for (const one of fields) hash.delete(one);
+      },
+      close: async () => {
+        at.open -= 1;
+      },
+    };
   };
-  return { world, hash, run, isHeld: () => held };
+  const { clock, engine } = world;
+  const log = createLogger('info', (line) => void world.lines.push(line));
+  const counts = () => world.lines.map((line) => JSON.parse(line)).findLast(({ msg }) => msg === 'took over the jobs of lk-jwt-service');
+  /** Until it no longer keeps us from listening. */
+  const run = async (): Promise<Cancel> => {
+    let stop: Cancel | null = null;
+    void takeOver({ open, engine, served, discovery, clock, remove: place.remove ?? false, log }).then((done) => {
+      stop = done;
+    });
+    await clock.settle();
+    if (stop === null) await clock.advance(1_000);
+    if (stop === null) throw new Error('still at it after a second');
+    return stop;
+  };
+  return { world, hash, run, counts, at };
 }
 
 it('keeps those who are on the SFU alive at once, and sends the leave of those who are gone', async () => {
-  const { world, run } = setUp({ [field(1)]: job(1), [field(2)]: job(2) });
+  const { world, run, counts } = setUp({ [field(1)]: job(1), [field(2)]: job(2) });
   world.join(room(1), identity(1), sid(1));
-  expect(await run()).toEqual({ taken: 2, known: 0, refused: 0 });
+  await run();
+  expect(counts()).toMatchObject({ taken: 2, known: 0, refused: 0, waiting: 0 });
   await world.clock.advance(100);
   expect(world.actions('restart')).toMatchObject([{ target: 'delay-1' }]);
   await world.clock.advance(5_000);
@@ -63,26 +91,88 @@ it('keeps those who are on the SFU alive at once, and sends the leave of those w
 });
 
 it('does nothing the second time, and leaves the originals in place', async () => {
-  const { world, hash, run } = setUp({ [field(1)]: job(1) });
+  const { world, hash, run, counts } = setUp({ [field(1)]: job(1) });
   world.join(room(1), identity(1), sid(1));
   await run();
   await world.clock.advance(100);
-  expect(await run()).toEqual({ taken: 0, known: 1, refused: 0 });
+  await run();
+  expect(counts()).toMatchObject({ taken: 0, known: 1, refused: 0 });
   expect(hash.size).toBe(1);
   expect(await world.store.count()).toMatchObject({ connected: 1 });
 });
 
 it('says what it can not take, without showing it, and removes only what is kept', async () => {
-  const { world, hash, run } = setUp({ [field(1)]: job(1), [field(2)]: job(2, 'foreign.example'), broken: 'delay-secret' }, true);
-  expect(await run()).toEqual({ taken: 1, known: 0, refused: 2 });
+  const jobs = { [field(1)]: job(1), [field(2)]: job(2, 'foreign.example'), broken: 'delay-secret' };
+  const { world, hash, run, counts } = setUp(jobs, { remove: true });
+  await run();
+  expect(counts()).toMatchObject({ taken: 1, known: 0, refused: 2, removed: 1 });
   expect([...hash.keys()]).toEqual([field(2), 'broken']);
   const said = world.lines.filter((line) => line.includes('could not be taken over'));
   expect(said).toHaveLength(2);
   expect(world.lines.join()).not.toMatch(/delay-/);
 });
 
-it('lets another one begin at once where the jobs can not be read', async () => {
-  const { run, isHeld } = setUp({ [field(1)]: job(1) }, false, true, true);
-  await expect(run()).rejects.toThrow('away');
-  expect(isHeld()).toBe(false);
+it('lets the next one begin at once, also where the jobs can not be read', async () => {
+  const { run, at } = setUp({ [field(1)]: job(1) });
+  await run();
+  expect(at).toMatchObject({ heldBy: null, open: 0 });
+  const away = setUp({ [field(1)]: job(1) }, { away: true });
+  await away.run();
+  expect(away.at).toMatchObject({ heldBy: null, open: 0 });
+  expect(away.world.lines.join()).toContain('could not be taken over');
+});
+
+it('keeps nobody waiting while another replica is at it, and looks at what that one leaves', async () => {
+  const { world, run, at, counts } = setUp({ [field(1)]: job(1) }, { held: true });
+  world.join(room(1), identity(1), sid(1));
+  const beganMs = world.clock.nowMs();
+  await run();
+  expect(world.clock.nowMs()).toBe(beganMs);
+  await world.clock.advance(3_500);
+  expect([at.heldBy, counts()]).toEqual(['another', undefined]);
+  expect(world.lines.filter((line) => line.includes('another replica'))).toHaveLength(1);
+  at.heldBy = null;
+  await world.clock.advance(1_100);
+  expect(counts()).toMatchObject({ taken: 1 });
+  expect(world.actions('restart')).toMatchObject([{ target: 'delay-1' }]);
+});
+
+it('takes a job whose homeserver is not found as soon as it is, and says once that it waits', async () => {
+  const { world, hash, run, at, counts } = setUp({ [field(1)]: hour(1) }, { found: async () => LOST, remove: true });
+  world.join(room(1), identity(1), sid(1));
+  await run();
+  expect(counts()).toMatchObject({ taken: 0, refused: 0, waiting: 1, removed: 0 });
+  await world.clock.advance(60_000);
+  expect(world.lines.filter((line) => line.includes('not be taken over yet'))).toHaveLength(1);
+  expect(hash.size).toBe(1);
+  at.found = async () => FOUND;
+  await world.clock.advance(11_000);
+  expect(await world.store.count()).toMatchObject({ connected: 1 });
+  expect([hash.size, at.open]).toEqual([0, 0]);
+});
+
+it('listens after a second though a well-known hangs, and then takes the job when it answers', async () => {
+  const answer = Promise.withResolvers<Resolved>();
+  const { world, run } = setUp({ [field(1)]: job(1) }, { found: () => answer.promise });
+  world.join(room(1), identity(1), sid(1));
+  await run();
+  await world.clock.advance(2_000);
+  answer.resolve(FOUND);
+  await world.clock.advance(100);
+  expect(world.actions('restart')).toMatchObject([{ target: 'delay-1' }]);
+});
+
+it('looks for no homeserver any more when the event must have run out, or it is told to stop', async () => {
+  let looks = 0;
+  const found = async () => {
+    looks += 1;
+    return LOST;
+  };
+  const { world, run } = setUp({ [field(1)]: job(1), [field(2)]: hour(2) }, { found });
+  const stop = await run();
+  await world.clock.advance(35_000);
+  expect(looks).toBe(2 + 1 + 3);
+  stop();
+  await world.clock.advance(60_000);
+  expect(looks).toBe(6);
 });

@@ -1,0 +1,54 @@
+// The hash in a real Redis, and the claim by which replicas take turns.
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { systemRandom } from '../../src/clock.ts';
+import { parseRedisUrl } from '../../src/redis-url.ts';
+import { type JobHash, openJobHash } from '../../src/takeover/redis.ts';
+import { KINDS, RedisServer } from '../support/redis-server.ts';
+
+for (const { name, binary, missing } of KINDS)
+  describe.skipIf(missing !== null)(`a real ${name}${missing === null ? '' : `: ${missing}`}`, { sequential: true }, () => {
+    let server: RedisServer;
+    beforeAll(async () => {
+      server = await RedisServer.start([], undefined, binary);
+    });
+    afterAll(() => server.end());
+
+    async function open(): Promise<JobHash> {
+      const place = parseRedisUrl(server.url, null);
+      const hash = place === null ? null : await openJobHash(place, systemRandom());
+      if (hash === null) throw new Error('a single server is a place');
+      onTestFinished(hash.close);
+      return hash;
+    }
+
+    test('one claims at a time, and the next as soon as the claim is given up', async () => {
+      const [one, other] = [await open(), await open()];
+      expect([await one.claim(), await other.claim()]).toEqual([true, false]);
+      await one.release();
+      expect(await other.claim()).toBe(true);
+    });
+
+    test('a claim that has run out and is another one’s by now is left to them', async () => {
+      await server.ask('DEL', 'lastwill:takeover');
+      const [slow, other] = [await open(), await open()];
+      await slow.claim();
+      await server.ask('DEL', 'lastwill:takeover');
+      await other.claim();
+      await slow.release();
+      expect(await server.ask('EXISTS', 'lastwill:takeover')).toBe(1);
+    });
+
+    test('jobs are read, and removed by their fields', async () => {
+      await server.ask('HSET', 'lk-jwt:jobs', 'a', '1', 'b', '2');
+      const hash = await open();
+      expect(await hash.read()).toEqual(
+        new Map([
+          ['a', '1'],
+          ['b', '2'],
+        ]),
+      );
+      await hash.remove(['a']);
+      await hash.remove([]);
+      expect([...(await hash.read()).keys()]).toEqual(['b']);
+    });
+  });
