@@ -255,6 +255,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   // From the start, for an alert on an increase doesn't see the first one of a series that begins with it.
   for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, ghostsAvoided]) metric.inc({ cause }, 0);
   const [leaves, restarts, lateRestarts] = [counts(METRICS.leaves), counts(METRICS.restarts), counts(METRICS.lateRestarts)];
+  for (const cause of Object.keys(CAUSES)) leaves.inc({ cause, outcome: 'sent' }, 0);
   const [delegations, webhooks, failures] = [
     counts(METRICS.delegationRequests),
     counts(METRICS.webhooks),
@@ -264,6 +265,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   const [departures, requests, lag] = [observes(METRICS.departureToLeave), observes(METRICS.homeserverRequest), observes(METRICS.dueLag)];
   const [commitSeconds, batch] = [observes(METRICS.storeCommit), observes(METRICS.storeBatch)];
   const [storeSyncs, syncSeconds] = [counts(METRICS.storeSyncs), observes(METRICS.storeSync)];
+  for (const metric of [storeCommits, storeSyncs]) for (const result of ['ok', 'failed']) metric.inc({ result }, 0);
   const sfuUp = new Gauge({ name: METRICS.sfuUp.name, help: METRICS.sfuUp.help, registers });
   sfuUp.set(Number.NaN);
   return {

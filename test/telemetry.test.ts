@@ -109,6 +109,8 @@ describe('metrics', () => {
     const { registry } = created();
     expect(await valueAt(registry, 'lastwill_ghosts_total{cause="missing"}')).toBe(0);
     expect(await valueAt(registry, 'lastwill_false_leaves_total')).toBe(0);
+    expect(await valueAt(registry, 'lastwill_leaves_total{cause="left",outcome="sent"}')).toBe(0);
+    for (const of of ['commits', 'syncs']) expect(await valueAt(registry, `lastwill_store_${of}_total{result="failed"}`), of).toBe(0);
     expect(await valueAt(registry, 'lastwill_sfu_up'), 'not known before the first call').toBeNaN();
   });
 

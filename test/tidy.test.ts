@@ -260,6 +260,13 @@ describe('deploy', () => {
     );
     expect(unknown, 'an alert on nothing never rings').toEqual([]);
   });
+
+  test('asks in no alert whether a counter stood still', () => {
+    const asked = texts.flatMap(([file, text]) =>
+      [...text.matchAll(/.*increase\(\S*\)+ == 0.*/g)].map(([line]) => `${file}: ${line.trim()}`),
+    );
+    expect(asked, 'of a series that has not begun there is nothing to compare: say what must not be, after `unless`').toEqual([]);
+  });
 });
 
 describe('the reading itself', () => {
