@@ -8,6 +8,7 @@ import { createHome, type Home } from './homeserver/home.ts';
 import type { Outbound } from './homeserver/outbound.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import type { Proxied } from './http/proxied.ts';
+import { createSeldom } from './http/seldom.ts';
 import { createEvictions } from './sfu/evictions.ts';
 import type { RoomServiceDeps } from './sfu/room-service.ts';
 import { createRooms } from './sfu/rooms.ts';
@@ -18,8 +19,10 @@ export function createHomeOf(config: Config, deps: { clock: Clock; discovery: Di
   const { applicationService } = config.homeservers;
   if (applicationService === null) return null;
   const { log, ...parts } = deps;
-  const onUnresolved = (why: string) =>
-    log.error({ why }, 'the homeserver of LIVEKIT_HS_SERVER_NAME can not be resolved; it is tried again');
+  const seldom = createSeldom(deps.clock);
+  const onUnresolved = (why: string): void => {
+    if (seldom()) log.error({ why }, 'the homeserver of LIVEKIT_HS_SERVER_NAME can not be resolved; it is tried again');
+  };
   return createHome({ ...parts, serverName: applicationService.serverName, onUnresolved });
 }
 

@@ -48,6 +48,8 @@ import { createLogger, createMetrics, type Log, type Metrics } from './telemetry
 const GRACE_MS = 10_000;
 /** Answers that are on their way still reach their callers. */
 const LAST_ANSWERS_MS = 1_000;
+/** Webhooks and restarts wait no longer for the address of our own homeserver, without which some of its calls are refused, and tried again. */
+const FIRST_LOOK_MS = 1_000;
 const EXIT_CONFIG = 2;
 /** Another start may find it mended: the store, the address to listen on. */
 const EXIT_AGAIN = 1;
@@ -97,7 +99,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const [signingKey] = config.livekit.keys;
   if (signingKey === undefined) throw new Error('a configuration has at least one API key');
   const home = createHomeOf(config, { clock, discovery, log });
-  await home?.resolve();
+  await Promise.race([home?.resolve(), new Promise<void>((done) => systemTime.after(FIRST_LOOK_MS, done))]);
   const delayedEvents = createClient(config, { home, served, resolve, log, metrics });
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },

@@ -9,6 +9,12 @@ import { expect, onTestFinished, test } from 'vitest';
 
 const MAIN = resolve(import.meta.dirname, '../src/main.ts');
 
+interface Options {
+  readonly stdout?: string;
+  readonly descriptors?: number;
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
 interface Service {
   readonly child: ChildProcess;
   readonly url: string;
@@ -25,12 +31,13 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-function start(port: number, options: { readonly stdout?: string; readonly descriptors?: number } = {}): Service {
+function start(port: number, options: Options = {}): Service {
   const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-'));
   const env = {
     ...{ PATH: process.env.PATH ?? '', NODE_ENV: 'production', LASTWILL_DATA_DIR: folder, LIVEKIT_JWT_BIND: `127.0.0.1:${port}` },
     ...{ LIVEKIT_URL: 'ws://127.0.0.1:9', LIVEKIT_KEY: 'key', LIVEKIT_SECRET: 'secret-of-at-least-32-characters-here' },
     LIVEKIT_FULL_ACCESS_HOMESERVERS: 'example.org',
+    ...options.settings,
   };
   const limited = `ulimit -n ${options.descriptors ?? 1_024} && exec "$0" "$1"`;
   const stdout = openSync(options.stdout ?? '/dev/null', 'w');
@@ -49,7 +56,7 @@ function start(port: number, options: { readonly stdout?: string; readonly descr
   return { child, port, url: `http://127.0.0.1:${port}`, told: () => told };
 }
 
-async function started(options: Parameters<typeof start>[1] = {}): Promise<Service> {
+async function started(options: Options = {}): Promise<Service> {
   const service = start(await freePort(), options);
   while (!(await answers(service))) {
     if (service.child.exitCode !== null) throw new Error(`ended with ${service.child.exitCode}: ${service.told()}`);
@@ -120,4 +127,20 @@ test('a port that is taken is worth another start: only for a configuration is t
   const [code] = await once(service.child, 'exit');
   taken.close();
   expect([code, service.told()]).toEqual([1, expect.stringContaining('can not listen on 127.0.0.1')]);
+});
+
+test('a homeserver of its own that hangs does not keep it from listening', async () => {
+  const sockets = new Set<Socket>();
+  const silent = createServer((socket) => void sockets.add(socket.on('error', () => {}))).listen(0, '127.0.0.1');
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    silent.close();
+  });
+  await once(silent, 'listening');
+  const name = `127.0.0.1:${(silent.address() as AddressInfo).port}`;
+  const ours = { LIVEKIT_HS_SERVER_NAME: name, LIVEKIT_AS_TOKEN: 'as-secret', LIVEKIT_HS_TOKEN: 'hs-secret' };
+  const beganMs = performance.now();
+  await started({ settings: { ...ours, LASTWILL_ALLOW_PRIVATE_ADDRESSES: 'true', LIVEKIT_FULL_ACCESS_HOMESERVERS: name } });
+  expect(sockets.size).toBeGreaterThan(0);
+  expect(performance.now() - beganMs).toBeLessThan(6_000);
 });

@@ -22,6 +22,8 @@ export interface HomeDeps {
 }
 
 const AGAIN_MS = 60_000;
+/** While it is unknown, calls about its users' events go without the token, and are refused where it is required. */
+const UNKNOWN_AGAIN_MS = 5_000;
 
 export function createHome({ clock, discovery, serverName, onUnresolved }: HomeDeps): Home {
   let url: HomeserverUrl | null = null;
@@ -42,15 +44,12 @@ export function createHome({ clock, discovery, serverName, onUnresolved }: HomeD
     watch: () => {
       let stopped = false;
       let cancel: Cancel = () => {};
-      const round = (): void => {
-        if (stopped) return;
-        // What holds is remembered by the discovery, so that most of these cost nothing.
-        void resolve().then(() => {
-          cancel = clock.after(AGAIN_MS, round);
-          if (stopped) cancel();
-        });
+      const next = (): void => {
+        if (!stopped) cancel = clock.after(url === null ? UNKNOWN_AGAIN_MS : AGAIN_MS, round);
       };
-      cancel = clock.after(AGAIN_MS, round);
+      // What holds is remembered by the discovery, so that most of these cost nothing.
+      const round = (): void => void resolve().then(next);
+      next();
       return () => {
         stopped = true;
         cancel();

@@ -329,6 +329,18 @@ describe('the application service', () => {
     expect(server.requests.join()).not.toContain('user_id');
   });
 
+  test('is refused while its homeserver is not known yet, which ends nothing, and acts once it is', async () => {
+    const { url } = await homeserver({
+      D: (request, response) =>
+        request.headers.authorization ? answer(response, 200) : answer(response, 401, { errcode: 'M_MISSING_TOKEN' }),
+    });
+    const applicationService = { homeserver: null as HomeserverUrl | null, asToken: AS_TOKEN };
+    const { client: delayed } = client({ applicationService });
+    for (const _ of [1, 2]) expect(await delayed.act(url, SEND, owner)).toEqual(REFUSED);
+    applicationService.homeserver = url;
+    expect(await delayed.act(url, SEND, owner)).toEqual({ kind: 'ok' });
+  });
+
   test('a call without a user does not follow what was learnt with one', async () => {
     const { server, url } = await homeserver({
       C: says(200),

@@ -41,17 +41,19 @@ test('is where it was while it can not be found', async () => {
   expect(await home.resolve()).toBe('https://b.example.org');
 });
 
-test('is looked for each minute until told otherwise', async () => {
+test('is looked for every few seconds until it is found, then each minute, until told otherwise', async () => {
   const { clock, home, at, asked, lost } = setUp(LOST);
   expect(await home.resolve()).toBe(null);
   const stop = home.watch();
-  await clock.advance(120_000);
+  await clock.advance(10_000);
   expect([asked.length, lost.length, home.url]).toEqual([3, 3, null]);
   at.answer = found('https://matrix.example.org');
+  await clock.advance(5_000);
+  expect([asked.length, home.url]).toEqual([4, 'https://matrix.example.org']);
   await clock.advance(60_000);
-  expect(home.url).toBe('https://matrix.example.org');
+  expect(asked).toHaveLength(5);
   stop();
   await clock.advance(600_000);
-  expect(asked).toHaveLength(4);
+  expect(asked).toHaveLength(5);
   expect(clock.nextTimerMs()).toBe(null);
 });
