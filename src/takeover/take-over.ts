@@ -84,6 +84,7 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
     const found = wanted.map(({ homeserver }) => deps.discovery.resolve(homeserver));
     for (const [nth, one] of wanted.entries()) {
       const resolved = await Promise.race([found[nth] as Promise<Resolved>, patience]);
+      if (stopped) break;
       if (resolved.kind === 'resolved') {
         counts[await adopt(one.job, resolved.url, deps)] += 1;
         done.push(one.field);

@@ -176,3 +176,16 @@ it('looks for no homeserver any more when the event must have run out, or it is 
   await world.clock.advance(60_000);
   expect(looks).toBe(6);
 });
+
+it('begins nothing more once it is told to stop, also where it had waited for another replica', async () => {
+  const answer = Promise.withResolvers<Resolved>();
+  const { world, run, at } = setUp({ [field(1)]: job(1) }, { held: true, found: () => answer.promise });
+  const stop = await run();
+  at.heldBy = null;
+  await world.clock.advance(1_100);
+  stop();
+  answer.resolve(FOUND);
+  await world.clock.advance(5_000);
+  expect(await world.store.count()).toMatchObject({ settling: 0, connected: 0, leaving: 0, ended: 0 });
+  expect(at).toMatchObject({ heldBy: null, open: 0 });
+});
