@@ -1,6 +1,6 @@
 // How fast calls are made that may be about inventions, to a homeserver that has not refused any: that it limits calls shows only when it does,
-// and what it lets through at once is then gone for those who need it. So each is taken to limit them as Synapse does by default, until it
-// has let much more through.
+// and what it lets through at once is then gone for those who need it. So few are made, until it has let much more through than Synapse does
+// by default.
 import type { Errand } from './errand.ts';
 
 export interface Pace {
@@ -16,41 +16,49 @@ export interface Pace {
 }
 
 /** Synapse's rc_delayed_event_mgmt. */
-const PER_MS = 1 / 1_000;
-const MOST_SAVED = 5;
-/** Of these so many are kept for others. */
-const KEPT = 2;
-/** Let through beyond that, there is another limit, or none. */
+const SYNAPSE = { perMs: 1 / 1_000, most: 5 };
+/** A fifth of it, and three at once: more participants than that do not fail to come at a time. */
+const DOUBTFUL = { perMs: 1 / 5_000, most: 3 };
+/** Let through beyond what Synapse does, there is another limit, or none. */
 const BEYOND = 10;
 const OVERDUE_MS = 10_000;
 
 export function createPace(nowMs: () => number): Pace {
   let isOther = false;
-  let saved = MOST_SAVED;
-  let atMs = nowMs();
+  const all = createBucket(nowMs, SYNAPSE);
+  const doubtful = createBucket(nowMs, DOUBTFUL);
   let doubtfulMs = Number.NEGATIVE_INFINITY;
 
-  const savedNow = (): number => Math.min(saved + (nowMs() - atMs) * PER_MS, MOST_SAVED);
-  const isOverdue = (): boolean => nowMs() - doubtfulMs >= OVERDUE_MS;
-  const keep = (calls: number): void => {
-    saved = calls;
-    atMs = nowMs();
-  };
-
   return {
-    waitMs: (isKnown) => (isKnown || isOther || isOverdue() ? 0 : Math.ceil(Math.max(KEPT + 1 - savedNow(), 0) / PER_MS)),
-    isOverdue,
+    waitMs: (isKnown) => (isKnown || isOther ? 0 : Math.ceil(Math.max(1 - doubtful.saved(), 0) / DOUBTFUL.perMs)),
+    isOverdue: () => nowMs() - doubtfulMs >= OVERDUE_MS,
     begun: (kind) => {
-      if (kind === 'doubtful') doubtfulMs = nowMs();
-      keep(Math.max(savedNow() - 1, -BEYOND));
+      all.add(-1);
+      if (kind !== 'doubtful') return;
+      doubtful.add(-1);
+      doubtfulMs = nowMs();
     },
     passed: () => {
-      if (savedNow() - 1 < -BEYOND) isOther = true;
+      if (all.saved() - 1 < -BEYOND) isOther = true;
     },
-    failed: () => keep(savedNow() + 1),
+    failed: () => all.add(1),
     refused: () => {
       isOther = false;
-      keep(0);
+      all.add(-SYNAPSE.most);
+    },
+  };
+}
+
+/** What is saved up at a rate, and may be overdrawn a little. */
+function createBucket(nowMs: () => number, { perMs, most }: { readonly perMs: number; readonly most: number }) {
+  let calls = most;
+  let atMs = nowMs();
+  const saved = (): number => Math.min(calls + (nowMs() - atMs) * perMs, most);
+  return {
+    saved,
+    add: (more: number): void => {
+      calls = Math.max(saved() + more, -BEYOND);
+      atMs = nowMs();
     },
   };
 }

@@ -3,38 +3,37 @@ import { expect, it } from 'vitest';
 import { createPace } from '../../src/engine/pace.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
-it('leaves what Synapse lets through by default to others, and takes what they leave', async () => {
+it('are three at once, and then few, whatever else is called', async () => {
   const clock = createVirtualClock();
   const pace = createPace(clock.nowMs);
   for (let n = 0; n < 3; n += 1) {
+    pace.begun('restart');
     expect(pace.waitMs(false)).toBe(0);
     pace.begun('doubtful');
   }
-  expect(pace.waitMs(false)).toBe(1_000);
-  // Somebody else's.
-  pace.begun('restart');
-  expect(pace.waitMs(false)).toBe(2_000);
-  await clock.advance(2_000);
+  expect(pace.waitMs(false)).toBe(5_000);
+  expect(pace.waitMs(true)).toBe(0);
+  await clock.advance(5_000);
   expect(pace.waitMs(false)).toBe(0);
 });
 
 it('a homeserver that has let much more through has another limit, or none; until it refuses', () => {
   const pace = createPace(createVirtualClock().nowMs);
-  pace.begun('doubtful');
   for (let n = 0; n < 40; n += 1) {
-    pace.begun('restart');
+    pace.begun('doubtful');
     pace.passed();
   }
   expect(pace.waitMs(false)).toBe(0);
   pace.refused();
-  expect(pace.waitMs(false)).toBe(3_000);
+  expect(pace.waitMs(false)).toBeGreaterThan(0);
 });
 
-it('calls that fail prove nothing, and cost nothing', () => {
+it('calls that fail prove nothing', () => {
   const pace = createPace(createVirtualClock().nowMs);
-  pace.begun('doubtful');
-  for (let n = 0; n < 40; n += 1) pace.begun('restart');
+  for (let n = 0; n < 40; n += 1) {
+    pace.begun('doubtful');
+    pace.failed();
+    pace.passed();
+  }
   expect(pace.waitMs(false)).toBeGreaterThan(0);
-  for (let n = 0; n < 40; n += 1) pace.failed();
-  expect(pace.waitMs(false)).toBe(0);
 });
