@@ -1,23 +1,18 @@
 // Requests that do not come to their end, over node's own server: nobody's error, and nothing stays of them.
-import type { Server } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { connect } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.ts';
-import { createWebServer } from '../../src/http/server.ts';
-import { createHarness, type Harness, HS_TOKEN, webhookToken } from './harness.ts';
+import { createHarness, type Harness, HS_TOKEN, serve, webhookToken } from './harness.ts';
 
 let at: Harness;
-let server: Server;
+let served: Awaited<ReturnType<typeof serve>>;
 let port: number;
 beforeEach(async () => {
   at = createHarness({ behind: true });
-  server = createWebServer(at.listener, systemClock());
-  await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
-  port = (server.address() as AddressInfo).port;
+  served = await serve(at);
+  port = served.port;
 });
 afterEach(async () => {
-  server.closeAllConnections();
-  await new Promise((done) => void server.close(done));
+  await served.close();
   await at.close();
 });
 

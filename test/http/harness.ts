@@ -1,11 +1,13 @@
 // The whole service behind createApp, with a clock that tests own, a store in memory, and an SFU and homeservers that do as they are told.
 
 import { createHash, createHmac } from 'node:crypto';
-import type { IncomingMessage, RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener, Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import type { Hono } from 'hono';
 import { AccessToken } from 'livekit-server-sdk';
 import { Registry } from 'prom-client';
+import { systemClock } from '../../src/clock.ts';
 import type { HomeserverUrl, RoomName, RoomSid, ServerName, UserId } from '../../src/delegation/ids.ts';
 import type { Answer, Seen } from '../../src/delegation/state.ts';
 import { createEngine, type Engine } from '../../src/engine/engine.ts';
@@ -15,6 +17,7 @@ import type { OpenId, OpenIdToken } from '../../src/homeserver/openid.ts';
 import { createServed, type ServedConfig } from '../../src/homeserver/served.ts';
 import { createApp } from '../../src/http/app.ts';
 import type { Grants } from '../../src/http/matrixrtc.ts';
+import { createWebServer } from '../../src/http/server.ts';
 import { createKeys } from '../../src/sfu/keys.ts';
 import type { RoomCreation } from '../../src/sfu/room-creation.ts';
 import type { Rooms } from '../../src/sfu/rooms.ts';
@@ -387,3 +390,16 @@ export function seen(n = 1): Seen {
 
 /** Whatever must not be shown to anyone: handles, tokens, keys. */
 export const SECRETS = /-?secret-|eyJ[\w-]+\.|at-least-32/;
+
+/** The harness behind node's own server, as it is in the service. */
+export async function serve({ listener }: Pick<Harness, 'listener'>): Promise<{ readonly port: number; close(): Promise<void> }> {
+  const server = createWebServer(listener, systemClock());
+  await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: async () => {
+      (server as Server).closeAllConnections();
+      await new Promise((done) => void server.close(done));
+    },
+  };
+}

@@ -1,26 +1,22 @@
 // Webhooks come in by node's own request where they are plain, and by the framework otherwise: nobody can tell which.
-import { type IncomingHttpHeaders, request, type Server } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type IncomingHttpHeaders, request } from 'node:http';
+import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.ts';
-import { createWebServer } from '../../src/http/server.ts';
-import { createHarness, FOREIGN_KEY, type Harness, handOverBody, participantEvent, webhookToken } from './harness.ts';
+import { createHarness, FOREIGN_KEY, type Harness, handOverBody, participantEvent, serve, webhookToken } from './harness.ts';
 
 let at: Harness;
-let server: Server;
+let served: Awaited<ReturnType<typeof serve>>;
 let port: number;
 beforeEach(async () => {
   at = createHarness();
   at.engine.start();
   await at.post(handOverBody());
   await at.clock.settle();
-  server = createWebServer(at.listener, systemClock());
-  await new Promise<void>((done) => void server.listen(0, '127.0.0.1', done));
-  port = (server.address() as AddressInfo).port;
+  served = await serve(at);
+  port = served.port;
 });
 afterEach(async () => {
-  server.closeAllConnections();
-  await new Promise((done) => void server.close(done));
+  await served.close();
   await at.close();
 });
 
