@@ -6,6 +6,7 @@ import type { Delegation, LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
 import { connectRedis } from '../../src/store/redis/connection.ts';
+import { ALL_SHARDS, prefixOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
 import { createRedisSightings } from '../../src/store/redis/sightings.ts';
 import type { Sightings } from '../../src/store/sightings.ts';
@@ -219,6 +220,25 @@ for (const { name, binary, missing } of KINDS)
         const third = await open(early);
         expect(Math.abs(third.shiftMs - 5_000)).toBeLessThan(500);
         await third.close();
+      });
+
+      test('have it still when the clock of Redis is set back, or a server with another takes its place', async () => {
+        const HOUR_MS = 3_600_000;
+        for (const shard of ALL_SHARDS) await server.ask('SET', `${prefixOf(shard)}ahead`, String(HOUR_MS));
+        const ahead = await open(systemClock());
+        expect(Math.abs(ahead.shiftMs - HOUR_MS)).toBeLessThan(500);
+        // To whoever looks at the clock there it has gone back by an hour.
+        for (const shard of ALL_SHARDS) await server.ask('DEL', `${prefixOf(shard)}ahead`);
+        await ahead.ping();
+        expect(Math.abs(ahead.shiftMs - HOUR_MS)).toBeLessThan(500);
+        const later = await open(systemClock());
+        expect(Math.abs(later.shiftMs - HOUR_MS)).toBeLessThan(500);
+        // Leases are measured by the same: what one has claimed nobody else finds due.
+        await put(ahead, row(1, { kind: 'leaving', dueMs: 1_000 }));
+        const nowMs = Date.now() + HOUR_MS;
+        expect(await ahead.claimDue(nowMs, 5_000, 9, NOBODY)).toHaveLength(1);
+        expect(await later.claimDue(nowMs, 5_000, 9, NOBODY)).toHaveLength(0);
+        for (const store of [ahead, later]) await store.close();
       });
     });
   });

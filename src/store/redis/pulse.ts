@@ -1,5 +1,8 @@
 // Whether Redis is there, is the one it was, and what time it has. Each shard keeps a name that the first replica gave it: a Redis that
 // comes back with another one, or with none, has lost what it was told, and that is to be known, not to be taken for an empty house.
+//
+// A Redis whose clock is set back, or whose place another server takes, would have all that is due come due later by as much. So each shard
+// is told what time it was told before, and goes on from there.
 import type { Clock, Random } from '../../clock.ts';
 import type { RedisConnection } from './connection.ts';
 import { ALL_SHARDS, prefixOf } from './keys.ts';
@@ -32,6 +35,7 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
   const listeners: (() => void)[] = [onLost];
   const epochs = new Map<number, string>();
   let shiftMs = 0;
+  let measured = false;
   let shortestMs = Number.POSITIVE_INFINITY;
   let beatAtMs = Number.NEGATIVE_INFINITY;
 
@@ -46,7 +50,8 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
 
   async function beatIn(shard: number, name: string): Promise<boolean> {
     const sentMs = clock.nowMs();
-    const [epoch, micros] = await connection.run(BEAT, shard, 'epoch', '', [name]);
+    const atLeast = measured ? String(sentMs + shiftMs) : '';
+    const [epoch, micros] = await connection.run(BEAT, shard, 'epoch', '', [name, atLeast]);
     const tookMs = clock.nowMs() - sentMs;
     if (shard === 0 && measures) measure(Number(micros) / 1_000 - sentMs - tookMs / 2, tookMs);
     const known = epochs.get(shard);
@@ -58,6 +63,7 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
   function measure(foundMs: number, tookMs: number): void {
     shortestMs = Math.min(shortestMs + 1, tookMs);
     const apartMs = Math.abs(foundMs - shiftMs);
+    measured = true;
     if (apartMs > SAME_MS && (tookMs <= shortestMs || apartMs > tookMs)) shiftMs = Math.round(foundMs);
   }
 

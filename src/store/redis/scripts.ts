@@ -1,11 +1,17 @@
 // What must happen in Redis as one, as Lua. The first key of each script is where it runs; the others have the same hash tag and are
 // named from the prefix. Times come from Redis itself where a lease is measured, so that the clocks of replicas do not matter; only a
-// test gives them.
+// test gives them. What a shard's clock lacks since it was set back, or since another server's took its place, is added (BEAT).
 import { createHash } from 'node:crypto';
 import { ID_LENGTH } from './keys.ts';
 
 /** A reservation that nobody has renewed for so long tells nobody anything. */
 const FORGOTTEN_MS = 60_000;
+
+/**
+ * A clock that lacks more than this was set back. Less is the journey of what it was measured by; and of what a restart may be late, a fifth of
+ * the delay.
+ */
+const SET_BACK_MS = 500;
 
 export interface Script {
   readonly text: string;
@@ -15,11 +21,12 @@ export interface Script {
 const HEAD = `
 local prefix, time, at = ARGV[1], ARGV[2], 2
 local function arg() at = at + 1; return ARGV[at] end
-local function now()
+local function exactly()
   if time ~= '' then return tonumber(time) end
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return t[1] * 1000 + t[2] / 1000 + (redis.call('GET', prefix .. 'ahead') or 0)
 end
+local function now() return math.floor(exactly()) end
 local function revOf(value) return value and (string.match(value, '^(%d+) ') or '') end
 local function each(list, todo) for i = 1, #list, ${ID_LENGTH} do todo(string.sub(list, i, i + ${ID_LENGTH - 1})) end end
 local function remove(key, field, id)
@@ -302,12 +309,16 @@ for _, one in ipairs(old) do redis.call('ZREM', KEYS[1], one) end
 return { tostring(#old) }
 `);
 
-/** A write that says which data this is: the name that the first of all replicas gave it. And Redis' time. */
+/**
+ * A write that says which data this is: the name that the first of all replicas gave it. And the time in µs, which never goes back by more
+ * than a little: whoever has heard it says what it must be at least.
+ */
 export const BEAT = script(`
 redis.call('SETNX', KEYS[1], arg())
 redis.call('INCR', prefix .. 'beat')
-local t = redis.call('TIME')
-return { redis.call('GET', KEYS[1]), t[1] .. string.format('%06d', t[2]) }
+local lacking = (tonumber(arg()) or 0) - exactly()
+if lacking > ${SET_BACK_MS} then redis.call('INCRBY', prefix .. 'ahead', math.floor(lacking)) end
+return { redis.call('GET', KEYS[1]), string.format('%.0f', exactly() * 1000) }
 `);
 
 /** Who may use the keys: the schema, the oldest that can read it, and the name of the sealing key. */
@@ -341,8 +352,12 @@ return {}
 
 /** The Matrix rooms of a shard, to one of those who ask within so long. */
 export const TRACKED_ROOMS = script(`
-local within = tonumber(arg())
-if within > 0 and not redis.call('SET', prefix .. 'attended', '1', 'NX', 'PX', within) then return {} end
+local within, nowMs = tonumber(arg()), now()
+if within > 0 then
+  local sinceMs = nowMs - (redis.call('GET', prefix .. 'attended') or 0)
+  if sinceMs >= 0 and sinceMs < within then return {} end
+  redis.call('SET', prefix .. 'attended', nowMs)
+end
 return redis.call('SMEMBERS', KEYS[1])
 `);
 export const ENTRIES = script(`return redis.call('HGETALL', KEYS[1])`);
