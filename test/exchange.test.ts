@@ -54,8 +54,14 @@ test('a request over a connection that was idle is written at the end of its tur
     await aWhile();
     subscribe('undici:client:sendHeaders', written);
     try {
-      onceSent(clock, () => void order.push('afterwards'));
-      await ask(10_000);
+      const afterwards = new Promise<void>((resolve) => {
+        onceSent(clock, () => {
+          order.push('afterwards');
+          resolve();
+        });
+      });
+      // The answer of another thread may be here before that.
+      await Promise.all([ask(10_000), afterwards]);
     } finally {
       unsubscribe('undici:client:sendHeaders', written);
     }
