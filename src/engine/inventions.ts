@@ -10,14 +10,20 @@ import type { Presence } from './presence.ts';
 
 export interface Inventions {
   leave(row: LiveDelegation): Errand['kind'];
-  /** An event that has run out has taken out whom it would. */
-  cancellation(row: LiveDelegation): Promise<Errand['kind']>;
+  /** An event that has run out has taken out whom it would, also if its client had restarted it by itself, which we don't hear of. */
+  cancellation(row: LiveDelegation): Promise<Turn>;
 }
+
+/** Whose turn it is, and by when it has to have come, or is to be thought about anew. */
+export type Turn = Pick<Errand, 'kind'> & Partial<Pick<Errand, 'beginByMs'>>;
 
 /** A client that hands over again before it was seen does so once or twice. */
 const MOST_BELIEVED = 3;
 const BELIEVED_WITHIN_MS = 30_000;
 const MOST_OWNERS = 10_000;
+/** After these parts of what is left of an event, and of its whole delay: whoever it would take out may be there by then. */
+const AGAIN_PART = 0.25;
+const LEAST_PART = 0.1;
 
 export function createInventions({ presence, clock, policy }: { presence: Presence; clock: Clock; policy: Policy }): Inventions {
   const believed = new Remembered<Owner, { readonly ids: readonly DelegationId[]; readonly sinceMs: number }>(MOST_OWNERS);
@@ -39,8 +45,11 @@ export function createInventions({ presence, clock, policy }: { presence: Presen
     leave: (row) =>
       row.state.kind === 'leaving' && row.state.departure.cause === 'never_connected' && !isProven(row) ? 'doubtful' : 'owed',
     cancellation: async (row) => {
-      if (clock.nowMs() > row.expiry.latestMs) return 'doubtful';
-      return isProven(row) || (await isBelieved(row)) ? 'owed' : 'doubtful';
+      const { earliestMs, latestMs } = row.expiry;
+      if (clock.nowMs() > latestMs + row.delayMs) return { kind: 'doubtful' };
+      if (isProven(row) || (await isBelieved(row))) return { kind: 'owed' };
+      const nowMs = clock.nowMs();
+      return { kind: 'doubtful', beginByMs: nowMs + Math.max((earliestMs - nowMs) * AGAIN_PART, row.delayMs * LEAST_PART) };
     },
   };
 }

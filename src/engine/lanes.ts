@@ -191,7 +191,10 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
         continue;
       }
       if (isBusy(lane, next.kind === 'owed')) break;
-      if (next.kind !== 'owed' && isTooSoon(lane, next)) break;
+      if (next.kind !== 'owed' && isTooSoon(lane, next)) {
+        if (next.kind === 'doubtful') giveBack(lane);
+        break;
+      }
       lane.queue.shift();
       const putOff = putOffBy(lane, next);
       if (putOff !== null) next.resolve(putOff);
@@ -222,6 +225,15 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     const hangsInMs = lane.beganMs + HANGING_MS - clock.nowMs();
     if (hangsInMs > 0) lookLater(lane, hangsInMs);
     return hangsInMs > 0;
+  }
+
+  /** Nothing but what may wait for long is there, and of that some is to be thought about anew. */
+  function giveBack(lane: Lane): void {
+    const nowMs = clock.nowMs();
+    const late = lane.queue.filter(({ beginByMs }) => beginByMs < nowMs);
+    if (late.length === 0) return;
+    lane.queue = lane.queue.filter(({ beginByMs }) => beginByMs >= nowMs);
+    for (const { resolve } of late) resolve(null);
   }
 
   /** What a call that the budget has no room for is answered. */
@@ -351,7 +363,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve, reject) => {
         const patientUntilMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
-        const orderMs = errand.kind === 'restart' && errand.lostMs < clock.nowMs() ? Number.POSITIVE_INFINITY : errand.expiryMs;
+        const orderMs = errand.kind !== 'owed' && errand.lostMs < clock.nowMs() ? Number.POSITIVE_INFINITY : errand.expiryMs;
         insert(lane.queue, { ...errand, orderMs, patientUntilMs, resolve, reject });
         pump(lane);
       });

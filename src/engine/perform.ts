@@ -7,8 +7,7 @@ import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Wanted } from './budget.ts';
-import type { Errand } from './errand.ts';
-import { createInventions } from './inventions.ts';
+import { createInventions, type Turn } from './inventions.ts';
 import type { Lanes } from './lanes.ts';
 import type { Evidence, List, Presence } from './presence.ts';
 
@@ -174,13 +173,13 @@ export function createPerformer(deps: PerformerDeps): Performer {
   async function send(row: LiveDelegation, action: Action, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
     const isStillSo = () => isStillGone(row);
     const calls = callToSend(row.handles, action);
-    const answer = await inTurn(row, inventions.leave(row), { action: 'send', calls, timeoutMs, claim, isStillSo });
+    const answer = await inTurn(row, { kind: inventions.leave(row) }, { action: 'send', calls, timeoutMs, claim, isStillSo });
     return answer === null ? null : { kind: 'send_answered', action, answer };
   }
 
   async function cancel(row: LiveDelegation, timeoutMs: number, claim: Claim | null): Promise<Event | null> {
-    const kind = await inventions.cancellation(row);
-    const answer = await inTurn(row, kind, { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim, isStillSo: always });
+    const when = await inventions.cancellation(row);
+    const answer = await inTurn(row, when, { action: 'cancel', calls: callsToCancel(row.handles), timeoutMs, claim, isStillSo: always });
     return answer === null ? null : { kind: 'cancel_answered', answer };
   }
 
@@ -197,8 +196,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return applied.changed === 0;
   }
 
-  function inTurn(row: LiveDelegation, kind: Errand['kind'], calls: Calls): Promise<Answer | null> {
-    return lanes.run(row.homeserver, { ...wantedBy(row), kind, beginByMs: Number.POSITIVE_INFINITY, work: () => callAll(row, calls) });
+  function inTurn(row: LiveDelegation, { kind, beginByMs = Number.POSITIVE_INFINITY }: Turn, calls: Calls): Promise<Answer | null> {
+    return lanes.run(row.homeserver, { ...wantedBy(row), kind, beginByMs, work: () => callAll(row, calls) });
   }
 
   /**

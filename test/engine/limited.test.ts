@@ -342,6 +342,48 @@ describe('whoever may hand over can invent events, and as many as they like', ()
     ).toBe(MEMBERS);
   });
 
+  it('ahead of the older event of one who is not there yet: it is cancelled all the same once they are, before it takes them out', async () => {
+    const world = new EngineWorld();
+    const stranger = handOver(STRANGER);
+    // Three are cancelled at once, the others wait for their turn.
+    for (let n = 0; n < 6; n += 1)
+      await hand(world, STRANGER + n, { owner: stranger.owner, identities: stranger.identities, delayMs: 4_000 });
+    for (const nth of [1, 2]) {
+      await hand(world, nth, { owner: handOver(1).owner, identities: [identity(1)], delayMs: DELAY_MS });
+      await world.clock.advance(500);
+    }
+    world.join(room(), identity(1), sid(1));
+    await world.webhook(room(), identity(1), sid(1), 'joined');
+    await world.clock.advance(DELAY_MS - 1_500);
+    expect(world.actions('cancel', 'invented-1')).toHaveLength(1);
+  });
+
+  it('and the older event of one who came late was restarted by its client: it is cancelled, though it has run out as far as we know', async () => {
+    const world = new EngineWorld({ connectTimeoutMs: 60_000 });
+    const stranger = handOver(STRANGER);
+    await hand(world, 1, { owner: handOver(1).owner, identities: [identity(1)], delayMs: DELAY_MS });
+    await world.clock.advance(DELAY_MS - 1_000);
+    for (let n = 0; n < 6; n += 1)
+      await hand(world, STRANGER + n, { owner: stranger.owner, identities: stranger.identities, delayMs: 4_000 });
+    await world.clock.advance(1_500);
+    await hand(world, 2, { owner: handOver(1).owner, identities: [identity(1)], delayMs: DELAY_MS });
+    world.join(room(), identity(1), sid(1));
+    await world.webhook(room(), identity(1), sid(1), 'joined');
+    await world.clock.advance(3_000);
+    expect(world.actions('cancel', 'invented-1')).toHaveLength(1);
+  });
+
+  it('and whose events have run out by now: they wait for those that have not', async () => {
+    const world = new EngineWorld();
+    const stranger = handOver(STRANGER);
+    for (let n = 0; n < 8; n += 1)
+      await hand(world, STRANGER + n, { owner: stranger.owner, identities: stranger.identities, delayMs: 1_000 });
+    await world.clock.advance(1_500);
+    for (const nth of [1, 2]) await hand(world, nth, { owner: handOver(1).owner, identities: [identity(1)], delayMs: DELAY_MS });
+    await world.clock.advance(DELAY_MS - 1_000);
+    expect(world.actions('cancel', 'invented-1')).toHaveLength(1);
+  });
+
   it('of one who is there, with delays of an hour: nobody is lost by their restarts', async () => {
     expect(
       await flooded(async (world) => {
