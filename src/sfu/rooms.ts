@@ -32,8 +32,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
     if (present.length > 0 && !whichRoom) return { kind: 'list', present, roomSid: undefined };
     if (called.kind === 'not_found') return { kind: 'list', present, roomSid: null };
     const rooms = await list([room]);
-    if (rooms.kind === 'failed')
-      return present.length > 0 ? { kind: 'list', present, roomSid: undefined } : { kind: 'unreachable', why: rooms.why };
+    if (rooms.kind === 'failed') return { kind: 'unreachable', why: rooms.why };
     const [found] = rooms.kind === 'not_found' ? [] : partsOf(rooms.message, 'rooms');
     return { kind: 'list', present, roomSid: found === undefined ? null : roomSidOf(found) };
   }

@@ -183,6 +183,7 @@ export const EVENTS = {
   'list: nobody': list([], NOW),
   'list: nobody, asked long ago': list([], NOW - 30_000),
   'list: nobody, after a restart': list([], NOW, { afterRestart: true }),
+  'list: nobody, our room': list([], NOW, { roomSid: ROOM_A }),
   'list: nobody, another room': list([], NOW, { roomSid: ROOM_B }),
   unreachable: { kind: 'sfu_unreachable', askedAtMs: NOW },
   'restart: ok': restarted({ kind: 'ok' }),

@@ -30,6 +30,8 @@ const move = fc.oneof<fc.Arbitrary<Move>[]>(
   fc.record({ kind: fc.constant('homeserver' as const), mood: fc.constantFrom('well', 'failing', 'limiting', 'refusing') }),
 );
 
+const ROOM_SID = 'RM' as RoomSid;
+
 class World {
   nowMs = NOW;
   row: Delegation;
@@ -78,7 +80,7 @@ class World {
     for (const effect of effects) {
       switch (effect.kind) {
         case 'check':
-          this.apply(this.#look());
+          this.apply(this.#look(effect.whichRoom));
           break;
         case 'restart':
           this.#mayRestart();
@@ -117,7 +119,8 @@ class World {
     this.apply({ kind: 'restart_answered', askedAtMs: this.nowMs, answer });
   }
 
-  #look(): Event {
+  /** As the SFU is asked: which room it is, is learnt if it was asked for, or nobody is there. */
+  #look(whichRoom = false): Event {
     if (!this.sfuUp) return { kind: 'sfu_unreachable', askedAtMs: this.nowMs };
     if (this.present !== null) this.evidenceMs = this.nowMs;
     const present = this.present === null ? [] : [this.present];
@@ -125,7 +128,7 @@ class World {
       kind: 'snapshot',
       askedAtMs: this.nowMs,
       present,
-      roomSid: undefined,
+      roomSid: whichRoom || this.present === null ? ROOM_SID : undefined,
       afterRestart: false,
       answersSinceMs: 0,
       lastSeenMs: null,
@@ -153,7 +156,7 @@ class World {
     this.#sessions += 1;
     this.present = { identity: ME, sid: `PA_${this.#sessions}` as Sid, joinedAtMs: this.nowMs + this.#sessions, active: true };
     const { identity, sid, joinedAtMs } = this.present;
-    this.hooks.push({ kind: 'joined', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid });
+    this.hooks.push({ kind: 'joined', identity, sid, joinedAtMs, roomSid: ROOM_SID });
   }
 
   leave(cause: Cause): void {
@@ -161,7 +164,7 @@ class World {
     const { identity, sid, joinedAtMs } = this.present;
     this.present = null;
     this.presentUntilMs = this.nowMs;
-    this.hooks.push({ kind: 'left', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid, cause });
+    this.hooks.push({ kind: 'left', identity, sid, joinedAtMs, roomSid: ROOM_SID, cause });
   }
 
   /** Real time: due work is done when it is due, one at a time. */

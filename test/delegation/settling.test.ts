@@ -63,6 +63,37 @@ describe('an absence that only lists told', () => {
   });
 });
 
+describe('a list that was asked for others, and does not say which room it is', () => {
+  const ofOthers = { ...EVENTS['list: nobody'], roomSid: undefined } as Event;
+  const decided = (row: Delegation, event: Event) => decide(row, event, { nowMs: NOW, roll: 0.5 }, POLICY);
+
+  it.each(['settling, A missing', 'settling, A replaced'] as const)(
+    'does not decide what an SFU that forgot would look like as well: which room it is, is asked first [%s]',
+    (name) => {
+      const row = rowIn(ROWS[name]);
+      expect(decided(row, ofOthers)).toEqual({
+        next: row,
+        effects: [{ kind: 'check', notBeforeMs: NOW, batchMs: 0, whichRoom: true }],
+      });
+      expect(decided(row, EVENTS['list: nobody, another room']).next.state).toMatchObject({ departure: { cause: 'sfu_down' } });
+      expect(decided(row, EVENTS['list: nobody, our room']).effects).toMatchObject([{ kind: 'send' }]);
+    },
+  );
+
+  it('decides what a webhook has told, and where the room of the one who left is not known either', () => {
+    expect(decided(rowIn(ROWS['settling, wait over']), ofOthers).effects).toMatchObject([{ kind: 'send' }]);
+    const { session, ...state } = ROWS['settling, A missing'];
+    const somewhere = rowIn({ ...state, session: { ...session, roomSid: null } });
+    expect(decided(somewhere, ofOthers).effects).toMatchObject([{ kind: 'send' }]);
+  });
+
+  it('says enough after a restart of the SFU', () => {
+    const { next, effects } = decided(rowIn(ROWS['settling, A missing']), { ...ofOthers, afterRestart: true } as Event);
+    expect([next.state.kind, effects]).toEqual(['settling', []]);
+    expect(next.state).toMatchObject({ departure: { cause: 'sfu_down' } });
+  });
+});
+
 describe('an attempt to connect that is aborted', () => {
   const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
   const connected = rowIn(ROWS['connected, just seen']);

@@ -14,6 +14,8 @@ import { policy as defaults } from '../support/fixtures.ts';
 import { createSeededRandom, createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
 
 const HOMESERVER_MS = 5;
+/** Every room is one only. */
+const ROOM_SID = 'RM' as RoomSid;
 
 export interface Called {
   readonly atMs: number;
@@ -121,12 +123,14 @@ export class EngineWorld {
 
   #rooms(): Rooms {
     return {
-      look: async (room): Promise<Look> => {
+      look: async (room, whichRoom = false): Promise<Look> => {
         this.looks.push({ atMs: this.clock.nowMs(), room });
         const up = this.sfuUp;
-        const present = [...(this.#present.get(room)?.values() ?? [])];
+        const inside = this.#present.get(room);
+        const present = [...(inside?.values() ?? [])];
         await this.#wait(this.sfuMs);
-        return up ? { kind: 'list', present, roomSid: undefined } : { kind: 'unreachable', why: 'down' };
+        if (!up) return { kind: 'unreachable', why: 'down' };
+        return { kind: 'list', present, roomSid: inside === undefined ? null : present.length > 0 && !whichRoom ? undefined : ROOM_SID };
       },
       answers: async () => {
         const up = this.sfuUp;
@@ -171,8 +175,8 @@ export class EngineWorld {
     this.#hooks += 1;
     const about =
       what === 'joined'
-        ? ({ kind: 'joined', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid } as const)
-        : ({ kind: 'left', identity, sid, joinedAtMs, roomSid: 'RM' as RoomSid, cause: what } as const);
+        ? ({ kind: 'joined', identity, sid, joinedAtMs, roomSid: ROOM_SID } as const)
+        : ({ kind: 'left', identity, sid, joinedAtMs, roomSid: ROOM_SID, cause: what } as const);
     const event = what === 'joined' ? 'participant_joined' : 'participant_left';
     const hook: Extract<Webhook, { kind: 'participant' }> = {
       kind: 'participant',

@@ -153,6 +153,14 @@ describe('an SFU that can not be asked is unreachable, never empty', () => {
     expect((await rooms.look(ROOM)).kind).toBe('unreachable');
   });
 
+  test('nor is a list without its room an answer to which room it is', async () => {
+    const { sfu, rooms } = await begin();
+    const sid = sfu.join(ROOM, 'alice');
+    sfu.apiFault = (method) => (method === 'ListRooms' ? { status: 503 } : undefined);
+    expect(await rooms.look(ROOM, true)).toEqual({ kind: 'unreachable', why: expect.stringContaining('503') });
+    expect(await rooms.look(ROOM)).toMatchObject({ present: [{ sid }], roomSid: undefined });
+  });
+
   test('slow is still an answer; silent is given up after 5 s', { timeout: 15_000 }, async () => {
     const { sfu, rooms } = await begin();
     const sid = sfu.join(ROOM, 'alice');

@@ -117,9 +117,16 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
   }
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   const sinceMs = backSinceMs(row, event);
+  if (seen === null && sinceMs === null && isOfWhicheverRoom(row, event))
+    return unchanged(row, [ask(event.askedAtMs, { whichRoom: true })]);
   if (sinceMs !== null && at.nowMs < sinceMs + waitMsOf('sfu_down', at.policy)) return waitForForgotten(row, at, sinceMs);
   // An absence that only lists told, and one list after a gap in which they may have come, and be reconnecting just now, is no second one.
   return !state.departure.certain && isAskedLate(row, event) ? lookAgain(row, at) : owe(row, state, event.askedAtMs, at);
+}
+
+/** Where nobody saw the SFU away, that it has forgotten everybody shows in the room alone, and a list that was asked for others does not say. */
+function isOfWhicheverRoom({ state }: Row, { roomSid }: Of<'snapshot'>): boolean {
+  return roomSid === undefined && state.session.roomSid !== null && mayBeForgotten(state);
 }
 
 /** Asked so long after the wait, we were away ourselves, and what came and went meanwhile is not known. */
