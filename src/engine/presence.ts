@@ -44,13 +44,18 @@ export interface PresenceDeps {
   readonly sightings?: Sightings;
 }
 
+interface Question {
+  whichRoom: boolean;
+  notBeforeMs: number;
+}
+
 interface Desk {
   last: Evidence | null;
   /** The newest list that anybody was on. */
   crowd: readonly Seen[];
   crowdAtMs: number;
   running: { readonly askedAtMs: number; readonly whichRoom: boolean; readonly answer: Promise<Evidence> } | null;
-  waiting: { readonly answer: Promise<Evidence>; whichRoom: boolean; begin(): void } | null;
+  waiting: { readonly answer: Promise<Evidence>; readonly question: Question; begin(): void } | null;
 }
 
 /**
@@ -61,7 +66,10 @@ const MOST_QUESTIONS = 256;
 const MOST_ROOMS = 5_000;
 /** Those on remembered lists take 200 bytes each. */
 const MOST_SEEN = 100_000;
-/** While the SFU is away it is asked so often, on behalf of everybody. */
+/**
+ * While the SFU is away it is asked so often, on behalf of everybody who wants to know no more of it than that; not of those who act upon it
+ * that it can't be asked now.
+ */
 const PROBE_EVERY_MS = 1_000;
 /**
  * A question that takes longer may have lost its answer on a connection that is gone: until it is given up a short delay would have run out,
@@ -107,9 +115,9 @@ export function createPresence(deps: PresenceDeps): Presence {
     queue.shift()?.();
   };
 
-  async function look(room: RoomName, whichRoom: boolean): Promise<Evidence> {
+  async function look(room: RoomName, { whichRoom, notBeforeMs }: Question): Promise<Evidence> {
     while (reachable === false && probe !== null) await probe;
-    if (reachable === false && isFresh(failed)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
+    if (reachable === false && isFresh(failed, notBeforeMs)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
     const probed = Promise.withResolvers<void>();
     if (reachable === false) probe = probed.promise;
     await slot();
@@ -149,8 +157,9 @@ export function createPresence(deps: PresenceDeps): Presence {
   }
 
   /** A failure is as old as its question, too: a process that was stopped meanwhile has to ask again. */
-  function isFresh(failure: typeof failed): boolean {
+  function isFresh(failure: typeof failed, notBeforeMs: number): boolean {
     if (failure === null || failure.heardAtMs - failure.askedAtMs > LONGEST_QUESTION_MS) return false;
+    if (failure.heardAtMs < notBeforeMs) return false;
     return clock.nowMs() - failure.heardAtMs < PROBE_EVERY_MS;
   }
 
@@ -176,15 +185,15 @@ export function createPresence(deps: PresenceDeps): Presence {
     return nowMs - returnedAtMs < FORGETFUL_MS || nowMs - (startedAtMs.get(room) ?? Number.NEGATIVE_INFINITY) < FORGETFUL_MS;
   }
 
-  function run(room: RoomName, desk: Desk, whichRoom: boolean): Promise<Evidence> {
-    const answer = look(room, whichRoom).then((looked) => {
+  function run(room: RoomName, desk: Desk, question: Question): Promise<Evidence> {
+    const answer = look(room, question).then((looked) => {
       const evidence = looked.kind === 'list' ? compared(desk, looked) : looked;
       remember(desk, evidence);
       desk.running = null;
       if (evidence.kind === 'list') void deps.sightings?.tell(room, evidence).catch(() => {});
       return evidence;
     });
-    desk.running = { askedAtMs: clock.nowMs(), whichRoom, answer };
+    desk.running = { askedAtMs: clock.nowMs(), whichRoom: question.whichRoom, answer };
     return answer;
   }
 
@@ -197,7 +206,7 @@ export function createPresence(deps: PresenceDeps): Presence {
   }
 
   /** One question waits for a room at most: for its batch time, and for the one that is under way. */
-  function wait(room: RoomName, desk: Desk, batchMs: number, whichRoom: boolean): Promise<Evidence> {
+  function wait(room: RoomName, desk: Desk, batchMs: number, question: Question): Promise<Evidence> {
     const waiting = Promise.withResolvers<void>();
     const lastMs = desk.last?.askedAtMs ?? Number.NEGATIVE_INFINITY;
     const pauseMs = lastMs + Math.round(batchMs * spreadOf(room)) - clock.nowMs();
@@ -207,13 +216,12 @@ export function createPresence(deps: PresenceDeps): Presence {
     const answer = waiting.promise
       .then(() => desk.running?.answer)
       .then(() => {
-        const wanted = desk.waiting?.whichRoom ?? whichRoom;
         desk.waiting = null;
-        return run(room, desk, wanted);
+        return run(room, desk, question);
       });
     desk.waiting = {
       answer,
-      whichRoom,
+      question,
       begin: () => {
         cancel();
         waiting.resolve();
@@ -247,8 +255,10 @@ export function createPresence(deps: PresenceDeps): Presence {
     const desk = deskOf(room);
     const found = known(desk, notBeforeMs, whichRoom);
     if (found !== null) return found;
-    if (desk.waiting === null) return wait(room, desk, batchMs, whichRoom);
-    desk.waiting.whichRoom ||= whichRoom;
+    if (desk.waiting === null) return wait(room, desk, batchMs, { whichRoom, notBeforeMs });
+    const { question } = desk.waiting;
+    question.whichRoom ||= whichRoom;
+    question.notBeforeMs = Math.max(question.notBeforeMs, notBeforeMs);
     if (batchMs === 0) desk.waiting.begin();
     return desk.waiting.answer;
   }

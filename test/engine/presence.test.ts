@@ -52,6 +52,33 @@ test('the sign is one of that look, not of those after it', async () => {
   expect(await afterRestart(people('PA_a1', 'PA_b1'), people('PA_a2', 'PA_b2'), people('PA_a2'))).toBe(false);
 });
 
+describe('an SFU that could not be asked a moment ago', () => {
+  async function afterFailure(): Promise<{ readonly ask: (notBeforeMs: number) => Promise<Evidence>; nowMs: number; looks: string[] }> {
+    const clock = createVirtualClock();
+    const looks: string[] = [];
+    const look = async (room: RoomName): Promise<Look> => {
+      looks.push(room);
+      return looks.length === 1 ? { kind: 'unreachable', why: 'away' } : people('PA_a1');
+    };
+    const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn: () => {}, onAnswer: () => {} });
+    await presence.ask(ROOM, clock.nowMs(), 0);
+    await clock.advance(700);
+    return { ask: (notBeforeMs) => presence.ask('another room' as RoomName, notBeforeMs, 0), nowMs: clock.nowMs(), looks };
+  }
+
+  test('is asked again by who would act upon its silence: it may be back, and so may whoever left', async () => {
+    const { ask, nowMs, looks } = await afterFailure();
+    expect(await ask(nowMs)).toMatchObject({ kind: 'list' });
+    expect(looks).toEqual([ROOM, 'another room']);
+  });
+
+  test('is not by those for whom what is known would have done: they are many', async () => {
+    const { ask, nowMs, looks } = await afterFailure();
+    for (let n = 0; n < 3; n += 1) expect(await ask(nowMs - 2_000)).toMatchObject({ kind: 'unreachable' });
+    expect(looks).toEqual([ROOM]);
+  });
+});
+
 describe('a question that hangs', () => {
   async function asked(
     rooms: number,
