@@ -136,14 +136,28 @@ export function createPresence(deps: PresenceDeps): Presence {
     }
   }
 
-  /** A question that hangs is put again each second, and the first answer counts. */
+  /**
+   * A question that hangs is put again each second, and the first answer counts. That it has failed in the end says nothing of now: one more has
+   * a second, or who is back on an SFU that is back would be taken to be gone.
+   */
   function put(room: RoomName, whichRoom: boolean): Promise<{ readonly found: Look; readonly askedAtMs: number }> {
     return new Promise((resolve) => {
+      let mayAskMore = true;
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
         const found = await rooms.look(room, whichRoom);
+        if (found.kind === 'unreachable' && clock.nowMs() - askedAtMs > HANGS_MS) return askOnceMore(found);
+        mayAskMore = false;
         cancel();
         resolve({ found, askedAtMs });
+      };
+      const askOnceMore = (found: Look): void => {
+        if (!mayAskMore) return;
+        mayAskMore = false;
+        cancel();
+        const askedAtMs = clock.nowMs();
+        cancel = clock.after(HANGS_MS, () => resolve({ found, askedAtMs }));
+        void ask();
       };
       const askAgain = (): void => {
         cancel = clock.after(HANGS_MS, askAgain);

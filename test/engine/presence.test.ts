@@ -110,6 +110,12 @@ describe('a question that hangs', () => {
     expect(await asked(1, () => 999)).toEqual({ answeredMs: [999], questions: 1 });
   });
 
+  test('and has failed is put once more, for the SFU may be back just then', async () => {
+    expect(await asked(1, (nth) => (nth <= 5 ? 5_000 : 3))).toEqual({ answeredMs: [5_003], questions: 6 });
+    expect(await asked(1, (nth) => (nth <= 5 ? 5_000 : 900))).toEqual({ answeredMs: [5_900], questions: 6 });
+    expect(await asked(1, () => 5_000)).toEqual({ answeredMs: [], questions: 6 });
+  });
+
   test('is no reason to ask an SFU for much more that has too much to do', async () => {
     const { answeredMs, questions } = await asked(200, () => 4_000);
     expect(answeredMs).toHaveLength(200);
