@@ -16,8 +16,10 @@ import {
   type Heard,
   type Hints,
   hear,
+  isBareNotFound,
   orderOf,
   readHints,
+  tellsVersions,
   VERSIONS_PATH,
   write,
 } from './dialect.ts';
@@ -83,6 +85,8 @@ interface Result {
   readonly why: FailureWhy | null;
 }
 
+/** A proxy's page: nothing is known of the event, nor of the dialect. */
+const NOT_ITS_WORD: Result = { answer: { kind: 'failed', reached: true }, why: 'garbage' };
 /** The row has changed meanwhile: nothing was called, and nobody waits for the answer. */
 const NOT_WANTED: Result = { answer: { kind: 'failed', reached: false }, why: null };
 
@@ -113,7 +117,9 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     }
     if (known.settled !== null) {
       const { dialect, proven } = known.settled;
-      const heard = hear(await ask(errand, dialect), { proven, nowMs: clock.nowMs() });
+      const reply = await ask(errand, dialect);
+      const heard = hear(reply, { proven, nowMs: clock.nowMs() });
+      if (heard.kind === 'answer' && isBareNotFound(reply) && !(await isThere(errand))) return NOT_ITS_WORD;
       if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
       // It worked and does so no more: the homeserver was replaced or upgraded. Another call may have noticed first.
       if (known.settled?.dialect === dialect) known.settled = null;
@@ -173,10 +179,18 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   async function hintsOf({ homeserver, endsAtMs }: Errand): Promise<Hints> {
     const before = hints.get(homeserver);
     if (before && clock.nowMs() - before.atMs < HINTS_MS) return before.found;
-    const timeoutMs = Math.min(LONGEST_VERSIONS_MS, (endsAtMs - clock.nowMs()) * VERSIONS_SHARE);
-    const found = readHints(await outbound.request({ method: 'GET', url: `${homeserver}${VERSIONS_PATH}`, timeoutMs }));
+    const found = readHints(await versionsOf(homeserver, (endsAtMs - clock.nowMs()) * VERSIONS_SHARE));
     hints.set(homeserver, { found, atMs: clock.nowMs() });
     return found;
+  }
+
+  async function isThere({ homeserver, endsAtMs }: Errand): Promise<boolean> {
+    return tellsVersions(await versionsOf(homeserver, endsAtMs - clock.nowMs()));
+  }
+
+  function versionsOf(homeserver: HomeserverUrl, leftMs: number): Promise<Reply> {
+    const timeoutMs = Math.min(LONGEST_VERSIONS_MS, leftMs);
+    return outbound.request({ method: 'GET', url: `${homeserver}${VERSIONS_PATH}`, timeoutMs });
   }
 
   function knowledgeOf({ homeserver, call, owner }: Errand): Knowledge {

@@ -40,6 +40,11 @@ export function readHints(reply: Reply): Hints {
   };
 }
 
+/** Whether this is what a homeserver says of its versions, and no page of a proxy before it. */
+export function tellsVersions(reply: Reply): boolean {
+  return reply.kind === 'answered' && reply.status === 200 && Array.isArray(field(reply.json, 'versions'));
+}
+
 /**
  * The dialects worth trying, likeliest first. D needs to act as the event's owner, so without that it comes last: its 401 then tells
  * the operator what is missing.
@@ -98,6 +103,11 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
     return { kind: 'answer', answer, why: 'limited', settles: false };
   }
   return failure(true, status >= 500 ? 'status_5xx' : 'garbage');
+}
+
+/** Not found, and no word of what: a proxy says the same while the homeserver behind it is being started anew. */
+export function isBareNotFound(reply: Reply): boolean {
+  return reply.kind === 'answered' && reply.status === 404 && field(reply.json, 'errcode') === undefined;
 }
 
 function missing(status: number, errcode: unknown, proven: boolean): Heard {

@@ -285,6 +285,29 @@ describe('negotiation', () => {
     expect(calls(server)).toHaveLength(before + 1);
   });
 
+  test.each(['404 page not found', '<html>no such page</html>', ''])(
+    'but not where a proxy says it of a homeserver that is being started anew: %j',
+    async (page) => {
+      let isAway = false;
+      const server = await startScriptedServer((request, response) => {
+        if (isAway) return answer(response, 404, page);
+        if (request.url === '/_matrix/client/versions') return answer(response, 200, { versions: ['v1.11'] });
+        answer(response, request.url === PATHS.C ? 200 : 404, { errcode: 'M_UNRECOGNIZED' });
+      });
+      closers.push(server.close);
+      const url = `http://127.0.0.1:${server.port}` as HomeserverUrl;
+      const { client: delayed, failures } = client();
+      expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+      isAway = true;
+      const before = calls(server).length;
+      expect(await delayed.act(url, SEND, quick)).toEqual(failedAnswer(true));
+      expect(failures).toEqual(['garbage']);
+      isAway = false;
+      expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+      expect(calls(server)).toHaveLength(before + 2);
+    },
+  );
+
   test('a final answer is not yet proof that a bare 404 speaks of the event', async () => {
     const script = vi.fn<Script>();
     const { url } = await homeserver({ C: script, B: says(200) });
