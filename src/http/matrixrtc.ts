@@ -85,9 +85,7 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   app.post('/get_token', token(parseMemberRequest));
   app.post('/sfu/get', token(parseLegacyRequest));
   app.post('/delegate_delayed_leave', async (c) => {
-    const bytes = await deps.bodies.read(c, MOST_BYTES);
-    if (bytes.byteLength === 0) await assertKeepable(deps);
-    const request = parseMemberRequest(bytes);
+    const request = await leaveOrProbe(deps, await deps.bodies.read(c, MOST_BYTES));
     await counted(deps, request, () => delegateLeave(deps, request));
     return c.json({});
   });
@@ -115,6 +113,16 @@ export async function assertKeepable({ isOpen, store }: Pick<MatrixRtcDeps, 'isO
       () => false,
     ));
   if (!keepable) throw new MatrixError(404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
+}
+
+/** What is no request is a probe: clients differ in how they write an empty body. */
+async function leaveOrProbe(deps: MatrixRtcDeps, bytes: Buffer): Promise<MatrixRtcRequest> {
+  try {
+    return parseMemberRequest(bytes);
+  } catch (error) {
+    await assertKeepable(deps);
+    throw error;
+  }
 }
 
 /** Counts a hand-over that was refused. */

@@ -247,6 +247,19 @@ describe('while delegations can not be kept', () => {
     expect(at.openIds.looks).toEqual([]);
     expect(await at.metric('lastwill_delegations_total{result="rejected"}')).toBe(0);
   });
+
+  test.each(['{}', 'null', '{"room_id":"!room:example.org"}'])('so is a probe that writes its empty body as %s', async (body) => {
+    const probe = () => at.ask('POST', '/delegate_delayed_leave', { body });
+    const possible = await probe();
+    expect([possible.status, possible.json.errcode]).toEqual([400, 'M_BAD_JSON']);
+    at.storeAway = true;
+    expect((await probe()).status).toBe(404);
+    at.storeAway = false;
+    at.draining = true;
+    const away = await probe();
+    expect([away.status, away.json.errcode]).toEqual([404, 'M_UNRECOGNIZED']);
+    expectCors(away);
+  });
 });
 
 const PATHS = ['/get_token', '/sfu/get', '/delegate_delayed_leave'];
