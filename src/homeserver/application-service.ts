@@ -103,7 +103,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
     return {
       kind: 'failed',
       why,
-      retryAfterMs: reply.kind === 'answered' ? retryAfterMs(reply.headers['retry-after'], reply.json, clock.nowMs()) : null,
+      retryAfterMs: reply.kind === 'answered' ? retryAfterMs(reply, clock.nowMs()) : null,
     };
   }
 

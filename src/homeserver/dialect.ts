@@ -99,7 +99,7 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status === 401) return { kind: 'answer', answer: { kind: 'refused' }, why: 'unauthorized', settles: false };
   if (status === 403) return { kind: 'answer', answer: { kind: 'refused' }, why: 'forbidden', settles: false };
   if (status === 429) {
-    const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply.headers['retry-after'], json, at.nowMs) };
+    const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply, at.nowMs) };
     return { kind: 'answer', answer, why: 'limited', settles: false };
   }
   return failure(true, status >= 500 ? 'status_5xx' : 'garbage');
@@ -121,8 +121,11 @@ function missing(status: number, errcode: unknown, proven: boolean): Heard {
  * The longer of the header (seconds or a date) and the body's hint, within bounds. Synapse's header is the body's hint, rounded up to whole
  * seconds: then the body is exact, and what a limit lets through can be measured by it.
  */
-export function retryAfterMs(header: string | undefined, json: unknown, nowMs: number): number | null {
-  const inHeaderMs = header === undefined ? Number.NaN : headerMs(header.trim(), nowMs);
+export function retryAfterMs({ headers, json }: Extract<Reply, { kind: 'answered' }>, nowMs: number): number | null {
+  const header = headers['retry-after'];
+  const sentMs = Date.parse(headers.date ?? '');
+  // A date is one of the clock that wrote it, and that may be minutes off ours.
+  const inHeaderMs = header === undefined ? Number.NaN : headerMs(header.trim(), Number.isNaN(sentMs) ? nowMs : sentMs);
   const told = field(json, 'retry_after_ms');
   const inBodyMs = typeof told === 'number' ? told : Number.NaN;
   if (inBodyMs >= 0 && Math.ceil(inBodyMs / 1000) * 1000 === inHeaderMs) return bounded(inBodyMs);
@@ -130,8 +133,8 @@ export function retryAfterMs(header: string | undefined, json: unknown, nowMs: n
   return usable.length === 0 ? null : bounded(Math.max(...usable));
 }
 
-const headerMs = (header: string, nowMs: number): number =>
-  /^\d+(\.\d+)?$/.test(header) ? Number(header) * 1000 : Date.parse(header) - nowMs;
+const headerMs = (header: string, sentMs: number): number =>
+  /^\d+(\.\d+)?$/.test(header) ? Number(header) * 1000 : Date.parse(header) - sentMs;
 
 const bounded = (ms: number): number => Math.min(Math.ceil(ms), LONGEST_RETRY_AFTER_MS);
 

@@ -135,6 +135,11 @@ describe('a limit', () => {
     expect(dated).toBeGreaterThan(17_000);
     expect(dated).toBeLessThanOrEqual(20_000);
   });
+  test.each([180_000, -180_000])('as a date is one of the clock of who told it, which is off by %i ms', async (offMs) => {
+    const sent = date(offMs);
+    const until = new Date(Date.parse(sent) + 20_000).toUTCString();
+    expect(await limited({ date: sent, 'retry-after': until })).toBe(20_000);
+  });
   test('is bounded, and nonsense is no hint', async () => {
     expect(await limited({ 'retry-after': '86400' })).toBe(300_000);
     expect(await limited({ 'retry-after': date(-60_000) })).toBe(null);
