@@ -268,9 +268,16 @@ export class Checker {
     const leaseMs = Math.max(2_000, Math.min(this.#deps.policy.presenceIntervalMs, leave.delayMs / 2));
     // Evidence may grow as old again while the call waits for its turn.
     const evidenceMs = Math.max(stay.absentSinceMs, stay.arrivalToldMs);
-    if (stay.sinceMs === null && sentAtMs - evidenceMs > 2 * leaseMs + SLOW_KNOWLEDGE_MS) {
+    if (stay.sinceMs === null && sentAtMs - evidenceMs > 2 * leaseMs + SLOW_KNOWLEDGE_MS && !this.#isWaitedFor(stay, sentAtMs)) {
       this.#violate('ghost', `${leave.name} was restarted for somebody who had been gone for ${sentAtMs - stay.absentSinceMs} ms`);
     }
+  }
+
+  /** Who may be back with their SFU is kept for as long as that takes. */
+  #isWaitedFor({ cause, absentSinceMs }: Stay, nowMs: number): boolean {
+    if (cause !== 'sfu_down') return false;
+    const fromMs = this.#deps.sfuBackMs(absentSinceMs, nowMs) ?? absentSinceMs;
+    return nowMs <= fromMs + this.#deps.policy.waitMs.sfuDown + SLOW_KNOWLEDGE_MS;
   }
 
   looked(room: string): void {
