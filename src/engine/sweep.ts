@@ -124,6 +124,8 @@ export function createSweep(deps: SweepDeps): Sweep {
   function turn(nowMs: number): void {
     const elapsedMs = lastTickMs === null ? 0 : Math.min(nowMs - lastTickMs, intervalMs);
     lastTickMs = nowMs;
+    // Nothing would be learnt, and other replicas would pass over the rooms that were given to us. When it is back all are looked at.
+    if (presence.reachable === false) return;
     const end = position + (elapsedMs / (intervalMs * TURN)) * SLOTS;
     const [from, to] = [Math.floor(position), Math.floor(end)];
     if (to > from) lookInTurn(from, to).catch(failed);

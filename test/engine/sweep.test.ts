@@ -29,6 +29,25 @@ it('rooms whose turn comes together are looked at one after the other', async ()
   expect(Math.max(...perTenth.values().map(({ length }) => length))).toBeLessThanOrEqual(3);
 });
 
+it('while the SFU is away none is taken from a process that may be able to ask, and all are looked at once it is back', async () => {
+  const world = await held(10, 1);
+  let taken = 0;
+  const rooms = world.store.rooms.bind(world.store);
+  world.store.rooms = (...asked) => {
+    taken += 1;
+    return rooms(...asked);
+  };
+  world.sfuUp = false;
+  await world.clock.advance(5_000);
+  taken = 0;
+  await world.clock.advance(2 * INTERVAL_MS);
+  expect(taken).toBe(0);
+  world.looks.length = 0;
+  world.sfuUp = true;
+  await world.clock.advance(2_000);
+  expect(new Set(world.looks.map((look) => look.room)).size).toBe(10);
+});
+
 it('and no more of them once all is to end', async () => {
   const world = await held(100, 1);
   await world.engine.drain(0);
