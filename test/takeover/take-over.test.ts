@@ -82,6 +82,8 @@ function setUp(jobs: Record<string, string>, place: Place = {}) {
 it('keeps those who are on the SFU alive at once, and sends the leave of those who are gone', async () => {
   const { world, run, counts } = setUp({ [field(1)]: job(1), [field(2)]: job(2) });
   world.join(room(1), identity(1), sid(1));
+  // Somebody else: a room that is gone as well would be a sign of an SFU that forgot.
+  world.join(room(2), identity(3), sid(3));
   await run();
   expect(counts()).toMatchObject({ taken: 2, known: 0, refused: 0, waiting: 0 });
   await world.clock.advance(100);
