@@ -6,7 +6,7 @@ import { parseServerName } from './homeserver/names.ts';
 import { type ApiKey, parseKeyFile } from './key-file.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { parseRegistration, TOKEN } from './registration.ts';
-import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SHORTEST_STORE_KEY } from './settings.ts';
+import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS, SHORTEST_STORE_KEY } from './settings.ts';
 import {
   createReader,
   type Env,
@@ -74,7 +74,7 @@ export interface Config {
 
 export type ConfigResult =
   | { readonly kind: 'config'; readonly config: Config; readonly notes: readonly string[] }
-  | { readonly kind: 'faults'; readonly faults: readonly Fault[] };
+  | { readonly kind: 'faults'; readonly faults: readonly Fault[]; readonly notes: readonly string[] };
 
 const MEMBERSHIP_CHECK_SECONDS = 60;
 const MOST_REDIS_REPLICAS = 10;
@@ -97,23 +97,38 @@ export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
     redis: readRedis(reader),
     logLevel: readLogLevel(reader),
   };
+  if (faults.length > 0) noteWhyProduction(reader);
   noteUnused(env, reader);
-  if (faults.length > 0) return { kind: 'faults', faults: faults.sort((a, b) => rank(a.variable) - rank(b.variable)) };
+  if (faults.length > 0) return { kind: 'faults', faults: faults.sort((a, b) => rank(a.variable) - rank(b.variable)), notes };
   return { kind: 'config', config: freeze(config), notes };
 }
 
+/**
+ * Whoever names an SFU or a homeserver, or has a secret to give, means a deployment, as of services that know no mode: what they left out
+ * must not be made up by the well-known key of development.
+ */
 function readMode(reader: Reader): Config['mode'] {
-  const mode = reader.get('NODE_ENV') ?? (isComplete(reader) ? 'production' : 'development');
-  if (mode === 'production') return mode;
-  if (mode !== 'development' && mode !== 'test') reader.note('NODE_ENV is neither production nor development: it counts as development.');
-  return 'development';
+  const named = reader.get('NODE_ENV');
+  if (named === 'production' || named === 'development') return named;
+  if (named === 'test') return 'development';
+  if (named !== null) {
+    reader.note('NODE_ENV is neither production nor development: it counts as production.');
+    return 'production';
+  }
+  return deploymentSetting(reader) === undefined ? 'development' : 'production';
 }
 
-/** With all that production needs it is meant, as of services that know no mode: theirs is a deployment to be taken over. */
-function isComplete({ get }: Reader): boolean {
-  const either = (variable: string): string | null => get(variable) ?? get(`${variable}_FROM_FILE`);
-  const key = get('LIVEKIT_KEY_FILE') ?? (either('LIVEKIT_KEY') === null ? null : either('LIVEKIT_SECRET'));
-  return [get('LIVEKIT_URL'), get('LIVEKIT_FULL_ACCESS_HOMESERVERS'), key].every((value) => value !== null);
+const PARTNERS = ['LIVEKIT_URL', 'LIVEKIT_FULL_ACCESS_HOMESERVERS', 'LIVEKIT_CS_API_URL_OVERRIDES', 'LIVEKIT_HS_SERVER_NAME'];
+
+function deploymentSetting(reader: Reader): string | undefined {
+  return SETTINGS.find(({ name, secret, path }) => (secret || path || PARTNERS.includes(name)) && reader.get(name) !== null)?.name;
+}
+
+/** To whom only wants to try it, and would not know why so much is asked for. */
+function noteWhyProduction(reader: Reader): void {
+  const cause = reader.get('NODE_ENV') === null ? deploymentSetting(reader) : undefined;
+  if (cause === undefined) return;
+  reader.note(`${cause} is set, so this counts as production; with NODE_ENV=development what is missing is that of livekit-server --dev.`);
 }
 
 function readGrants(reader: Reader): Config['grants'] {

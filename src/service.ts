@@ -75,7 +75,7 @@ if (process.argv[2] === 'store') {
 }
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
 if (read.kind === 'faults') {
-  process.stderr.write(`${faultLines(read.faults).join('\n')}\n`);
+  process.stderr.write(`${faultLines(read.faults, read.notes).join('\n')}\n`);
   process.exit(EXIT_CONFIG);
 }
 const registry = new Registry();

@@ -25,8 +25,8 @@ type Row = readonly [name: string, byDefault: string, help: string, kind?: 'secr
 const ROWS: readonly Row[] = [
   [
     'NODE_ENV',
-    '`production` beside an SFU, its key and homeservers; else `development`',
-    '`production` asks for a complete configuration; anything else is development.',
+    '`development` with nothing of a deployment set; else `production`',
+    '`production` asks for the SFU, its key and homeservers, and counts as soon as one of these, another secret or file is set; `development` takes what is missing from `livekit-server --dev`.',
   ],
   ['LIVEKIT_URL', '`ws://127.0.0.1:7880` (*)', 'The SFU: ws, wss, http or https.'],
   ['LIVEKIT_KEY', '`devkey` (*)', 'API key of the SFU.', 'secret'],

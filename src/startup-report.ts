@@ -29,10 +29,15 @@ function nextLines(config: Config, webhook: string): string[] {
   ];
 }
 
-export function faultLines(faults: readonly Fault[]): string[] {
+/** The notes as well: a name that is misspelt is often the one that is missing. */
+export function faultLines(faults: readonly Fault[], notes: readonly string[]): string[] {
   const summary =
     faults.length === 1 ? 'One setting keeps lastwill from starting:' : `${faults.length} settings keep lastwill from starting:`;
-  return [summary, ...faults.map(({ variable, value, expected }) => `  ${variable}: ${printable(value)}; expected ${expected}.`)];
+  return [
+    summary,
+    ...faults.map(({ variable, value, expected }) => `  ${variable}: ${printable(value)}; expected ${expected}.`),
+    ...notes.map((note) => `  note: ${note}`),
+  ];
 }
 
 /** A value from outside must not move the cursor of the terminal, or fill it. */

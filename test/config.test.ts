@@ -32,7 +32,7 @@ function readFile(path: string): string {
 
 function configOf(env: Env, files: Record<string, string> = {}): { config: Config; notes: readonly string[] } {
   const result = readConfig(env, (path) => files[path] ?? readFile(path));
-  if (result.kind === 'faults') throw new Error(faultLines(result.faults).join('\n'));
+  if (result.kind === 'faults') throw new Error(faultLines(result.faults, result.notes).join('\n'));
   return result;
 }
 
@@ -101,7 +101,55 @@ test('all that production needs is production, named so or not', () => {
   const { NODE_ENV: _, ...complete } = PRODUCTION;
   expect(configOf(complete).config).toEqual(configOf(PRODUCTION).config);
   expect(configOf({ ...complete, NODE_ENV: 'development' }).config.mode).toBe('development');
-  expect(configOf({ ...complete, LIVEKIT_FULL_ACCESS_HOMESERVERS: '' }).config.mode).toBe('development');
+});
+
+describe('half a deployment is never one with the well-known key', () => {
+  const REQUIRED = ['LIVEKIT_URL', 'LIVEKIT_KEY', 'LIVEKIT_SECRET', 'LIVEKIT_FULL_ACCESS_HOMESERVERS'];
+  const { NODE_ENV: _, ...complete } = PRODUCTION;
+
+  test.each(REQUIRED)('without %s it is said, and how to mean development', (missing) => {
+    const result = readConfig({ ...complete, [missing]: '' }, readFile);
+    if (result.kind !== 'faults') throw new Error(`it starts as ${result.config.mode}`);
+    expect(result.faults.map(({ variable }) => variable)).toEqual([missing]);
+    expect(result.notes.join()).toMatch(/LIVEKIT_\w+ is set.* NODE_ENV=development/);
+  });
+
+  test.each<[string, string]>([
+    ['LIVEKIT_URL', 'wss://sfu.example.org'],
+    ['LIVEKIT_KEY_FILE', '/run/keys'],
+    ['LIVEKIT_FULL_ACCESS_HOMESERVERS', 'example.org'],
+    ['LIVEKIT_CS_API_URL_OVERRIDES', 'example.org=http://synapse:8008'],
+    ['LIVEKIT_REDIS_URL', 'redis://cache:6379'],
+    ['LASTWILL_STORE_KEY', 'sixteen letters!'],
+  ])('%s alone is one', (variable, value) => {
+    const faults = faulty({ [variable]: value });
+    expect(faults.length).toBeGreaterThan(1);
+    expect(REQUIRED).toEqual(expect.arrayContaining(faults));
+    expect(configOf({ NODE_ENV: 'development', [variable]: value }).config.mode).toBe('development');
+  });
+
+  test.each<[string, string]>([
+    ['LIVEKIT_JWT_BIND', ':9000'],
+    ['LASTWILL_DATA_DIR', '/data'],
+    ['LASTWILL_WAIT_LEFT_MS', '0'],
+    ['LIVEKIT_LOG_LEVEL', 'debug'],
+  ])('%s is none', (variable, value) => {
+    expect(configOf({ [variable]: value }).config.mode).toBe('development');
+  });
+
+  test('a NODE_ENV that is neither asks for all of it', () => {
+    expect(faulty({ NODE_ENV: 'prod' })).toEqual(REQUIRED);
+    expect(configOf({ ...PRODUCTION, NODE_ENV: 'prod' }).config.bind.host).toBe('');
+    expect(configOf({ NODE_ENV: 'test' }).config.mode).toBe('development');
+  });
+
+  test('what may be misspelt is shown beside what is missing', () => {
+    const result = readConfig({ ...complete, LIVEKIT_KEY: '', LIVEKIT_API_KEY: 'pass' }, readFile);
+    if (result.kind !== 'faults') throw new Error('it starts');
+    const text = faultLines(result.faults, result.notes).join('\n');
+    expect(text).toContain('LIVEKIT_API_KEY is not a setting');
+    expect(text).not.toContain('pass');
+  });
 });
 
 test('what tokens allow', () => {
@@ -114,7 +162,7 @@ test.each(['INFO', 'Info', 'loud'])('the log level %s is info', (LIVEKIT_LOG_LEV
 });
 
 test('the configuration is frozen to the ground', () => {
-  const { config } = configOf({ LIVEKIT_FULL_ACCESS_HOMESERVERS: 'example.org' });
+  const { config } = configOf({ ...PRODUCTION, LIVEKIT_FULL_ACCESS_HOMESERVERS: 'example.org' });
   for (const part of [config, config.livekit.keys[0], config.policy.waitMs, config.homeservers.fullAccess.names]) {
     expect(Object.isFrozen(part)).toBe(true);
   }
@@ -127,7 +175,7 @@ const URLS: [string, string][] = [
   ['http://[::1]:7880', 'http://[::1]:7880'],
 ];
 test.each(URLS)('LIVEKIT_URL %s is kept to the letter, its API is at %s', (url, apiUrl) => {
-  expect(configOf({ LIVEKIT_URL: url }).config.livekit).toMatchObject({ url, apiUrl });
+  expect(configOf({ ...PRODUCTION, LIVEKIT_URL: url }).config.livekit).toMatchObject({ url, apiUrl });
 });
 
 const BINDS: [string, string, number][] = [
@@ -200,14 +248,14 @@ const HOMESERVERS: [string, Config['homeservers']['fullAccess']][] = [
   ['[::1]:8448,[::1]:8448', { all: false, names: ['[::1]:8448' as ServerName] }],
 ];
 test.each(HOMESERVERS)('LIVEKIT_FULL_ACCESS_HOMESERVERS %s', (LIVEKIT_FULL_ACCESS_HOMESERVERS, expected) => {
-  const { homeservers } = configOf({ LIVEKIT_FULL_ACCESS_HOMESERVERS }).config;
+  const { homeservers } = configOf({ NODE_ENV: 'development', LIVEKIT_FULL_ACCESS_HOMESERVERS }).config;
   expect(homeservers.fullAccess).toEqual(expected);
   expect(homeservers.allowLoopback, 'named homeservers end the leniency of development').toBe(false);
 });
 
 test('overrides by server name, without a trailing slash', () => {
-  const { overrides } = configOf({ LIVEKIT_CS_API_URL_OVERRIDES: 'a.example=http://synapse:8008/, b.example:1=https://b/x' }).config
-    .homeservers;
+  const LIVEKIT_CS_API_URL_OVERRIDES = 'a.example=http://synapse:8008/, b.example:1=https://b/x';
+  const { overrides } = configOf({ ...PRODUCTION, LIVEKIT_CS_API_URL_OVERRIDES }).config.homeservers;
   expect([...overrides]).toEqual([
     ['a.example', 'http://synapse:8008'],
     ['b.example:1', 'https://b/x'],
@@ -293,7 +341,7 @@ describe('behind a homeserver', () => {
   ])('with %s it does not start', (_name, env, files, variable) => {
     const faults = faultsOf({ ...PRODUCTION, ...env }, files);
     expect(faults.map((fault) => fault.variable)).toEqual([variable]);
-    expect(faultLines(faults).join('\n')).not.toMatch(/hunter2|as-of-file|hs-of-file/);
+    expect(faultLines(faults, []).join('\n')).not.toMatch(/hunter2|as-of-file|hs-of-file/);
   });
 });
 
@@ -313,10 +361,10 @@ test('waits may be 0; the presence interval has an older name in seconds', () =>
 });
 
 const NOTED: [Env, string][] = [
-  [{ LIVEKIT_REDIS_URL: 'redis://:pass@cache:6379' }, 'LASTWILL_DATA_DIR is not used'],
+  [{ NODE_ENV: 'development', LIVEKIT_REDIS_URL: 'redis://:pass@cache:6379' }, 'LASTWILL_DATA_DIR is not used'],
   [{ LASTWILL_WAIT_LEFT: '5' }, 'LASTWILL_WAIT_LEFT is not a setting'],
   [{ LIVEKIT_API_KEY: 'pass' }, 'LIVEKIT_API_KEY is not a setting'],
-  [{ NODE_ENV: 'prod' }, 'counts as development'],
+  [{ ...PRODUCTION, NODE_ENV: 'prod' }, 'counts as production'],
   [{ LIVEKIT_LOG_LEVEL: 'loud' }, 'counts as info'],
   [{ LIVEKIT_CAN_UPDATE_OWN_METADATA: 'no' }, 'counts only as false'],
 ];
@@ -374,13 +422,13 @@ const FAULTS: [Env, string[]][] = [
   [{ LASTWILL_RESTRICTED_CAN_PUBLISH: 'no' }, ['LASTWILL_RESTRICTED_CAN_PUBLISH']],
 ];
 test.each(FAULTS)('%j is refused in both modes', (env, variables) => {
-  expect(faulty(env)).toEqual(variables);
+  expect(faulty({ NODE_ENV: 'development', ...env })).toEqual(variables);
   // A key or secret of production beside half a pair of the case would mend it.
   const keys = Object.keys(env).some((name) => name.includes('KEY') || name.includes('SECRET')) ? {} : PRODUCTION;
   expect(faulty({ NODE_ENV: 'production', LIVEKIT_URL: 'wss://sfu.example.org', ...keys, ...env })).toEqual(
     expect.arrayContaining(variables),
   );
-  expect(faultLines(faultsOf(env)).join('\n')).not.toContain('hunter2');
+  expect(faultLines(faultsOf(env), []).join('\n')).not.toContain('hunter2');
 });
 
 test('all faults come at once, in the order of the table', () => {
@@ -405,7 +453,7 @@ test('all faults come at once, in the order of the table', () => {
 });
 
 test('a secret in place of its path is not shown', () => {
-  const [fault] = faultsOf({ LIVEKIT_KEY: 'k', LIVEKIT_SECRET_FROM_FILE: 'hunter2' });
+  const [fault] = faultsOf({ ...PRODUCTION, LIVEKIT_SECRET_FROM_FILE: 'hunter2' });
   expect(fault).toEqual({ variable: 'LIVEKIT_SECRET_FROM_FILE', value: '(hidden)', expected: 'a file that can be read (ENOENT)' });
 });
 
@@ -451,13 +499,16 @@ test('whatever the environment: an answer, never an exception, and never a secre
 
 describe('what a person reads', () => {
   test('every fault on a line of its own, without control characters', () => {
-    const lines = faultLines([{ variable: 'LIVEKIT_LOG_LEVEL', value: `\u001b[2J${'x'.repeat(500)}`, expected: 'info' }]);
+    const lines = faultLines([{ variable: 'LIVEKIT_LOG_LEVEL', value: `\u001b[2J${'x'.repeat(500)}`, expected: 'info' }], []);
     expect(lines).toHaveLength(2);
     expect(lines[1]).toMatch(/^ {2}LIVEKIT_LOG_LEVEL: \?\[2Jx+…; expected info\.$/);
   });
 
   test('the start says where it listens, what it is paired with and what to do next, and no secret', () => {
-    const { config, notes } = configOf({ LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2', LIVEKIT_JWT_BIND: '[::1]:9000' });
+    const { config, notes } = configOf({
+      ...{ NODE_ENV: 'development', LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2' },
+      LIVEKIT_JWT_BIND: '[::1]:9000',
+    });
     const text = startupLines(config, notes).join('\n');
     for (const part of ['http://[::1]:9000/sfu_webhook', 'ws://127.0.0.1:7880', './data', 'Next:']) expect(text).toContain(part);
     expect(text).not.toContain('hunter2');

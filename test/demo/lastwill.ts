@@ -18,6 +18,7 @@ const LONGEST_STOP_MS = 3_000;
 export async function startLastwill({ dataDir, sfu }: { dataDir: string; sfu: FakeSfu }): Promise<Lastwill> {
   const env = {
     PATH: process.env.PATH ?? '',
+    NODE_ENV: 'development',
     LIVEKIT_URL: sfu.url,
     LIVEKIT_KEY: sfu.key,
     LIVEKIT_SECRET: sfu.secret,

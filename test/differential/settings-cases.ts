@@ -3,7 +3,6 @@ import type { Settings } from './stand.ts';
 
 /** The differences that are meant, each with its reason. */
 export const INTENDED_SETTINGS = {
-  development: 'without NODE_ENV, an incomplete configuration is one of development, on the loopback address',
   'what is no URL': 'LIVEKIT_URL and the overrides must be URLs that can be called: else the first call would find out',
   'what is no server name':
     'an entry of LIVEKIT_FULL_ACCESS_HOMESERVERS that no server can have as its name would silently give nobody access',
@@ -40,13 +39,13 @@ const several = (name: string, env: Settings['env'], differs?: SettingsDifferenc
 
 export const SETTINGS_CASES: readonly SettingsCase[] = [
   { name: 'the usual', env: {} },
-  ...one('LIVEKIT_URL', [undefined, ''], 'development'),
+  ...one('LIVEKIT_URL', [undefined, '']),
   several('production without LIVEKIT_URL', { NODE_ENV: 'production', LIVEKIT_URL: undefined }),
   ...one('LIVEKIT_URL', ['nonsense'], 'what is no URL'),
   ...one('LIVEKIT_KEY', [undefined, '', ' ', ' key ']),
   ...one('LIVEKIT_SECRET', [undefined, '', ' ']),
   several('production without homeservers', { NODE_ENV: 'production', LIVEKIT_FULL_ACCESS_HOMESERVERS: undefined }),
-  ...one('LIVEKIT_FULL_ACCESS_HOMESERVERS', [undefined, ''], 'development'),
+  ...one('LIVEKIT_FULL_ACCESS_HOMESERVERS', [undefined, '']),
   ...one('LIVEKIT_FULL_ACCESS_HOMESERVERS', ['*', ' a.example , b.example:8448 ']),
   ...one('LIVEKIT_FULL_ACCESS_HOMESERVERS', ['https://a.example', 'a b', ' , '], 'what is no server name'),
   several('key from a file and from its variable', { LIVEKIT_KEY_FROM_FILE: 'key' }),

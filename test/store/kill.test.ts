@@ -198,6 +198,7 @@ describe('a service that is killed', () => {
 
   async function startService(): Promise<{ child: Child; url: string }> {
     const { child, said } = start('src/main.ts', [], {
+      NODE_ENV: 'development',
       LIVEKIT_URL: urlOf(around).replace('http', 'ws'),
       LIVEKIT_KEY: API_KEY.key,
       LIVEKIT_SECRET: API_KEY.secret,
