@@ -28,7 +28,7 @@ import { Registry } from './library-parts.ts';
 import { collectAll, keepSmall } from './memory.ts';
 import { newRegistration } from './new-registration.ts';
 import { goFirst } from './priority.ts';
-import { helpText } from './settings.ts';
+import { helpText, NO_SUCH_ARGUMENT } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';
 import { createRoomCreation } from './sfu/room-creation.ts';
 import type { RoomServiceDeps } from './sfu/room-service.ts';
@@ -72,6 +72,10 @@ if (process.argv[2] === 'store') {
   });
   process.stdout.write(done ?? COPY_USAGE);
   process.exit(done === null ? EXIT_CONFIG : 0);
+}
+if (process.argv.length > 2) {
+  process.stderr.write(`${NO_SUCH_ARGUMENT}\n`);
+  process.exit(EXIT_CONFIG);
 }
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
 if (read.kind === 'faults') {

@@ -98,6 +98,15 @@ export const SETTINGS: readonly Setting[] = ROWS.map(([name, byDefault, help, ki
 
 const NOTE = '(*) in development; production has no default and asks for it. Names that end in _MS are milliseconds.';
 
+export const USAGE = `Usage:
+  npm start                     runs the service; its settings are environment variables
+  npm start -- --help           lists them
+  npm run registration -- …     makes a registration file, for lastwill as an application service
+  npm run store -- copy …       moves what is stored to or from Redis`;
+
+/** To somebody who gives an argument that is none; it is not repeated, for it may be a secret. */
+export const NO_SUCH_ARGUMENT = `lastwill takes no such argument: its settings are environment variables.\n${USAGE}`;
+
 /** The answer to --help. */
 export function helpText(): string {
   const lines = SETTINGS.map(({ name, default: value, help }) => {
@@ -106,7 +115,8 @@ export function helpText(): string {
   });
   return [
     'lastwill: the sidecar of a LiveKit SFU that sends the delayed leave of a MatrixRTC member when it is gone from the SFU.',
-    'Its settings are environment variables:',
+    USAGE,
+    'Settings:',
     ...lines,
     NOTE,
   ].join('\n');

@@ -1,5 +1,5 @@
 // The service as a process, where the system has little left for it: no room for its log, no descriptors, no memory for strangers, no port.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
@@ -143,4 +143,25 @@ test('a homeserver of its own that hangs does not keep it from listening', async
   await started({ settings: { ...ours, LASTWILL_ALLOW_PRIVATE_ADDRESSES: 'true', LIVEKIT_FULL_ACCESS_HOMESERVERS: name } });
   expect(sockets.size).toBeGreaterThan(0);
   expect(performance.now() - beganMs).toBeLessThan(6_000);
+});
+
+/** Run until it ends by itself. */
+function ended(args: readonly string[], settings: Readonly<Record<string, string>> = {}) {
+  const cwd = mkdtempSync(join(tmpdir(), 'lastwill-service-'));
+  onTestFinished(() => rmSync(cwd, { recursive: true, force: true }));
+  const env = { PATH: process.env.PATH ?? '', LIVEKIT_JWT_BIND: '127.0.0.1:0', ...settings };
+  return spawnSync(process.execPath, [MAIN, ...args], { cwd, env, encoding: 'utf8', timeout: 5_000 });
+}
+
+test.each([['--port'], ['start'], ['LIVEKIT_SECRET=hush-hush'], ['--hepl']])('%s is no way to start it', (argument) => {
+  const { status, stdout, stderr } = ended([argument]);
+  expect([status, stdout]).toEqual([2, '']);
+  expect(stderr).toMatch(/environment variables[\s\S]*Usage:\n {2}npm start/);
+  expect(stderr).not.toContain('hush-hush');
+});
+
+test.each(['--help', '-h'])('%s lists the commands and the settings', (argument) => {
+  const { status, stdout } = ended([argument]);
+  expect(status).toBe(0);
+  for (const part of ['npm start', 'npm run store', 'npm run registration', 'LIVEKIT_URL']) expect(stdout).toContain(part);
 });
