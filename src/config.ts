@@ -4,9 +4,8 @@ import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
 import type { Policy } from './delegation/state.ts';
 import { parseServerName } from './homeserver/names.ts';
 import { type ApiKey, parseKeyFile } from './key-file.ts';
-import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { parseRegistration, TOKEN } from './registration.ts';
-import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS, SHORTEST_STORE_KEY } from './settings.ts';
+import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS } from './settings.ts';
 import {
   createReader,
   type Env,
@@ -19,9 +18,11 @@ import {
   readUrl,
   splitList,
 } from './settings-reader.ts';
+import { type RedisConfig, readRedis, readStoreKey } from './store-settings.ts';
 
 export type { ApiKey } from './key-file.ts';
 export type { Fault } from './settings-reader.ts';
+export type { RedisConfig } from './store-settings.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -32,14 +33,6 @@ export interface ApplicationServiceConfig {
   readonly hsToken: string | null;
   /** How often participants are looked for in their Matrix rooms; 0: never. */
   readonly membershipCheckMs: number;
-}
-
-export interface RedisConfig {
-  readonly place: RedisPlace;
-  /** How many Redis replicas must have a write before it is answered. */
-  readonly waitFor: number;
-  /** Whether jobs that were taken over are removed. */
-  readonly removeJobs: boolean;
 }
 
 export interface Config {
@@ -77,7 +70,6 @@ export type ConfigResult =
   | { readonly kind: 'faults'; readonly faults: readonly Fault[]; readonly notes: readonly string[] };
 
 const MEMBERSHIP_CHECK_SECONDS = 60;
-const MOST_REDIS_REPLICAS = 10;
 const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
 
 export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
@@ -91,7 +83,7 @@ export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
     bind: readBind(reader, mode),
     grants: readGrants(reader),
     dataDir: reader.get('LASTWILL_DATA_DIR') ?? './data',
-    storeKey: readStoreKey(reader, mode),
+    storeKey: readStoreKey(reader, { remark: mode === 'production' }),
     policy: readPolicy(reader),
     homeservers: readHomeservers(reader, mode),
     redis: readRedis(reader),
@@ -206,13 +198,6 @@ function readBind(reader: Reader, mode: Config['mode']): Config['bind'] {
     reader.fault('LIVEKIT_JWT_BIND', ':port, host:port or [address]:port, the port 0 to 65535');
   }
   return given;
-}
-
-function readStoreKey(reader: Reader, mode: Config['mode']): string | null {
-  const key = reader.get('LASTWILL_STORE_KEY');
-  if (key !== null && key.length < SHORTEST_STORE_KEY) reader.fault('LASTWILL_STORE_KEY', `at least ${SHORTEST_STORE_KEY} characters`);
-  if (key === null && mode === 'production') reader.note('LASTWILL_STORE_KEY is not set: delay ids and tokens are stored unsealed.');
-  return key;
 }
 
 function readPolicy(reader: Reader): Policy {
@@ -347,24 +332,6 @@ function readServerName(reader: Reader, name: string | null, missing: string): S
   const serverName = parseServerName(name ?? '');
   if (serverName === null) reader.fault('LIVEKIT_HS_SERVER_NAME', name === null ? missing : 'a server name');
   return serverName;
-}
-
-function readRedis(reader: Reader): RedisConfig | null {
-  const url = reader.get('LIVEKIT_REDIS_URL');
-  const password = reader.get('LIVEKIT_REDIS_PASSWORD');
-  const removeJobs = readBoolean(reader, 'LASTWILL_TAKEOVER_REMOVE', false);
-  const waitFor = readInteger(reader, 'LASTWILL_REDIS_WAIT', 0, MOST_REDIS_REPLICAS) ?? 0;
-  if (url === null) return null;
-  const place = parseRedisUrl(url, password);
-  if (place === null) {
-    reader.fault(
-      'LIVEKIT_REDIS_URL',
-      'redis://host:port, redis+sentinel://host:port,…/master or redis+cluster://host:port,… (rediss with TLS)',
-    );
-    return null;
-  }
-  reader.note('LIVEKIT_REDIS_URL: delegations are kept there, for all replicas; LASTWILL_DATA_DIR is not used.');
-  return { place, waitFor, removeJobs };
 }
 
 /** A misspelt name would else be silently without effect. */

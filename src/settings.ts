@@ -67,6 +67,7 @@ const ROWS: readonly Row[] = [
   ],
   ['LASTWILL_DATA_DIR', '`./data`', 'The folder of the SQLite file.'],
   ['LASTWILL_STORE_KEY', '', `Seals tokens at rest; at least ${SHORTEST_STORE_KEY} characters.`, 'secret'],
+  ['LASTWILL_STORE_KEY_FROM_FILE', '', 'A file with that key; goes before LASTWILL_STORE_KEY.', 'path'],
   ['LASTWILL_PRESENCE_INTERVAL_MS', '`30000`', `How often the SFU is asked who is there (1000 to ${LONGEST_INTERVAL_MS}).`],
   ['LIVEKIT_SANITY_CHECK_INTERVAL_SECONDS', '', 'The same in seconds, under its older name.'],
   ['LASTWILL_CONNECT_TIMEOUT_MS', '`300000`', `How long a participant may take to connect (1000 to ${LONGEST_CONNECT_MS}).`],

@@ -1,11 +1,13 @@
 // `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation and everybody's attendance go from one
 // store to the other, while lastwill is stopped, and are read back and compared. Ended delegations, kept to explain what happened, stay.
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
 import type { RoomName } from './delegation/ids.ts';
 import type { Delegation } from './delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
+import { createReader, type Env, type Fault } from './settings-reader.ts';
+import { faultLines } from './startup-report.ts';
 import type { Attendance, Tracked } from './store/attendance.ts';
 import { connectRedis, type RedisConnection } from './store/redis/connection.ts';
 import { readBeats } from './store/redis/pulse.ts';
@@ -13,10 +15,11 @@ import { openRedisStore } from './store/redis/redis.ts';
 import { createSeal, type Seal } from './store/seal.ts';
 import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
 import { SLOTS, type Store } from './store/store.ts';
+import { readStoreKey } from './store-settings.ts';
 
 export const COPY_USAGE = `Usage: npm run store -- copy --from <store> --to <store>
   <store> is sqlite:<folder> (LASTWILL_DATA_DIR) or a Redis URL (LIVEKIT_REDIS_URL). lastwill must be stopped.
-  LASTWILL_STORE_KEY and LIVEKIT_REDIS_PASSWORD count as they do for lastwill.
+  LASTWILL_STORE_KEY, LASTWILL_STORE_KEY_FROM_FILE and LIVEKIT_REDIS_PASSWORD count as they do for lastwill.
 `;
 
 export interface Copied {
@@ -65,7 +68,6 @@ async function copyAttendance(from: Attendance, to: Attendance): Promise<number>
 
 const keyOf = (one: Tracked): string => JSON.stringify([one.roomId, one.room, one.identity, one.userId, one.grantedAtMs]);
 
-type Env = Readonly<Record<string, string | undefined>>;
 interface Means {
   readonly clock: Clock;
   readonly random: Random;
@@ -82,8 +84,7 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   });
   const { from, to } = values;
   if (positionals[0] !== 'copy' || typeof from !== 'string' || typeof to !== 'string') return null;
-  const key = env.LASTWILL_STORE_KEY ?? '';
-  const means: Means = { clock: systemClock(), random: systemRandom(), seal: key === '' ? null : createSeal(key) };
+  const means: Means = { clock: systemClock(), random: systemRandom(), seal: sealOf(env) };
   const source = await open(from, env, means, 'from');
   try {
     const target = await open(to, env, means, 'to');
@@ -96,6 +97,14 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   } finally {
     await source.close();
   }
+}
+
+function sealOf(env: Env): Seal | null {
+  const faults: Fault[] = [];
+  const reader = createReader(env, (file) => readFileSync(file, 'utf8'), faults, []);
+  const key = readStoreKey(reader, { remark: false });
+  if (faults.length > 0) throw new Error(faultLines(faults, []).join('\n'));
+  return key === null ? null : createSeal(key);
 }
 
 async function open(named: string, env: Env, means: Means, end: 'from' | 'to'): Promise<BothStores> {

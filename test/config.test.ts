@@ -284,6 +284,33 @@ test('private addresses, application service, log level, store key', () => {
   expect(config).toMatchObject({ logLevel: 'warn', storeKey: 'sixteen letters!', dataDir: '/data' });
 });
 
+describe('the key of the store', () => {
+  const files = { '/run/store-key': 'sixteen of a file\n', '/run/short': 'hunter2' };
+  const LASTWILL_STORE_KEY_FROM_FILE = '/run/store-key';
+
+  test('from a file, without the end of its line', () => {
+    const { config, notes } = configOf({ ...PRODUCTION, LASTWILL_STORE_KEY_FROM_FILE }, files);
+    expect(config.storeKey).toBe('sixteen of a file');
+    expect(notes.join()).not.toContain('unsealed');
+  });
+
+  test('a file goes before the variable, which is said', () => {
+    const { config, notes } = configOf(
+      { ...PRODUCTION, LASTWILL_STORE_KEY_FROM_FILE, LASTWILL_STORE_KEY: 'hunter2 hunter2 hunter2' },
+      files,
+    );
+    expect(config.storeKey).toBe('sixteen of a file');
+    expect(notes.join()).toContain('LASTWILL_STORE_KEY is not used');
+    expect(notes.join()).not.toContain('hunter2');
+  });
+
+  test.each(['/run/none', '/run/empty', '/run/short'])('in %s is none', (file) => {
+    const faults = faultsOf({ ...PRODUCTION, LASTWILL_STORE_KEY_FROM_FILE: file }, files);
+    expect(faults.map(({ variable }) => variable)).toEqual(['LASTWILL_STORE_KEY_FROM_FILE']);
+    expect(faultLines(faults, []).join()).not.toContain('hunter2');
+  });
+});
+
 describe('behind a homeserver', () => {
   const BOTH = { LIVEKIT_AS_TOKEN: 'as-token', LIVEKIT_HS_TOKEN: 'hs-token', LIVEKIT_HS_SERVER_NAME: 'example.org' };
   const FILE = { LIVEKIT_AS_REGISTRATION_FILE: '/registration.yaml' };

@@ -32,6 +32,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/library-parts.ts', []],
   ['src/registration.ts', []],
   ['src/key-file.ts', []],
+  ['src/store-settings.ts', ['src/redis-url.ts', 'src/settings.ts', 'src/settings-reader.ts']],
   ['src/new-registration.ts', ['src/registration.ts', 'src/clock.ts', 'src/homeserver/names.ts']],
   [
     'src/config.ts',
@@ -43,6 +44,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
       'src/registration.ts',
       'src/settings.ts',
       'src/settings-reader.ts',
+      'src/store-settings.ts',
     ],
   ],
   ['src/stdout.ts', ['src/clock.ts']],

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -67,6 +67,24 @@ test.each([[[]], [['copy']], [['copy', '--from', 'sqlite:a']], [['move', '--from
     expect(await runCopy(args, {})).toBeNull();
   },
 );
+
+test('the key of a sealed store may come from a file', async () => {
+  mkdirSync(`${folder}/from`);
+  const from = open('from/lastwill.sqlite', KEY);
+  await put(from, row(1));
+  await from.close();
+  writeFileSync(`${folder}/key`, `${KEY}\n`);
+  const args = ['copy', '--from', `sqlite:${folder}/from`, '--to', `sqlite:${folder}/to`];
+  expect(await runCopy(args, { LASTWILL_STORE_KEY_FROM_FILE: `${folder}/key` })).toContain('1 live');
+  const to = open('to/lastwill.sqlite', KEY);
+  expect(await all(to)).toHaveLength(1);
+  await to.close();
+});
+
+test('a key that lastwill would refuse seals nothing', async () => {
+  const args = ['copy', '--from', `sqlite:${folder}/from`, '--to', `sqlite:${folder}/to`];
+  await expect(runCopy(args, { LASTWILL_STORE_KEY: 'hunter2' })).rejects.toThrow(/^(?!.*hunter2).*LASTWILL_STORE_KEY/s);
+});
 
 test('nothing is copied from a folder without a store, and none is made there', async () => {
   const args = ['copy', '--from', `sqlite:${folder}/mistyped`, '--to', `sqlite:${folder}/to`];
