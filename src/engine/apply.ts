@@ -35,7 +35,8 @@ export interface ApplyDeps {
   readonly policy: Policy;
   readonly observer: Observer;
   readonly log: Log;
-  readonly onStore: (available: boolean) => void;
+  /** Told of each commit and of each that failed; null: the store can commit. */
+  readonly onStore: (failed: StoreUnavailable | null) => void;
   /** As a row is now, by a commit or by the store's word. */
   readonly onRow: (row: Delegation) => void;
   /** What is about to be committed, in the order of the commits; told again by a step that runs again. */
@@ -88,7 +89,7 @@ export function createApply(deps: ApplyDeps): Apply {
       if (updated.kind === 'duplicate') return { rows: 0, changed: 0, duplicate: true, earliestDueMs: null, todo: [] };
       const { rows, decided } = updated.value;
       // Only a commit shows that the store can commit.
-      if (rows > 0 && (once !== null || decided.some(({ row, decision }) => decision.next !== row))) onStore(true);
+      if (rows > 0 && (once !== null || decided.some(({ row, decision }) => decision.next !== row))) onStore(null);
       const written: Transition[] = decided
         .filter(({ row, decision }) => decision.next !== row)
         .map(({ row, event, decision }) => ({ before: row, after: decision.next, event }));
@@ -104,7 +105,7 @@ export function createApply(deps: ApplyDeps): Apply {
       }, null);
       return { rows, changed: written.length, duplicate: false, earliestDueMs, todo };
     } catch (error) {
-      if (error instanceof StoreUnavailable) onStore(false);
+      if (error instanceof StoreUnavailable) onStore(error);
       throw error;
     }
   };

@@ -136,13 +136,14 @@ export function createEngine(deps: EngineDeps): Engine {
     try {
       await store.durable();
     } catch (error) {
-      if (error instanceof StoreUnavailable) onStore(false);
+      if (error instanceof StoreUnavailable) onStore(error);
       throw error;
     }
   }
 
   /** Webhooks that came while the store was away are lost to us: the SFU is asked what they would have said. */
-  function onStore(available: boolean): void {
+  function onStore(failed: StoreUnavailable | null): void {
+    const available = failed === null;
     if (!available) scheduler.expect(clock.nowMs() + STORE_AGAIN_MS);
     if (available === storeAvailable) return;
     storeAvailable = available;
@@ -154,13 +155,16 @@ export function createEngine(deps: EngineDeps): Engine {
         scheduler.wake();
       });
     } else {
-      log.error({}, 'the store can not make writes durable: nothing is promised until it can, and those who are there are kept alive');
+      log.error(
+        { why: failed.why },
+        'the store can not make writes durable: nothing is promised until it can, and those who are there are kept alive',
+      );
       keepAlive.begin();
     }
   }
 
   function onFailure(error: unknown): void {
-    if (error instanceof StoreUnavailable) onStore(false);
+    if (error instanceof StoreUnavailable) onStore(error);
     else log.error({ err: error }, 'due rows could not be looked for');
   }
 
@@ -169,7 +173,7 @@ export function createEngine(deps: EngineDeps): Engine {
     // Nothing else may have to be written for a while, and webhooks are being refused: its return must be noticed.
     if (!storeAvailable)
       store.ping().then(
-        () => onStore(true),
+        () => onStore(null),
         () => {},
       );
   }

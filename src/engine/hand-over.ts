@@ -25,7 +25,8 @@ export interface HandOverDeps {
   readonly policy: Policy;
   readonly apply: Apply;
   readonly perform: (todo: Todo) => void;
-  readonly onStore: (available: boolean) => void;
+  /** Told of each commit and of each that failed; null: the store can commit. */
+  readonly onStore: (failed: StoreUnavailable | null) => void;
   readonly onRow: (row: Delegation) => void;
   /** What is about to be committed. */
   readonly onWrite: (before: Delegation | undefined, after: Delegation) => void;
@@ -62,10 +63,10 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
         step(handOver, adopted, roll, rows),
       );
       if (updated.kind === 'duplicate') throw new Error('a hand-over has no once key');
-      if (updated.value.kind === 'created') onStore(true);
+      if (updated.value.kind === 'created') onStore(null);
       return updated;
     } catch (error) {
-      if (error instanceof StoreUnavailable) onStore(false);
+      if (error instanceof StoreUnavailable) onStore(error);
       throw error;
     }
   }

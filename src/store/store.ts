@@ -146,8 +146,11 @@ export const SLOTS = 1024;
 /** The store can't keep a promise now. Callers get 503 and nothing was done; `cause` has the driver's error. */
 export class StoreUnavailable extends Error {
   readonly code = 'STORE_UNAVAILABLE';
+  /** Of the cause, for a line of the log. */
+  readonly why: string;
   constructor(cause: unknown) {
     super('the store can not make a write durable now', { cause });
+    this.why = cause instanceof Error ? cause.message || cause.name : String(cause);
   }
 }
 

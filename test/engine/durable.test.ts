@@ -13,7 +13,7 @@ function onSlowDisk(leftMs: number): { world: EngineWorld; disk: { wrote: () => 
   world.store.durable = () =>
     new Promise((resolve, reject) => {
       disk.wrote = resolve;
-      disk.failed = () => reject(new StoreUnavailable(new Error('EIO')));
+      disk.failed = () => reject(new StoreUnavailable(new Error('EIO: i/o error, fdatasync')));
     });
   return { world, disk };
 }
@@ -64,6 +64,7 @@ test('a disk that fails: the webhook is refused, and when it comes again it is n
   disk.failed();
   await world.clock.advance(1);
   expect(told.state).toBeInstanceOf(StoreUnavailable);
+  expect(world.lines.find((line) => line.includes('can not make writes durable'))).toContain('"why":"EIO: i/o error, fdatasync"');
   const again = watch(world.webhook(room(), identity(1), sid(1), 'left'));
   await world.clock.advance(50);
   expect(again.state).toBe('waits');

@@ -47,6 +47,7 @@ test('503 to all who want a promise, not ready, and what was promised before is 
     expect((await at.post(handOverBody(1), { n: 1 })).json).toMatchObject({ id, state: 'connected' });
     expect((await at.post(handOverBody(n), { n })).status).toBe(201);
     expect(at.log.join('\n')).not.toMatch(SECRETS);
+    expect(at.log.filter((line) => line.includes('can not make writes durable'))[0]).toContain('"why":"database or disk is full"');
   } finally {
     await at.close();
   }
