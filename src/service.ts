@@ -1,5 +1,5 @@
 // Wiring and closing: configuration → parts → listen → signals → close. Nothing here decides anything.
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
@@ -40,6 +40,7 @@ import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
 import type { Sightings } from './store/sightings.ts';
 import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
+import { makeFolder } from './store/sqlite/unusable.ts';
 import type { Store } from './store/store.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
 import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
@@ -206,7 +207,7 @@ async function openStore(
       const { openSharedStore } = await import('./shared-store.ts');
       return await openSharedStore(config, config.redis, { clock, random: systemRandom(), log, metrics });
     }
-    mkdirSync(config.dataDir, { recursive: true });
+    makeFolder(config.dataDir);
     const store = openSqliteStore({
       path: sqliteFile(config.dataDir),
       clock,

@@ -1,6 +1,6 @@
 // `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation and everybody's attendance go from one
 // store to the other, while lastwill is stopped, and are read back and compared. Ended delegations, kept to explain what happened, stay.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
 import type { RoomName } from './delegation/ids.ts';
@@ -14,6 +14,7 @@ import { readBeats } from './store/redis/pulse.ts';
 import { openRedisStore } from './store/redis/redis.ts';
 import { createSeal, type Seal } from './store/seal.ts';
 import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
+import { makeFolder } from './store/sqlite/unusable.ts';
 import { SLOTS, type Store } from './store/store.ts';
 import { readStoreKey } from './store-settings.ts';
 
@@ -112,7 +113,7 @@ async function open(named: string, env: Env, means: Means, end: 'from' | 'to'): 
     const folder = named.slice('sqlite:'.length);
     const path = sqliteFile(folder);
     if (end === 'from' && !existsSync(path)) throw new Error(`there is no store in ${folder}`);
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     return openSqliteStore({ path, clock: means.clock, seal: means.seal });
   }
   const place = parseRedisUrl(named, env.LIVEKIT_REDIS_PASSWORD ?? null);

@@ -117,7 +117,7 @@ export function migrate(db: DatabaseSync): void {
   const row = db.prepare('PRAGMA user_version').get() as { user_version: number };
   if (row.user_version > MIGRATIONS.length) {
     throw new StoreUnusable(
-      `the store has schema ${row.user_version}, this version of lastwill knows up to ${MIGRATIONS.length}: start the newer version again`,
+      `the store ${db.location()} has schema ${row.user_version}, this version of lastwill knows up to ${MIGRATIONS.length}: start the newer version again`,
     );
   }
   for (const [index, sql] of MIGRATIONS.entries()) {

@@ -4,7 +4,7 @@
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
 import { closeSync, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
@@ -32,6 +32,7 @@ import { migrate } from './migrations.ts';
 import { Once } from './once.ts';
 import { SqliteRows } from './rows.ts';
 import { prepareAll } from './statements.ts';
+import { anew, damaged, unopened } from './unusable.ts';
 import { type Pending, Waiting } from './waiting.ts';
 
 export interface SqliteOptions {
@@ -63,7 +64,7 @@ const SQLITE_CONSTRAINT = 19;
 
 /** The file in the folder of LASTWILL_DATA_DIR. */
 export function sqliteFile(folder: string): string {
-  return join(folder, 'lastwill.sqlite');
+  return resolve(folder, 'lastwill.sqlite');
 }
 
 /**
@@ -74,10 +75,7 @@ export function openSqliteStore(options: SqliteOptions): Store & Attendance {
   try {
     return new SqliteStore(options);
   } catch (error) {
-    if (error instanceof StoreUnusable) throw error;
-    const why = error instanceof Error ? error.message : String(error);
-    const hint = /locked|busy/i.test(why) ? ' (is another lastwill running on it?)' : '';
-    throw new StoreUnusable(`the store ${options.path} can not be opened: ${why}${hint}`, { cause: error });
+    throw error instanceof StoreUnusable ? error : unopened(options.path, error);
   }
 }
 
@@ -108,7 +106,7 @@ class SqliteStore implements Store, Attendance {
       // The operating system has the file in memory as well. The handles of an ended row are overwritten, not only unlinked.
       this.#db.exec('PRAGMA cache_size = -4000; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON');
       const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
-      if (check.quick_check !== 'ok') throw new StoreUnusable(`the store ${options.path} is damaged: ${check.quick_check}`);
+      if (check.quick_check !== 'ok') throw damaged(options.path, check.quick_check);
       migrate(this.#db);
       this.#sql = prepareAll(this.#db);
       this.#rows = new SqliteRows(this.#sql, options);
@@ -130,7 +128,10 @@ class SqliteStore implements Store, Attendance {
     const isThere = (prefix: string) => this.#sql.anySealed.get(prefix) !== undefined;
     if (!isThere(SEALED) || (seal !== null && isThere(`${SEALED}${seal.keyName}.`))) return;
     const why = seal === null ? 'they are sealed, and LASTWILL_STORE_KEY is not set' : 'they are sealed with another LASTWILL_STORE_KEY';
-    throw new StoreUnusable(`the delegations in ${this.#options.path} can not be read: ${why}`);
+    const { path } = this.#options;
+    throw new StoreUnusable(
+      `the delegations in ${path} can not be read: ${why}. Set the key that they were sealed with; or, ${anew(path)}`,
+    );
   }
 
   update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency: Urgency = 'now'): Promise<Updated<T>> {

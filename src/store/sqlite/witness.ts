@@ -41,7 +41,7 @@ export class Witness {
     const loss = lossOf(path, read(`${path}-witness`));
     if (loss === null) return new Witness(path);
     throw new StoreUnusable(
-      `the store ${path} has lost delegations that were promised: ${loss}. Bring the missing file back, or the whole folder from a backup; to go on with what is left, remove ${path}-witness`,
+      `the store ${path} has lost delegations that were promised: ${loss}. Bring the missing file back, or the whole folder from a backup. What is not there any more is left to the homeservers' own timers; to go on with what is left, remove ${path}-witness`,
     );
   }
 
