@@ -44,7 +44,11 @@ const ROWS: readonly Row[] = [
   ['LASTWILL_RESTRICTED_CAN_PUBLISH', '`true`', '`false`: users of other homeservers may join and listen only.'],
   ['LIVEKIT_CAN_UPDATE_OWN_METADATA', '`true`', '`false`: participants may not change their own name and metadata.'],
   ['LIVEKIT_CS_API_URL_OVERRIDES', '', 'Client-server API by server name, instead of .well-known: `name=url,…`.'],
-  ['LIVEKIT_INSECURE_SKIP_VERIFY_TLS', '', `\`${INSECURE_TLS}\`, to the letter, accepts any certificate and any address.`],
+  [
+    'LIVEKIT_INSECURE_SKIP_VERIFY_TLS',
+    '',
+    `\`${INSECURE_TLS}\`, to the letter, accepts any certificate and any address of a homeserver. The SFU's certificate is checked all the same.`,
+  ],
   ['LASTWILL_ALLOW_PRIVATE_ADDRESSES', '`false`', '`true`: any homeserver may have a private or loopback address.'],
   [
     'LIVEKIT_AS_TOKEN',

@@ -1,11 +1,12 @@
 // The service as a process, where the system has little left for it: no room for its log, no descriptors, no memory for strangers, no port.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { answer, FEDERATION_CERTIFICATE, startScriptedServer } from './support/scripted-server.ts';
 
 const MAIN = resolve(import.meta.dirname, '../src/main.ts');
 
@@ -143,6 +144,37 @@ test('a homeserver of its own that hangs does not keep it from listening', async
   await started({ settings: { ...ours, LASTWILL_ALLOW_PRIVATE_ADDRESSES: 'true', LIVEKIT_FULL_ACCESS_HOMESERVERS: name } });
   expect(sockets.size).toBeGreaterThan(0);
   expect(performance.now() - beganMs).toBeLessThan(6_000);
+});
+
+describe('an SFU with a certificate of an authority of its own', () => {
+  async function beside(settings: Readonly<Record<string, string>>): Promise<{ asked: number; log: string }> {
+    const sfu = await startScriptedServer((_, response) => answer(response, 200, { rooms: [] }), { tls: 'federation' });
+    const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-'));
+    onTestFinished(async () => {
+      await sfu.close();
+      rmSync(folder, { recursive: true, force: true });
+    });
+    const [stdout, ca] = [join(folder, 'log'), join(folder, 'ca.pem')];
+    writeFileSync(ca, FEDERATION_CERTIFICATE);
+    const named = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, value.replace('CA', ca)]));
+    await started({ stdout, settings: { LIVEKIT_URL: `wss://127.0.0.1:${sfu.port}`, ...named } });
+    await vi.waitFor(() => expect(sfu.connections()).toBeGreaterThan(0), 5_000);
+    await pause(300);
+    return { asked: sfu.requests.length, log: readFileSync(stdout, 'utf8') };
+  }
+
+  // Every call carries a token that may do anything with rooms; the switch is about homeservers.
+  test('is not called for the switch that takes any certificate of a homeserver, which is said', async () => {
+    const { asked, log } = await beside({ LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING' });
+    expect(asked).toBe(0);
+    expect(log).toMatch(/"advice":"[^"]*NODE_EXTRA_CA_CERTS/);
+  });
+
+  test('is called when NODE_EXTRA_CA_CERTS names that authority', async () => {
+    const { asked, log } = await beside({ NODE_EXTRA_CA_CERTS: 'CA' });
+    expect(asked).toBeGreaterThan(0);
+    expect(log).not.toContain('does not do what it is asked');
+  });
 });
 
 /** Run until it ends by itself. */

@@ -17,5 +17,8 @@ export function createSfuAlarm({ clock, log }: { readonly clock: Clock; readonly
 function adviceFor(why: string): string {
   if (/^status 40[13]\b/.test(why)) return 'LIVEKIT_KEY and LIVEKIT_SECRET are not a pair of the SFU, or the clocks of the two differ';
   if (why.startsWith('status')) return 'what answers at LIVEKIT_URL may not be the SFU, or it fails';
-  return 'lastwill itself calls the SFU at LIVEKIT_URL, not only clients do: it must be reachable from here';
+  return (
+    'lastwill itself calls the SFU at LIVEKIT_URL, not only clients do: it must be reachable from here, and a wss URL needs a ' +
+    'certificate that is trusted here, in spite of LIVEKIT_INSECURE_SKIP_VERIFY_TLS (NODE_EXTRA_CA_CERTS names an authority of your own)'
+  );
 }
