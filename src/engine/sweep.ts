@@ -32,7 +32,7 @@ export interface SweepDeps {
   readonly log: Log;
 }
 
-/** LiveKit gives a webhook up after 30 s, and what is repeated later than this finds the row changed by its first time. */
+/** Longer than its token holds, so that nobody can repeat it with effect; LiveKit gives it up after 30 s. */
 const ONCE_KEPT_MS = 600_000;
 /**
  * To read and judge a row takes some 60 µs, and whoever leaves meanwhile waits: so a large room is judged in portions. Where each takes a trip

@@ -11,7 +11,8 @@ const SECRET = 'secret-one-of-at-least-32-characters';
 const OTHER_SECRET = 'secret-two-of-at-least-32-characters';
 const keys = new Map([[KEY, hmacKey(SECRET)]]);
 const verify = (jwt: string) => verifyJwt(jwt, (issuer) => keys.get(issuer), wallSeconds());
-const theirs = (jwt: string) => new TokenVerifier(KEY, SECRET).verify(jwt).catch(() => null);
+/** With the tolerance of the SFU itself, which the library for Node does not have by default. */
+const theirs = (jwt: string) => new TokenVerifier(KEY, SECRET).verify(jwt, 60).catch(() => null);
 
 const part = (json: unknown): string => Buffer.from(JSON.stringify(json)).toString('base64url');
 function made(header: unknown, claims: unknown, { secret = SECRET, hash = 'sha256' } = {}): string {
@@ -20,7 +21,7 @@ function made(header: unknown, claims: unknown, { secret = SECRET, hash = 'sha25
 }
 
 /** Seconds from now, well away from the edges: the two look at the clock one after the other. */
-const time = fc.constantFrom(-7_200, -60, -5, 5, 60, 7_200).map((off) => wallSeconds() + off);
+const time = fc.constantFrom(-7_200, -90, -30, 30, 90, 7_200).map((off) => wallSeconds() + off);
 const odd = fc.oneof(fc.constant(undefined), fc.constantFrom(null, '', 'soon', true, [], {}, -1));
 const claims = fc.record({
   iss: fc.oneof({ weight: 6, arbitrary: fc.constant(KEY) }, fc.constantFrom('key-two', 7, null, [KEY], undefined)),
@@ -76,10 +77,10 @@ describe('a token', () => {
     expect(await theirs(signJwt(told, hmacKey(SECRET)))).toEqual(told);
   });
 
-  test('holds from ten seconds before to ten seconds after its time', () => {
+  test('holds from a minute before to a minute after its time', () => {
     const now = 1_800_000_000;
     const at = (nowSeconds: number) =>
       verifyJwt(made({ alg: 'HS256' }, { iss: KEY, nbf: now, exp: now + 60 }), () => hmacKey(SECRET), nowSeconds);
-    expect([now - 11, now - 10, now + 69, now + 70].map((seconds) => at(seconds) !== null)).toEqual([false, true, true, false]);
+    expect([now - 61, now - 60, now + 119, now + 120].map((seconds) => at(seconds) !== null)).toEqual([false, true, true, false]);
   });
 });
