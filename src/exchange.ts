@@ -12,6 +12,8 @@ export type Reply =
       readonly headers: Readonly<Record<string, string>>;
       /** The parsed body; undefined when it is not JSON. */
       readonly json: unknown;
+      /** There is no body. */
+      readonly empty: boolean;
     }
   /** `reached`: the request was being written, so it may have been carried out. */
   | { readonly kind: 'failed'; readonly reached: boolean; readonly why: FailureKind };
@@ -63,6 +65,9 @@ function createHandler(
     settle(failed(controller !== null, why));
     controller?.abort(new Error('ended'));
   };
+  const answered = (bytes: Buffer): void => {
+    settle({ kind: 'answered', status, headers, json: parseJson(bytes), empty: bytes.length === 0 });
+  };
   const handler: Dispatcher.DispatchHandler = {
     onRequestStart(started) {
       // Called when a connection is there, just before the request is written to it.
@@ -76,7 +81,7 @@ function createHandler(
     onResponseData(_, chunk) {
       if (!body.add(chunk)) end('too_large');
     },
-    onResponseEnd: () => settle({ kind: 'answered', status, headers, json: parseJson(body.bytes) }),
+    onResponseEnd: () => answered(body.bytes),
     onResponseError: (_, error) => settle(failed(controller !== null, failureOf(error))),
   };
   return { handler, end };

@@ -63,7 +63,7 @@ const MOST_HOMESERVERS = 1000;
 
 /** What is known of one homeserver for one kind of call (tokens, delay ids, delay ids as their owner). */
 interface Knowledge {
-  /** The dialect that is spoken; `proven` once it has answered 200. */
+  /** The dialect that is spoken; `proven` once it has done what it was asked. */
   settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
   /** Fulfilled when the call that is finding out has ended, however it ended. */
   learning: { readonly result: Promise<Result>; readonly sinceMs: number } | null;

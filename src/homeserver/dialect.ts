@@ -83,14 +83,14 @@ export type Heard =
   | { readonly kind: 'unauthenticated' };
 
 /**
- * What a reply says. `proven`: this dialect has answered 200 at this homeserver, so a bare 404 speaks of the event and no longer of
+ * What a reply says. `proven`: this dialect has done what it was asked at this homeserver, so a bare 404 speaks of the event and no longer of
  * the endpoint. An answer that `settles` shows that the dialect is the right one.
  */
 export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowMs: number }): Heard {
   if (reply.kind === 'failed') return failure(reply.reached, transportWhy(reply.why));
   const { status, json } = reply;
   const errcode = field(json, 'errcode');
-  if (status === 200) return isObject(json) ? settled({ kind: 'ok' }) : failure(true, 'garbage');
+  if (status >= 200 && status < 300) return isDone(reply) ? settled({ kind: 'ok' }) : failure(true, 'garbage');
   if (status >= 400 && status < 500 && errcode === 'M_UNRECOGNIZED') return { kind: 'unrecognised' };
   if (status === 404 || status === 405) return missing(status, errcode, at.proven);
   if (status === 410) return settled({ kind: 'final', how: 'gone' });
@@ -108,6 +108,11 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
 /** Not found, and no word of what: a proxy says the same while the homeserver behind it is being started anew. */
 export function isBareNotFound(reply: Reply): boolean {
   return reply.kind === 'answered' && reply.status === 404 && field(reply.json, 'errcode') === undefined;
+}
+
+/** 200 has a JSON object; other codes of success need no body. What else has one is a page of somebody in between, which did nothing. */
+function isDone({ status, json, empty }: Extract<Reply, { kind: 'answered' }>): boolean {
+  return isObject(json) || (empty && status !== 200);
 }
 
 function missing(status: number, errcode: unknown, proven: boolean): Heard {

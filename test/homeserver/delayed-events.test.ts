@@ -80,6 +80,13 @@ describe('an answer, in each dialect', () => {
     [200, '<html>welcome</html>', failedAnswer(true), 'garbage'],
     [200, [], failedAnswer(true), 'garbage'],
     [200, '', failedAnswer(true), 'garbage'],
+    // Done is done, whoever says it in other words; but a page that stands in between is none (some ask "are you human?" by 202).
+    [201, { delay_id: 'x' }, { kind: 'ok' }, null],
+    [202, {}, { kind: 'ok' }, null],
+    [202, '', { kind: 'ok' }, null],
+    [202, '<html>are you human?</html>', failedAnswer(true), 'garbage'],
+    [203, [], failedAnswer(true), 'garbage'],
+    [204, '', { kind: 'ok' }, null],
     [302, {}, failedAnswer(true), 'garbage'],
     [400, { errcode: 'M_INVALID_PARAM' }, failedAnswer(true), 'garbage'],
     [401, { errcode: 'M_UNKNOWN_TOKEN' }, REFUSED, 'unauthorized'],

@@ -63,8 +63,20 @@ function bench(world: Partial<World> = {}, addresses: AddressMode = 'public', de
     },
   };
 }
-const answered = (json: unknown, headers: Record<string, string> = {}): Reply => ({ kind: 'answered', status: 200, headers, json });
-const status = (code: number): Reply => ({ kind: 'answered', status: code, headers: {}, json: { 'm.server': 'wrong.example:1' } });
+const answered = (json: unknown, headers: Record<string, string> = {}): Reply => ({
+  kind: 'answered',
+  status: 200,
+  headers,
+  json,
+  empty: false,
+});
+const status = (code: number): Reply => ({
+  kind: 'answered',
+  status: code,
+  headers: {},
+  json: { 'm.server': 'wrong.example:1' },
+  empty: false,
+});
 const away: Reply = { kind: 'failed', reached: false, why: 'timeout' };
 const delegating = (to: unknown, headers?: Record<string, string>): Pick<World, 'wellKnown'> => ({
   wellKnown: { 'example.org': answered({ 'm.server': to }, headers) },

@@ -73,7 +73,7 @@ function checker(setting: Setting = {}): (name: string, token?: string) => Promi
     request: (request) => {
       const host = /^https:\/\/([^/:]+)\/\.well-known\/matrix\/server$/.exec(request.url)?.[1];
       if (host === undefined) return outbound.request(request);
-      if (setting.web === undefined) return Promise.resolve({ kind: 'answered', status: 404, headers: {}, json: {} });
+      if (setting.web === undefined) return Promise.resolve({ kind: 'answered', status: 404, headers: {}, json: {}, empty: false });
       return outbound.request({ ...request, url: `https://${host}:${setting.web.port}/.well-known/matrix/server` });
     },
   };
@@ -367,6 +367,7 @@ describe('an address that may not be called', () => {
         status: 200,
         headers: {},
         json: delegation(host, homeserver.port),
+        empty: false,
       });
       const clock = systemClock();
       const outbound = createOutbound({ clock, addresses: () => 'public', insecureTls: true });

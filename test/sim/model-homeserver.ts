@@ -67,7 +67,10 @@ const STABLE = '/_matrix/client/v1';
 const TIMEOUT: Reply = { kind: 'failed', reached: true, why: 'timeout' };
 const REFUSED: Reply = { kind: 'failed', reached: false, why: 'refused' };
 
-const says = (status: number, json: unknown, headers: Record<string, string> = {}): Reply => ({ kind: 'answered', status, headers, json });
+const says = (status: number, json: unknown, headers: Record<string, string> = {}): Reply => ({
+  ...{ kind: 'answered', status, headers, json },
+  empty: json === undefined,
+});
 const error = (status: number, errcode: string): Reply => says(status, { errcode, error: errcode });
 const UNRECOGNISED = error(404, 'M_UNRECOGNIZED');
 
