@@ -102,17 +102,16 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
 
   async function goneFrom(roomId: string): Promise<Gone> {
     const members = await ask(roomId);
-    if (members.kind === 'members') {
-      const { userIds } = members;
-      const ours = `:${service.home.serverName}`;
-      return [...userIds].some((userId) => userId.endsWith(ours)) ? { kind: 'users', stillIn: userIds } : { kind: 'server' };
-    }
-    // Who is in no room may not list its members, and then the homeserver is asked about itself; other reasons to refuse change nothing.
-    if (members.why === 'forbidden') {
+    const isListed = members.kind === 'members' && [...members.userIds].some((userId) => userId.endsWith(`:${service.home.serverName}`));
+    if (members.kind === 'members' && isListed) return { kind: 'users', stillIn: members.userIds };
+    // A list without anybody of ours may be none, and who is in no room may not list its members. Then the homeserver is asked about itself:
+    // only its word closes a room. Other reasons to refuse change nothing.
+    if (members.kind === 'members' || members.why === 'forbidden') {
       const server = await service.isJoined(roomId, { serverName: service.home.serverName });
       if (server.kind === 'not_joined') return { kind: 'server' };
     }
-    log.warn({ why: members.why }, 'the members of a room are not known: nobody is removed');
+    const why = members.kind === 'members' ? 'nobody of our homeserver is listed' : members.why;
+    log.warn({ why }, 'the members of a room are not known: nobody is removed');
     return { kind: 'nobody' };
   }
 

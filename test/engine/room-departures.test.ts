@@ -101,12 +101,15 @@ class World {
     await this.clock.settle();
     await kept;
     if (present) this.inRooms.set(room, new Set([...(this.inRooms.get(room) ?? []), identity]));
-    if (member) this.ours.rooms.set(roomId, new Set([...(this.ours.rooms.get(roomId) ?? []), userId]));
+    const server = userId.endsWith(`:${HOME_NAME}`) ? [HOME_NAME] : [];
+    if (member) this.ours.rooms.set(roomId, new Set([...(this.ours.rooms.get(roomId) ?? []), userId, ...server]));
     return identity;
   }
 
   leavesMatrix(userId: UserId, roomId = ROOM_ID): void {
-    this.ours.rooms.get(roomId)?.delete(userId);
+    const there = this.ours.rooms.get(roomId);
+    there?.delete(userId);
+    if (![...(there ?? [])].some((one) => one.endsWith(`:${HOME_NAME}`))) there?.delete(HOME_NAME);
   }
 
   /** To the end of the next look. */
@@ -206,6 +209,37 @@ describe('nobody is removed', () => {
     expect(at.ours.asked).toEqual([`joined ${ROOM_ID} ${HOME_NAME}`]);
   });
 
+  const LISTS: [string, UserId[]][] = [
+    ['nobody', []],
+    ['nobody of ours', [BOB]],
+  ];
+  describe.each(LISTS)('when it lists %s', (_name, listed) => {
+    beforeEach(async () => {
+      await at.arrives(ALICE);
+      await at.arrives(BOB);
+      at.ours.joinedMembers = async () => ({ kind: 'members', userIds: new Set(listed) });
+    });
+
+    test('but is in the room: the list is not whole', async () => {
+      await at.next();
+      expect(at.done).toEqual([]);
+      expect(at.lines.join()).toContain('nobody is removed');
+    });
+
+    test('and does not say whether it is in the room', async () => {
+      at.ours.isJoined = async () => ({ kind: 'failed', why: 'timeout', retryAfterMs: null });
+      await at.next();
+      expect(at.done).toEqual([]);
+    });
+
+    test('until it says that it is not in the room', async () => {
+      at.leavesMatrix(ALICE);
+      await at.next();
+      expect(at.done).toEqual([`close ${ROOM}`]);
+      expect(at.ours.asked).toEqual([`joined ${ROOM_ID} ${HOME_NAME}`]);
+    });
+  });
+
   test('when it forbids everything', async () => {
     await at.arrives(BOB);
     at.ours.failed = { kind: 'failed', why: 'forbidden', retryAfterMs: null };
@@ -224,7 +258,7 @@ describe('our server gone from the room', () => {
   });
 
   test('closes it also where the list is refused because nobody of ours is there', async () => {
-    await at.arrives(ALICE, { room: 'slot 1' as RoomName });
+    await at.arrives(ALICE, { room: 'slot 1' as RoomName, member: false });
     await at.arrives(BOB, { room: 'slot 2' as RoomName });
     at.ours.joinedMembers = async () => ({ kind: 'failed', why: 'forbidden', retryAfterMs: null });
     await at.next();
