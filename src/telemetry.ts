@@ -250,7 +250,8 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
     return new Histogram({ name: of.name, help: of.help, labelNames: [...of.labels], buckets: [...(of.buckets ?? [])], registers });
   };
   let watchesProcess = options.process === false;
-  const homeserverLabel = createHomeserverLabel(options.homeservers);
+  const names = namesIn(options.homeservers);
+  const homeserverLabel = createHomeserverLabel(names, options.homeservers?.overrides ?? new Map());
   const [ghosts, falseLeaves, ghostsAvoided] = [counts(METRICS.ghosts), counts(METRICS.falseLeaves), counts(METRICS.ghostsAvoided)];
   // From the start, for an alert on an increase doesn't see the first one of a series that begins with it.
   for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, ghostsAvoided]) metric.inc({ cause }, 0);
@@ -261,6 +262,8 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
     counts(METRICS.webhooks),
     counts(METRICS.homeserverFailures),
   ];
+  webhooks.inc({ event: 'other', verdict: 'rejected' }, 0);
+  for (const homeserver of [...names, 'other']) failures.inc({ homeserver, why: 'limited' }, 0);
   const [sfuRequests, storeCommits, lostLines] = [counts(METRICS.sfuRequests), counts(METRICS.storeCommits), counts(METRICS.lostLines)];
   const [departures, requests, lag] = [observes(METRICS.departureToLeave), observes(METRICS.homeserverRequest), observes(METRICS.dueLag)];
   const [commitSeconds, batch] = [observes(METRICS.storeCommit), observes(METRICS.storeBatch)];
@@ -326,10 +329,13 @@ function delegationGauge(registry: Registry): Metrics['countDelegationsWith'] {
   };
 }
 
+function namesIn(homeservers: MetricsOptions['homeservers']): ReadonlySet<string> {
+  return new Set([...(homeservers?.fullAccess.names ?? []), ...(homeservers?.overrides.keys() ?? [])]);
+}
+
 /** The name by which the settings know a homeserver; a host below a named domain (matrix.example.org of example.org) is that one. */
-function createHomeserverLabel(homeservers: MetricsOptions['homeservers']): (homeserver: string) => string {
-  const overrides = [...(homeservers?.overrides ?? [])];
-  const names = new Set<string>([...(homeservers?.fullAccess.names ?? []), ...overrides.map(([name]) => name)]);
+function createHomeserverLabel(names: ReadonlySet<string>, overridden: Config['homeservers']['overrides']): (homeserver: string) => string {
+  const overrides = [...overridden];
   return (homeserver) => {
     const override = overrides.find(([, url]) => url === homeserver)?.[0];
     if (override !== undefined) return override;
