@@ -39,7 +39,8 @@ export async function openSharedStore(config: Config, redis: NonNullable<Config[
       const { store, sightings } = await open(config, redis, deps);
       return { store, sightings, clock: shiftedClock(clock, () => store.shiftMs) };
     } catch (error) {
-      if (error instanceof StoreUnusable || clock.nowMs() >= untilMs) throw error;
+      if (error instanceof StoreUnusable) throw error;
+      if (clock.nowMs() >= untilMs) throw notThere(error);
       log.warn({ err: error }, 'Redis can not be reached yet');
       await new Promise<void>((resolve) => void clock.after(AGAIN_MS, resolve));
     }
@@ -73,4 +74,9 @@ async function open(
     await connection.close();
     throw error;
   }
+}
+
+function notThere(cause: unknown): Error {
+  const why = cause instanceof Error ? cause.message || cause.name : String(cause);
+  return new Error(`Redis, which LIVEKIT_REDIS_URL names, could not be used for ${PATIENCE_MS / 1_000} s: ${why}`, { cause });
 }
