@@ -4,10 +4,12 @@ import type { Wanted } from './budget.ts';
 
 export interface Errand extends Wanted {
   /**
-   * `owed`: a leave or a cancellation. `doubtful`: one that nobody would miss, above all of an event that its homeserver may never have heard
+   * `owed`: a leave or a cancellation. `doubtful`: what nobody would miss, above all for an event that its homeserver may never have heard
    * of: whoever may hand over can invent as many as they like, and must not take from others what a homeserver lets through.
    */
   readonly kind: 'owed' | 'restart' | 'doubtful';
+  /** A restart: the event goes on afterwards. */
+  readonly goesOn: boolean;
   /** Made by whom it may, also where restarts are another process's: the store is away, and that one may not know of it. */
   readonly remembered?: boolean;
   /** Not begun by then: not at all, its evidence is stale. */

@@ -177,7 +177,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     for (const { resolve } of restarts) resolve(null);
   }
 
-  const isOurs = ({ ours }: Lane, { kind, remembered = false }: Errand): boolean => ours || kind !== 'restart' || remembered;
+  const isOurs = ({ ours }: Lane, { goesOn, remembered = false }: Errand): boolean => ours || !goesOn || remembered;
   const isFull = (lane: Lane, owed: boolean): boolean => lane.queue.length >= lane.cap * QUEUE_FACTOR * (owed ? 2 : 1);
   const isBlocked = (lane: Lane): boolean => clock.nowMs() < lane.blockedUntilMs;
   const isShut = (lane: Lane): boolean => clock.nowMs() + GATHER_MS < lane.blockedUntilMs;
@@ -249,7 +249,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       case 'restart':
         return budget.putOffMs(errand);
       case 'doubtful':
-        if (pace.isOverdue()) return 0;
+        if (!errand.goesOn && pace.isOverdue()) return 0;
         return ours ? budget.spareMs() : RESERVED_MS;
       default:
         return errand.kind satisfies never;
@@ -258,7 +258,11 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
 
   /** Where calls are counted, a restart waits for its time, so that a leave finds something left. */
   function isTooSoon(lane: Lane, next: Waiting): boolean {
-    const waitMs = next.kind === 'restart' ? lane.budget.beginMs(next) - clock.nowMs() : lane.pace.waitMs(lane.budget.limited);
+    const { budget, pace } = lane;
+    const waitMs =
+      next.kind === 'restart'
+        ? budget.beginMs(next) - clock.nowMs()
+        : pace.waitMs(next, budget.limit !== null && budget.limit.perMs !== null);
     if (waitMs > 0) lookLater(lane, waitMs);
     return waitMs > 0;
   }
@@ -281,7 +285,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       const answer = await errand.work();
       if (answer !== null) learn(lane, answer, beganMs);
       if (answer?.kind === 'ok') {
-        if (errand.kind === 'restart') lane.budget.restarted(errand, beganMs);
+        if (errand.goesOn) lane.budget.restarted(errand, beganMs);
         else lane.budget.ended(errand.id);
       }
       // Refused is not begun: for a short pause it keeps its place.

@@ -4,8 +4,11 @@
 import type { Errand } from './errand.ts';
 
 export interface Pace {
-  /** How long the next call that nobody would miss has to wait, ms; where a limit is known its rate tells, and not we. */
-  waitMs(isKnown: boolean): number;
+  /**
+   * How long the next call that nobody would miss has to wait, ms; where a limit is known its rate tells, and not we. A restart (`goesOn`) that
+   * nobody would miss waits for the others as well: a leave or a cancellation is owed all the same.
+   */
+  waitMs(errand: Pick<Errand, 'goesOn'>, isKnown: boolean): number;
   /** For so long none of them has been made that one is, also where calls are short: it may be no invention. */
   isOverdue(): boolean;
   begun(kind: Errand['kind']): void;
@@ -19,6 +22,8 @@ export interface Pace {
 const SYNAPSE = { perMs: 1 / 1_000, most: 5 };
 /** A fifth of it, and three at once: more participants than that do not fail to come at a time. */
 const DOUBTFUL = { perMs: 1 / 5_000, most: 3 };
+/** What is saved up beyond what others may need at once. */
+const LEFT_OVER = 4;
 /** Let through beyond what Synapse does, there is another limit, or none. */
 const BEYOND = 10;
 const OVERDUE_MS = 10_000;
@@ -30,7 +35,11 @@ export function createPace(nowMs: () => number): Pace {
   let doubtfulMs = Number.NEGATIVE_INFINITY;
 
   return {
-    waitMs: (isKnown) => (isKnown || isOther ? 0 : Math.ceil(Math.max(1 - doubtful.saved(), 0) / DOUBTFUL.perMs)),
+    waitMs: ({ goesOn }, isKnown) => {
+      if (isKnown || isOther) return 0;
+      const forOthersMs = goesOn ? Math.max(LEFT_OVER - all.saved(), 0) / SYNAPSE.perMs : 0;
+      return Math.ceil(Math.max(Math.max(1 - doubtful.saved(), 0) / DOUBTFUL.perMs, forOthersMs));
+    },
     isOverdue: () => nowMs() - doubtfulMs >= OVERDUE_MS,
     begun: (kind) => {
       all.add(-1);

@@ -143,7 +143,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
-      ...{ kind: 'restart', remembered },
+      ...{ kind: remembered ? 'restart' : inventions.restart(row), goesOn: true, remembered },
       beginByMs: clock.nowMs() + turnMs(row),
       work: () => {
         askedAtMs = clock.nowMs();
@@ -197,7 +197,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   function inTurn(row: LiveDelegation, { kind, beginByMs = Number.POSITIVE_INFINITY }: Turn, calls: Calls): Promise<Answer | null> {
-    return lanes.run(row.homeserver, { ...wantedBy(row), kind, beginByMs, work: () => callAll(row, calls) });
+    return lanes.run(row.homeserver, { ...wantedBy(row), kind, goesOn: false, beginByMs, work: () => callAll(row, calls) });
   }
 
   /**

@@ -3,18 +3,20 @@ import { expect, it } from 'vitest';
 import { createPace } from '../../src/engine/pace.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
+const END = { goesOn: false };
+
 it('are three at once, and then few, whatever else is called', async () => {
   const clock = createVirtualClock();
   const pace = createPace(clock.nowMs);
   for (let n = 0; n < 3; n += 1) {
     pace.begun('restart');
-    expect(pace.waitMs(false)).toBe(0);
+    expect(pace.waitMs(END, false)).toBe(0);
     pace.begun('doubtful');
   }
-  expect(pace.waitMs(false)).toBe(5_000);
-  expect(pace.waitMs(true)).toBe(0);
+  expect(pace.waitMs(END, false)).toBe(5_000);
+  expect(pace.waitMs(END, true)).toBe(0);
   await clock.advance(5_000);
-  expect(pace.waitMs(false)).toBe(0);
+  expect(pace.waitMs(END, false)).toBe(0);
 });
 
 it('a homeserver that has let much more through has another limit, or none; until it refuses', () => {
@@ -23,9 +25,9 @@ it('a homeserver that has let much more through has another limit, or none; unti
     pace.begun('doubtful');
     pace.passed();
   }
-  expect(pace.waitMs(false)).toBe(0);
+  expect(pace.waitMs(END, false)).toBe(0);
   pace.refused();
-  expect(pace.waitMs(false)).toBeGreaterThan(0);
+  expect(pace.waitMs(END, false)).toBeGreaterThan(0);
 });
 
 it('calls that fail prove nothing', () => {
@@ -35,5 +37,16 @@ it('calls that fail prove nothing', () => {
     pace.failed();
     pace.passed();
   }
-  expect(pace.waitMs(false)).toBeGreaterThan(0);
+  expect(pace.waitMs(END, false)).toBeGreaterThan(0);
+});
+
+it('restarts among them leave the others what they may need at once', async () => {
+  const clock = createVirtualClock();
+  const pace = createPace(clock.nowMs);
+  expect(pace.waitMs({ goesOn: true }, false)).toBe(0);
+  for (let n = 0; n < 2; n += 1) pace.begun('restart');
+  expect(pace.waitMs({ goesOn: true }, false)).toBe(1_000);
+  expect(pace.waitMs(END, false)).toBe(0);
+  await clock.advance(1_000);
+  expect(pace.waitMs({ goesOn: true }, false)).toBe(0);
 });
