@@ -21,6 +21,7 @@
 // restart_answered    | expiry or final       | due again, retry or ended                      | expiry, final | expiry, final | –
 // send_answered       | final?                | final?                                         | final?        | ended / retry | final?
 // cancel_answered     | –                     | –                                              | –             | –             | ended / retry
+// known_as            | ask the SFU           | watched, too                                   | watched, too  | watched, too  | –
 // superseded          | cancelling            | cancelling                                     | cancelling    | cancelling    | –
 // handed_back         | ended                 | ended                                          | ended         | ended         | –
 
@@ -98,6 +99,15 @@ export interface HandOver {
   readonly delayMs: number;
 }
 
+/** Each takes a place in the store's index: a member with more than a few has made them up. */
+const MOST_IDENTITIES = 8;
+
+/** Those that are watched, and others of the same member. */
+export function joinedTo(identities: readonly Identity[], more: readonly Identity[]): readonly Identity[] {
+  const all = new Set([...identities, ...more]);
+  return [...all].slice(0, Math.max(MOST_IDENTITIES, identities.length));
+}
+
 export interface FirstDecision {
   readonly next: LiveDelegation;
   readonly effects: Decision['effects'];
@@ -173,6 +183,7 @@ export function dueAtMs(state: State): number | null {
 export function decide(row: Delegation, event: Event, now: { readonly nowMs: number; readonly roll: number }, policy: Policy): Decision {
   const at: Moment = { nowMs: now.nowMs, roll: now.roll, policy, event: event.kind };
   if (row.handles === null) return unchanged(row);
+  if (event.kind === 'known_as') return row.state.kind === 'cancelling' ? unchanged(row) : knownAs(row, event.identities, at);
   if (event.kind === 'superseded') return row.state.kind === 'cancelling' ? unchanged(row) : supersede(row, at);
   if (event.kind === 'handed_back') return row.state.kind === 'cancelling' ? unchanged(row) : end(row, 'handed-back', at);
   // The table is total over the kinds; the row's own kind picks its step, which TypeScript can't follow through an index.
@@ -180,8 +191,15 @@ export function decide(row: Delegation, event: Event, now: { readonly nowMs: num
   return step(row, event, at);
 }
 
+/** Who is awaited under too few identities may be there under another; the others are asked about before anything is done about them. */
+function knownAs(row: LiveDelegation, identities: readonly Identity[], at: Moment): Decision {
+  const all = joinedTo(row.identities, identities);
+  if (all.length === row.identities.length) return unchanged(row);
+  return { next: { ...row, identities: all }, effects: row.state.kind === 'awaiting' ? [ask(at.nowMs, { whichRoom: true })] : [] };
+}
+
 /** Events whose meaning depends on the state. */
-type Happening = Exclude<Event, { kind: 'superseded' | 'handed_back' }>;
+type Happening = Exclude<Event, { kind: 'known_as' | 'superseded' | 'handed_back' }>;
 
 const STEPS: { readonly [K in LiveState['kind']]: (row: In<Extract<LiveState, { kind: K }>>, event: Happening, at: Moment) => Decision } = {
   awaiting,

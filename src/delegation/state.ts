@@ -212,6 +212,8 @@ export type Event =
   | { readonly kind: 'restart_answered'; readonly askedAtMs: number; readonly answer: Answer }
   | { readonly kind: 'send_answered'; readonly action: Action; readonly answer: Answer }
   | { readonly kind: 'cancel_answered'; readonly answer: Answer }
+  /** The member may be on the SFU under these identities, too. */
+  | { readonly kind: 'known_as'; readonly identities: readonly Identity[] }
   | { readonly kind: 'superseded' }
   | { readonly kind: 'handed_back' };
 

@@ -1,7 +1,7 @@
 // Delegations come in and go back here: create, repeat (idempotent), supersede, hand back. Each is one commit.
 import type { Clock, Random } from '../clock.ts';
-import { type Adopted, adopt, type Decision, decide, delegate, type HandOver } from '../delegation/decide.ts';
-import { type DelegationId, delegationId, type Owner, type RoomName } from '../delegation/ids.ts';
+import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, joinedTo } from '../delegation/decide.ts';
+import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
 import type { Delegation, Outcome, Policy } from '../delegation/state.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
@@ -14,6 +14,8 @@ export type HandedOver =
 export interface HandOvers {
   /** `adopted`: somebody else has looked after it until now. @throws StoreUnavailable: nothing was promised. */
   handOver(handOver: Omit<HandOver, 'id'>, adopted?: Adopted): Promise<HandedOver>;
+  /** The owner's delegation watches these identities as well. @throws StoreUnavailable */
+  knownAs(room: RoomName, owner: Owner, identities: readonly Identity[]): Promise<void>;
   /** Forgets the delegation without sending anything; null: this owner has no such delegation. */
   handBack(room: RoomName, id: DelegationId, owner: Owner): Promise<Delegation | null>;
 }
@@ -44,16 +46,26 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
   /** What a hand-over means for the rows of its owner. Pure apart from the time it is run at. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
-    const same = rows.find((row) => isSame(row, handOver));
-    if (same !== undefined) return { writes: [], value: { kind: 'repeated', row: same, decisions: [] } };
     const now = { nowMs: clock.nowMs(), roll };
-    const fresh = adopted === null ? delegate(handOver, now.nowMs, roll, policy) : adopt(handOver, adopted, now.nowMs, roll, policy);
+    const same = rows.find((row) => isSame(row, handOver));
+    if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
+    // Who delegates anew may say less of itself than before.
+    const known = { ...handOver, identities: rows.reduce((all, row) => joinedTo(all, row.identities), handOver.identities) };
+    const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy) : adopt(known, adopted, now.nowMs, roll, policy);
     const older = rows.map((row) => ({ row, decision: decide(row, { kind: 'superseded' }, now, policy) }));
     const superseded = older.filter(({ row, decision }) => decision.next !== row).map(({ decision }) => decision);
     const decisions = [...superseded, fresh];
     const writes = decisions.map(({ next, effects }) => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 }));
     for (const { row } of writes) onWrite(undefined, row);
     return { writes, value: { kind: 'created', row: fresh.next, superseded: superseded.length, decisions } };
+  }
+
+  function repeated(before: Delegation, decision: Decision): Change<Committed> {
+    const { next, effects } = decision;
+    if (next === before) return { writes: [], value: { kind: 'repeated', row: before, decisions: [] } };
+    onWrite(before, next);
+    const leaseMs = effects.length > 0 ? LEASE_MS : 0;
+    return { writes: [{ row: next, leaseMs }], value: { kind: 'repeated', row: next, decisions: [decision] } };
   }
 
   async function commit(handOver: HandOver, adopted: Adopted | null): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
@@ -80,6 +92,11 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
       }
       await durable();
       return value;
+    },
+    knownAs: async (room, owner, identities) => {
+      const { changed, todo } = await apply({ by: 'owner', room, owner }, null, () => ({ kind: 'known_as', identities }));
+      for (const one of todo) perform(one);
+      if (changed > 0) await durable();
     },
     handBack: async (room, id, owner) => {
       let found: Delegation | null = null;

@@ -200,6 +200,8 @@ export const EVENTS = {
   'send: failed': sent({ kind: 'failed', reached: false }),
   'cancel: ok': { kind: 'cancel_answered', answer: { kind: 'ok' } },
   'cancel: failed': { kind: 'cancel_answered', answer: { kind: 'failed', reached: false } },
+  'known by another name': { kind: 'known_as', identities: ['me too' as Identity] },
+  'known by its name': { kind: 'known_as', identities: [ME] },
   superseded: { kind: 'superseded' },
   'handed back': { kind: 'handed_back' },
 } as const satisfies Record<string, Event>;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
+import type { Identity } from '../../src/delegation/ids.ts';
 import type { Delegation, EndedDelegation, Event, LiveState } from '../../src/delegation/state.ts';
-import { DELAY, EVENTS, type EventName, GROUP, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
+import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
 
 const now = { nowMs: NOW, roll: 0.5 };
@@ -23,6 +24,19 @@ function describeRow(before: Delegation, { state, expiry }: Delegation): string 
   else if (expiry.latestMs !== before.expiry.latestMs) parts.push('maybe alive');
   return parts.join(' ');
 }
+
+describe('who is known by other names', () => {
+  const known = (row: Delegation, ...names: string[]) =>
+    decide(row, { kind: 'known_as', identities: names as Identity[] }, now, POLICY).next;
+
+  it('is watched under each of them once, and under a few at most', () => {
+    const row = known(rowIn(ROWS['awaiting, nobody seen']), 'a', 'b', 'a', ME);
+    expect(row.identities).toEqual([ME, 'a', 'b']);
+    const many = known(row, ...Array.from({ length: 20 }, (_, n) => `made up ${n}`));
+    expect(many.identities).toHaveLength(8);
+    expect(known(many, 'one more')).toBe(many);
+  });
+});
 
 describe('the state × event table', () => {
   for (const name of Object.keys(ROWS) as RowName[]) {

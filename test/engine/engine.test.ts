@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
-import type { HomeserverUrl } from '../../src/delegation/ids.ts';
+import type { HomeserverUrl, Identity, Owner } from '../../src/delegation/ids.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
 import { handOver as build, delayHandles, futureHandles, identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
@@ -257,6 +257,44 @@ describe('hand-overs', () => {
     expect(back?.state).toMatchObject({ kind: 'ended', outcome: 'handed-back' });
     await world.clock.advance(2 * HOUR_MS);
     expect(world.actions('send')).toEqual([]);
+  });
+
+  describe('whose member goes by another name on the SFU', () => {
+    const other = identity(2);
+    const watches = (...identities: readonly Identity[]) => handOver(1, { delayMs: HOUR_MS, owner: 'owner' as Owner, identities });
+
+    it('is found by it from the moment that it is known', async () => {
+      const world = new EngineWorld();
+      const { row } = await world.engine.handOver(watches(identity(1)));
+      world.join(room(1), other, sid(2));
+      await world.clock.advance(5_000);
+      expect((await world.engine.read(room(1), row.id))?.state.kind).toBe('awaiting');
+      await world.engine.knownAs(room(1), row.owner, [other]);
+      await world.clock.advance(2_000);
+      expect([(await world.engine.read(room(1), row.id))?.state.kind, world.actions('restart').length]).toEqual(['connected', 1]);
+      world.leave(room(1), other);
+      await world.webhook(room(1), other, sid(2), 'left', world.clock.nowMs() - 1_001);
+      await world.clock.advance(3_000);
+      expect(world.actions('send')).toMatchObject([{ target: TARGET }]);
+    });
+
+    it('is told so by a hand-over that comes again', async () => {
+      const world = new EngineWorld();
+      await world.engine.handOver(watches(identity(1)));
+      await world.clock.advance(5_000);
+      world.join(room(1), other, sid(2));
+      const again = await world.engine.handOver(watches(identity(1), other));
+      expect([again.kind, again.row.identities]).toEqual(['repeated', [identity(1), other]]);
+      await world.clock.advance(2_000);
+      expect(world.actions('restart')).toHaveLength(1);
+    });
+
+    it('keeps it when the next hand-over does not say it', async () => {
+      const world = new EngineWorld();
+      await world.engine.handOver(watches(identity(1), other));
+      const next = await world.engine.handOver({ ...watches(identity(1)), handles: delayHandles(2), handlesHash: 'other' });
+      expect([next.kind, next.row.identities]).toEqual(['created', [identity(1), other]]);
+    });
   });
 
   it('of a futures group refresh every timer, and send one ending', async () => {

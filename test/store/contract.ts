@@ -166,6 +166,22 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect(await watched(3)).toEqual([]);
       });
 
+      test('by room and identity from the moment that they watch it, and until they end', async () => {
+        await put(row(1));
+        await put(row(2, { over: { room: room(1), identities: [identity(3)] } }));
+        const watched = async (n: number) =>
+          (await find({ by: 'watched', room: room(1), identity: identity(n) })).map(({ id }) => id).sort();
+        expect(await watched(2)).toEqual([]);
+        const over = { identities: [identity(1), identity(2), identity(3)] };
+        await put(row(1, { over }));
+        expect([await watched(1), await watched(2), await watched(3)]).toEqual([[idOf(1)], [idOf(1)], [idOf(1), idOf(2)]]);
+        expect(await find({ by: 'watched', room: room(1), identity: identity(2) })).toEqual([row(1, { over })]);
+        await put(row(1, { over, kind: 'connected' }));
+        expect([await watched(1), await watched(2)]).toEqual([[idOf(1)], [idOf(1)]]);
+        await put(ended(row(1, { over })));
+        expect([await watched(1), await watched(2), await watched(3)]).toEqual([[], [], [idOf(2)]]);
+      });
+
       test('by room in parts, which together are all of it', async () => {
         const ids = Array.from({ length: 40 }, (_, n) => n + 1);
         for (const n of ids) await put(row(n, { over: { room: room(1) } }));

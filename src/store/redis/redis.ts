@@ -37,6 +37,7 @@ import * as scripts from './scripts.ts';
 import {
   expectations,
   type Found,
+  listsMade,
   listsOf,
   type Place,
   type Planned,
@@ -272,15 +273,14 @@ class SharedStore implements RedisStore {
   #believe({ row, rev, before }: Planned): void {
     this.#beliefs.wrote({ row, rev });
     if (row.state.kind === 'ended') for (const list of listsOf(row).slice(1)) this.#beliefs.forget(list, []);
-    else if (before === null) for (const list of listsOf(row)) this.#beliefs.added(list, row.id);
+    else for (const list of listsMade({ row, before })) this.#beliefs.added(list, row.id);
   }
 
   /** What was believed of a write that was not made. */
   #disown(planned: readonly Planned[]): void {
     for (const { row, rev, before } of planned) {
-      const lists = before === null ? listsOf(row) : [];
       if (this.#beliefs.row(row.id)?.rev === rev) this.#beliefs.forget(null, [row.id]);
-      for (const list of lists) this.#beliefs.forget(list, []);
+      for (const list of listsMade({ row, before })) this.#beliefs.forget(list, []);
     }
   }
 

@@ -131,7 +131,7 @@ for _ = 1, tonumber(arg()) do
   for _ = 1, identities do
     local field = arg()
     if before ~= '' and lane == '' then remove(index, field, id)
-    elseif before == '' and lane ~= '' then redis.call('HSET', index, field, (redis.call('HGET', index, field) or '') .. id) end
+    elseif lane ~= '' then redis.call('HSET', index, field, (redis.call('HGET', index, field) or '') .. id) end
   end
   if before ~= '' then live = live - 1 end
   if lane ~= '' then live = live + 1 end

@@ -1,6 +1,6 @@
 // One update's words for Redis: where it looks, what it expects to find there, and what it writes if it does.
 import { dueAtMs } from '../../delegation/decide.ts';
-import type { DelegationId } from '../../delegation/ids.ts';
+import type { DelegationId, Identity } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
 import { isInPart } from '../parts.ts';
 import type { Seal } from '../seal.ts';
@@ -166,8 +166,26 @@ export function writeWords(where: Where, planned: readonly Planned[]): Argument[
     ...planned.flatMap(({ row, before, bytes, lane, leaseMs }) => [
       ...[idIn(row.id), bytes, before === null ? '' : (laneOf(before) ?? ''), lane ?? '', String(dueAtMs(row.state) ?? '')],
       ...[String(leaseMs), before?.state.kind ?? '', row.state.kind, ownerField(row.owner)],
-      ...[row.state.kind === 'ended' ? String(row.state.atMs) : '', String(row.identities.length)],
-      ...row.identities.map(identityField),
+      row.state.kind === 'ended' ? String(row.state.atMs) : '',
+      ...counted(indexed({ row, before, lane }).map(identityField)),
     ]),
   ];
+}
+
+const counted = (words: readonly string[]): string[] => [String(words.length), ...words];
+
+/** Those under which a row is found from now on, or with its end no more. */
+function indexed({ row, before, lane }: Pick<Planned, 'row' | 'before' | 'lane'>): readonly Identity[] {
+  const stays = before !== null && laneOf(before) !== null && lane !== null;
+  return stays ? newIn(row, before) : row.identities;
+}
+
+function newIn({ identities }: Delegation, before: Delegation): readonly Identity[] {
+  return identities === before.identities ? [] : identities.filter((identity) => !before.identities.includes(identity));
+}
+
+/** The lists that a live row comes into by a write. */
+export function listsMade({ row, before }: Pick<Planned, 'row' | 'before'>): string[] {
+  if (before === null) return listsOf(row);
+  return newIn(row, before).map((identity) => listOf(roomKey(row.room), identityField(identity)));
 }

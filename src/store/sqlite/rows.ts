@@ -106,6 +106,7 @@ export class SqliteRows {
       const due = dueAtMs(row.state);
       if (before.row.state.kind === row.state.kind) this.#sql.keep.run(due, rev, body, number);
       else this.#sql.move.run(row.state.kind, due, rev, body, number);
+      if (row.identities !== before.row.identities) this.#watch(row, number);
     }
     this.#recent.set({ row, rev, number, handles });
   }
@@ -113,11 +114,15 @@ export class SqliteRows {
   #insert(row: Delegation, rev: number, { body, handles }: Encoded): number {
     const { id, owner, room, homeserver, state } = row;
     const endedAt = state.kind === 'ended' ? state.atMs : null;
-    const slot = slotOf(room);
-    const made = this.#sql.insert.run(id, owner, room, slot, homeserver, state.kind, dueAtMs(state), endedAt, rev, body, handles);
+    const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, state.kind, dueAtMs(state), endedAt, rev, body, handles);
     const number = Number(made.lastInsertRowid);
-    for (const identity of row.identities) this.#sql.watch.run(slot, room, identity, number);
+    this.#watch(row, number);
     return number;
+  }
+
+  #watch({ room, identities }: Delegation, number: number): void {
+    const slot = slotOf(room);
+    for (const identity of identities) this.#sql.watch.run(slot, room, identity, number);
   }
 
   /** Somebody is about to act on it. */
