@@ -1,6 +1,7 @@
 // Who was given a token for which Matrix room: what has to be known to end a stay on the SFU with the stay in the Matrix room. Kept beside
-// the delegations, since most participants have none of ours, and by the same rule: a promise that resolves survives a crash.
-import type { Identity, RoomName, UserId } from '../delegation/ids.ts';
+// the delegations, since most participants have none of ours, and by the same rule: a promise that resolves survives a crash. And under which
+// identities a membership was given tokens, of which a delegation may not say enough to derive them.
+import type { Identity, Owner, RoomName, UserId } from '../delegation/ids.ts';
 
 export interface Tracked {
   /** The Matrix room. */
@@ -21,4 +22,14 @@ export interface Attendance {
   /** The Matrix rooms of all who are tracked. With `notWithinMs`, given to only one of several processes in so long a time. */
   trackedRooms(notWithinMs?: number): Promise<readonly string[]>;
   trackedIn(roomId: string): Promise<readonly Tracked[]>;
+  /** Of the membership whose delegations have this owner; kept for GIVEN_KEPT_MS at least. @throws StoreUnavailable */
+  give(room: RoomName, owner: Owner, identity: Identity): Promise<void>;
+  /** @throws StoreUnavailable */
+  givenTo(room: RoomName, owner: Owner): Promise<readonly Identity[]>;
 }
+
+/** A member with more than a few has made them up; which of them are told is left open. */
+export const MOST_GIVEN = 8;
+
+/** A token can be used for an hour, and delegations are handed over soon after: what they have learnt lasts as long as they do. */
+export const GIVEN_KEPT_MS = 86_400_000;

@@ -2,9 +2,9 @@
 // works on it, and several may. It is tried by the same contract tests as the real ones.
 import type { Clock } from '../../src/clock.ts';
 import { dueAtMs } from '../../src/delegation/decide.ts';
-import type { DelegationId, HomeserverUrl, RoomName } from '../../src/delegation/ids.ts';
+import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../../src/delegation/ids.ts';
 import type { Delegation, State } from '../../src/delegation/state.ts';
-import type { Attendance, Tracked } from '../../src/store/attendance.ts';
+import { type Attendance, MOST_GIVEN, type Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
 import { isInPart } from '../../src/store/parts.ts';
 import type { Sighting, Sightings } from '../../src/store/sightings.ts';
@@ -43,6 +43,7 @@ export class Disk {
   lastRev = 0;
   readonly once = new Map<OnceKey, number>();
   readonly tracked = new Map<string, Tracked>();
+  readonly given = new Map<string, readonly Identity[]>();
   /** By the store's own time. */
   readonly sightings = new Map<RoomName, Sighting>();
   /** When the rooms of a slot were last given to somebody. */
@@ -302,6 +303,17 @@ export class ModelStore implements Store, Attendance {
 
   async trackedIn(roomId: string): Promise<readonly Tracked[]> {
     return [...this.#disk.tracked.values()].filter((one) => one.roomId === roomId);
+  }
+
+  async give(room: RoomName, owner: Owner, identity: Identity): Promise<void> {
+    if (this.#closed) throw new StoreUnavailable('closed');
+    const key = JSON.stringify([room, owner]);
+    const before = this.#disk.given.get(key) ?? [];
+    if (!before.includes(identity) && before.length < MOST_GIVEN) this.#disk.given.set(key, [...before, identity]);
+  }
+
+  async givenTo(room: RoomName, owner: Owner): Promise<readonly Identity[]> {
+    return this.#disk.given.get(JSON.stringify([room, owner])) ?? [];
   }
 
   async durable(): Promise<void> {}

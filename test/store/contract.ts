@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HomeserverUrl, Identity, Owner, RoomName, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation, LiveState } from '../../src/delegation/state.ts';
-import type { Attendance, Tracked } from '../../src/store/attendance.ts';
+import { type Attendance, MOST_GIVEN, type Tracked } from '../../src/store/attendance.ts';
 import { type Claimed, type Excluded, type Old, SLOTS, type Store, StoreUnavailable, type Where } from '../../src/store/store.ts';
 import { ended, HOMESERVER, handOver, identity, idOf, LIVE_KINDS, type RowOptions, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
@@ -570,6 +570,49 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
       test('is refused by a closed store', async () => {
         await store.close();
         await expect(store.track(tracked(1))).rejects.toBeInstanceOf(StoreUnavailable);
+      });
+    });
+
+    describe('the identities that a membership was given', () => {
+      const [alice, bob] = ['alice' as Owner, 'bob' as Owner];
+      const give = (owner: Owner, n: number) => store.give(room(1), owner, identity(n));
+      const given = async (owner: Owner, from = store) => [...(await from.givenTo(room(1), owner))].sort();
+
+      test('are known by its owner, each once', async () => {
+        await Promise.all([give(alice, 1), give(alice, 2), give(bob, 3), give(alice, 1)]);
+        await give(alice, 2);
+        expect([await given(alice), await given(bob), await given('carol' as Owner)]).toEqual([
+          [identity(1), identity(2)],
+          [identity(3)],
+          [],
+        ]);
+      });
+
+      test('are known for a day, whatever is purged', async () => {
+        await give(alice, 1);
+        await clock.advance(DAY_MS - 1);
+        await give(alice, 2);
+        await purge({ limit: 1_000 });
+        expect(await given(alice)).toEqual([identity(1), identity(2)]);
+      });
+
+      test('are a few at most', async () => {
+        for (let n = 1; n <= 2 * MOST_GIVEN; n += 1) await give(alice, n);
+        expect(await given(alice)).toHaveLength(MOST_GIVEN);
+      });
+
+      test('are there again after a kill', async ({ skip }) => {
+        const { kill } = opened;
+        if (kill === null) return skip('the data of this one ends with it');
+        await give(alice, 1);
+        const left = await kill();
+        more.push(left);
+        expect(await given(alice, left)).toEqual([identity(1)]);
+      });
+
+      test('are refused by a closed store', async () => {
+        await store.close();
+        await expect(give(alice, 1)).rejects.toBeInstanceOf(StoreUnavailable);
       });
     });
 

@@ -168,6 +168,15 @@ for (const { name, binary, missing } of KINDS)
         expect([await b.trackedRooms(60_000), await a.trackedRooms(60_000), await a.trackedRooms()]).toEqual([['!a:b'], [], ['!a:b']]);
       });
 
+      test('the identities that a membership was given are known to all, and go by themselves after a day', async () => {
+        const [a, b] = stores();
+        await a.give(room(1), 'owner' as Owner, identity(1));
+        expect(await b.givenTo(room(1), 'owner' as Owner)).toEqual([identity(1)]);
+        const [key] = (await server.ask('KEYS', '*g:*')) as [string];
+        const leftMs = Number(await server.ask('PTTL', key));
+        expect([leftMs > 86_390_000, leftMs <= 86_400_000]).toEqual([true, true]);
+      });
+
       test('a homeserver that wants no calls is left alone by all of them', async () => {
         const [a, b] = stores();
         await put(a, row(1, { kind: 'connected' }));

@@ -8,14 +8,14 @@ import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { dueAtMs } from '../../src/delegation/decide.ts';
-import type { Identity } from '../../src/delegation/ids.ts';
+import type { Identity, Owner } from '../../src/delegation/ids.ts';
 import { encode } from '../../src/store/codec.ts';
 import { createSeal, type Seal } from '../../src/store/seal.ts';
 import { slotOf } from '../../src/store/slots.ts';
 import { MIGRATIONS } from '../../src/store/sqlite/migrations.ts';
 import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite/sqlite.ts';
 import { SLOTS, type Store, StoreUnavailable, StoreUnusable } from '../../src/store/store.ts';
-import { ended, futureHandles, idOf, room, row } from '../support/fixtures.ts';
+import { ended, futureHandles, identity, idOf, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 import { storeContract } from './contract.ts';
 
@@ -153,6 +153,25 @@ describe('commits', () => {
   });
 });
 
+test('the identities that a membership was given are forgotten after two days, and what is known is not written again', async () => {
+  const clock = createVirtualClock();
+  const told: number[] = [];
+  const store = openSqliteStore({ path: file, clock, seal: null, onCommit: (_ok, updates) => told.push(updates) });
+  stores.push(store);
+  const give = (n: number) => store.give(room(1), 'owner' as Owner, identity(n));
+  const given = () => store.givenTo(room(1), 'owner' as Owner);
+  const purge = () => store.purge({ endedBeforeMs: 0, mostEnded: 10, onceBeforeMs: 0, limit: 2 });
+  await Promise.all([give(1), give(2), give(3)]);
+  expect(told).toEqual([3]);
+  await give(1);
+  expect(told).toEqual([3]);
+  clock.stall(2 * 86_400_000);
+  expect(await given()).toEqual([]);
+  expect([await purge(), await purge(), await purge()]).toEqual([2, 1, 0]);
+  await give(4);
+  expect(await given()).toEqual([identity(4)]);
+});
+
 describe('secrets', () => {
   const KEY = 'a key of some length';
   const secrets = /secret-/;
@@ -248,7 +267,8 @@ describe('another process or version', () => {
     );
     const watched = version < 3 ? 'room, ?, id' : version < 4 ? 'room, ?, number' : 'slot, room, ?, number';
     const watch = db.prepare(`INSERT INTO watched SELECT ${watched} FROM delegation WHERE id = ?`);
-    db.prepare('INSERT INTO webhook VALUES (?, ?)').run('taken before', START_MS);
+    const taken = version < 5 ? ['taken before', START_MS] : [Math.floor(START_MS / 600_000), 'taken before'];
+    db.prepare('INSERT INTO webhook VALUES (?, ?)').run(...taken);
     for (const one of rows) {
       const { body, handles } = encode(one, null);
       const endedAt = one.state.kind === 'ended' ? one.state.atMs : null;

@@ -11,6 +11,7 @@
 //   lastwill{tag}ended, once, count, epoch, beat   what the names say
 //   lastwill{tag}ahead       what the shard's clock lacks since it was set back, ms
 //   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
+//   lastwill{tag}g:<owner>   the identities that this owner's membership was given tokens for
 import { createHash } from 'node:crypto';
 import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
@@ -52,6 +53,7 @@ export function roomKey(room: RoomName): string {
 }
 export const identityField = (identity: Identity): string => `i${short(identity, 16)}`;
 export const ownerField = (owner: Owner): string => `o${short(owner, 16)}`;
+export const givenKey = (owner: Owner): string => `g:${short(owner, 22)}`;
 export const onceMember = (key: string): string => short(key, 22);
 
 const ID_PREFIX = 'dg_';

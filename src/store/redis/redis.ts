@@ -7,7 +7,7 @@ import type { Cancel, Clock, Random } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
 import type { State } from '../../delegation/state.ts';
-import type { Attendance, Tracked } from '../attendance.ts';
+import type { Attendance } from '../attendance.ts';
 import type { Seal } from '../seal.ts';
 import {
   type Change,
@@ -95,12 +95,17 @@ class SharedStore implements RedisStore {
   readonly #beliefs: Beliefs = createBeliefs();
   readonly #claims: RedisClaims;
   readonly #reading: Reading;
-  readonly #attendance: Attendance;
   readonly #limits: RedisLimits;
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #waits = new Map<number, Promise<void>>();
   readonly #unreadable = new Set<string>();
   readonly #stopTicking: Cancel;
+  readonly track: Attendance['track'];
+  readonly untrack: Attendance['untrack'];
+  readonly trackedRooms: Attendance['trackedRooms'];
+  readonly trackedIn: Attendance['trackedIn'];
+  readonly give: Attendance['give'];
+  readonly givenTo: Attendance['givenTo'];
   #rev: number;
   #closed = false;
 
@@ -117,7 +122,9 @@ class SharedStore implements RedisStore {
     const { clock } = options;
     const together = options.cluster ? ALL_SHARDS.map((shard) => [shard]) : [ALL_SHARDS];
     this.#claims = new RedisClaims({ run: this.#run, clock, beliefs: this.#beliefs, reading: this.#reading, together });
-    this.#attendance = createRedisAttendance(this.#run);
+    const attendance = createRedisAttendance(this.#run);
+    ({ track: this.track, untrack: this.untrack, give: this.give, givenTo: this.givenTo } = attendance);
+    ({ trackedRooms: this.trackedRooms, trackedIn: this.trackedIn } = attendance);
     this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());
     this.#stopTicking = options.clock.everySecond(() => this.#tick());
@@ -361,22 +368,6 @@ class SharedStore implements RedisStore {
 
   purge(old: Old): Promise<number> {
     return purgeShards(this.#run, this.#options.seal, old);
-  }
-
-  track(participant: Tracked): Promise<void> {
-    return this.#attendance.track(participant);
-  }
-
-  untrack(participant: Tracked): Promise<void> {
-    return this.#attendance.untrack(participant);
-  }
-
-  trackedRooms(notWithinMs?: number): Promise<readonly string[]> {
-    return this.#attendance.trackedRooms(notWithinMs);
-  }
-
-  trackedIn(roomId: string): Promise<readonly Tracked[]> {
-    return this.#attendance.trackedIn(roomId);
   }
 
   async ping(): Promise<void> {

@@ -350,6 +350,14 @@ if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', prefix .. 'tracked
 return {}
 `);
 
+export const GIVE = script(`
+local identity, most, forMs = arg(), tonumber(arg()), arg()
+if redis.call('SCARD', KEYS[1]) < most then redis.call('SADD', KEYS[1], identity) end
+redis.call('PEXPIRE', KEYS[1], forMs)
+return {}
+`);
+export const GIVEN_TO = script(`return redis.call('SMEMBERS', KEYS[1])`);
+
 /** The Matrix rooms of a shard, to one of those who ask within so long. */
 export const TRACKED_ROOMS = script(`
 local within, nowMs = tonumber(arg()), now()

@@ -110,6 +110,14 @@ export const MIGRATIONS: readonly string[] = [
   DROP TABLE webhook;
   ALTER TABLE kept RENAME TO webhook;
   `,
+  `
+  CREATE TABLE given (
+    era INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    PRIMARY KEY (era, owner, identity)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** @throws StoreUnusable when the file was written by a newer version. */

@@ -10,7 +10,7 @@ import type { Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
 import type { State } from '../../delegation/state.ts';
-import type { Attendance, Tracked } from '../attendance.ts';
+import type { Attendance } from '../attendance.ts';
 import { SEALED, type Seal } from '../seal.ts';
 import {
   type Claim,
@@ -26,6 +26,7 @@ import {
   type Urgency,
   type Where,
 } from '../store.ts';
+import { createSqliteAttendance, purgeGiven } from './attendance.ts';
 import { Claims } from './claims.ts';
 import { LogSync } from './log-sync.ts';
 import { migrate } from './migrations.ts';
@@ -91,6 +92,12 @@ class SqliteStore implements Store, Attendance {
   #inTransaction = false;
   #closed = false;
   readonly #log: LogSync;
+  readonly track: Attendance['track'];
+  readonly untrack: Attendance['untrack'];
+  readonly trackedRooms: Attendance['trackedRooms'];
+  readonly trackedIn: Attendance['trackedIn'];
+  readonly give: Attendance['give'];
+  readonly givenTo: Attendance['givenTo'];
 
   constructor(options: SqliteOptions) {
     this.#options = options;
@@ -120,6 +127,10 @@ class SqliteStore implements Store, Attendance {
       this.#db.close();
       throw error;
     }
+    const commit = (plan: () => (() => void) | null) => this.#commitOne(plan);
+    const attendance = createSqliteAttendance({ sql: this.#sql, commit, durable: () => this.durable(), nowMs: () => clock.nowMs() });
+    ({ track: this.track, untrack: this.untrack, give: this.give, givenTo: this.givenTo } = attendance);
+    ({ trackedRooms: this.trackedRooms, trackedIn: this.trackedIn } = attendance);
   }
 
   /** All sealed rows have one key, this one, or else none could be acted upon. A single row that is damaged keeps nobody from starting. */
@@ -322,31 +333,21 @@ class SqliteStore implements Store, Attendance {
       this.#begin();
       gone = this.#rows.purge(endedBeforeMs, mostEnded, limit);
       gone += this.#once.purge(onceBeforeMs, limit);
+      gone += purgeGiven(this.#sql, this.#options.clock.nowMs(), limit);
     });
     return gone;
   }
 
-  async track({ roomId, room, identity, userId, grantedAtMs }: Tracked): Promise<void> {
-    await this.#enqueue(() => () => {
-      this.#begin();
-      this.#sql.track.run(roomId, room, identity, userId, grantedAtMs);
+  /** What is written for one caller, in the transaction of this turn. */
+  #commitOne(plan: () => (() => void) | null): Promise<void> {
+    return this.#enqueue(() => {
+      const write = plan();
+      if (write === null) return () => {};
+      return () => {
+        this.#begin();
+        write();
+      };
     });
-    await this.durable();
-  }
-
-  untrack({ roomId, room, identity, grantedAtMs }: Tracked): Promise<void> {
-    return this.#enqueue(() => () => {
-      this.#begin();
-      this.#sql.untrack.run(roomId, room, identity, grantedAtMs);
-    });
-  }
-
-  async trackedRooms(): Promise<readonly string[]> {
-    return (this.#sql.trackedRooms.all() as unknown as { roomId: string }[]).map(({ roomId }) => roomId);
-  }
-
-  async trackedIn(roomId: string): Promise<readonly Tracked[]> {
-    return (this.#sql.trackedIn.all(roomId) as unknown as Tracked[]).map((one) => ({ ...one }));
   }
 
   async ping(): Promise<void> {

@@ -1,6 +1,7 @@
 // Every statement of the embedded store, prepared once.
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { LiveState } from '../../delegation/state.ts';
+import { MOST_GIVEN } from '../attendance.ts';
 
 const ROW = 'number, id, rev, body, handles';
 const LIVE: readonly LiveState['kind'][] = ['awaiting', 'connected', 'settling', 'leaving', 'cancelling'];
@@ -68,6 +69,10 @@ export function prepareAll(db: DatabaseSync) {
     untrack: sql('DELETE FROM tracked WHERE room_id = ? AND room = ? AND identity = ? AND granted_at = ?'),
     trackedRooms: sql('SELECT DISTINCT room_id AS roomId FROM tracked'),
     trackedIn: sql('SELECT room_id AS roomId, room, identity, user_id AS userId, granted_at AS grantedAtMs FROM tracked WHERE room_id = ?'),
+    isGiven: sql('SELECT 1 FROM given WHERE era = ? AND owner = ? AND identity = ?'),
+    give: sql('INSERT INTO given (era, owner, identity) VALUES (?,?,?)'),
+    givenTo: sql(`SELECT DISTINCT identity FROM given WHERE era IN (?, ?) AND owner = ? LIMIT ${MOST_GIVEN}`),
+    purgeGiven: sql('DELETE FROM given WHERE (era, owner, identity) IN (SELECT era, owner, identity FROM given WHERE era < ? LIMIT ?)'),
     beat: sql('UPDATE pulse SET beat = beat + 1'),
   };
 }

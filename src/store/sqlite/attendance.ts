@@ -1,0 +1,44 @@
+// Attendance in the tables. The identities that a membership was given are kept by the era they came in, as webhooks are (once.ts): no
+// second tree tells their age, and whole eras are forgotten.
+import type { Identity } from '../../delegation/ids.ts';
+import type { Attendance, Tracked } from '../attendance.ts';
+import type { prepareAll } from './statements.ts';
+
+/** Files are by it: it never changes. What was given in this era and the last is known: for GIVEN_KEPT_MS at least. */
+const ERA_MS = 86_400_000;
+const eraOf = (atMs: number): number => Math.floor(atMs / ERA_MS);
+
+type Statements = ReturnType<typeof prepareAll>;
+
+export interface SqliteAttendanceDeps {
+  readonly sql: Statements;
+  /** In the transaction of this turn: what `plan` returns; null: there is nothing to be written. */
+  readonly commit: (plan: () => (() => void) | null) => Promise<void>;
+  readonly durable: () => Promise<void>;
+  readonly nowMs: () => number;
+}
+
+export function createSqliteAttendance({ sql, commit, durable, nowMs }: SqliteAttendanceDeps): Attendance {
+  return {
+    track: async ({ roomId, room, identity, userId, grantedAtMs }) => {
+      await commit(() => () => sql.track.run(roomId, room, identity, userId, grantedAtMs));
+      await durable();
+    },
+    untrack: ({ roomId, room, identity, grantedAtMs }) => commit(() => () => sql.untrack.run(roomId, room, identity, grantedAtMs)),
+    trackedRooms: async () => (sql.trackedRooms.all() as unknown as { roomId: string }[]).map(({ roomId }) => roomId),
+    trackedIn: async (roomId) => (sql.trackedIn.all(roomId) as unknown as Tracked[]).map((one) => ({ ...one })),
+    give: (_room, owner, identity) => {
+      const era = eraOf(nowMs());
+      return commit(() => (sql.isGiven.get(era, owner, identity) === undefined ? () => sql.give.run(era, owner, identity) : null));
+    },
+    givenTo: async (_room, owner) => {
+      const era = eraOf(nowMs());
+      return (sql.givenTo.all(era - 1, era, owner) as unknown as { identity: Identity }[]).map(({ identity }) => identity);
+    },
+  };
+}
+
+/** Within a transaction; returns how many identities were forgotten. */
+export function purgeGiven(sql: Statements, nowMs: number, limit: number): number {
+  return Number(sql.purgeGiven.run(eraOf(nowMs) - 1, limit).changes);
+}
