@@ -58,7 +58,7 @@ export function createBehindHomeserver(config: Config, deps: BehindHomeserverDep
   const parts = { rooms: createRooms(apiUrl, signingKey, sfu), evictions: createEvictions(apiUrl, signingKey, sfu) };
   return {
     proxied: {
-      ...{ service, hsToken: settings.hsToken, attendance: intervalMs === 0 ? null : attendance },
+      ...{ service, hsToken: settings.hsToken, attendance: intervalMs === 0 ? null : attendance, identities: attendance },
       ...{ url: config.livekit.url, canUpdateOwnMetadata: config.grants.canUpdateOwnMetadata },
       ...{ tokens: matrixRtc.tokens, roomCreation: matrixRtc.roomCreation },
     },

@@ -16,6 +16,7 @@ import { delegationRoutes } from './delegations.ts';
 import { errorResponse, MatrixError, refusalOf, unavailable } from './errors.ts';
 import { createLimit } from './limit.ts';
 import { type MatrixRtc, matrixRtcRoutes } from './matrixrtc.ts';
+import { createMemberships, createMembershipsBehind } from './memberships.ts';
 import { operationRoutes } from './operations.ts';
 import { type Proxied, proxiedRoutes } from './proxied.ts';
 import { createSeldom } from './seldom.ts';
@@ -51,14 +52,18 @@ export function createApp(deps: AppDeps): App {
     if (!isOpen()) throw unavailable('Shutting down');
   };
   const bodies = createBodies();
+  const behind =
+    proxied === undefined ? null : createMembershipsBehind({ ...deps, ...proxied, serverName: proxied.service.home.serverName });
   const taker = webhookTaker({ ...deps, assertOpen });
   // Clients join paths to base URLs that may end in a slash.
   const app = new Hono({ getPath: (request) => getPath(request).replace(/\/{2,}/g, '/') });
   const webhooks = webhookRoutes(taker, bodies);
   for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createLimit(deps.clock) }));
-  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, bodies, assertOpen, seldom: createSeldom(deps.clock) }));
-  if (proxied !== undefined) app.route('/', proxiedRoutes({ ...deps, ...proxied, bodies, assertOpen }));
+  const memberships = behind ?? createMemberships(deps);
+  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, memberships, bodies, assertOpen, seldom: createSeldom(deps.clock) }));
+  if (proxied !== undefined && behind !== null)
+    app.route('/', proxiedRoutes({ ...deps, ...proxied, memberships: behind, bodies, assertOpen }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => errorResponse(c, refusalOf(error, log)));

@@ -5,17 +5,7 @@
 //   JSON ─▶ fields ─▶ OpenID (one look-up) ─▶ full access? ─▶ client-server API ─▶ room on the SFU ─▶ delegation ─▶ answer
 import { type Context, Hono } from 'hono';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
-import {
-  identitiesOf,
-  legacyIdentity,
-  legacyMemberId,
-  type Member,
-  memberIdentity,
-  memberOwner,
-  memberRoom,
-  proxiedIdentitiesOf,
-} from '../delegation/names.ts';
-import type { Engine } from '../engine/engine.ts';
+import { legacyIdentity, legacyMemberId, type Member, memberIdentity, memberRoom } from '../delegation/names.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
 import type { OpenId } from '../homeserver/openid.ts';
 import type { RoomCreation } from '../sfu/room-creation.ts';
@@ -24,7 +14,8 @@ import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
-import { type DelegationFields, type MatrixRtcRequest, parseLegacyRequest, parseMemberRequest } from './matrixrtc-requests.ts';
+import { type MatrixRtcRequest, parseLegacyRequest, parseMemberRequest } from './matrixrtc-requests.ts';
+import type { Memberships } from './memberships.ts';
 
 /** What the operator lets whom do. */
 export interface Grants {
@@ -44,7 +35,7 @@ export interface MatrixRtc {
 }
 
 export interface MatrixRtcDeps extends MatrixRtc {
-  readonly engine: Engine;
+  readonly memberships: Memberships<Member>;
   readonly store: Store;
   readonly discovery: Discovery;
   readonly metrics: Metrics;
@@ -54,8 +45,6 @@ export interface MatrixRtcDeps extends MatrixRtc {
   readonly seldom: () => boolean;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
-  /** There where members may have joined by our homeserver, under the identity that they have there. */
-  readonly proxied?: unknown;
 }
 
 /** A request whose OpenID token has been checked. */
@@ -136,7 +125,7 @@ async function counted<T>({ metrics }: MatrixRtcDeps, { delegation }: MatrixRtcR
 }
 
 async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<{ url: string; jwt: string }> {
-  const { grants, tokens, roomCreation } = deps;
+  const { grants, tokens, roomCreation, memberships } = deps;
   const { delegation } = request;
   if (delegation !== null) deps.assertOpen();
   const authenticated = await authenticate(deps, request);
@@ -144,9 +133,12 @@ async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise
   if (delegation !== null && !fullAccess) throw new MatrixError(400, 'M_BAD_JSON', FULL_ACCESS_ONLY);
   const homeserver = delegation === null ? null : await resolve(deps, authenticated);
   const room = memberRoom(member);
-  if (fullAccess && !(await roomCreation.create(room))) throw new MatrixError(500, 'M_UNKNOWN', 'The room could not be made on the SFU');
-  if (delegation !== null && homeserver !== null) await handOver(deps, member, homeserver, delegation);
   const identity = request.member === null ? legacyIdentity(member.userId, member.deviceId) : memberIdentity(member);
+  // The SFU is asked meanwhile.
+  const remembered = memberships.given(member, identity);
+  if (fullAccess && !(await roomCreation.create(room))) throw new MatrixError(500, 'M_UNKNOWN', 'The room could not be made on the SFU');
+  if (delegation !== null && homeserver !== null) await memberships.handOver(member, { homeserver, ...delegation });
+  await remembered;
   const canPublish = fullAccess || grants.restrictedCanPublish;
   const jwt = tokens.join({ room, identity, canPublish, canUpdateOwnMetadata: grants.canUpdateOwnMetadata });
   return { url: grants.url, jwt };
@@ -158,7 +150,7 @@ async function delegateLeave(deps: MatrixRtcDeps, request: MatrixRtcRequest): Pr
   deps.assertOpen();
   const authenticated = await authenticate(deps, request);
   if (!authenticated.fullAccess) throw new MatrixError(403, 'M_FORBIDDEN', FULL_ACCESS_ONLY);
-  await handOver(deps, authenticated.member, await resolve(deps, authenticated), delegation);
+  await deps.memberships.handOver(authenticated.member, { homeserver: await resolve(deps, authenticated), ...delegation });
 }
 
 /** One answer to all who are not who they say, whatever was wrong: the log knows. */
@@ -183,15 +175,4 @@ async function resolve({ discovery, log }: MatrixRtcDeps, { serverName }: Authen
   if (resolved.kind === 'resolved') return resolved.url;
   log.warn({ why: resolved.why, homeserver: serverName }, 'the client-server API of a full-access homeserver can not be resolved');
   throw new MatrixError(400, 'M_BAD_JSON', 'Unable to resolve client-server API');
-}
-
-/** A new delayed event of the same membership supersedes. @throws StoreUnavailable: nothing was promised. */
-async function handOver(deps: MatrixRtcDeps, member: Member, homeserver: HomeserverUrl, delegation: DelegationFields): Promise<void> {
-  const { engine, metrics, proxied } = deps;
-  const { userId } = member;
-  const identities = proxied === undefined ? identitiesOf(member) : proxiedIdentitiesOf(member);
-  const to = { owner: memberOwner(member), room: memberRoom(member), identities, homeserver, userId };
-  const done = await engine.handOver({ ...to, ...delegation });
-  metrics.delegation(done.kind);
-  if (done.kind === 'created') for (let count = done.superseded; count > 0; count -= 1) metrics.delegation('superseded');
 }

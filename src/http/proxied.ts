@@ -8,9 +8,8 @@ import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import type { Clock } from '../clock.ts';
 import { type ServerName, sha256, type UserId } from '../delegation/ids.ts';
-import { memberRoom, type ProxiedMember, proxiedIdentitiesOf, proxiedIdentity, proxiedOwner } from '../delegation/names.ts';
+import { memberRoom, type ProxiedMember, proxiedIdentity } from '../delegation/names.ts';
 import type { Handles } from '../delegation/state.ts';
-import type { Engine } from '../engine/engine.ts';
 import type { ApplicationService, Failed, Relayed, Subject } from '../homeserver/application-service.ts';
 import type { RoomCreation } from '../sfu/room-creation.ts';
 import type { Tokens } from '../sfu/tokens.ts';
@@ -20,6 +19,7 @@ import type { Log, Metrics } from '../telemetry.ts';
 import type { Bodies } from './body.ts';
 import { MatrixError, unavailable } from './errors.ts';
 import { assertKeepable } from './matrixrtc.ts';
+import type { Memberships } from './memberships.ts';
 import {
   type LeaveRequest,
   membershipFields,
@@ -43,10 +43,11 @@ export interface Proxied {
   readonly roomCreation: RoomCreation;
   /** Null: nobody looks whether participants are still in the Matrix room. */
   readonly attendance: Pick<Attendance, 'track'> | null;
+  readonly identities: Pick<Attendance, 'give' | 'givenTo'>;
 }
 
 export interface ProxiedDeps extends Proxied {
-  readonly engine: Engine;
+  readonly memberships: Memberships<ProxiedMember>;
   readonly store: Store;
   readonly clock: Clock;
   readonly metrics: Metrics;
@@ -183,10 +184,11 @@ async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: Buffe
 
 /** The stay is on record before the token is out of our hands. */
 async function grant(deps: ProxiedDeps, member: ProxiedMember, may: 'publish' | 'listen'): Promise<string> {
-  const { tokens, attendance, clock, canUpdateOwnMetadata } = deps;
+  const { tokens, attendance, memberships, clock, canUpdateOwnMetadata } = deps;
   const { roomId, userId } = member;
   const [room, identity] = [memberRoom(member), proxiedIdentity(member)];
-  await attendance?.track({ roomId, room, identity, userId, grantedAtMs: clock.nowMs() });
+  const stay = { roomId, room, identity, userId, grantedAtMs: clock.nowMs() };
+  await Promise.all([attendance?.track(stay), memberships.given(member, identity)]);
   const rights = may === 'publish' ? { canPublish: true } : { canPublish: false, roomCreate: false as const };
   return tokens.join({ room, identity, canUpdateOwnMetadata, ...rights });
 }
@@ -242,7 +244,7 @@ function tokenOf({ log }: ProxiedDeps, { status, content }: Extract<Relayed, { k
 }
 
 async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membership, delayId }: LeaveRequest): Promise<void> {
-  const { engine, metrics, service } = deps;
+  const { memberships, service } = deps;
   deps.assertOpen();
   assertOurSfu(deps, url);
   const found = await service.scheduled(delayId, userId);
@@ -253,12 +255,7 @@ async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membershi
   }
   const homeserver = service.home.url;
   if (homeserver === null) throw unavailable('The homeserver can not be asked now');
-  const member: ProxiedMember = { ...membership, userId };
   const handles: Handles = { kind: 'delay', delayId };
-  const done = await engine.handOver({
-    ...{ owner: proxiedOwner(member), room: memberRoom(member), identities: proxiedIdentitiesOf(member), homeserver, userId },
-    ...{ handles, handlesHash: sha256(JSON.stringify(handles)), delayMs: found.delayMs },
-  });
-  metrics.delegation(done.kind);
-  if (done.kind === 'created') for (let count = done.superseded; count > 0; count -= 1) metrics.delegation('superseded');
+  const leave = { homeserver, handles, handlesHash: sha256(JSON.stringify(handles)), delayMs: found.delayMs };
+  await memberships.handOver({ ...membership, userId }, leave);
 }

@@ -147,6 +147,10 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     if (harness.storeAway) throw new StoreUnavailable(new Error('told to be'));
     return sqlite.track(one);
   };
+  const give: Attendance['give'] = async (...args) => {
+    if (harness.storeAway) throw new StoreUnavailable(new Error('told to be'));
+    return sqlite.give(...args);
+  };
   const { tokens } = matrixRtc;
   const proxied = {
     service: ours,
@@ -154,6 +158,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     url: SFU_URL,
     canUpdateOwnMetadata,
     attendance: { track },
+    identities: { give, givenTo: (...args: Parameters<Attendance['givenTo']>) => sqlite.givenTo(...args) },
     tokens,
     roomCreation: newRooms,
   };

@@ -313,6 +313,7 @@ export class ModelStore implements Store, Attendance {
   }
 
   async givenTo(room: RoomName, owner: Owner): Promise<readonly Identity[]> {
+    if (this.#closed) throw new StoreUnavailable('closed');
     return this.#disk.given.get(JSON.stringify([room, owner])) ?? [];
   }
 

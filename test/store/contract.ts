@@ -613,6 +613,7 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
       test('are refused by a closed store', async () => {
         await store.close();
         await expect(give(alice, 1)).rejects.toBeInstanceOf(StoreUnavailable);
+        await expect(given(alice)).rejects.toBeInstanceOf(StoreUnavailable);
       });
     });
 

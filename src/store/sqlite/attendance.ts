@@ -33,7 +33,13 @@ export function createSqliteAttendance({ sql, commit, durable, nowMs }: SqliteAt
     },
     givenTo: async (_room, owner) => {
       const era = eraOf(nowMs());
-      return (sql.givenTo.all(era - 1, era, owner) as unknown as { identity: Identity }[]).map(({ identity }) => identity);
+      let found: readonly { readonly identity: Identity }[] = [];
+      // After all that was begun before.
+      await commit(() => {
+        found = sql.givenTo.all(era - 1, era, owner) as unknown as typeof found;
+        return null;
+      });
+      return found.map(({ identity }) => identity);
     },
   };
 }

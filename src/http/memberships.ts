@@ -1,0 +1,98 @@
+// The leaves of memberships are handed over here, whichever API they came by. Behind a homeserver there are two, which name a member
+// differently, each with a device or without; who got a token by one way may hand the leave over by another, and what is not watched would be
+// sent away though it is there. So there
+//   - one membership has one delegation, whoever took it;
+//   - the identity of a token is remembered, unless every delegation of the membership watches it anyway;
+//   - whichever comes second, the token or the delegation, tells the delegation of it.
+import type { HomeserverUrl, Identity } from '../delegation/ids.ts';
+import {
+  identitiesOf,
+  type Member,
+  memberOwner,
+  memberRoom,
+  type ProxiedMember,
+  proxiedIdentitiesOf,
+  proxiedOwner,
+} from '../delegation/names.ts';
+import type { Handles } from '../delegation/state.ts';
+import type { Engine } from '../engine/engine.ts';
+import type { HandedOver } from '../engine/hand-over.ts';
+import type { Attendance } from '../store/attendance.ts';
+import { StoreUnavailable } from '../store/store.ts';
+import type { Log, Metrics } from '../telemetry.ts';
+import { serverOf } from './proxied-requests.ts';
+
+export interface Leave {
+  readonly homeserver: HomeserverUrl;
+  readonly handles: Handles;
+  readonly handlesHash: string;
+  readonly delayMs: number;
+}
+
+export interface Memberships<M extends ProxiedMember> {
+  /** The member is about to get a token for this identity. Never throws: a call without the store is better than none. */
+  given(member: M, identity: Identity): Promise<void>;
+  /** A new delayed event of the same membership supersedes. @throws StoreUnavailable: nothing was promised. */
+  handOver(member: M, leave: Leave): Promise<void>;
+}
+
+export interface MembershipsDeps {
+  readonly engine: Engine;
+  readonly metrics: Metrics;
+}
+
+/** With one API there is one way to name a member. */
+export function createMemberships({ engine, metrics }: MembershipsDeps): Memberships<Member> {
+  return {
+    given: async () => {},
+    handOver: async (member, leave) => {
+      const { userId } = member;
+      const to = { owner: memberOwner(member), room: memberRoom(member), identities: identitiesOf(member), userId };
+      count(metrics, await engine.handOver({ ...to, ...leave }));
+    },
+  };
+}
+
+export interface MembershipsBehindDeps extends MembershipsDeps {
+  readonly identities: Pick<Attendance, 'give' | 'givenTo'>;
+  /** Of the homeserver that passes on what its users ask. */
+  readonly serverName: string;
+  readonly log: Log;
+}
+
+export function createMembershipsBehind(deps: MembershipsBehindDeps): Memberships<ProxiedMember> {
+  const { engine, metrics, identities, serverName, log } = deps;
+
+  /** Written down first, then told: a delegation that comes meanwhile finds the one, or is found by the other. */
+  async function remember(member: ProxiedMember, identity: Identity): Promise<void> {
+    const [room, owner] = [memberRoom(member), proxiedOwner(member)];
+    await Promise.all([identities.give(room, owner, identity), engine.knownAs(room, owner, [identity])]);
+  }
+
+  /** Nobody else's leaves come by our homeserver. */
+  const isRemembered = ({ userId }: ProxiedMember): boolean => serverOf(userId) === serverName;
+
+  return {
+    given: async (member, identity) => {
+      if (!isRemembered(member)) return;
+      if (proxiedIdentitiesOf({ ...member, deviceId: null }).includes(identity)) return;
+      await remember(member, identity).catch((err: unknown) => {
+        if (!(err instanceof StoreUnavailable)) log.error({ err }, 'the identity of a token could not be remembered');
+      });
+    },
+    handOver: async (member, leave) => {
+      const [room, owner, { userId }] = [memberRoom(member), proxiedOwner(member), member];
+      const given = async (): Promise<readonly Identity[]> => (isRemembered(member) ? identities.givenTo(room, owner) : []);
+      const watched = [...proxiedIdentitiesOf(member), ...(await given())];
+      const done = await engine.handOver({ owner, room, identities: watched, userId, ...leave });
+      const missed = (await given()).filter((identity) => !done.row.identities.includes(identity));
+      if (missed.length > 0) await engine.knownAs(room, owner, missed);
+      count(metrics, done);
+    },
+  };
+}
+
+function count(metrics: Metrics, done: HandedOver): void {
+  metrics.delegation(done.kind);
+  if (done.kind === 'created') for (let left = done.superseded; left > 0; left -= 1) metrics.delegation('superseded');
+}
