@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
-import type { RoomSid, Sid } from '../../src/delegation/ids.ts';
+import type { Identity, RoomSid, Sid } from '../../src/delegation/ids.ts';
 import type { Action, Answer, Cause, Delegation, Effect, Event, Seen } from '../../src/delegation/state.ts';
 import { leaseMs } from '../../src/delegation/steps/moves.ts';
 import { GROUP, ME, NOW, POLICY, ROWS, rowIn } from './cases.ts';
@@ -15,6 +15,7 @@ type Move =
   | { kind: 'takeover' }
   | { kind: 'deliver'; which: number; again: boolean }
   | { kind: 'lose'; which: number }
+  | { kind: 'name'; which: number }
   | { kind: 'pass'; ms: number }
   | { kind: 'sfu'; up: boolean }
   | { kind: 'homeserver'; mood: 'well' | 'failing' | 'limiting' | 'refusing' };
@@ -25,6 +26,7 @@ const move = fc.oneof<fc.Arbitrary<Move>[]>(
   fc.constant({ kind: 'takeover' }),
   fc.record({ kind: fc.constant('deliver' as const), which: fc.nat(5), again: fc.boolean() }),
   fc.record({ kind: fc.constant('lose' as const), which: fc.nat(5) }),
+  fc.record({ kind: fc.constant('name' as const), which: fc.nat(2) }),
   fc.record({ kind: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 20_000 }) }),
   fc.record({ kind: fc.constant('sfu' as const), up: fc.boolean() }),
   fc.record({ kind: fc.constant('homeserver' as const), mood: fc.constantFrom('well', 'failing', 'limiting', 'refusing') }),
@@ -203,6 +205,9 @@ class World {
       }
       case 'lose':
         this.hooks.splice(one.which, 1);
+        return;
+      case 'name':
+        this.apply({ kind: 'known_as', identities: [ME, `name ${one.which}` as Identity] });
         return;
       case 'pass':
         this.pass(one.ms);
