@@ -74,7 +74,8 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   app.post('/get_token', token(parseMemberRequest));
   app.post('/sfu/get', token(parseLegacyRequest));
   app.post('/delegate_delayed_leave', async (c) => {
-    const request = await leaveOrProbe(deps, await deps.bodies.read(c, MOST_BYTES));
+    const bytes = await deps.bodies.read(c, MOST_BYTES);
+    const request = await leaveOrProbe(deps, () => parseMemberRequest(bytes));
     await counted(deps, request, () => delegateLeave(deps, request));
     return c.json({});
   });
@@ -90,11 +91,13 @@ async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void>
   await next();
 }
 
+type Keeping = Pick<MatrixRtcDeps, 'isOpen' | 'store'>;
+
 /**
  * Element Call asks with an empty body whether delegations are taken, and only 404 means no: then it schedules its leave a few seconds
  * ahead and keeps it up itself, else an hour ahead, and what we could not keep would be a ghost for that hour.
  */
-export async function assertKeepable({ isOpen, store }: Pick<MatrixRtcDeps, 'isOpen' | 'store'>): Promise<void> {
+async function assertKeepable({ isOpen, store }: Keeping): Promise<void> {
   const keepable =
     isOpen() &&
     (await store.ping().then(
@@ -104,10 +107,10 @@ export async function assertKeepable({ isOpen, store }: Pick<MatrixRtcDeps, 'isO
   if (!keepable) throw new MatrixError(404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
 }
 
-/** What is no request is a probe: clients differ in how they write an empty body. */
-async function leaveOrProbe(deps: MatrixRtcDeps, bytes: Buffer): Promise<MatrixRtcRequest> {
+/** What is no request to hand a leave over is a probe: clients differ in how they write an empty body. */
+export async function leaveOrProbe<T>(deps: Keeping, parse: () => T): Promise<T> {
   try {
-    return parseMemberRequest(bytes);
+    return parse();
   } catch (error) {
     await assertKeepable(deps);
     throw error;

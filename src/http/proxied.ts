@@ -18,7 +18,7 @@ import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Bodies } from './body.ts';
 import { MatrixError, unavailable } from './errors.ts';
-import { assertKeepable } from './matrixrtc.ts';
+import { leaveOrProbe } from './matrixrtc.ts';
 import type { Memberships } from './memberships.ts';
 import {
   type LeaveRequest,
@@ -80,8 +80,8 @@ export function proxiedRoutes(deps: ProxiedDeps): Hono {
     });
     app.post(delegate, authentic, byUser, async (c) => {
       const bytes = await bodyOf(c);
-      if (bytes.byteLength === 0) await assertKeepable(deps);
-      await counted(deps, async () => delegateLeave(deps, c.var.userId, parseLeaveRequest(bytes)));
+      const request = await leaveOrProbe(deps, () => parseLeaveRequest(bytes));
+      await counted(deps, async () => delegateLeave(deps, c.var.userId, request));
       return c.json({});
     });
     const guestToken = `${federation}/get_token`;

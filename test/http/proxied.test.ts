@@ -306,13 +306,16 @@ describe('the probe of Element Call', () => {
     expect(corsOf(reply)).toEqual(CORS);
   });
 
-  test('is answered 404 while they can not', async () => {
-    at.storeAway = true;
-    expectRefusal(await probe(), 404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
-    at.storeAway = false;
-    at.draining = true;
-    expectRefusal(await probe(), 404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
-  });
+  test.each(['', '{}', 'null', '{"room_id":"!room:example.org"}'])(
+    'is answered 404 while they can not, if it is written as %j',
+    async (body) => {
+      at.storeAway = true;
+      expectRefusal(await post(DELEGATE, body), 404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
+      at.storeAway = false;
+      at.draining = true;
+      expectRefusal(await post(DELEGATE, body), 404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
+    },
+  );
 });
 
 describe('order', () => {
