@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Identity, RoomName, RoomSid, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
+import { Remembered } from '../remembered.ts';
 import type { Look, Rooms } from '../sfu/rooms.ts';
 import type { Sightings } from '../store/sightings.ts';
 
@@ -87,7 +88,7 @@ const FORGETFUL_MS = 20_000;
 export function createPresence(deps: PresenceDeps): Presence {
   const { rooms, clock } = deps;
   const desks = new Map<RoomName, Desk>();
-  const startedAtMs = new Map<RoomName, number>();
+  const startedAtMs = new Remembered<RoomName, number>(MOST_ROOMS);
   const queue: (() => void)[] = [];
   /** How many are on the lists of all desks. */
   let remembered = 0;
@@ -289,11 +290,7 @@ export function createPresence(deps: PresenceDeps): Presence {
   return {
     ask,
     askFor,
-    roomStarted: (room) => {
-      startedAtMs.delete(room);
-      startedAtMs.set(room, clock.nowMs());
-      if (startedAtMs.size > MOST_ROOMS) forgetOldest(startedAtMs, () => true);
-    },
+    roomStarted: (room) => startedAtMs.set(room, clock.nowMs()),
     touch: (withinMs) => {
       noteStop(clock.nowMs());
       touchedMs = clock.nowMs();
