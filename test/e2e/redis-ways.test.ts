@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { KINDS, RedisServer } from '../support/redis-server.ts';
+import { startCluster } from '../replicas/topologies.ts';
+import { KINDS, NO_REDIS, RedisServer } from '../support/redis-server.ts';
 
 const VISITOR = path.join(import.meta.dirname, 'stack/redis-visitor.ts');
 /** As the README has them. */
@@ -74,3 +75,13 @@ for (const { name, binary, missing } of KINDS)
       });
     });
   });
+
+test.skipIf(NO_REDIS !== null)('a user who may touch our keys only, in a cluster', async () => {
+  const cluster = await startCluster();
+  try {
+    for (const node of cluster.servers) await node.ask('ACL', 'SETUSER', 'lastwill', 'on', '>its-password', ...RIGHTS, '+cluster|slots');
+    expect(await visit(cluster.url.replace('://', '://lastwill:its-password@'))).toMatch(/^kept 1;/);
+  } finally {
+    await cluster.end();
+  }
+});

@@ -13,16 +13,18 @@ export interface Topology {
   end(): Promise<void>;
 }
 
-/** `more`: settings of each server. */
-export async function startCluster(more: readonly string[] = [], masters = 3): Promise<Topology> {
+/** `more`: settings of each server; masters come first, then the replicas that each of them has. */
+export async function startCluster(more: readonly string[] = [], { masters = 3, replicas = 0 } = {}): Promise<Topology> {
   const args = [...more, '--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--appendonly', 'yes'];
   const servers: RedisServer[] = [];
-  for (let nth = 0; nth < masters; nth += 1) {
+  for (let nth = 0; nth < masters * (1 + replicas); nth += 1) {
     const [port, bus] = [await freePort(), await freePort()];
     servers.push(await RedisServer.start([...args, '--cluster-port', String(bus)], port));
   }
   const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
-  const made = spawnSync('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-yes'], { encoding: 'utf8' });
+  const made = spawnSync('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-replicas', String(replicas), '--cluster-yes'], {
+    encoding: 'utf8',
+  });
   if (made.status !== 0) throw new Error(`the cluster was not made: ${made.stdout} ${made.stderr}`);
   for (const server of servers) {
     while (!String(await server.ask('CLUSTER', 'INFO')).includes('cluster_state:ok')) await pause(100);

@@ -5,6 +5,7 @@ import { parseRedisUrl } from '../../src/redis-url.ts';
 import { durabilityOf } from '../../src/store/redis/durability.ts';
 import { ALL_SHARDS, prefixOf, shardOf, shardsBetween } from '../../src/store/redis/keys.ts';
 import { createPulse } from '../../src/store/redis/pulse.ts';
+import { createReplicated } from '../../src/store/redis/replicated.ts';
 import { pack, unpack } from '../../src/store/redis/row.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import { slotOf } from '../../src/store/slots.ts';
@@ -177,4 +178,26 @@ test('a master of a cluster that comes back empty while another is still away: t
   away.delete(15);
   await pulse.beat();
   expect(lost).toBe(1);
+});
+
+test.each([
+  ['enough replicas, by the way that the write went', 1, 0, 'answered'],
+  ['too few', 0, 0, 'refused'],
+  ['enough, of another server than the one that took the write', 1, 1, 'refused'],
+])('a write that waits for a replica of Redis: %s', async (_, count, changes, outcome) => {
+  const clock = createVirtualClock();
+  let way = 0;
+  const replicas = async () => {
+    way += changes;
+    return count;
+  };
+  const replicated = createReplicated({ ...{ clock, waitFor: 1, cluster: true }, connection: { replicas, way: () => way } });
+  const waiting = [0, 0, 1].map((shard) =>
+    replicated(shard).then(
+      () => 'answered',
+      () => 'refused',
+    ),
+  );
+  await clock.advance(1);
+  expect(await Promise.all(waiting)).toEqual([outcome, outcome, outcome]);
 });

@@ -16,6 +16,10 @@ export interface RedisConnection {
   run(script: Script, shard: number, key: string, time: string, args: readonly Argument[]): Promise<readonly Buffer[]>;
   /** A command to the server that has the shard. */
   command(shard: number, args: readonly Argument[]): Promise<unknown>;
+  /** How many Redis replicas have what was sent to the shard until now, once they are so many or the time is over. */
+  replicas(shard: number, wanted: number, withinMs: number): Promise<number>;
+  /** Another value than before: what is sent goes elsewhere now, or by another connection. */
+  way(): unknown;
   close(): Promise<void>;
 }
 
@@ -34,6 +38,9 @@ const CALL = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer, [RESP_TYPES.SIMP
 
 interface Wire {
   send(key: string, args: Argument[]): Promise<unknown>;
+  /** To the server that has the key, and no other; where that needs another way. */
+  sendThere?(key: string, args: Argument[]): Promise<unknown>;
+  way(): unknown;
   close(): void | Promise<void>;
 }
 
@@ -56,6 +63,11 @@ export async function connectRedis(place: RedisPlace, clock: Clock): Promise<Red
       return reply as Buffer[];
     },
     command,
+    replicas: async (shard, wanted, withinMs) => {
+      const send = wire.sendThere ?? wire.send;
+      return Number(await limited.within(() => send(`${prefixOf(shard)}epoch`, ['WAIT', String(wanted), String(withinMs)])));
+    },
+    way: () => wire.way(),
     close: async () => {
       limited.stop();
       await wire.close();
@@ -83,11 +95,14 @@ async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
     // What can't be sent now is refused now: a queue would hold promises that nobody made.
     disableOfflineQueue: true,
   });
+  let lost = 0;
   // Without a listener an error between calls would end the process; the calls themselves reject.
-  client.on('error', () => {});
+  client.on('error', () => {
+    lost += 1;
+  });
   await started(client.connect(), clock, () => client.destroy());
   began = true;
-  return { send: (_key, args) => client.sendCommand(args, CALL), close: () => client.destroy() };
+  return { send: (_key, args) => client.sendCommand(args, CALL), way: () => lost, close: () => client.destroy() };
 }
 
 /** Sentinels may be as open as they come, and then refuse a password, or have the one of their master. */
@@ -121,9 +136,15 @@ async function toMaster(place: RedisPlace, clock: Clock): Promise<Wire> {
     commandOptions: CALL,
   });
   sentinel.on('error', () => {});
+  let masters = 0;
+  // Also the same one by another connection: the client puts what is under way once more there.
+  sentinel.on('topology-change', ({ type }) => {
+    if (type === 'MASTER_CHANGE') masters += 1;
+  });
   await started(sentinel.connect(), clock, () => void sentinel.destroy().catch(() => {}));
   return {
     send: (_key, args) => sentinel.sendCommand(false, args, CALL),
+    way: () => masters,
     close: () => sentinel.destroy(),
   };
 }
@@ -138,6 +159,10 @@ async function toCluster(place: RedisPlace, clock: Clock): Promise<Wire> {
   await started(cluster.connect(), clock, () => cluster.destroy());
   return {
     send: (key, args) => cluster.sendCommand(key, false, args, CALL),
+    // The client would ask all masters how many replicas they have, and answer with the fewest.
+    sendThere: async (key, args) => (await cluster.multi(key).addCommand(key, false, args).execAsPipeline())[0],
+    // Made anew with each look at who has what.
+    way: () => cluster.masters,
     close: () => cluster.destroy(),
   };
 }

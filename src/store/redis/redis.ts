@@ -32,6 +32,7 @@ import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
 import { purgeShards } from './purge.ts';
+import { createReplicated, type Replicated } from './replicated.ts';
 import type { Stored } from './row.ts';
 import * as scripts from './scripts.ts';
 import {
@@ -97,7 +98,7 @@ class SharedStore implements RedisStore {
   readonly #reading: Reading;
   readonly #limits: RedisLimits;
   readonly #underWay = new Set<Promise<unknown>>();
-  readonly #waits = new Map<number, Promise<void>>();
+  readonly #replicated: Replicated;
   readonly #unreadable = new Set<string>();
   readonly #stopTicking: Cancel;
   readonly track: Attendance['track'];
@@ -125,6 +126,7 @@ class SharedStore implements RedisStore {
     const attendance = createRedisAttendance(this.#run);
     ({ track: this.track, untrack: this.untrack, give: this.give, givenTo: this.givenTo } = attendance);
     ({ trackedRooms: this.trackedRooms, trackedIn: this.trackedIn } = attendance);
+    this.#replicated = createReplicated(options);
     this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());
     this.#stopTicking = options.clock.everySecond(() => this.#tick());
@@ -154,29 +156,6 @@ class SharedStore implements RedisStore {
     running.then(done, done);
     return running;
   };
-
-  /** Resolves when enough Redis replicas have what was sent in this turn. */
-  #replicated(shard: number): Promise<void> {
-    const { waitFor, cluster, clock, connection } = this.#options;
-    if (waitFor === 0) return Promise.resolve();
-    const at = cluster ? shard : 0;
-    const known = this.#waits.get(at);
-    if (known !== undefined) return known;
-    const waiting = new Promise<void>((resolve, reject) => {
-      clock.endOfTurn(() => {
-        this.#waits.delete(at);
-        connection
-          .command(shard, ['WAIT', String(waitFor), '1500'])
-          .then((count) => {
-            if (Number(count) < waitFor) throw new Error(`${count} of ${waitFor} Redis replicas have it`);
-            resolve();
-          })
-          .catch((error) => reject(new StoreUnavailable(error)));
-      });
-    });
-    this.#waits.set(at, waiting);
-    return waiting;
-  }
 
   async update<T>(where: Where, once: OnceKey | null, step: Step<T>): Promise<Updated<T>> {
     const place = placeOf(where);

@@ -1,0 +1,48 @@
+// LASTWILL_REDIS_WAIT: when so many Redis replicas have what was written. Asked of another server than the one that took the write, be it that
+// a failover came between or that the shard has moved, Redis would say so of what it has never seen. So whose way changed meanwhile is refused.
+import type { Clock } from '../../clock.ts';
+import { StoreUnavailable } from '../store.ts';
+import type { RedisConnection } from './connection.ts';
+
+/** Resolves when enough Redis replicas have what was sent to the shard in this turn. @throws StoreUnavailable: they may not. */
+export type Replicated = (shard: number) => Promise<void>;
+
+export interface ReplicatedDeps {
+  readonly connection: Pick<RedisConnection, 'replicas' | 'way'>;
+  readonly clock: Clock;
+  /** How many; 0: none are waited for. */
+  readonly waitFor: number;
+  /** Each shard of a cluster is replicated by itself. */
+  readonly cluster: boolean;
+}
+
+const LONGEST_WAIT_MS = 1_500;
+
+export function createReplicated({ connection, clock, waitFor, cluster }: ReplicatedDeps): Replicated {
+  const waits = new Map<number, Promise<void>>();
+
+  function begin(at: number): Promise<void> {
+    const way = connection.way();
+    return new Promise((resolve, reject) => {
+      clock.endOfTurn(() => {
+        waits.delete(at);
+        connection
+          .replicas(at, waitFor, LONGEST_WAIT_MS)
+          .then((count) => {
+            if (connection.way() !== way) throw new Error('the way to Redis is another one than before');
+            if (count < waitFor) throw new Error(`${count} of ${waitFor} Redis replicas have it`);
+            resolve();
+          })
+          .catch((error) => reject(new StoreUnavailable(error)));
+      });
+    });
+  }
+
+  return (shard) => {
+    if (waitFor === 0) return Promise.resolve();
+    const at = cluster ? shard : 0;
+    const waiting = waits.get(at) ?? begin(at);
+    waits.set(at, waiting);
+    return waiting;
+  };
+}
