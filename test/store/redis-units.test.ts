@@ -201,3 +201,24 @@ test.each([
   await clock.advance(1);
   expect(await Promise.all(waiting)).toEqual([outcome, outcome, outcome]);
 });
+
+test('what the first answer tells of the time, however late it came, sets the clock of Redis no further', async () => {
+  const clock = createVirtualClock();
+  const least: string[] = [];
+  let tookMs = 1_900;
+  const connection = {
+    run: async (...[, , , , words]: [unknown, number, string, string, readonly string[]]) => {
+      if (tookMs > 0) clock.stall(tookMs);
+      tookMs = 0;
+      least.push(words[1] ?? '');
+      return [Buffer.from('epoch'), Buffer.from(String(clock.nowMs() * 1_000))];
+    },
+  } as never;
+  const pulse = createPulse({ ...{ connection, clock, measures: true, onLost: () => {} }, random: createSeededRandom(1) });
+  await pulse.beat();
+  least.length = 0;
+  await pulse.beat();
+  expect(Math.max(...least.map(Number))).toBeLessThanOrEqual(clock.nowMs());
+  await pulse.beat();
+  expect([pulse.shiftMs, Number(least.at(-1))]).toEqual([0, clock.nowMs()]);
+});

@@ -166,6 +166,25 @@ for (const { name, binary, missing } of KINDS)
         const [a, b] = stores();
         await a.track({ roomId: '!a:b', room: room(1), identity: identity(1), userId: '@u:b' as UserId, grantedAtMs: 1 });
         expect([await b.trackedRooms(60_000), await a.trackedRooms(60_000), await a.trackedRooms()]).toEqual([['!a:b'], [], ['!a:b']]);
+        // An older version takes its turn when the key is gone.
+        for (const shard of ALL_SHARDS) expect(Number(await server.ask('PTTL', `${prefixOf(shard)}attended`))).toBeGreaterThan(50_000);
+      });
+
+      test('what ended is forgotten wholly or not at all, also where Redis has no memory left', async () => {
+        const [a] = stores();
+        await put(a, row(1));
+        await a.update({ by: 'id', room: room(1), id: idOf(1) }, null, () => ({
+          writes: [{ row: ended(row(1), { atMs: 1_000 }), leaseMs: 0 }],
+          value: null,
+        }));
+        const old = { endedBeforeMs: 2_000, mostEnded: 1_000, onceBeforeMs: 0, limit: 10 };
+        await server.ask('CONFIG', 'SET', 'maxmemory', '1');
+        try {
+          await expect(a.purge(old)).rejects.toThrow();
+        } finally {
+          await server.ask('CONFIG', 'SET', 'maxmemory', '0');
+        }
+        expect([(await a.count()).ended, await a.purge(old), (await a.count()).ended]).toEqual([1, 1, 0]);
       });
 
       test('the identities that a membership was given are known to all, and go by themselves after a day', async () => {
@@ -248,6 +267,11 @@ for (const { name, binary, missing } of KINDS)
         expect(await ahead.claimDue(nowMs, 5_000, 9, NOBODY)).toHaveLength(1);
         expect(await later.claimDue(nowMs, 5_000, 9, NOBODY)).toHaveLength(0);
         for (const store of [ahead, later]) await store.close();
+        // And while none of them ran.
+        for (const shard of ALL_SHARDS) await server.ask('DEL', `${prefixOf(shard)}ahead`);
+        const last = await open(systemClock());
+        expect(Math.abs(last.shiftMs - HOUR_MS)).toBeLessThan(5_000);
+        await last.close();
       });
     });
   });

@@ -9,7 +9,7 @@
 //   lastwill{tag}limits      homeserver that limits calls → who makes the restarts and until when, and what is known of the limit
 //   lastwill{tag}rooms       rooms with somebody → slot;   swept: slot → when its rooms were given out to be looked at
 //   lastwill{tag}ended, once, count, epoch, beat   what the names say
-//   lastwill{tag}ahead       what the shard's clock lacks since it was set back, ms
+//   lastwill{tag}ahead       what the shard's clock lacks since it was set back, ms;   told: the time that it told last
 //   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
 //   lastwill{tag}g:<owner>   the identities that this owner's membership was given tokens for
 import { createHash } from 'node:crypto';

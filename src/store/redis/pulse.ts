@@ -35,7 +35,8 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
   const listeners: (() => void)[] = [onLost];
   const epochs = new Map<number, string>();
   let shiftMs = 0;
-  let measured = false;
+  /** What Redis' time is ahead of ours at least, however long its word was on its way; null: not heard of yet. */
+  let surelyMs: number | null = null;
   let shortestMs = Number.POSITIVE_INFINITY;
   let beatAtMs = Number.NEGATIVE_INFINITY;
 
@@ -50,7 +51,7 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
 
   async function beatIn(shard: number, name: string): Promise<boolean> {
     const sentMs = clock.nowMs();
-    const atLeast = measured ? String(sentMs + shiftMs) : '';
+    const atLeast = surelyMs === null ? '' : String(Math.floor(sentMs + surelyMs));
     const [epoch, micros] = await connection.run(BEAT, shard, 'epoch', '', [name, atLeast]);
     const tookMs = clock.nowMs() - sentMs;
     if (shard === 0 && measures) measure(Number(micros) / 1_000 - sentMs - tookMs / 2, tookMs);
@@ -63,8 +64,9 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
   function measure(foundMs: number, tookMs: number): void {
     shortestMs = Math.min(shortestMs + 1, tookMs);
     const apartMs = Math.abs(foundMs - shiftMs);
-    measured = true;
-    if (apartMs > SAME_MS && (tookMs <= shortestMs || apartMs > tookMs)) shiftMs = Math.round(foundMs);
+    if (tookMs > shortestMs && apartMs <= tookMs) return;
+    surelyMs = foundMs - tookMs / 2;
+    if (apartMs > SAME_MS) shiftMs = Math.round(foundMs);
   }
 
   return {

@@ -289,14 +289,16 @@ end
 return out
 `);
 
-/** Forgets ended rows: the index and the owner's field are told with each. */
+/** Forgets ended rows: the index and the owner's field are told with each. First of all is written what a full memory does not allow. */
 export const FORGET = script(`
 local gone = 0
 while at < #ARGV do
   local id, index, owner = arg(), arg(), arg()
-  if redis.call('ZREM', KEYS[1], id) == 1 then
+  if redis.call('ZSCORE', KEYS[1], id) then
     gone = gone + 1
-    if redis.call('DEL', prefix .. 'd:' .. id) == 1 then redis.call('HINCRBY', prefix .. 'count', 'ended', -1) end
+    if redis.call('EXISTS', prefix .. 'd:' .. id) == 1 then redis.call('HINCRBY', prefix .. 'count', 'ended', -1) end
+    redis.call('DEL', prefix .. 'd:' .. id)
+    redis.call('ZREM', KEYS[1], id)
     if index ~= '' then remove(index, owner, id) end
   end
 end
@@ -311,13 +313,15 @@ return { tostring(#old) }
 
 /**
  * A write that says which data this is: the name that the first of all replicas gave it. And the time in µs, which never goes back by more
- * than a little: whoever has heard it says what it must be at least.
+ * than a little: whoever has heard it says what it must be at least, and the shard knows what it told last, should nobody be there to say so.
  */
 export const BEAT = script(`
 redis.call('SETNX', KEYS[1], arg())
 redis.call('INCR', prefix .. 'beat')
-local lacking = (tonumber(arg()) or 0) - exactly()
+local least = math.max(tonumber(arg()) or 0, tonumber(redis.call('GET', prefix .. 'told') or 0))
+local lacking = least - exactly()
 if lacking > ${SET_BACK_MS} then redis.call('INCRBY', prefix .. 'ahead', math.floor(lacking)) end
+redis.call('SET', prefix .. 'told', now())
 return { redis.call('GET', KEYS[1]), string.format('%.0f', exactly() * 1000) }
 `);
 
@@ -364,7 +368,7 @@ local within, nowMs = tonumber(arg()), now()
 if within > 0 then
   local sinceMs = nowMs - (redis.call('GET', prefix .. 'attended') or 0)
   if sinceMs >= 0 and sinceMs < within then return {} end
-  redis.call('SET', prefix .. 'attended', nowMs)
+  redis.call('SET', prefix .. 'attended', nowMs, 'PX', within)
 end
 return redis.call('SMEMBERS', KEYS[1])
 `);
