@@ -2,17 +2,18 @@
 // than evidence of presence, and those who are there would be lost without it. So what was last known of the rows is remembered, and each
 // is restarted by the same rules as ever; the restarts are written when the store is back.
 //
-// Several replicas may remember, and so restart, the same row: twice is as good as once. Each of them remembers what it handled last.
+// Several replicas may remember, and so restart, the same row: twice is as good as once. Each of them remembers what it handled last, and
+// for a while what others did since: one of them may have gone together with the store, for they stood on one machine.
 // Who left meanwhile is in no list of the SFU, and gets no restart.
 import type { Cancel, Clock, Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId } from '../delegation/ids.ts';
-import type { Delegation, Effect, Event, LiveDelegation, Policy } from '../delegation/state.ts';
+import type { Delegation, Event, LiveDelegation, Policy } from '../delegation/state.ts';
 import { leaseMs } from '../delegation/steps/moves.ts';
 import type { Claim, Claimed, Store } from '../store/store.ts';
 import type { Log } from '../telemetry.ts';
 import type { Apply } from './apply.ts';
-import { eventOf } from './perform.ts';
+import { eventOf, type Performer } from './perform.ts';
 import type { Presence } from './presence.ts';
 
 export interface KeepAlive {
@@ -39,7 +40,7 @@ export interface KeepAliveDeps {
   readonly remembers: boolean;
   readonly presence: Presence;
   readonly apply: Apply;
-  readonly restart: (row: LiveDelegation, effect: Effect, isStillSo: () => Promise<boolean>) => Promise<Event | null>;
+  readonly restart: Performer['restart'];
   readonly clock: Clock;
   readonly random: Random;
   readonly policy: Policy;
@@ -64,6 +65,13 @@ const TOLD_AT_ONCE = 256;
 const MOST_ROWS = 50_000;
 /** As many as can end while a call is under way. */
 const MOST_ENDED = 4_096;
+/**
+ * Whom another replica restarted last may have the last fifth of their delay left when it goes together with the store. One that answers
+ * again sooner was not away.
+ */
+const ANOTHERS_AFTER_MS = 1_000;
+/** Of those we have not heard for so long after the end that we knew of, most have left. */
+const ANOTHERS_KEPT_MS = 60_000;
 /** Who was not seen connected before the store went has this part of the delay left when the SFU is asked. */
 const REST_PART = 0.2;
 
@@ -75,6 +83,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   const held = new Map<string, Claim>();
   let attending = 0;
   let on = false;
+  let beganMs = 0;
   let stopped = false;
   let telling: Promise<void> | null = null;
   let cancel: Cancel = () => {};
@@ -97,14 +106,15 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
 
   function look(): void {
     const nowMs = clock.nowMs();
-    const due: Known[] = [];
+    const [ours, anothers]: [Known[], Known[]] = [[], []];
     for (const [id, one] of known) {
       if (!isWanted(one, nowMs)) continue;
-      if (isAnothers(one.row)) known.delete(id);
-      else due.push(one);
+      if (!isAnothers(one.row)) ours.push(one);
+      else if (!mayBeNobodys(one.row)) known.delete(id);
+      else if (nowMs >= beganMs + ANOTHERS_AFTER_MS) anothers.push(one);
     }
-    due.sort((a, b) => a.row.expiry.earliestMs - b.row.expiry.earliestMs);
-    for (const one of due.slice(0, MOST_AT_ONCE)) void attend(one);
+    ours.sort((a, b) => a.row.expiry.earliestMs - b.row.expiry.earliestMs);
+    for (const one of [...ours, ...anothers].slice(0, MOST_AT_ONCE)) void attend(one);
     cancel = clock.after(LOOK_EVERY_MS, look);
   }
 
@@ -113,6 +123,12 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
    * not write that: the homeserver knows.
    */
   const isAnothers = ({ expiry }: LiveDelegation): boolean => deps.remembers && expiry.latestMs <= clock.nowMs();
+
+  /** Whoever has restarted it may have gone together with the store. It has not run out before all of its delay is over. */
+  function mayBeNobodys({ expiry, delayMs }: LiveDelegation): boolean {
+    const sinceMs = beganMs + ANOTHERS_AFTER_MS - expiry.latestMs;
+    return sinceMs >= 0 && sinceMs < ANOTHERS_KEPT_MS && clock.nowMs() < beganMs + delayMs;
+  }
 
   async function attend(one: Known): Promise<void> {
     attending += 1;
@@ -123,7 +139,10 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       // What is due is due in the store as well.
       if (!on) return;
       for (const effect of take(one, eventOf(evidence, one.row))) {
-        const answered = effect.kind === 'restart' ? await deps.restart(one.row, effect, () => isStillOurs(one)) : null;
+        const answered =
+          effect.kind === 'restart'
+            ? await deps.restart(one.row, effect, { isStillSo: () => isStillOurs(one), always: !isAnothers(one.row) })
+            : null;
         if (answered?.kind === 'restart_answered') restarted(one, answered);
         else one.notBeforeMs = clock.nowMs() + AGAIN_MS;
       }
@@ -216,6 +235,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     begin: () => {
       if (on || stopped) return;
       on = true;
+      beganMs = clock.nowMs();
       look();
     },
     end: () => {

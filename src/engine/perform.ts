@@ -16,9 +16,13 @@ export interface Performer {
   perform(todo: Todo): Promise<void>;
   /**
    * A restart without a claim, of a row that is remembered; its answer is the caller's. Null: the same is under way, its lane is full, or it
-   * is wanted no more.
+   * is wanted no more. `always`: also where the restarts are another replica's.
    */
-  restart(row: LiveDelegation, effect: Effect, isStillSo: () => Promise<boolean>): Promise<Event | null>;
+  restart(
+    row: LiveDelegation,
+    effect: Effect,
+    how: { readonly isStillSo: () => Promise<boolean>; readonly always: boolean },
+  ): Promise<Event | null>;
 }
 
 export interface PerformerDeps {
@@ -220,8 +224,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   return {
     perform,
-    restart: (row, effect, isStillSo) =>
-      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, { claim: null, isStillSo }, true) : null)),
+    restart: (row, effect, { isStillSo, always: remembered }) =>
+      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, { claim: null, isStillSo }, remembered) : null)),
   };
 }
 

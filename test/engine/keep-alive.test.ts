@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
-import type { Answer } from '../../src/delegation/state.ts';
+import type { Answer, LiveDelegation } from '../../src/delegation/state.ts';
 import { type Store, StoreUnavailable } from '../../src/store/store.ts';
 import { handOver as build, identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
@@ -154,6 +154,34 @@ it('who comes while the store is away is found, and kept alive as well', async (
   expect(times.length).toBeGreaterThan(5);
   restore();
   await world.clock.advance(5_000);
+  expect(await world.store.count()).toMatchObject({ connected: 1 });
+});
+
+it('whom another replica restarted last is restarted as well, for it may have gone together with the store', async () => {
+  const world = shared();
+  const anothers = (n: number) =>
+    world.store.update({ by: 'watched', room: room(n), identity: identity(n) }, null, ([row]) => {
+      const { state } = row as LiveDelegation;
+      if (state.kind !== 'connected') throw new Error(`it is ${state.kind}`);
+      const [nowMs, expiresMs] = [world.clock.nowMs(), world.clock.nowMs() + DELAY_MS];
+      const next = { ...state, seenAtMs: nowMs, restartDueMs: nowMs + DELAY_MS * 0.8 };
+      const expiry = { earliestMs: expiresMs, latestMs: expiresMs };
+      return { writes: [{ row: { ...(row as LiveDelegation), state: next, expiry }, leaseMs: 0 }], value: null };
+    });
+  await present(world, 1);
+  await world.clock.advance(1_000);
+  for (let n = 0; n < 3; n += 1) {
+    await anothers(1);
+    await world.clock.advance(7_000);
+  }
+  const wentMs = world.clock.nowMs();
+  const restore = takeAway(world.store);
+  await world.clock.advance(2_000);
+  expect(world.actions('restart').filter(({ atMs }) => atMs >= wentMs)).toHaveLength(1);
+  await world.clock.advance(30_000);
+  expect(world.actions('restart').filter(({ atMs }) => atMs >= wentMs).length).toBeLessThan(6);
+  restore();
+  await world.clock.advance(1_100);
   expect(await world.store.count()).toMatchObject({ connected: 1 });
 });
 
