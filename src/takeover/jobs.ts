@@ -25,7 +25,7 @@ const Value = z.object({
     LiveKitRoom: z.string(),
     LiveKitIdentity: z.string(),
   }),
-  RestartedAt: z.string().optional(),
+  RestartedAt: z.string().optional().catch(undefined),
 });
 const NS_PER_MS = 1_000_000;
 /** As of the API that its clients use with us: more nanoseconds are in no 64 bits. */
@@ -37,7 +37,7 @@ export function readJob(field: string, value: string): JobResult {
   const names = Field.safeParse(parse(field));
   const found = Value.safeParse(parse(value));
   if (!names.success) return no('its field is not ["room","identity"]');
-  if (!found.success) return no(`its value has no usable ${found.error.issues[0]?.path.join('.') ?? 'JSON'}`);
+  if (!found.success) return no(`its value has no usable ${found.error.issues[0]?.path.join('.') || 'JSON'}`);
   const { Params: params, RestartedAt: restartedAt } = found.data;
   const room = parseRoomName(params.LiveKitRoom);
   const identity = parseIdentity(params.LiveKitIdentity);

@@ -26,6 +26,7 @@ it('reads a job', () => {
 it('takes a job whose restart is not known', () => {
   expect(readJob(FIELD, value({}, {}))).toMatchObject({ kind: 'job', job: { restartedAtMs: null } });
   expect(readJob(FIELD, value({}, { RestartedAt: 'yesterday' }))).toMatchObject({ kind: 'job', job: { restartedAtMs: null } });
+  expect(readJob(FIELD, value({}, { RestartedAt: 5 }))).toMatchObject({ kind: 'job', job: { restartedAtMs: null } });
 });
 
 it('takes a delay as long as its clients may ask of us', () => {
@@ -45,6 +46,13 @@ it.each([
   const read = readJob(field, text);
   expect(read.kind).toBe('unreadable');
   expect(JSON.stringify(read)).not.toContain('syd_secret');
+});
+
+it.each([
+  ['[', 'its value has no usable JSON'],
+  [value({ ServerName: undefined }), 'its value has no usable Params.ServerName'],
+])('says what is wrong with %s', (text, why) => {
+  expect(readJob(FIELD, text)).toEqual({ kind: 'unreadable', why });
 });
 
 it('never throws', () => {
