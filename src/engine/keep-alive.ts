@@ -234,8 +234,8 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     release,
     begin: () => {
       if (on || stopped) return;
-      on = true;
       beganMs = clock.nowMs();
+      on = true;
       look();
     },
     end: () => {
