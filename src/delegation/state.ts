@@ -218,7 +218,7 @@ export type Event =
   | { readonly kind: 'handed_back' };
 
 export type Effect =
-  | { readonly kind: 'restart'; readonly timeoutMs: number }
+  | { readonly kind: 'restart' }
   | { readonly kind: 'send'; readonly action: Action; readonly timeoutMs: number }
   | { readonly kind: 'cancel'; readonly timeoutMs: number }
   /**

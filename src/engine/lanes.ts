@@ -28,6 +28,8 @@ interface Lane {
   beganMs: number;
   /** Grows by two with each quick success, narrows with each failure, is small after a 429: found out, not configured. */
   cap: number;
+  /** The least that a call has taken that was carried out. */
+  quickestMs: number;
   queue: Waiting[];
   blockedUntilMs: number;
   /** Somebody was turned away and waits to be called again. */
@@ -56,8 +58,9 @@ const MOST_PER_MS = 2;
 /** With one failure in ten calls a lane still widens, with one in three it narrows. */
 const SUCCESS_GIVES = 2;
 const FAILURE_COSTS = 4;
-/** A homeserver that takes so long for an answer has enough to do. */
+/** A homeserver that takes so long for an answer has enough to do, unless it is never much quicker: then it gets no more than at first. */
 const BUSY_MS = 1_000;
+const SLOWED_DOWN = 1.5;
 /** A lane in which nothing has begun for so long is not full, it hangs. */
 const HANGING_MS = 1_000;
 /** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
@@ -106,6 +109,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       running: 0,
       beganMs: 0,
       cap: FIRST_AT_ONCE,
+      quickestMs: Number.POSITIVE_INFINITY,
       queue: [],
       blockedUntilMs: 0,
       owesCall: false,
@@ -318,6 +322,9 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
         lane.pace.failed();
         return;
       case 'ok':
+        lane.quickestMs = Math.min(lane.quickestMs, clock.nowMs() - beganMs);
+        widen(lane, clock.nowMs() - beganMs);
+        return;
       case 'final':
       case 'refused':
         widen(lane, clock.nowMs() - beganMs);
@@ -328,8 +335,9 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   }
 
   function widen(lane: Lane, tookMs: number): void {
-    const most = Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), MOST_AT_ONCE);
-    if (tookMs < BUSY_MS && lane.cap < most) lane.cap = Math.min(lane.cap + SUCCESS_GIVES, most);
+    const isBusy = tookMs >= Math.max(BUSY_MS, lane.quickestMs * SLOWED_DOWN);
+    const most = isBusy ? FIRST_AT_ONCE : Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), MOST_AT_ONCE);
+    if (lane.cap < most) lane.cap = Math.min(lane.cap + SUCCESS_GIVES, most);
   }
 
   /** Nobody is called before the homeserver wants it; who would wait long is turned away, to be called again. */

@@ -1,7 +1,7 @@
 // Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
 import type { Clock } from '../clock.ts';
 import type { Action, Answer, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
-import { FRESH_MS, isProven, leaseMs } from '../delegation/steps/moves.ts';
+import { FRESH_MS, isProven, leaseMs, restartTimeoutMs } from '../delegation/steps/moves.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
@@ -118,7 +118,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       case 'check':
         return check(row, effect).then((evidence) => eventOf(evidence, row));
       case 'restart':
-        return restart(row, effect, { claim, isStillSo: claim === null ? () => isStillInThatState(row) : always });
+        return restart(row, { claim, isStillSo: claim === null ? () => isStillInThatState(row) : always });
       case 'send':
         return send(row, effect.action, effect.timeoutMs, claim);
       case 'cancel':
@@ -138,12 +138,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs);
   }
 
-  async function restart(
-    row: LiveDelegation,
-    { timeoutMs }: Extract<Effect, { kind: 'restart' }>,
-    right: Pick<Calls, 'claim' | 'isStillSo'>,
-    remembered = false,
-  ): Promise<Event | null> {
+  async function restart(row: LiveDelegation, right: Pick<Calls, 'claim' | 'isStillSo'>, remembered = false): Promise<Event | null> {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
@@ -151,7 +146,12 @@ export function createPerformer(deps: PerformerDeps): Performer {
       beginByMs: clock.nowMs() + turnMs(row),
       work: () => {
         askedAtMs = clock.nowMs();
-        return callAll(row, { action: 'restart', calls: callsToRestart(row.handles), timeoutMs, ...right });
+        return callAll(row, {
+          action: 'restart',
+          calls: callsToRestart(row.handles),
+          timeoutMs: restartTimeoutMs(row, askedAtMs),
+          ...right,
+        });
       },
     });
     if (answer === null) return null;
@@ -225,7 +225,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   return {
     perform,
     restart: (row, effect, { isStillSo, always: remembered }) =>
-      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, effect, { claim: null, isStillSo }, remembered) : null)),
+      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, { claim: null, isStillSo }, remembered) : null)),
   };
 }
 

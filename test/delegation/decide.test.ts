@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
 import type { Identity } from '../../src/delegation/ids.ts';
 import type { Delegation, EndedDelegation, Event, LiveState } from '../../src/delegation/state.ts';
+import { restartTimeoutMs } from '../../src/delegation/steps/moves.ts';
 import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
 
@@ -195,7 +196,33 @@ describe('restarts', () => {
 
   it('leave time for another try when a call hangs', () => {
     const row = { ...rowIn(ROWS['connected, restart due, fresh']), expiry: { earliestMs: NOW + 3_000, latestMs: NOW + 3_000 } };
-    expect(decide(row, EVENTS.due, now, POLICY).effects).toEqual([{ kind: 'restart', timeoutMs: 1_500 }]);
+    expect(decide(row, EVENTS.due, now, POLICY).effects).toEqual([{ kind: 'restart' }]);
+    expect(restartTimeoutMs(row, NOW)).toBe(1_500);
+  });
+
+  it.each([
+    ['is known to be slow: as long as it took, and half as long again', { failures: 0 }, 3_000, 1_500, 2_250],
+    ['is known to be slow: not longer than is left', { failures: 0 }, 3_000, 2_500, 3_000],
+    ['was slow, and has failed since: another try', { failures: 1 }, 3_000, 1_500, 1_500],
+    ['may have restarted it by a call that failed: what is left by that', { failures: 1 }, -500, 8_500, 4_000],
+    ['has let it run out, unless its client restarts it', { failures: 1 }, -8_000, 1_000, 2_000],
+  ])('give a homeserver time that %s', (_, over, earliestInMs, spreadMs, expected) => {
+    const expiry = { earliestMs: NOW + earliestInMs, latestMs: NOW + earliestInMs + spreadMs };
+    const row = { ...rowIn({ ...ROWS['connected, restart due, fresh'], ...over } as LiveState), delayMs: 8_000, expiry };
+    expect(restartTimeoutMs(row, NOW)).toBe(expected);
+  });
+
+  it.each([
+    [0, 0.75],
+    [1_000, 0.75],
+    [1_500, 0.7],
+    [3_000, 0.4],
+    [9_000, 0.4],
+  ])('come earlier where the last one took long (%s ms of 10 s), for it may be done at the end of that', (tookMs, expected) => {
+    const row = { ...rowIn(ROWS['connected, just seen']), delayMs: 10_000 };
+    const answered = { kind: 'restart_answered', askedAtMs: NOW - tookMs, answer: { kind: 'ok' } } as const;
+    const { next } = decide(row, answered, { nowMs: NOW, roll: 0 }, POLICY);
+    expect(((dueAtMs(next.state) ?? 0) - (NOW - tookMs)) / 10_000).toBe(expected);
   });
 
   it('that fail come again well before the expiry', () => {

@@ -20,8 +20,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a restart needs no evidence: a hope, not a lease',
     file: delegation('steps/connected.ts'),
-    from: 'state.seenAtMs >= oldestMs ? restartEffect(row, at) : ask(oldestMs)',
-    to: 'restartEffect(row, at)',
+    from: 'state.seenAtMs >= oldestMs ? RESTART : ask(oldestMs)',
+    to: 'RESTART',
   },
   {
     name: 'a webhook is answered before its commit',
@@ -62,8 +62,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'restarts come after the delay',
     file: delegation('steps/connected.ts'),
-    from: 'row.delayMs * (0.75 + at.roll * 0.1)',
-    to: 'row.delayMs * (1.05 + at.roll * 0.1)',
+    from: 'const USUAL_PART = 0.75;\nconst EARLIEST_PART = 0.4;',
+    to: 'const USUAL_PART = 1.05;\nconst EARLIEST_PART = 1.05;',
   },
   {
     name: 'no routine look at the rooms: a lost webhook is lost',

@@ -19,12 +19,13 @@ import {
   isAbandoned,
   isAnotherRoom,
   isFresh,
+  LEAST_TIMEOUT_MS,
   leaseMs,
   longestPauseMs,
   type Moment,
   move,
   never,
-  restartEffect,
+  RESTART,
   seenByJoinMs,
   sessionOf,
   unchanged,
@@ -38,7 +39,7 @@ export function connectedDue(row: Row, at: Moment): Decision {
   if (at.nowMs < state.restartDueMs) return unchanged(row);
   if (state.failures > 0 && isAbandoned(row, at)) return end(row, 'expired', at, { sin: letExpire(row, state.seenAtMs) });
   const oldestMs = at.nowMs - leaseMs(row, at.policy);
-  return unchanged(row, [state.seenAtMs >= oldestMs ? restartEffect(row, at) : ask(oldestMs)]);
+  return unchanged(row, [state.seenAtMs >= oldestMs ? RESTART : ask(oldestMs)]);
 }
 
 /** The event ran out although its participant was there to the last of our knowledge; one who came later is not to blame on us. */
@@ -133,7 +134,7 @@ export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): 
   }
   // Nobody could be asked until it was too late by our own count: now the homeserver tells whether somebody else has kept it alive.
   const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs) || isOfALaterClock(row, at);
-  const effects = wanted ? [isFresh(row, event.askedAtMs, at) ? restartEffect(row, at) : ask(at.nowMs)] : [];
+  const effects = wanted ? [isFresh(row, event.askedAtMs, at) ? RESTART : ask(at.nowMs)] : [];
   const now = sessionOf(seen, event.roomSid, session, null);
   const same =
     now.sid === session.sid && now.established === session.established && now.after === session.after && now.roomSid === session.roomSid;
@@ -172,9 +173,21 @@ export function connectedUnreachable(row: Row, at: Moment): Decision {
   return move(row, { ...state, failures, restartDueMs: askAgainMs(row, failures, at) }, at);
 }
 
-/** Jittered around 80 % of the delay, never later than 90 %; counted from the request, the homeserver's earliest possible start. */
-function nextRestartMs(row: LiveDelegation, askedAtMs: number, at: Moment): number {
-  return askedAtMs + Math.floor(row.delayMs * (0.75 + at.roll * 0.1));
+const USUAL_PART = 0.75;
+const EARLIEST_PART = 0.4;
+const JITTER = 0.1;
+/** Of what the last restart took, so much must be left for the next one: for itself, and for one that takes as long again. */
+const TIMES_AS_LONG = 2;
+
+/**
+ * Jittered around 80 % of the delay, never later than 90 %; counted from the request, the homeserver's earliest possible start. A homeserver
+ * that takes longer than a call has time in any case may do it at the end of that time, so it is asked earlier.
+ */
+function nextRestartMs({ delayMs }: LiveDelegation, askedAtMs: number, at: Moment): number {
+  const jitter = at.roll * JITTER;
+  const tookMs = at.nowMs - askedAtMs;
+  const inTimePart = tookMs > LEAST_TIMEOUT_MS ? 1 - (TIMES_AS_LONG * tookMs) / delayMs : 1;
+  return askedAtMs + Math.floor(delayMs * Math.min(USUAL_PART + jitter, Math.max(EARLIEST_PART + jitter, inTimePart)));
 }
 
 export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>, at: Moment): Decision {

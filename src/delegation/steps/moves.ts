@@ -111,18 +111,36 @@ export function isFresh(row: LiveDelegation, askedAtMs: number, at: Moment): boo
   return askedAtMs >= at.nowMs - 2 * leaseMs(row, at.policy);
 }
 
-/** A hanging restart must leave time for another try before the event expires. */
-export function restartEffect(row: LiveDelegation, at: Moment): Effect {
-  return { kind: 'restart', timeoutMs: timeoutMsOf((row.expiry.earliestMs - at.nowMs) / 2) };
+export const RESTART: Effect = { kind: 'restart' };
+
+/** As before, and half as long again. */
+const AS_SLOW_AGAIN = 1.5;
+
+/**
+ * A hanging restart must leave time for another try before the event expires; but that of a homeserver that is slow for everybody does not
+ * hang, and to give it up in the middle would lose them all. By when it is made: it may have waited for its turn.
+ */
+export function restartTimeoutMs(row: LiveDelegation, nowMs: number): number {
+  const leftMs = restMs(row.expiry, { nowMs });
+  if (leftMs <= 0) return timeoutMsOf(row.delayMs / 4);
+  return timeoutMsOf(Math.max(leftMs / 2, Math.min(leftMs, lastTookMs(row) * AS_SLOW_AGAIN)));
 }
+
+/** How long the last restart took; nothing is known of that once one has failed. */
+function lastTookMs({ state, expiry }: LiveDelegation): number {
+  return state.kind === 'connected' && state.failures === 0 ? expiry.latestMs - expiry.earliestMs : 0;
+}
+
+/** However little is left. */
+export const LEAST_TIMEOUT_MS = 500;
 
 /** The time of a call that may take this share of what is left. */
 export function timeoutMsOf(shareMs: number): number {
-  return Math.round(Math.min(Math.max(shareMs, 500), SEND_TIMEOUT_MS));
+  return Math.round(Math.min(Math.max(shareMs, LEAST_TIMEOUT_MS), SEND_TIMEOUT_MS));
 }
 
 /** What is left of an event: until it may have run out, and when that is over until it must have. */
-export function restMs({ earliestMs, latestMs }: LiveDelegation['expiry'], { nowMs }: Moment): number {
+export function restMs({ earliestMs, latestMs }: LiveDelegation['expiry'], { nowMs }: Pick<Moment, 'nowMs'>): number {
   return (earliestMs > nowMs ? earliestMs : latestMs) - nowMs;
 }
 
@@ -177,7 +195,7 @@ export function connect(row: LiveDelegation, session: Session, seenAtMs: number,
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
   const whichRoom = session.roomSid === null;
   const which = whichRoom ? [ask(seenAtMs, { whichRoom })] : [];
-  const moved = move(row, state, at, isFresh(row, seenAtMs, at) ? [restartEffect(row, at), ...which] : [ask(at.nowMs, { whichRoom })]);
+  const moved = move(row, state, at, isFresh(row, seenAtMs, at) ? [RESTART, ...which] : [ask(at.nowMs, { whichRoom })]);
   return row.state.kind === 'connected'
     ? { next: { ...moved.next, history: remember(row.history, at, 'connected', 'another session') } as Delegation, effects: moved.effects }
     : moved;
@@ -210,7 +228,7 @@ export function depart(
   if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
   const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten({ session, departure }) })] : [];
-  if (waitMs >= LONG_WAIT_MS && runsOutBefore(untilMs, row, seenAtMs, at)) effects.push(restartEffect(row, at));
+  if (waitMs >= LONG_WAIT_MS && runsOutBefore(untilMs, row, seenAtMs, at)) effects.push(RESTART);
   const nextAskMs = nextLookMs(row, untilMs, at);
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs, failures: 0, attempted };
   return move(row, state, at, effects, { detail: departure.cause });

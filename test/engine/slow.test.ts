@@ -1,0 +1,70 @@
+// A homeserver that takes its time for every call, and does what it is asked at the end of it: as long as it answers, nobody runs out.
+import { expect, test } from 'vitest';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld } from './world.ts';
+
+const DELAY_MS = 10_000;
+const FOR_MS = 120_000;
+const EVERY_MS = 20;
+
+interface Slow {
+  readonly members: number;
+  readonly takesMs: number;
+  /** So quick it is until all have come. */
+  readonly beforeMs?: number;
+}
+
+/** How many ran out of so many who came and stayed, and how many restarts it took. */
+async function ranOut({ members, takesMs, beforeMs = takesMs }: Slow): Promise<{ ranOut: number; restarts: number }> {
+  const world = new EngineWorld();
+  const { clock } = world;
+  const expiresMs = new Map<string, number>();
+  const lost = new Set<string>();
+  let nowTakesMs = beforeMs;
+  const isOver = (id: string): boolean => {
+    if ((expiresMs.get(id) ?? 0) <= clock.nowMs()) lost.add(id);
+    return lost.has(id);
+  };
+  world.givesUp = true;
+  world.takesMs = () => nowTakesMs;
+  world.answer = (_, call) => {
+    if (call.kind !== 'delay' || call.action !== 'restart') throw new Error('only restarts are to be made');
+    if (isOver(call.delayId)) return { kind: 'final', how: 'gone' };
+    clock.after(nowTakesMs, () => isOver(call.delayId) || expiresMs.set(call.delayId, clock.nowMs() + DELAY_MS));
+    return { kind: 'ok' };
+  };
+  for (let n = 1; n <= members; n += 1) {
+    const { id: _, ...rest } = handOver(n, { room: room(n % 20), delayMs: DELAY_MS });
+    if (rest.handles.kind === 'delay') expiresMs.set(rest.handles.delayId, clock.nowMs() + DELAY_MS);
+    world.join(room(n % 20), identity(n), sid(n));
+    await world.engine.handOver(rest);
+    await world.webhook(room(n % 20), identity(n), sid(n), 'joined');
+    await clock.advance(EVERY_MS);
+  }
+  await clock.advance(DELAY_MS);
+  nowTakesMs = takesMs;
+  await clock.advance(FOR_MS);
+  for (const id of expiresMs.keys()) isOver(id);
+  return { ranOut: lost.size, restarts: world.actions('restart').length };
+}
+
+test.each([
+  { members: 1, takesMs: 3_000 },
+  { members: 60, takesMs: 1_500 },
+  { members: 60, takesMs: 3_000 },
+])('$members members, $takesMs ms a call: nobody', async (slow) => {
+  expect((await ranOut(slow)).ranOut).toBe(0);
+});
+
+test('many more of them are called at once, where that makes it no slower', async () => {
+  expect((await ranOut({ members: 600, takesMs: 1_500 })).ranOut).toBe(0);
+});
+
+test('it is not called more often than it takes to have another try', async () => {
+  const { restarts } = await ranOut({ members: 20, takesMs: 1_000 });
+  expect(restarts / (20 * (FOR_MS + DELAY_MS))).toBeLessThan(1 / (0.7 * DELAY_MS));
+});
+
+test('who has come while it was quick is kept when it no longer is', async () => {
+  expect((await ranOut({ members: 30, beforeMs: 10, takesMs: 1_500 })).ranOut).toBe(0);
+});
