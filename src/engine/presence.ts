@@ -50,6 +50,13 @@ interface Question {
   notBeforeMs: number;
 }
 
+interface Put {
+  readonly found: Look;
+  readonly askedAtMs: number;
+  /** When the question was put that failed at once, before this one; null: none did. */
+  readonly failedMs: number | null;
+}
+
 interface Desk {
   last: Evidence | null;
   /** The newest list that anybody was on. */
@@ -78,6 +85,8 @@ const PROBE_EVERY_MS = 1_000;
  */
 const HANGS_MS = 1_000;
 const MOST_PUT_AGAIN = 32;
+/** Of an SFU of which some calls fail, each return would have all rooms looked at; what it has forgotten it has forgotten for longer. */
+const RETURNS_EVERY_MS = 5_000;
 /** Not touched for so long, we were stopped: what the SFU did meanwhile is not known. */
 const STOPPED_MS = 2_000;
 /** A question to the SFU has been given up by then (sfu/room-service.ts). */
@@ -100,6 +109,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   /** The newest failure counts for everybody; null: none that still says anything. */
   let failed: { readonly askedAtMs: number; readonly heardAtMs: number } | null = null;
   let returnedAtMs = Number.NEGATIVE_INFINITY;
+  let toldOfReturnMs = Number.NEGATIVE_INFINITY;
+  let tellsLater = false;
   /** Null: the last question was not answered, or there was none. */
   let answersSinceMs: number | null = null;
   /** While the SFU is away one question at a time finds out for all. */
@@ -125,7 +136,8 @@ export function createPresence(deps: PresenceDeps): Presence {
     askedLastMs = clock.nowMs();
     noteStop(askedLastMs);
     try {
-      const { found, askedAtMs } = await put(room, whichRoom);
+      const { found, askedAtMs, failedMs } = await put(room, whichRoom);
+      if (failedMs !== null) answered(false, failedMs);
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
       const afterRestart = forgetful(room, askedAtMs);
@@ -138,26 +150,34 @@ export function createPresence(deps: PresenceDeps): Presence {
   }
 
   /**
-   * A question that hangs is put again each second, and the first answer counts. That it has failed in the end says nothing of now: one more has
-   * a second, or who is back on an SFU that is back would be taken to be gone.
+   * A question that hangs is put again each second, and the first answer counts. That it has failed says nothing of the next one: one more has
+   * a second, or who is back on an SFU that is back would be taken to be gone. While the SFU is away, those that fail at once are not.
    */
-  function put(room: RoomName, whichRoom: boolean): Promise<{ readonly found: Look; readonly askedAtMs: number }> {
+  function put(room: RoomName, whichRoom: boolean): Promise<Put> {
     return new Promise((resolve) => {
       let mayAskMore = true;
+      let failedMs: number | null = null;
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
         const found = await rooms.look(room, whichRoom);
-        if (found.kind === 'unreachable' && clock.nowMs() - askedAtMs > HANGS_MS) return askOnceMore(found);
+        if (found.kind === 'unreachable') {
+          const hung = clock.nowMs() - askedAtMs > HANGS_MS;
+          if (hung) return askOnceMore(found);
+          if (mayAskMore && reachable !== false) {
+            failedMs = askedAtMs;
+            return askOnceMore(found);
+          }
+        }
         mayAskMore = false;
         cancel();
-        resolve({ found, askedAtMs });
+        resolve({ found, askedAtMs, failedMs });
       };
       const askOnceMore = (found: Look): void => {
         if (!mayAskMore) return;
         mayAskMore = false;
         cancel();
         const askedAtMs = clock.nowMs();
-        cancel = clock.after(HANGS_MS, () => resolve({ found, askedAtMs }));
+        cancel = clock.after(HANGS_MS, () => resolve({ found, askedAtMs, failedMs }));
         void ask();
       };
       const askAgain = (): void => {
@@ -193,7 +213,20 @@ export function createPresence(deps: PresenceDeps): Presence {
     failed = ok ? null : { askedAtMs, heardAtMs: clock.nowMs() };
     if (!ok || !wasAway) return;
     returnedAtMs = clock.nowMs();
-    deps.onReturn();
+    tellOfReturn();
+  }
+
+  function tellOfReturn(): void {
+    if (tellsLater) return;
+    const waitMs = toldOfReturnMs + RETURNS_EVERY_MS - clock.nowMs();
+    const tell = (): void => {
+      tellsLater = false;
+      toldOfReturnMs = clock.nowMs();
+      deps.onReturn();
+    };
+    tellsLater = waitMs > 0;
+    if (tellsLater) clock.after(waitMs, tell);
+    else tell();
   }
 
   function forgetful(room: RoomName, nowMs: number): boolean {

@@ -18,13 +18,12 @@ const evidenceOf = (...looks: readonly Look[]): Promise<Evidence[]> => evidenceB
 /** The evidence of one look after the other, an interval apart, by a process that runs every so often. */
 async function evidenceBy(everyMs: number, looks: readonly Look[]): Promise<Evidence[]> {
   const clock = createVirtualClock();
-  const left = [...looks];
-  const look = async (): Promise<Look> => left.shift() as Look;
+  const found: Evidence[] = [];
+  const look = async (): Promise<Look> => looks[found.length] as Look;
   const presence: Presence = createPresence({
     ...{ rooms: { look, answers: async () => true }, clock },
     ...{ onReturn: () => {}, onAnswer: () => {} },
   });
-  const found: Evidence[] = [];
   for (let count = 0; count < looks.length; count += 1) {
     found.push(await presence.ask(ROOM, clock.nowMs(), 0));
     for (let ms = 0; ms < 30_000; ms += everyMs) {
@@ -58,7 +57,7 @@ describe('an SFU that could not be asked a moment ago', () => {
     const looks: string[] = [];
     const look = async (room: RoomName): Promise<Look> => {
       looks.push(room);
-      return looks.length === 1 ? { kind: 'unreachable', why: 'away' } : people('PA_a1');
+      return looks.length <= 2 ? { kind: 'unreachable', why: 'away' } : people('PA_a1');
     };
     const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn: () => {}, onAnswer: () => {} });
     await presence.ask(ROOM, clock.nowMs(), 0);
@@ -69,13 +68,56 @@ describe('an SFU that could not be asked a moment ago', () => {
   test('is asked again by who would act upon its silence: it may be back, and so may whoever left', async () => {
     const { ask, nowMs, looks } = await afterFailure();
     expect(await ask(nowMs)).toMatchObject({ kind: 'list' });
-    expect(looks).toEqual([ROOM, 'another room']);
+    expect(looks).toEqual([ROOM, ROOM, 'another room']);
   });
 
   test('is not by those for whom what is known would have done: they are many', async () => {
     const { ask, nowMs, looks } = await afterFailure();
     for (let n = 0; n < 3; n += 1) expect(await ask(nowMs - 2_000)).toMatchObject({ kind: 'unreachable' });
-    expect(looks).toEqual([ROOM]);
+    expect(looks).toEqual([ROOM, ROOM]);
+  });
+});
+
+describe('an SFU of which some calls fail', () => {
+  /** Asked ten times a second; `fails`: which of the calls do. */
+  async function asked(seconds: number, fails: (nth: number) => boolean): Promise<{ kinds: string[]; looks: number; returnsMs: number[] }> {
+    const clock = createVirtualClock();
+    const startMs = clock.nowMs();
+    const [kinds, returnsMs]: [string[], number[]] = [[], []];
+    let looks = 0;
+    const look = async (): Promise<Look> => {
+      looks += 1;
+      return fails(looks) ? { kind: 'unreachable', why: 'status 500' } : people('PA_a1');
+    };
+    const onReturn = (): void => void returnsMs.push(clock.nowMs() - startMs);
+    const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn, onAnswer: () => {} });
+    for (let nth = 0; nth < seconds * 10; nth += 1) {
+      kinds.push((await presence.ask(ROOM, clock.nowMs(), 0)).kind);
+      await clock.advance(100);
+    }
+    return { kinds, looks, returnsMs };
+  }
+
+  test('is asked once more, and may have been started anew all the same', async () => {
+    const { kinds, looks, returnsMs } = await asked(1, (nth) => nth === 5);
+    expect(new Set(kinds)).toEqual(new Set(['list']));
+    expect(looks).toBe(11);
+    expect(returnsMs).toEqual([400]);
+  });
+
+  test('is back at once, and then every few seconds, however often that is', async () => {
+    const { returnsMs } = await asked(21, (nth) => nth % 2 === 0);
+    expect(returnsMs).toEqual([100, 5_100, 10_100, 15_100, 20_100]);
+  });
+
+  test('is back for good after the last time', async () => {
+    expect((await asked(10, (nth) => nth % 2 === 0 && nth < 20)).returnsMs).toEqual([100, 5_100]);
+  });
+
+  test('is away when it fails again: who has no time to wait is told', async () => {
+    const { kinds, looks } = await asked(1, () => true);
+    expect(new Set(kinds)).toEqual(new Set(['unreachable']));
+    expect(looks).toBe(11);
   });
 });
 
