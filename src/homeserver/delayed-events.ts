@@ -94,6 +94,8 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const { clock, outbound } = deps;
   const memory = new Remembered<string, Knowledge>(MOST_HOMESERVERS);
   const hints = new Remembered<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
+  /** Whether a homeserver has ever said what its versions are: one that never does can't say that it is there. */
+  const tells = new Remembered<HomeserverUrl, boolean>(MOST_HOMESERVERS);
 
   async function act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer> {
     const service = deps.applicationService;
@@ -162,6 +164,8 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     if (heard.settles) {
       const before = known.settled;
       const proven = heard.answer.kind === 'ok' || (before?.dialect === dialect && before.proven);
+      // Asked beside it, once: a proxy that has lost its homeserver is told from one that does not know an event by what it says then.
+      if (proven && tells.get(errand.homeserver) === undefined) void versionsOf(errand.homeserver, LONGEST_VERSIONS_MS);
       known.settled = { dialect, proven };
       known.foreign.clear();
       if (before?.dialect !== dialect) deps.onDialect?.(errand.homeserver, dialect);
@@ -185,12 +189,15 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   }
 
   async function isThere({ homeserver, endsAtMs }: Errand): Promise<boolean> {
-    return tellsVersions(await versionsOf(homeserver, endsAtMs - clock.nowMs()));
+    return tellsVersions(await versionsOf(homeserver, endsAtMs - clock.nowMs())) || tells.get(homeserver) !== true;
   }
 
-  function versionsOf(homeserver: HomeserverUrl, leftMs: number): Promise<Reply> {
+  async function versionsOf(homeserver: HomeserverUrl, leftMs: number): Promise<Reply> {
     const timeoutMs = Math.min(LONGEST_VERSIONS_MS, leftMs);
-    return outbound.request({ method: 'GET', url: `${homeserver}${VERSIONS_PATH}`, timeoutMs });
+    tells.set(homeserver, tells.get(homeserver) ?? false);
+    const reply = await outbound.request({ method: 'GET', url: `${homeserver}${VERSIONS_PATH}`, timeoutMs });
+    if (tellsVersions(reply)) tells.set(homeserver, true);
+    return reply;
   }
 
   function knowledgeOf({ homeserver, call, owner }: Errand): Knowledge {

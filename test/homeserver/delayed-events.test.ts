@@ -191,8 +191,8 @@ describe('negotiation', () => {
     const { server, url } = await homeserver({ B: says(200) });
     const { client: delayed, dialects } = client();
     for (let round = 0; round < 3; round += 1) expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
-    // Nor is anything asked that would change nothing.
-    expect(server.requests).toEqual(['C', 'B', 'B', 'B'].map((dialect) => `POST ${PATHS[dialect as Dialect]}`));
+    expect(calls(server)).toEqual(['C', 'B', 'B', 'B'].map((dialect) => `POST ${PATHS[dialect as Dialect]}`));
+    expect(server.requests.length - calls(server).length).toBe(1);
     expect(dialects).toEqual(['B']);
   });
 
@@ -310,6 +310,8 @@ describe('negotiation', () => {
       const url = `http://127.0.0.1:${server.port}` as HomeserverUrl;
       const { client: delayed, failures } = client();
       expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+      await expect.poll(() => server.requests).toContain('GET /_matrix/client/versions');
+      expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
       isAway = true;
       const before = calls(server).length;
       expect(await delayed.act(url, SEND, quick)).toEqual(failedAnswer(true));
@@ -319,6 +321,20 @@ describe('negotiation', () => {
       expect(calls(server)).toHaveLength(before + 2);
     },
   );
+
+  test('and where a homeserver has never told its versions: it can not be asked whether it is there', async () => {
+    let isGone = false;
+    const server = await startScriptedServer((request, response) =>
+      answer(response, !isGone && request.url === PATHS.C ? 200 : 404, isGone ? '' : {}),
+    );
+    closers.push(server.close);
+    const url = `http://127.0.0.1:${server.port}` as HomeserverUrl;
+    const { client: delayed } = client();
+    expect(await delayed.act(url, SEND, quick)).toEqual({ kind: 'ok' });
+    await expect.poll(() => server.requests).toContain('GET /_matrix/client/versions');
+    isGone = true;
+    expect(await delayed.act(url, SEND, quick)).toEqual(GONE);
+  });
 
   test('a final answer is not yet proof that a bare 404 speaks of the event', async () => {
     const script = vi.fn<Script>();
