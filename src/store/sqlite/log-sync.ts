@@ -7,6 +7,7 @@ import { closeSync, fdatasync, openSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Cancel, Clock } from '../../clock.ts';
 import { StoreUnavailable } from '../store.ts';
+import { Place } from './place.ts';
 import { Witness } from './witness.ts';
 
 export interface LogSyncDeps {
@@ -35,6 +36,7 @@ export class LogSync {
   /** What a failed sync has left out may be left out by a later one that succeeds: the log can't be trusted any more. */
   #distrusted = false;
   readonly #witness: Witness | null;
+  #place: Place | null = null;
   #stopNoting: Cancel | null = null;
 
   /**
@@ -48,6 +50,8 @@ export class LogSync {
 
   /** SQLite has synced everything up to here by itself. */
   opened(): void {
+    const { path } = this.#deps;
+    if (path !== null) this.#place = new Place([path, `${path}-wal`]);
     this.#witness?.look();
     this.#witness?.write();
   }
@@ -66,7 +70,7 @@ export class LogSync {
     });
   }
 
-  /** The disk failed, and has not been seen to work again: what is taken in now may not be kept either. */
+  /** The disk failed, or its files are not in their place, and it has not been seen to work again: what is taken in now may not be kept either. */
   get distrusted(): boolean {
     return this.#distrusted;
   }
@@ -96,6 +100,7 @@ export class LogSync {
     const upTo = this.#written;
     const startedMs = clock.nowMs();
     try {
+      this.#place?.check();
       if (this.#distrusted) copyAll();
       else {
         this.#file ??= openSync(`${path}-wal`, 'r');
