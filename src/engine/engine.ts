@@ -78,6 +78,8 @@ export function createEngine(deps: EngineDeps): Engine {
   const shared = sightings !== undefined;
   const underWay = new Set<Promise<void>>();
   let storeAvailable = true;
+  /** What the store refuses from now on it refuses because it is closed. */
+  let drained = false;
   let ticking: Cancel = () => {};
 
   const watch = createWebhookWatch({ clock, log });
@@ -143,6 +145,7 @@ export function createEngine(deps: EngineDeps): Engine {
 
   /** Webhooks that came while the store was away are lost to us: the SFU is asked what they would have said. */
   function onStore(failed: StoreUnavailable | null): void {
+    if (drained) return;
     const available = failed === null;
     if (!available) scheduler.expect(clock.nowMs() + STORE_AGAIN_MS);
     if (available === storeAvailable) return;
@@ -254,6 +257,7 @@ export function createEngine(deps: EngineDeps): Engine {
       scheduler.stop();
       keepAlive.stop();
       await Promise.race([settled(underWay), new Promise<void>((resolve) => clock.after(graceMs, resolve))]);
+      drained = true;
     },
   };
 }

@@ -357,6 +357,7 @@ describe('the store', () => {
     world.leave(room(1), identity(1));
     await world.clock.advance(60_000);
     Object.assign(world.store, { update, ping });
+    expect(world.lines.filter((line) => line.includes('"why":"disk full"'))).toHaveLength(1);
     // Noticed within a second, then a list, the wait for an absence without a webhook, and a second list.
     await world.clock.advance(6_500);
     expect(world.actions('send', TARGET)).toHaveLength(1);
@@ -383,6 +384,17 @@ it('an update that writes nothing does not show that the store can write', async
 });
 
 describe('draining', () => {
+  it('and is over, what the store refuses is no outage: it was closed', async () => {
+    const world = new EngineWorld();
+    await present(world, 1, { delayMs: HOUR_MS });
+    const drained = world.engine.drain(0);
+    await world.clock.advance(1);
+    await drained;
+    await world.store.close();
+    await expect(world.webhook(room(1), identity(1), sid(1), 'left')).rejects.toBeInstanceOf(StoreUnavailable);
+    expect(world.lines.filter((line) => line.includes('"level":"error"'))).toEqual([]);
+  });
+
   it('waits for what is under way, but not for ever', async () => {
     const world = new EngineWorld();
     world.answer = () => null;
