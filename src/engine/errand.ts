@@ -1,4 +1,4 @@
-// A call that waits for its turn with a homeserver, and whose turn comes before whose: leaves before restarts, restarts by earliest expiry.
+// Calls that wait for their turn with a homeserver, and whose turn comes before whose: leaves before restarts that have time, restarts by earliest expiry.
 import type { Answer } from '../delegation/state.ts';
 import type { Wanted } from './budget.ts';
 
@@ -14,8 +14,8 @@ export interface Errand extends Wanted {
   readonly remembered?: boolean;
   /** Not begun by then: not at all, its evidence is stale. */
   readonly beginByMs: number;
-  /** Null: it is not wanted any more, and nothing was called. */
-  readonly work: () => Promise<Answer | null>;
+  /** `latelyMs`: how long the newest call took that was answered. Null: it is not wanted any more, and nothing was called. */
+  readonly work: (latelyMs: number) => Promise<Answer | null>;
 }
 
 export interface Waiting extends Errand {
@@ -27,8 +27,49 @@ export interface Waiting extends Errand {
   readonly reject: (why: unknown) => void;
 }
 
-/** Keeps the queue in order of urgency; it is short, and most arrivals go to its end. */
-export function insert(queue: Waiting[], errand: Waiting): void {
+/** In order of urgency: leaves and cancellations that are owed, and all others. */
+export class Queue {
+  #owed: Waiting[] = [];
+  #others: Waiting[] = [];
+
+  get owed(): number {
+    return this.#owed.length;
+  }
+
+  get others(): number {
+    return this.#others.length;
+  }
+
+  add(errand: Waiting): void {
+    insert(errand.kind === 'owed' ? this.#owed : this.#others, errand);
+  }
+
+  /** Whose turn it is: what is owed comes first, unless `goesFirst` says otherwise of the first of the others. */
+  next(goesFirst: (other: Waiting) => boolean): Waiting | undefined {
+    const [owed] = this.#owed;
+    const [other] = this.#others;
+    return owed === undefined || (other !== undefined && goesFirst(other)) ? other : owed;
+  }
+
+  /** One whose turn it was. */
+  remove({ kind }: Waiting): void {
+    (kind === 'owed' ? this.#owed : this.#others).shift();
+  }
+
+  /** Takes those of the others out that `are`. */
+  takeOthers(are: (other: Waiting) => boolean): readonly Waiting[] {
+    const taken = this.#others.filter(are);
+    if (taken.length > 0) this.#others = this.#others.filter((other) => !are(other));
+    return taken;
+  }
+
+  takeAll(): readonly Waiting[] {
+    return [...this.#owed.splice(0), ...this.#others.splice(0)];
+  }
+}
+
+/** They are few, and most arrivals go to their end. */
+function insert(queue: Waiting[], errand: Waiting): void {
   let at = queue.length;
   while (at > 0 && isMoreUrgent(errand, queue[at - 1] as Waiting)) at -= 1;
   queue.splice(at, 0, errand);

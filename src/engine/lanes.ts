@@ -1,13 +1,14 @@
 // One lane for each homeserver: how many calls it gets at once, in which order, and when it gets none. A slow or dead homeserver
-// fills only its own lane. Leaves go before restarts, restarts by earliest expiry, so that a limited budget saves the most. Where several
-// processes share a store, one of them makes all restarts with a homeserver that limits calls.
+// fills only its own lane. Leaves go before restarts that have time, restarts by earliest expiry, so that a limited budget saves the most.
+// Where several processes share a store, one of them makes all restarts with a homeserver that limits calls.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import { type Limit, RESERVED_MS } from '../store/store.ts';
 import { type Budget, createBudget } from './budget.ts';
-import { type Errand, insert, type Waiting } from './errand.ts';
+import { type Errand, Queue, type Waiting } from './errand.ts';
 import { createPace, type Pace } from './pace.ts';
+import { createWidth, type Width } from './width.ts';
 
 export interface Lanes {
   /**
@@ -24,13 +25,12 @@ export interface Lanes {
 interface Lane {
   readonly homeserver: HomeserverUrl;
   running: number;
+  /** Of those that run. */
+  restarting: number;
   /** When the newest of them began. */
   beganMs: number;
-  /** Grows by two with each quick success, narrows with each failure, is small after a 429: found out, not configured. */
-  cap: number;
-  /** The least that a call has taken that was carried out. */
-  quickestMs: number;
-  queue: Waiting[];
+  readonly width: Width;
+  readonly queue: Queue;
   blockedUntilMs: number;
   /** Somebody was turned away and waits to be called again. */
   owesCall: boolean;
@@ -45,26 +45,14 @@ interface Lane {
   looksLater: boolean;
 }
 
-/** As many connections as the pool behind it needs. */
-export const MOST_AT_ONCE = 1_024;
-const FIRST_AT_ONCE = 64;
-const FEWEST_AT_ONCE = 2;
-/**
- * A homeserver that answers at once is kept busy by so many, and more answers in one turn keep everything else waiting; of one that is far
- * away, or slow, as many may wait as make MOST_PER_MS calls.
- */
-const ENOUGH_AT_ONCE = 64;
-const MOST_PER_MS = 2;
-/** With one failure in ten calls a lane still widens, with one in three it narrows. */
-const SUCCESS_GIVES = 2;
-const FAILURE_COSTS = 4;
-/** A homeserver that takes so long for an answer has enough to do, unless it is never much quicker: then it gets no more than at first. */
-const BUSY_MS = 1_000;
-const SLOWED_DOWN = 1.5;
 /** A lane in which nothing has begun for so long is not full, it hangs. */
 const HANGING_MS = 1_000;
 /** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
 const QUEUE_FACTOR = 64;
+/** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
+const MOST_OWED = 2_048;
+/** A restart with less time left goes before leaves. */
+const URGENT_MS = 10_000;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
 const LONGEST_PAUSE_MS = 300_000;
 const MOST_LANES = 10_000;
@@ -107,10 +95,10 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     const lane: Lane = {
       homeserver,
       running: 0,
+      restarting: 0,
       beganMs: 0,
-      cap: FIRST_AT_ONCE,
-      quickestMs: Number.POSITIVE_INFINITY,
-      queue: [],
+      width: createWidth(),
+      queue: new Queue(),
       blockedUntilMs: 0,
       owesCall: false,
       ...{ budget: createBudget(clock.nowMs), pace: createPace(clock.nowMs) },
@@ -176,35 +164,38 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       onFree();
       return;
     }
-    const restarts = lane.queue.filter((errand) => !isOurs(lane, errand));
-    lane.queue = lane.queue.filter((errand) => isOurs(lane, errand));
-    for (const { resolve } of restarts) resolve(null);
+    for (const { resolve } of lane.queue.takeOthers((errand) => !isOurs(lane, errand))) resolve(null);
   }
 
   const isOurs = ({ ours }: Lane, { goesOn, remembered = false }: Errand): boolean => ours || !goesOn || remembered;
-  const isFull = (lane: Lane, owed: boolean): boolean => lane.queue.length >= lane.cap * QUEUE_FACTOR * (owed ? 2 : 1);
+  const mostOwed = ({ width }: Lane): number => Math.min(width.atOnce * QUEUE_FACTOR, MOST_OWED);
+  const isFull = (lane: Lane, owed: boolean): boolean =>
+    owed ? lane.queue.owed >= mostOwed(lane) : lane.queue.others >= lane.width.atOnce * QUEUE_FACTOR;
+  const hasRoom = (lane: Lane): boolean =>
+    lane.queue.owed <= mostOwed(lane) / 2 && lane.queue.others <= (lane.width.atOnce * QUEUE_FACTOR) / 2;
   const isBlocked = (lane: Lane): boolean => clock.nowMs() < lane.blockedUntilMs;
   const isShut = (lane: Lane): boolean => clock.nowMs() + GATHER_MS < lane.blockedUntilMs;
 
   function pump(lane: Lane): void {
-    while (lane.queue.length > 0 && !isBlocked(lane)) {
-      const next = lane.queue[0] as Waiting;
+    while (!isBlocked(lane)) {
+      const next = lane.queue.next((restart) => isUrgent(lane, restart));
+      if (next === undefined) break;
       if (isStale(lane, next)) {
-        lane.queue.shift();
+        lane.queue.remove(next);
         next.resolve(null);
         continue;
       }
-      if (isBusy(lane, next.kind === 'owed')) break;
+      if (isBusy(lane, next)) break;
       if (next.kind !== 'owed' && isTooSoon(lane, next)) {
         if (next.kind === 'doubtful') giveBack(lane);
         break;
       }
-      lane.queue.shift();
+      lane.queue.remove(next);
       const putOff = putOffBy(lane, next);
       if (putOff !== null) next.resolve(putOff);
       else void begin(lane, next);
     }
-    if (lane.owesCall && !isBlocked(lane) && lane.queue.length <= (lane.cap * QUEUE_FACTOR) / 2) {
+    if (lane.owesCall && !isBlocked(lane) && hasRoom(lane)) {
       lane.owesCall = false;
       onFree();
     }
@@ -219,13 +210,20 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
     return restMs < 0 || (restMs < REFRESH_MS && lane.budget.beginMs(next) > next.beginByMs);
   }
 
+  const mostRestarts = ({ budget, width }: Lane): number => (budget.limited ? 1 : Math.ceil(width.atOnce * 0.75));
+
+  /** One that is about to run out does not wait for all the leaves of a crowd. Where calls are counted, it has its time (budget.ts). */
+  function isUrgent(lane: Lane, { kind, orderMs }: Waiting): boolean {
+    if (kind !== 'restart' || lane.budget.limited || lane.restarting >= mostRestarts(lane)) return false;
+    return orderMs - clock.nowMs() < URGENT_MS;
+  }
+
   /**
    * Restarts leave a quarter of the lane free for leaves; where calls are counted, one at a time shows what is left. But calls that hang, for
    * up to 10 s, must not cost those their turn who have less time: one more may begin beside them.
    */
-  function isBusy(lane: Lane, owed: boolean): boolean {
-    const mostRestarts = lane.budget.limited ? 1 : Math.ceil(lane.cap * 0.75);
-    if (lane.running < (owed ? lane.cap : mostRestarts)) return false;
+  function isBusy(lane: Lane, next: Waiting): boolean {
+    if (lane.running < (next.kind === 'owed' || isUrgent(lane, next) ? lane.width.atOnce : mostRestarts(lane))) return false;
     const hangsInMs = lane.beganMs + HANGING_MS - clock.nowMs();
     if (hangsInMs > 0) lookLater(lane, hangsInMs);
     return hangsInMs > 0;
@@ -234,10 +232,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   /** Nothing but what may wait for long is there, and of that some is to be thought about anew. */
   function giveBack(lane: Lane): void {
     const nowMs = clock.nowMs();
-    const late = lane.queue.filter(({ beginByMs }) => beginByMs < nowMs);
-    if (late.length === 0) return;
-    lane.queue = lane.queue.filter(({ beginByMs }) => beginByMs >= nowMs);
-    for (const { resolve } of late) resolve(null);
+    for (const { resolve } of lane.queue.takeOthers(({ beginByMs }) => beginByMs < nowMs)) resolve(null);
   }
 
   /** What a call that the budget has no room for is answered. */
@@ -283,10 +278,11 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
     const beganMs = clock.nowMs();
     lane.running += 1;
+    if (errand.kind === 'restart') lane.restarting += 1;
     lane.pace.begun(errand.kind);
     lane.beganMs = beganMs;
     try {
-      const answer = await errand.work();
+      const answer = await errand.work(lane.width.latelyMs);
       if (answer !== null) learn(lane, answer, beganMs);
       if (answer?.kind === 'ok') {
         if (errand.goesOn) lane.budget.restarted(errand, beganMs);
@@ -294,12 +290,13 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       }
       // Refused is not begun: for a short pause it keeps its place.
       const keepsPlace = !isShut(lane) && clock.nowMs() < errand.patientUntilMs && isOurs(lane, errand);
-      if (answer?.kind === 'limited' && keepsPlace) insert(lane.queue, errand);
+      if (answer?.kind === 'limited' && keepsPlace) lane.queue.add(errand);
       else errand.resolve(answer);
     } catch (error) {
       errand.reject(error);
     } finally {
       lane.running -= 1;
+      if (errand.kind === 'restart') lane.restarting -= 1;
       pump(lane);
     }
   }
@@ -318,36 +315,27 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
         block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - beganMs));
         return;
       case 'failed':
-        lane.cap = Math.max(lane.cap - FAILURE_COSTS, FEWEST_AT_ONCE);
+        lane.width.failed();
         lane.pace.failed();
         return;
       case 'ok':
-        lane.quickestMs = Math.min(lane.quickestMs, clock.nowMs() - beganMs);
-        widen(lane, clock.nowMs() - beganMs);
-        return;
       case 'final':
       case 'refused':
-        widen(lane, clock.nowMs() - beganMs);
+        lane.width.answered(clock.nowMs() - beganMs, answer.kind === 'ok');
         return;
       default:
         answer satisfies never;
     }
   }
 
-  function widen(lane: Lane, tookMs: number): void {
-    const isBusy = tookMs >= Math.max(BUSY_MS, lane.quickestMs * SLOWED_DOWN);
-    const most = isBusy ? FIRST_AT_ONCE : Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), MOST_AT_ONCE);
-    if (lane.cap < most) lane.cap = Math.min(lane.cap + SUCCESS_GIVES, most);
-  }
-
   /** Nobody is called before the homeserver wants it; who would wait long is turned away, to be called again. */
   function block(lane: Lane, pauseMs: number): void {
-    lane.cap = FEWEST_AT_ONCE;
+    lane.width.refused();
     lane.blockedUntilMs = Math.max(lane.blockedUntilMs, clock.nowMs() + pauseMs);
     lane.owesCall = true;
     if (isShut(lane)) {
       onPause(lane.homeserver, lane.blockedUntilMs - GATHER_MS);
-      for (const waiting of lane.queue.splice(0)) waiting.resolve(null);
+      for (const waiting of lane.queue.takeAll()) waiting.resolve(null);
     }
     reopen(lane);
   }
@@ -376,7 +364,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       return new Promise((resolve, reject) => {
         const patientUntilMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
         const orderMs = errand.kind !== 'owed' && errand.lostMs < clock.nowMs() ? Number.POSITIVE_INFINITY : errand.expiryMs;
-        insert(lane.queue, { ...errand, orderMs, patientUntilMs, resolve, reject });
+        lane.queue.add({ ...errand, orderMs, patientUntilMs, resolve, reject });
         pump(lane);
       });
     },
@@ -396,5 +384,5 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
 }
 
 function isIdle(lane: Lane, nowMs: number): boolean {
-  return lane.running === 0 && lane.queue.length === 0 && nowMs >= lane.blockedUntilMs;
+  return lane.running === 0 && lane.queue.owed + lane.queue.others === 0 && nowMs >= lane.blockedUntilMs;
 }

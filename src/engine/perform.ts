@@ -144,12 +144,12 @@ export function createPerformer(deps: PerformerDeps): Performer {
       ...wantedBy(row),
       ...{ kind: remembered ? 'restart' : inventions.restart(row), goesOn: true, remembered },
       beginByMs: clock.nowMs() + turnMs(row),
-      work: () => {
+      work: (latelyMs) => {
         askedAtMs = clock.nowMs();
         return callAll(row, {
           action: 'restart',
           calls: callsToRestart(row.handles),
-          timeoutMs: restartTimeoutMs(row, askedAtMs),
+          timeoutMs: restartTimeoutMs(row, askedAtMs, latelyMs),
           ...right,
         });
       },

@@ -197,7 +197,8 @@ describe('restarts', () => {
   it('leave time for another try when a call hangs', () => {
     const row = { ...rowIn(ROWS['connected, restart due, fresh']), expiry: { earliestMs: NOW + 3_000, latestMs: NOW + 3_000 } };
     expect(decide(row, EVENTS.due, now, POLICY).effects).toEqual([{ kind: 'restart' }]);
-    expect(restartTimeoutMs(row, NOW)).toBe(1_500);
+    expect(restartTimeoutMs(row, NOW, 0)).toBe(1_500);
+    expect(restartTimeoutMs(row, NOW, 1_500)).toBe(2_250);
   });
 
   it.each([
@@ -209,7 +210,7 @@ describe('restarts', () => {
   ])('give a homeserver time that %s', (_, over, earliestInMs, spreadMs, expected) => {
     const expiry = { earliestMs: NOW + earliestInMs, latestMs: NOW + earliestInMs + spreadMs };
     const row = { ...rowIn({ ...ROWS['connected, restart due, fresh'], ...over } as LiveState), delayMs: 8_000, expiry };
-    expect(restartTimeoutMs(row, NOW)).toBe(expected);
+    expect(restartTimeoutMs(row, NOW, 0)).toBe(expected);
   });
 
   it.each([

@@ -118,12 +118,12 @@ const AS_SLOW_AGAIN = 1.5;
 
 /**
  * A hanging restart must leave time for another try before the event expires; but that of a homeserver that is slow for everybody does not
- * hang, and to give it up in the middle would lose them all. By when it is made: it may have waited for its turn.
+ * hang, and to give it up in the middle would lose them all, and have it do everything twice. By when it is made: it may have waited for its turn.
  */
-export function restartTimeoutMs(row: LiveDelegation, nowMs: number): number {
+export function restartTimeoutMs(row: LiveDelegation, nowMs: number, latelyMs: number): number {
   const leftMs = restMs(row.expiry, { nowMs });
   if (leftMs <= 0) return timeoutMsOf(row.delayMs / 4);
-  return timeoutMsOf(Math.max(leftMs / 2, Math.min(leftMs, lastTookMs(row) * AS_SLOW_AGAIN)));
+  return timeoutMsOf(Math.max(leftMs / 2, Math.min(leftMs, Math.max(lastTookMs(row), latelyMs) * AS_SLOW_AGAIN)));
 }
 
 /** How long the last restart took; nothing is known of that once one has failed. */

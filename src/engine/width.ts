@@ -1,0 +1,69 @@
+// How many calls a homeserver gets at once: found out, not configured. It grows by two with each quick success, narrows with each failure, and
+// is small after a 429.
+
+/** As many connections as the pool behind it needs. */
+export const MOST_AT_ONCE = 1_024;
+const FIRST_AT_ONCE = 64;
+const FEWEST_AT_ONCE = 2;
+/**
+ * A homeserver that answers at once is kept busy by so many, and more answers in one turn keep everything else waiting; of one that is far
+ * away, or slow, as many may wait as make MOST_PER_MS calls.
+ */
+const ENOUGH_AT_ONCE = 64;
+const MOST_PER_MS = 2;
+/** With one failure in ten calls it still widens, with one in three it narrows. */
+const SUCCESS_GIVES = 2;
+const FAILURE_COSTS = 4;
+/**
+ * A homeserver that takes so long for an answer has enough to do, unless it is never much quicker: whatever else it gets waits there, in a
+ * queue in which no restart goes before a leave.
+ */
+const BUSY_MS = 500;
+const SLOWED_DOWN = 1.5;
+const ENOUGH_WHERE_BUSY = 16;
+
+export interface Width {
+  readonly atOnce: number;
+  /** What the newest call took that was answered. */
+  readonly latelyMs: number;
+  /** `ok`: it was carried out. */
+  answered(tookMs: number, ok: boolean): void;
+  failed(): void;
+  /** There were too many. */
+  refused(): void;
+}
+
+export function createWidth(): Width {
+  let atOnce = FIRST_AT_ONCE;
+  let latelyMs = 0;
+  /** The least that a call has taken that was carried out. */
+  let quickestMs = Number.POSITIVE_INFINITY;
+
+  const isBusy = (tookMs: number): boolean => tookMs >= Math.max(BUSY_MS, quickestMs * SLOWED_DOWN);
+
+  function mostAt(tookMs: number): number {
+    if (isBusy(tookMs)) return ENOUGH_WHERE_BUSY;
+    return Math.max(atOnce, Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), MOST_AT_ONCE));
+  }
+
+  return {
+    get atOnce() {
+      return atOnce;
+    },
+    get latelyMs() {
+      return latelyMs;
+    },
+    answered: (tookMs, ok) => {
+      latelyMs = tookMs;
+      if (ok) quickestMs = Math.min(quickestMs, tookMs);
+      const most = mostAt(tookMs);
+      atOnce = atOnce < most ? Math.min(atOnce + SUCCESS_GIVES, most) : Math.max(atOnce - SUCCESS_GIVES, most);
+    },
+    failed: () => {
+      atOnce = Math.max(atOnce - FAILURE_COSTS, FEWEST_AT_ONCE);
+    },
+    refused: () => {
+      atOnce = FEWEST_AT_ONCE;
+    },
+  };
+}

@@ -1,0 +1,64 @@
+// A crowd leaves at once, and its homeserver takes a while for all the leaves: nobody who stays runs out meanwhile.
+import { expect, test } from 'vitest';
+import type { Call } from '../../src/homeserver/delayed-events.ts';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld } from './world.ts';
+
+const SHORT_MS = 10_000;
+const HOUR_MS = 3_600_000;
+const STAY = 60;
+
+/** How many of those who stayed ran out, and how long it took until all who left were gone. */
+async function crowd(leaving: number, eachMs: number): Promise<{ ranOut: number; goneAfterMs: number }> {
+  const world = new EngineWorld();
+  const { clock } = world;
+  const expiresMs = new Map<string, number>();
+  const [lost, sent] = [new Set<string>(), new Set<string>()];
+  let freeMs = 0;
+  let perCallMs = 0;
+  const done = (id: string, action: Extract<Call, { kind: 'delay' }>['action']): void => {
+    if ((expiresMs.get(id) ?? 0) <= clock.nowMs()) lost.add(id);
+    else if (action === 'restart') expiresMs.set(id, clock.nowMs() + (id.endsWith('-short') ? SHORT_MS : HOUR_MS));
+    else sent.add(id);
+  };
+  // One after the other.
+  world.takesMs = () => freeMs - clock.nowMs();
+  world.answer = (_, call) => {
+    if (call.kind !== 'delay') throw new Error('there are no others');
+    freeMs = Math.max(freeMs, clock.nowMs()) + perCallMs;
+    clock.after(freeMs - clock.nowMs(), () => done(call.delayId, call.action));
+    return { kind: 'ok' };
+  };
+  for (let n = 1; n <= STAY + leaving; n += 1) {
+    const [where, delayMs] = [room(n % 10), n <= STAY ? SHORT_MS : HOUR_MS];
+    const delayId = `d-${n}${n <= STAY ? '-short' : ''}`;
+    const { id: _, ...rest } = handOver(n, { room: where, delayMs, handles: { kind: 'delay', delayId: delayId as never } });
+    expiresMs.set(delayId, clock.nowMs() + delayMs);
+    world.join(where, identity(n), sid(n));
+    await world.engine.handOver(rest);
+    await world.webhook(where, identity(n), sid(n), 'joined');
+    await clock.advance(2);
+  }
+  await clock.advance(SHORT_MS);
+  perCallMs = eachMs;
+  const startMs = clock.nowMs();
+  for (let n = STAY + 1; n <= STAY + leaving; n += 1) {
+    world.leave(room(n % 10), identity(n));
+    await world.webhook(room(n % 10), identity(n), sid(n), 'left');
+  }
+  while (sent.size < leaving && clock.nowMs() - startMs < 10 * SHORT_MS) await clock.advance(100);
+  const goneAfterMs = clock.nowMs() - startMs;
+  await clock.advance(2 * SHORT_MS);
+  for (let n = 1; n <= STAY; n += 1) if ((expiresMs.get(`d-${n}-short`) ?? 0) <= clock.nowMs()) lost.add(`d-${n}-short`);
+  return { ranOut: lost.size, goneAfterMs };
+}
+
+test.each([
+  [1_000, 20],
+  [6_000, 5],
+])('%d leave, %d ms for each of them', async (leaving, eachMs) => {
+  const { ranOut, goneAfterMs } = await crowd(leaving, eachMs);
+  expect(ranOut).toBe(0);
+  // And as soon as they can be: those who stay need three calls in ten at most.
+  expect(goneAfterMs).toBeLessThan((leaving * eachMs) / 0.7 + 3_000);
+});
