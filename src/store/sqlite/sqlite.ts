@@ -1,5 +1,6 @@
 // The embedded store: one SQLite file, WAL, one process. Commits are grouped: all updates of one turn of the event loop go into one
-// transaction. Its log is synced beside the event loop (log-sync.ts), for all that were committed meanwhile at once.
+// transaction. Its log is synced beside the event loop (log-sync.ts), for all that were committed meanwhile at once, and copied into the
+// database now and then (checkpoint.ts).
 //
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
@@ -27,8 +28,9 @@ import {
   type Where,
 } from '../store.ts';
 import { createSqliteAttendance, purgeGiven } from './attendance.ts';
+import { Checkpoint } from './checkpoint.ts';
 import { Claims } from './claims.ts';
-import { LogSync } from './log-sync.ts';
+import { DISTRUSTED, LogSync } from './log-sync.ts';
 import { migrate } from './migrations.ts';
 import { Once } from './once.ts';
 import { SqliteRows } from './rows.ts';
@@ -92,6 +94,8 @@ class SqliteStore implements Store, Attendance {
   #inTransaction = false;
   #closed = false;
   readonly #log: LogSync;
+  /** Null: in memory there is no log. */
+  readonly #checkpoint: Checkpoint | null;
   readonly track: Attendance['track'];
   readonly untrack: Attendance['untrack'];
   readonly trackedRooms: Attendance['trackedRooms'];
@@ -103,7 +107,13 @@ class SqliteStore implements Store, Attendance {
     this.#options = options;
     const inMemory = options.path === ':memory:';
     const { clock, onSync = () => {} } = options;
-    this.#log = new LogSync({ path: inMemory ? null : options.path, clock, copyAll: () => this.#copyLog(), onSync });
+    this.#log = new LogSync({
+      path: inMemory ? null : options.path,
+      clock,
+      copyAll: () => this.#checkpoint?.mend(),
+      onNoted: (pages) => this.#checkpoint?.noted(pages),
+      onSync,
+    });
     // Handles are capabilities: what SQLite makes beside this file has its mode.
     if (!inMemory) closeSync(openSync(options.path, 'a', 0o600));
     this.#db = new DatabaseSync(options.path);
@@ -111,7 +121,7 @@ class SqliteStore implements Store, Attendance {
       // Exclusive: a second process on the same file would act on the same delegations.
       this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY');
       // The operating system has the file in memory as well. The handles of an ended row are overwritten, not only unlinked.
-      this.#db.exec('PRAGMA cache_size = -4000; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON');
+      this.#db.exec('PRAGMA cache_size = -4000; PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = ON');
       const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
       if (check.quick_check !== 'ok') throw damaged(options.path, check.quick_check);
       migrate(this.#db);
@@ -122,7 +132,9 @@ class SqliteStore implements Store, Attendance {
       this.#refuseForeignSeal();
       this.#log.opened();
       // All that was written up to here is synced, the folder's entries included; from here on we see to it.
-      this.#db.exec('PRAGMA synchronous = NORMAL');
+      this.#db.exec('PRAGMA synchronous = OFF');
+      const those = { path: options.path, db: this.#db, log: this.#log, beat: this.#sql.beat };
+      this.#checkpoint = inMemory ? null : new Checkpoint({ ...those, onEnd: (failed) => this.#goOn(failed) });
     } catch (error) {
       this.#db.close();
       throw error;
@@ -192,7 +204,7 @@ class SqliteStore implements Store, Attendance {
     if (this.#closed || this.#waiting.size >= MOST_PENDING) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
-    if (this.#log.distrusted) return Promise.reject(new StoreUnavailable('the disk has failed to write down what was committed'));
+    if (this.#log.distrusted) return Promise.reject(new StoreUnavailable(DISTRUSTED));
     const { room = null, committed = () => {}, urgency = 'now' } = how;
     const { clock } = this.#options;
     return new Promise((resolve, reject) => {
@@ -203,7 +215,7 @@ class SqliteStore implements Store, Attendance {
   }
 
   #flush(urgency: Urgency): void {
-    this.#commit(this.#waiting.take(urgency));
+    if (this.#checkpoint?.holds !== true) this.#commit(this.#waiting.take(urgency));
   }
 
   /** One transaction for all of them. A step that throws takes only itself out, and before it wrote anything; a failing write takes all out. */
@@ -239,9 +251,12 @@ class SqliteStore implements Store, Attendance {
     if (wrote) told(true, waiting.size);
   }
 
-  #copyLog(): void {
-    const { busy } = this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number };
-    if (busy !== 0) throw new Error('the log could not be copied into the database');
+  /** After commits were held back. */
+  #goOn(failed: unknown): void {
+    for (const urgency of ['now', 'soon'] as const) {
+      if (failed === null) this.#flush(urgency);
+      else for (const one of this.#waiting.take(urgency)) one.reject(new StoreUnavailable(failed));
+    }
   }
 
   durable(): Promise<void> {
@@ -361,11 +376,13 @@ class SqliteStore implements Store, Attendance {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    this.#closed = true;
+    await this.#checkpoint?.stop();
     this.#flush('soon');
     this.#flush('now');
-    this.#closed = true;
     await this.#log.close();
-    this.#db.close();
+    if (this.#checkpoint === null) this.#db.close();
+    else this.#checkpoint.close();
   }
 }
 
