@@ -211,6 +211,34 @@ describe('a disk that writes down when it is told to', () => {
     expect(existsSync(`${file}-wal-kept`)).toBe(false);
   });
 
+  test('that fails elsewhere meanwhile: what is under way ends first, and the log is mended after it', async () => {
+    await fillLog();
+    await clock.advance(1_000);
+    await put(row(6_001));
+    // They wait for a sync that comes after this one.
+    const first = watched(store.durable());
+    asked.shift()?.done();
+    await turns();
+    const second = watched(store.durable());
+    expect(asked.map(({ what }) => what)).toEqual(['log', 'log']);
+    for (const one of asked.splice(0)) one.done();
+    await turns();
+    expect([first.state, asked.map(({ what }) => what)]).toEqual(['done', ['database', 'log']]);
+    const held = watched(put(row(6_002)));
+    asked.pop()?.fails();
+    await turns();
+    expect(second.state).toBe('unavailable');
+    await expect(store.durable()).rejects.toMatchObject({ why: 'the log is being copied into the database' });
+    expect(await answer('done')).toBe('log');
+    await answer('done');
+    expect(held.state).toBe('done');
+    await expect(put(row(6_003))).rejects.toBeInstanceOf(StoreUnavailable);
+    disk.asked = null;
+    await store.ping();
+    await put(row(6_003));
+    expect(await rowsAfter('a crash')).toBe(6_003);
+  });
+
   test('a log that it fails to begin anew: nothing is written over it', async () => {
     await copied();
     expect(await answer('done')).toBe('log');
