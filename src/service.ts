@@ -36,6 +36,7 @@ import { createRooms } from './sfu/rooms.ts';
 import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
 import { createStdout } from './stdout.ts';
+import { onStopSignal } from './stop-signals.ts';
 import type { Attendance } from './store/attendance.ts';
 import { createSeal } from './store/seal.ts';
 import type { Sightings } from './store/sightings.ts';
@@ -78,6 +79,8 @@ if (process.argv.length > 2) {
   process.stderr.write(`${NO_SUCH_ARGUMENT}\n`);
   process.exit(EXIT_CONFIG);
 }
+// Nothing has been promised yet, and nothing is open.
+onStopSignal(() => process.exit(0));
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
 if (read.kind === 'faults') {
   process.stderr.write(`${faultLines(read.faults, read.notes).join('\n')}\n`);
@@ -91,7 +94,14 @@ await run(read.config, read.notes);
 
 async function run(config: Config, notes: readonly string[]): Promise<void> {
   goFirst();
+  // Who has asked us to end while all of this was loaded is heard now, before the store is opened, and perhaps brought forward.
+  await new Promise<void>((turn) => systemTime.endOfTurn(turn));
   const { store, sightings, clock } = await openStore(config, log, metrics);
+  let open = true;
+  // What has been opened is closed in order, once all of it is there.
+  onStopSignal(() => {
+    open = false;
+  });
   const served = createServed(config.homeservers);
   const { addresses } = served;
   const { insecureTls } = config.homeservers;
@@ -114,7 +124,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     ...(sightings === undefined ? {} : { sightings }),
   });
 
-  const stopTakingOver = await takeOverJobs(config, { engine, served, discovery, clock, log });
+  const stopTakingOver = await takeOverJobs(config, { engine, served, discovery, clock, log, isOpen: () => open });
 
   const matrixRtc = createMatrixRtc(config, { served, outbound, sfu, signingKey });
   const behind = createBehindHomeserver(config, {
@@ -122,7 +132,6 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     ...{ signingKey, clock, metrics, log },
   });
   const stopWatching = home?.watch();
-  let open = true;
   const app = createApp({
     ...{ engine, store, served, discovery, clock, metrics, registry, log },
     keys: createKeys(config.livekit.keys),
@@ -138,10 +147,11 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   });
   const stopKeeping = keepSmall({ clock: systemTime, asked: () => asked, rssBytes: () => process.memoryUsage.rss(), collect: collectAll });
   server.on('listening', () => {
+    if (!open) return;
     engine.start();
     behind?.departures?.start();
   });
-  listen(server, config, notes);
+  if (open) listen(server, config, notes);
 
   let stopping: Promise<void> | null = null;
   const stop = (signal: string): Promise<void> => {
@@ -161,7 +171,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     })();
     return stopping;
   };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void stop(signal));
+  onStopSignal((signal) => void stop(signal));
 }
 
 /** An address that is taken, or not there yet at boot, may be free the next time. */

@@ -1,7 +1,7 @@
 // The service as a process, where the system has little left for it: no room for its log, no descriptors, no memory for strangers, no port.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -174,6 +174,77 @@ describe('an SFU with a certificate of an authority of its own', () => {
     const { asked, log } = await beside({ NODE_EXTRA_CA_CERTS: 'CA' });
     expect(asked).toBeGreaterThan(0);
     expect(log).not.toContain('does not do what it is asked');
+  });
+});
+
+describe('told to end while it starts', () => {
+  const endOf = async ({ child }: Service) => (await once(child, 'exit')) as [code: number | null, signal: string | null];
+  function folderOf(): string {
+    const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-'));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    return folder;
+  }
+  async function silentServer(): Promise<{ readonly port: number; readonly asked: Promise<unknown> }> {
+    const sockets = new Set<Socket>();
+    const silent = createServer((socket) => void sockets.add(socket.on('error', () => {}))).listen(0, '127.0.0.1');
+    onTestFinished(() => {
+      for (const socket of sockets) socket.destroy();
+      silent.close();
+    });
+    await once(silent, 'listening');
+    return { port: (silent.address() as AddressInfo).port, asked: once(silent, 'connection') };
+  }
+
+  test.each(['SIGTERM', 'SIGINT'] as const)('it hears %s before anything of it is loaded, and opens no store any more', async (signal) => {
+    const told = `process.on('newListener', (name) => name === '${signal}' && queueMicrotask(() => process.kill(process.pid, name)))`;
+    const folder = folderOf();
+    // A name server that does not answer would keep Node from ending for some seconds.
+    const LIVEKIT_CS_API_URL_OVERRIDES = 'example.org=http://127.0.0.1:9';
+    const NODE_OPTIONS = `--import=data:text/javascript,${encodeURIComponent(told)}`;
+    const service = start(await freePort(), { settings: { NODE_OPTIONS, LIVEKIT_CS_API_URL_OVERRIDES, LASTWILL_DATA_DIR: folder } });
+    expect(await endOf(service), service.told()).toEqual([0, null]);
+    expect(existsSync(join(folder, 'lastwill.sqlite'))).toBe(false);
+  });
+
+  test('it waits for Redis no longer', async () => {
+    const stdout = join(folderOf(), 'log');
+    const service = start(await freePort(), { stdout, settings: { LIVEKIT_REDIS_URL: 'redis://127.0.0.1:9' } });
+    await vi.waitFor(() => expect(readFileSync(stdout, 'utf8')).toContain('can not be reached yet'), 5_000);
+    service.child.kill('SIGTERM');
+    expect(await endOf(service), service.told()).toEqual([0, null]);
+  });
+
+  test('it closes the store that it has opened, and does not listen', async () => {
+    const { port, asked } = await silentServer();
+    const name = `127.0.0.1:${port}`;
+    const ours = { LIVEKIT_HS_SERVER_NAME: name, LIVEKIT_AS_TOKEN: 'as-secret', LIVEKIT_HS_TOKEN: 'hs-secret' };
+    const folder = folderOf();
+    const settings = {
+      ...ours,
+      LASTWILL_ALLOW_PRIVATE_ADDRESSES: 'true',
+      LIVEKIT_FULL_ACCESS_HOMESERVERS: name,
+      LASTWILL_DATA_DIR: folder,
+    };
+    const stdout = join(folder, 'log');
+    const service = start(await freePort(), { stdout, settings });
+    await asked;
+    service.child.kill('SIGTERM');
+    expect(await endOf(service), service.told()).toEqual([0, null]);
+    expect(readFileSync(stdout, 'utf8')).toMatch(/"signal":"SIGTERM".*draining[\s\S]*stopped/);
+    expect(readFileSync(stdout, 'utf8')).not.toContain('listening');
+    // Of a store that was closed nothing is left to be found again.
+    expect(existsSync(join(folder, 'lastwill.sqlite-wal'))).toBe(false);
+  });
+
+  test('a command ends by the signal: it was not done', async () => {
+    const { port, asked } = await silentServer();
+    const cwd = folderOf();
+    const copying = ['store', 'copy', '--from', `redis://127.0.0.1:${port}`, '--to', 'sqlite:to'];
+    const child = spawn(process.execPath, [MAIN, ...copying], { cwd, env: { PATH: process.env.PATH ?? '' }, stdio: 'ignore' });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    await asked;
+    child.kill('SIGTERM');
+    expect(await once(child, 'exit')).toEqual([null, 'SIGTERM']);
   });
 });
 

@@ -92,7 +92,8 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/store-copy.ts', ['src/']],
   ['src/service.ts', ['src/']],
   ['src/compile-cache.js', []],
-  ['src/main.ts', ['src/compile-cache.js', 'src/memory.ts', 'src/service.ts']],
+  ['src/stop-signals.ts', []],
+  ['src/main.ts', ['src/compile-cache.js', 'src/stop-signals.ts', 'src/memory.ts', 'src/service.ts']],
 ];
 
 interface Ban {

@@ -21,6 +21,8 @@ export interface TakeOverDeps {
   readonly log: Log;
   /** Whether the originals go once they are ours. */
   readonly remove: boolean;
+  /** False: we are to end, though not all have been looked at yet. */
+  readonly isOpen: () => boolean;
 }
 
 interface Wanted {
@@ -39,7 +41,7 @@ const NOT_YET: Resolved = { kind: 'unresolvable', why: 'it is still looked for' 
 
 /** Resolves when everything that can be taken at once has been. Never throws: without the jobs, new calls are served all the same. */
 export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
-  const { clock, log, open, remove } = deps;
+  const { clock, log, open, remove, isOpen } = deps;
   const timers = new Set<Cancel>();
   let stopped = false;
   let waited = false;
@@ -84,7 +86,7 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
     const found = wanted.map(({ homeserver }) => deps.discovery.resolve(homeserver));
     for (const [nth, one] of wanted.entries()) {
       const resolved = await Promise.race([found[nth] as Promise<Resolved>, patience]);
-      if (stopped) break;
+      if (stopped || !isOpen()) break;
       if (resolved.kind === 'resolved') {
         counts[await adopt(one.job, resolved.url, deps)] += 1;
         done.push(one.field);

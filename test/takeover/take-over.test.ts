@@ -32,7 +32,7 @@ const LOST: Resolved = { kind: 'unresolvable', why: 'told to be' };
 
 function setUp(jobs: Record<string, string>, place: Place = {}) {
   const world = new EngineWorld();
-  const at = { heldBy: place.held ? 'another' : null, open: 0, found: place.found ?? (async () => FOUND) };
+  const at = { heldBy: place.held ? 'another' : null, open: 0, isOpen: true, found: place.found ?? (async () => FOUND) };
   const hash = new Map(Object.entries(jobs));
   const served = createServed({
     ...{ fullAccess: { all: false, names: ['example.org' as ServerName] }, overrides: new Map([['example.org' as ServerName, URL]]) },
@@ -68,7 +68,8 @@ function setUp(jobs: Record<string, string>, place: Place = {}) {
   /** Until it no longer keeps us from listening. */
   const run = async (): Promise<Cancel> => {
     let stop: Cancel | null = null;
-    void takeOver({ open, engine, served, discovery, clock, remove: place.remove ?? false, log }).then((done) => {
+    const deps = { open, engine, served, discovery, clock, remove: place.remove ?? false, log, isOpen: () => at.isOpen };
+    void takeOver(deps).then((done) => {
       stop = done;
     });
     await clock.settle();
@@ -190,4 +191,15 @@ it('begins nothing more once it is told to stop, also where it had waited for an
   await world.clock.advance(5_000);
   expect(await world.store.count()).toMatchObject({ settling: 0, connected: 0, leaving: 0, ended: 0 });
   expect(at).toMatchObject({ heldBy: null, open: 0 });
+});
+
+it('takes no more once we are to end, and leaves the rest to the next', async () => {
+  const { world, hash, run, at } = setUp({ [field(1)]: job(1), [field(2)]: job(2) }, { remove: true });
+  at.found = async () => {
+    at.isOpen = false;
+    return FOUND;
+  };
+  await run();
+  expect([hash.size, at.heldBy, at.open]).toEqual([2, null, 0]);
+  expect(await world.store.count()).toMatchObject({ awaiting: 0, connected: 0 });
 });
