@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
 import { type Cancel, type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config.ts';
-import { mostConnections } from './descriptors.ts';
+import { type Connections, shareConnections } from './descriptors.ts';
 import type { Resolve } from './dns/resolve.ts';
 import { createResolve } from './dns/ways.ts';
 import { createAlarms } from './engine/alarms.ts';
@@ -31,7 +31,7 @@ import { goFirst } from './priority.ts';
 import { helpText, NO_SUCH_ARGUMENT } from './settings.ts';
 import { createKeys } from './sfu/keys.ts';
 import { createRoomCreation } from './sfu/room-creation.ts';
-import type { RoomServiceDeps } from './sfu/room-service.ts';
+import { createSfuPool, type RoomServiceDeps } from './sfu/room-service.ts';
 import { createRooms } from './sfu/rooms.ts';
 import { createTokens } from './sfu/tokens.ts';
 import { faultLines, startupLines } from './startup-report.ts';
@@ -107,20 +107,26 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const { insecureTls } = config.homeservers;
   const sfuHost = bareHost(new URL(config.livekit.apiUrl).hostname);
   const resolve = createResolve({ clock: systemTime, isOperators: (host) => host === sfuHost || served.isNamed(host) });
-  const outbound = createOutbound({ clock, addresses, insecureTls, resolve });
-  const sfu: RoomServiceDeps = { clock: systemTime, resolve, onFailed: createSfuAlarm({ clock: systemTime, log }) };
+  const connections = shareConnections();
+  const outbound = createOutbound({ clock, addresses, insecureTls, resolve, sockets: connections.lookUps });
+  const sfu: RoomServiceDeps = {
+    clock: systemTime,
+    pool: createSfuPool(config.livekit.apiUrl, { resolve, connections: connections.sfu }),
+    onFailed: createSfuAlarm({ clock: systemTime, log }),
+  };
   const discovery = createDiscovery({ clock, served, outbound });
   const stopWarming = discovery.warm();
   const [signingKey] = config.livekit.keys;
   if (signingKey === undefined) throw new Error('a configuration has at least one API key');
   const home = createHomeOf(config, { clock, discovery, log });
   await Promise.race([home?.resolve(), new Promise<void>((done) => systemTime.after(FIRST_LOOK_MS, done))]);
-  const delayedEvents = createClient(config, { home, served, resolve, log, metrics });
+  const delayedEvents = createClient(config, { home, served, resolve, connections, log, metrics });
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
     rooms: createRooms(config.livekit.apiUrl, signingKey, sfu),
     random: systemRandom(),
     policy: config.policy,
+    mostAtOnce: Math.min(MOST_AT_ONCE, connections.delayedEvents),
     ...(sightings === undefined ? {} : { sightings }),
   });
 
@@ -151,7 +157,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     engine.start();
     behind?.departures?.start();
   });
-  if (open) listen(server, config, notes);
+  if (open) listen(server, config, notes, connections);
 
   let stopping: Promise<void> | null = null;
   const stop = (signal: string): Promise<void> => {
@@ -175,10 +181,10 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 }
 
 /** An address that is taken, or not there yet at boot, may be free the next time. */
-function listen(server: Server, config: Config, notes: readonly string[]): void {
+function listen(server: Server, config: Config, notes: readonly string[], { incoming }: Connections): void {
   const { host, port } = config.bind;
   const seldom = createSeldom(systemTime);
-  server.maxConnections = mostConnections();
+  server.maxConnections = incoming;
   server.on('drop', () => {
     if (seldom()) log.warn({ most: server.maxConnections }, 'connections are turned away: as many as may be are open');
   });
@@ -265,11 +271,12 @@ interface ClientDeps {
   readonly home: Home | null;
   readonly served: ReturnType<typeof createServed>;
   readonly resolve: Resolve;
+  readonly connections: Connections;
   readonly log: Log;
   readonly metrics: Metrics;
 }
 
-function createClient(config: Config, { home, served, resolve, log, metrics }: ClientDeps): DelayedEvents {
+function createClient(config: Config, { home, served, resolve, connections, log, metrics }: ClientDeps): DelayedEvents {
   const { applicationService: settings, insecureTls } = config.homeservers;
   const alarms = createAlarms({ clock: systemTime, log });
   const applicationService =
@@ -283,7 +290,10 @@ function createClient(config: Config, { home, served, resolve, log, metrics }: C
         };
   return createDelayedEvents({
     ...{ clock: systemTime, applicationService },
-    outbound: createOutbound({ clock: systemTime, addresses: served.addresses, insecureTls, connections: MOST_AT_ONCE, resolve }),
+    outbound: createOutbound({
+      ...{ clock: systemTime, addresses: served.addresses, insecureTls, resolve },
+      ...{ connections: MOST_AT_ONCE, sockets: connections.delayedEvents },
+    }),
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
     onFailure: (homeserver, why) => {
       metrics.homeserverFailure(homeserver, why);

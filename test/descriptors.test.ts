@@ -1,24 +1,36 @@
 import { expect, test } from 'vitest';
-import { mostConnections } from '../src/descriptors.ts';
+import { type Connections, shareConnections } from '../src/descriptors.ts';
 
 const told = (soft: string) => () =>
   `Limit                     Soft Limit           Hard Limit           Units
 Max processes             96364                96364                processes
 Max open files            ${soft.padEnd(20)} 1048576              files
 `;
+const sum = ({ incoming, sfu, delayedEvents, lookUps }: Connections) => incoming + sfu + delayedEvents + lookUps;
 
 test.each([
-  ['64', 32],
-  ['1024', 512],
-  ['1048576', 4_096],
-  ['unlimited', 4_096],
-])('of %s descriptors %i are for connections', (soft, most) => expect(mostConnections(told(soft))).toBe(most));
+  ['64', 12, 4],
+  ['1024', 492, 164],
+  ['1048576', 4_096, 576],
+  ['unlimited', 4_096, 576],
+])('of %s descriptors strangers take %i, and the SFU %i', (soft, incoming, sfu) =>
+  expect(shareConnections(told(soft))).toMatchObject({ incoming, sfu }),
+);
+
+test.each([64, 100, 256, 1_024, 65_536])('of %i descriptors all together leave those that the process itself needs', (soft) => {
+  expect(sum(shareConnections(told(String(soft))))).toBeLessThanOrEqual(soft - 40);
+});
+
+test('each has one, however few there are', () => {
+  expect(shareConnections(told('32'))).toEqual({ incoming: 1, sfu: 1, delayedEvents: 1, lookUps: 1 });
+});
 
 test('where the system does not tell, few are taken', () => {
-  expect(mostConnections(() => '')).toBe(512);
+  const few = shareConnections(told('1024'));
+  expect(shareConnections(() => '')).toEqual(few);
   expect(
-    mostConnections(() => {
+    shareConnections(() => {
       throw new Error('ENOENT');
     }),
-  ).toBe(512);
+  ).toEqual(few);
 });

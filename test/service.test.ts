@@ -2,10 +2,12 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { hmacKey, signJwt } from '../src/sfu/jwt.ts';
 import { answer, FEDERATION_CERTIFICATE, startScriptedServer } from './support/scripted-server.ts';
 
 const MAIN = resolve(import.meta.dirname, '../src/main.ts');
@@ -97,6 +99,49 @@ test('strangers who take all the connections they can leave it the descriptors t
   for (const socket of sockets) socket.destroy();
   await pause(200);
   expect(await answers(service), service.told()).toBe(true);
+});
+
+test('with few descriptors its own calls wait for one another, whatever strangers take, and none fails', { timeout: 30_000 }, async () => {
+  const MEMBERS = 60;
+  const slow = (response: ServerResponse, body: unknown) => void setTimeout(() => answer(response, 200, body), 300);
+  const sfu = await startScriptedServer((request, response) => {
+    if (request.url?.endsWith('/ListParticipants') !== true) return answer(response, 200, { rooms: [] });
+    const { room } = JSON.parse(sfu.bodies.at(-1) ?? '{}') as { room: string };
+    slow(response, { participants: [{ sid: 'PA_1', identity: `in-${room}`, state: 'ACTIVE', joinedAtMs: String(Date.now()) }] });
+  });
+  const homeserver = await startScriptedServer(({ method }, response) =>
+    method === 'GET' ? answer(response, 200, { versions: [], unstable_features: { 'org.matrix.msc4140': true } }) : slow(response, {}),
+  );
+  onTestFinished(() => Promise.all([sfu.close(), homeserver.close()]).then(() => {}));
+  const service = await started({
+    descriptors: 64,
+    settings: {
+      LIVEKIT_URL: `ws://127.0.0.1:${sfu.port}`,
+      LIVEKIT_CS_API_URL_OVERRIDES: `example.org=http://127.0.0.1:${homeserver.port}`,
+      LASTWILL_CONNECT_TIMEOUT_MS: '1000',
+    },
+  });
+  const key = hmacKey('secret-of-at-least-32-characters-here');
+  for (let n = 0; n < MEMBERS; n += 1) {
+    const claims = {
+      iss: 'key',
+      sub: `in-room-${n}`,
+      exp: Math.floor(Date.now() / 1_000) + 600,
+      video: { room: `room-${n}`, roomJoin: true },
+    };
+    const body = JSON.stringify({ homeserver: 'example.org', leave: { delay_id: `id-${n}` }, timeout_ms: 20_000 });
+    const headers = { authorization: `Bearer ${signJwt(claims, key)}` };
+    expect((await fetch(`${service.url}/v1/delegations`, { method: 'POST', headers, body })).status).toBe(201);
+  }
+  const sockets = connected(service.port, 120);
+  const restarted = () => new Set(homeserver.requests.filter((one) => one.endsWith('/restart'))).size;
+  await vi.waitFor(() => expect(restarted()).toBe(MEMBERS), { timeout: 20_000, interval: 100 });
+  for (const socket of sockets) socket.destroy();
+  await pause(500);
+  const metrics = await (await fetch(`${service.url}/metrics`)).text();
+  expect(metrics).toContain('lastwill_restarts_total');
+  const failed = metrics.match(/^lastwill_(sfu_requests_total\{result="failed"|homeserver_failures_total\{).* [1-9]\d*$/gm);
+  expect([failed, service.told()]).toEqual([null, '']);
 });
 
 test('bodies in single bytes take about the memory of those bytes', async () => {

@@ -36,6 +36,8 @@ export interface EngineDeps {
   readonly log: Log;
   /** Other processes use the store as well, and tell what they see. */
   readonly sightings?: Sightings;
+  /** So many calls are made to one homeserver at once, at most. */
+  readonly mostAtOnce?: number;
 }
 
 /** While the store is away, due work tries it again after so long. */
@@ -94,6 +96,7 @@ export function createEngine(deps: EngineDeps): Engine {
   });
   const lanes = createLanes({
     clock,
+    ...(deps.mostAtOnce !== undefined && { mostAtOnce: deps.mostAtOnce }),
     onFree: () => scheduler.wake(),
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
     ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),

@@ -70,6 +70,8 @@ export interface LanesDeps {
   readonly onFree: () => void;
   /** A homeserver wants no calls for long: until then nobody need ask for work with it. */
   readonly onPause: (homeserver: HomeserverUrl, untilMs: number) => void;
+  /** With one homeserver. */
+  readonly mostAtOnce?: number;
   /** Where several processes restart: whose the restarts with a homeserver are that limits calls (store.ts). */
   readonly reservations?: Reservations;
 }
@@ -82,7 +84,7 @@ export interface Reservations {
 /** So that they stay ours, or become ours soon when whose they were has died. */
 const AGREE_EVERY_MS = RESERVED_MS / 3;
 
-export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps): Lanes {
+export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }: LanesDeps): Lanes {
   const lanes = new Map<HomeserverUrl, Lane>();
   let agreeing = false;
 
@@ -97,7 +99,7 @@ export function createLanes({ clock, onFree, onPause, reservations }: LanesDeps)
       running: 0,
       restarting: 0,
       beganMs: 0,
-      width: createWidth(),
+      width: createWidth(mostAtOnce),
       queue: new Queue(),
       blockedUntilMs: 0,
       owesCall: false,

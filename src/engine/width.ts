@@ -33,8 +33,10 @@ export interface Width {
   refused(): void;
 }
 
-export function createWidth(): Width {
-  let atOnce = FIRST_AT_ONCE;
+/** `most`: as many as there may be connections. */
+export function createWidth(most = MOST_AT_ONCE): Width {
+  const fewest = Math.min(FEWEST_AT_ONCE, most);
+  let atOnce = Math.min(FIRST_AT_ONCE, most);
   let latelyMs = 0;
   /** The least that a call has taken that was carried out. */
   let quickestMs = Number.POSITIVE_INFINITY;
@@ -42,8 +44,8 @@ export function createWidth(): Width {
   const isBusy = (tookMs: number): boolean => tookMs >= Math.max(BUSY_MS, quickestMs * SLOWED_DOWN);
 
   function mostAt(tookMs: number): number {
-    if (isBusy(tookMs)) return ENOUGH_WHERE_BUSY;
-    return Math.max(atOnce, Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), MOST_AT_ONCE));
+    if (isBusy(tookMs)) return Math.min(ENOUGH_WHERE_BUSY, most);
+    return Math.max(atOnce, Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), most));
   }
 
   return {
@@ -56,14 +58,14 @@ export function createWidth(): Width {
     answered: (tookMs, ok) => {
       latelyMs = tookMs;
       if (ok) quickestMs = Math.min(quickestMs, tookMs);
-      const most = mostAt(tookMs);
-      atOnce = atOnce < most ? Math.min(atOnce + SUCCESS_GIVES, most) : Math.max(atOnce - SUCCESS_GIVES, most);
+      const enough = mostAt(tookMs);
+      atOnce = atOnce < enough ? Math.min(atOnce + SUCCESS_GIVES, enough) : Math.max(atOnce - SUCCESS_GIVES, enough);
     },
     failed: () => {
-      atOnce = Math.max(atOnce - FAILURE_COSTS, FEWEST_AT_ONCE);
+      atOnce = Math.max(atOnce - FAILURE_COSTS, fewest);
     },
     refused: () => {
-      atOnce = FEWEST_AT_ONCE;
+      atOnce = fewest;
     },
   };
 }

@@ -7,6 +7,7 @@ import type { Resolve } from '../dns/resolve.ts';
 import { exchange, failed, type Reply } from '../exchange.ts';
 import { Agent, buildConnector, Pool } from '../library-parts.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
+import { limitSockets } from './open-sockets.ts';
 
 export type { FailureKind, Reply } from '../exchange.ts';
 
@@ -53,6 +54,8 @@ export interface OutboundDeps {
   readonly insecureTls: boolean;
   /** To one origin, at most; 64 unless told. */
   readonly connections?: number;
+  /** To all origins together, at most; as many as it takes unless told. */
+  readonly sockets?: number;
   /** Certificates to trust instead of the system's. */
   readonly ca?: string;
   /** The system's way unless told. */
@@ -96,16 +99,18 @@ function routeOf(url: URL, at: Endpoint | null): Route | null {
 }
 
 function poolFactory(deps: OutboundDeps): (key: string | URL) => undici.Pool {
-  const byHost = guardedConnector(deps, deps.addresses);
+  const { connections = MOST_CONNECTIONS, sockets = Number.POSITIVE_INFINITY } = deps;
+  const limited = limitSockets(sockets);
+  const byHost = limited(guardedConnector(deps, deps.addresses));
   const byMode: Readonly<Record<AddressMode, undici.buildConnector.connector>> = {
-    public: guardedConnector(deps, () => 'public'),
-    'loopback-too': guardedConnector(deps, () => 'loopback-too'),
-    any: guardedConnector(deps, () => 'any'),
+    public: limited(guardedConnector(deps, () => 'public')),
+    'loopback-too': limited(guardedConnector(deps, () => 'loopback-too')),
+    any: limited(guardedConnector(deps, () => 'any')),
   };
   return (key) => {
     const { origin, hash } = new URL(key);
     const connect = hash === '' ? byHost : byMode[hash.slice(1, hash.indexOf('/')) as AddressMode];
-    return new Pool(origin, { connections: deps.connections ?? MOST_CONNECTIONS, pipelining: 1, connect });
+    return new Pool(origin, { connections: Math.min(connections, sockets), pipelining: 1, connect });
   };
 }
 

@@ -41,19 +41,31 @@ const MOST_BYTES = 64 * 1024 * 1024;
 /** As many as questions are put at once, and put again (engine/presence.ts). */
 const MOST_CONNECTIONS = 288;
 
-export interface RoomServiceDeps {
-  readonly clock?: Clock;
+export type SfuPool = InstanceType<typeof Pool>;
+
+export interface SfuPoolOptions {
   /** The system's way unless told. */
   readonly resolve?: Resolve;
+  readonly connections?: number;
+}
+
+/** The connections that all who call the SFU may share. */
+export function createSfuPool(apiUrl: string, { resolve = systemResolve, connections = MOST_CONNECTIONS }: SfuPoolOptions): SfuPool {
+  return new Pool(new URL(apiUrl).origin, { connections, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } });
+}
+
+export interface RoomServiceDeps {
+  readonly clock?: Clock;
+  /** One of its own unless told. */
+  readonly pool?: SfuPool;
   /** Told of each call that came to nothing. */
   readonly onFailed?: (why: string) => void;
 }
 
 export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps: RoomServiceDeps = {}): RoomService {
-  const { clock = systemClock(), resolve = systemResolve, onFailed = () => {} } = deps;
-  const { origin, pathname } = new URL(apiUrl);
+  const { clock = systemClock(), pool = createSfuPool(apiUrl, {}), onFailed = () => {} } = deps;
+  const { pathname } = new URL(apiUrl);
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
-  const pool = new Pool(origin, { connections: MOST_CONNECTIONS, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } });
   const signing = hmacKey(secret);
   const recent = new Remembered<string, { readonly nbf: number; readonly authorization: string }>(MOST_REUSED);
 

@@ -4,7 +4,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { lastKnown } from '../../src/dns/last-known.ts';
 import { hmacKey, verifyJwt } from '../../src/sfu/jwt.ts';
-import { createRoomService, type Grant } from '../../src/sfu/room-service.ts';
+import { createRoomService, createSfuPool, type Grant } from '../../src/sfu/room-service.ts';
 
 const KEY = { key: 'key', secret: 'secret of at least thirty-two characters' };
 
@@ -58,7 +58,8 @@ test('an SFU whose name can not be asked for any more is called where it was', a
     },
   });
   try {
-    const service = createRoomService(`http://sfu.test:${(server.address() as AddressInfo).port}`, KEY, { resolve });
+    const apiUrl = `http://sfu.test:${(server.address() as AddressInfo).port}`;
+    const service = createRoomService(apiUrl, KEY, { pool: createSfuPool(apiUrl, { resolve }) });
     for (let call = 0; call < 3; call += 1) expect(await service.call('Any', { roomList: true }, {})).toMatchObject({ kind: 'answered' });
     expect(questions).toBe(2);
   } finally {

@@ -1,0 +1,44 @@
+import { Socket } from 'node:net';
+import type { buildConnector } from 'undici';
+import { expect, test } from 'vitest';
+import { systemClock } from '../../src/clock.ts';
+import { limitSockets } from '../../src/homeserver/open-sockets.ts';
+import { createOutbound } from '../../src/homeserver/outbound.ts';
+import { freePort } from '../support/redis-server.ts';
+import { answer, startScriptedServer } from '../support/scripted-server.ts';
+
+const TARGET = { hostname: 'example.org', protocol: 'https:', port: '443' };
+
+test('who would open one too many waits until another is closed, or could not be opened', async () => {
+  const dialled: buildConnector.Callback[] = [];
+  const limited = limitSockets(2);
+  const dials = [0, 1].map(() => limited((_, done) => void dialled.push(done)));
+  const [sockets, errors]: [Socket[], Error[]] = [[], []];
+  for (let nth = 0; nth < 5; nth += 1) {
+    dials[nth % 2]?.(TARGET, (...[error, socket]) => void (error === null ? sockets.push(socket) : errors.push(error)));
+  }
+  expect(dialled).toHaveLength(2);
+  dialled[0]?.(null, new Socket());
+  expect([dialled.length, sockets.length]).toEqual([2, 1]);
+  dialled[1]?.(new Error('refused'), null);
+  expect([dialled.length, errors.length]).toEqual([3, 1]);
+  sockets[0]?.destroy();
+  await new Promise((closed) => sockets[0]?.once('close', closed));
+  expect(dialled).toHaveLength(4);
+});
+
+test('with few sockets all homeservers are called, one after the other', async () => {
+  const servers = await Promise.all(
+    [1, 2, 3].map(() =>
+      startScriptedServer((_, response) => void setTimeout(() => answer(response, 200, {}, { 'keep-alive': 'timeout=1' }), 20)),
+    ),
+  );
+  const away = `http://127.0.0.1:${await freePort()}`;
+  const urls = servers.flatMap(({ port }) => [away, `http://127.0.0.1:${port}`]);
+  const outbound = createOutbound({ clock: systemClock(), addresses: () => 'any', insecureTls: false, sockets: 2 });
+  const asked = [...urls, ...urls, ...urls].map((url) => outbound.request({ method: 'GET', url, timeoutMs: 8_000 }));
+  const found = (await Promise.all(asked)).map((reply) => (reply.kind === 'failed' ? reply.why : reply.status));
+  expect(found).toEqual(Array.from({ length: 9 }, () => ['refused', 200]).flat());
+  await outbound.close();
+  await Promise.all(servers.map((server) => server.close()));
+});
