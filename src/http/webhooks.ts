@@ -27,7 +27,8 @@ export interface WebhookTaker {
 
 /** Participants' metadata and attributes ride along; LiveKit caps them far below this. */
 export const MOST_WEBHOOK_BYTES = 1024 * 1024;
-export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook'];
+/** The SFU posts to what its operator has written down, with a slash at the end or without. */
+export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'];
 
 export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen }: WebhooksDeps): WebhookTaker {
   const seldom = createSeldom(clock);

@@ -48,7 +48,7 @@ const JOINED = JSON.stringify(participantEvent('participant_joined'));
 const TRACK = JSON.stringify({ ...participantEvent('participant_joined'), event: 'track_published', id: 'EV_track' });
 const LARGE = Buffer.alloc(1024 * 1024 + 1, 32);
 
-describe.each(['/sfu_webhook', '/v1/webhook'])('at %s', (path) => {
+describe.each(['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'])('at %s', (path) => {
   test.each<[string, () => Promise<[string | Buffer, Record<string, string>]>, number]>([
     ['one that concerns a delegation', async () => [JOINED, { authorization: await webhookToken(JOINED) }], 200],
     ['one that does not', async () => [TRACK, { authorization: await webhookToken(TRACK) }], 200],

@@ -38,9 +38,9 @@ describe('a webhook', () => {
     expect(await counted('participant_joined', 'applied')).toBe(1);
   });
 
-  test('is taken at either address', async () => {
+  test.each(['/v1/webhook', '/v1/webhook/', '/sfu_webhook/', '//sfu_webhook'])('is taken at %s as well', async (path) => {
     const body = JSON.stringify(participantEvent('participant_joined'));
-    const { status } = await at.ask('POST', '/v1/webhook', { body, headers: { authorization: await webhookToken(body) } });
+    const { status } = await at.ask('POST', path, { body, headers: { authorization: await webhookToken(body) } });
     expect([status, await state()]).toEqual([200, 'connected']);
   });
 
