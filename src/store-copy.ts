@@ -1,5 +1,5 @@
-// `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation and everybody's attendance go from one
-// store to the other, while lastwill is stopped, and are read back and compared. Ended delegations, kept to explain what happened, stay.
+// `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation, everybody's attendance and the
+// identities that were given with tokens go from one store to the other, while lastwill is stopped, and are read back and compared. Ended delegations, kept to explain what happened, stay.
 import { existsSync, readFileSync } from 'node:fs';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
@@ -8,7 +8,7 @@ import type { Delegation } from './delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { createReader, type Env, type Fault } from './settings-reader.ts';
 import { faultLines } from './startup-report.ts';
-import type { Attendance, Tracked } from './store/attendance.ts';
+import { type Attendance, type Given, MOST_GIVEN, type MovableGiven, type Tracked } from './store/attendance.ts';
 import { connectRedis, type RedisConnection } from './store/redis/connection.ts';
 import { readBeats } from './store/redis/pulse.ts';
 import { openRedisStore } from './store/redis/redis.ts';
@@ -26,9 +26,10 @@ export const COPY_USAGE = `Usage: npm run store -- copy --from <store> --to <sto
 export interface Copied {
   readonly delegations: number;
   readonly attendance: number;
+  readonly given: number;
 }
 
-type BothStores = Store & Attendance;
+type BothStores = Store & Attendance & MovableGiven;
 
 /** @throws Error when the target has other live delegations, or does not read back the same. What is there already is left as it is. */
 export async function copyStore(from: BothStores, to: BothStores): Promise<Copied> {
@@ -45,7 +46,7 @@ export async function copyStore(from: BothStores, to: BothStores): Promise<Copie
     if (!isDeepStrictEqual(byId(await rowsIn(to, room)), byId(rows))) throw new Error('a room does not read back as it was written');
     delegations += rows.length;
   }
-  return { delegations, attendance: await copyAttendance(from, to) };
+  return { delegations, attendance: await copyAttendance(from, to), given: await copyGiven(from, to) };
 }
 
 async function rowsIn(store: Store, room: RoomName): Promise<readonly Delegation[]> {
@@ -69,6 +70,19 @@ async function copyAttendance(from: Attendance, to: Attendance): Promise<number>
 
 const keyOf = (one: Tracked): string => JSON.stringify([one.roomId, one.room, one.identity, one.userId, one.grantedAtMs]);
 
+async function copyGiven(from: MovableGiven, to: MovableGiven): Promise<number> {
+  const given = await from.allGiven();
+  for (const one of given) await to.takeGiven(one);
+  const there = Map.groupBy(await to.allGiven(), ({ owner }) => owner);
+  // Of a member with too many a store may keep others of them.
+  const isThere = ({ owner, identity }: Given): boolean => {
+    const theirs = there.get(owner) ?? [];
+    return theirs.length >= MOST_GIVEN || theirs.some((one) => one.identity === identity);
+  };
+  if (!given.every(isThere)) throw new Error('the identities of tokens do not read back as they were written');
+  return given.length;
+}
+
 interface Means {
   readonly clock: Clock;
   readonly random: Random;
@@ -90,8 +104,8 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   try {
     const target = await open(to, env, means, 'to');
     try {
-      const { delegations, attendance } = await copyStore(source, target);
-      return `copied and compared: ${delegations} live delegations, ${attendance} participants' attendance\n`;
+      const { delegations, attendance, given } = await copyStore(source, target);
+      return `copied and compared: ${delegations} live delegations, ${attendance} participants' attendance, ${given} identities of tokens\n`;
     } finally {
       await target.close();
     }

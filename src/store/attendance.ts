@@ -1,6 +1,7 @@
 // Who was given a token for which Matrix room: what has to be known to end a stay on the SFU with the stay in the Matrix room. Kept beside
 // the delegations, since most participants have none of ours, and by the same rule: a promise that resolves survives a crash. And under which
 // identities a membership was given tokens, of which a delegation may not say enough to derive them.
+import { createHash } from 'node:crypto';
 import type { Identity, Owner, RoomName, UserId } from '../delegation/ids.ts';
 
 export interface Tracked {
@@ -26,6 +27,27 @@ export interface Attendance {
   give(room: RoomName, owner: Owner, identity: Identity): Promise<void>;
   /** @throws StoreUnavailable */
   givenTo(room: RoomName, owner: Owner): Promise<readonly Identity[]>;
+}
+
+/** An identity that a membership was given, as one store tells another of it: neither keeps all that the other asks by. */
+export interface Given {
+  /** Of its room, or of another room that is kept at the same place. */
+  readonly slot: number;
+  /** ownerName. */
+  readonly owner: string;
+  readonly identity: Identity;
+}
+
+/** For a move to another store, while nobody else is at work on either. */
+export interface MovableGiven {
+  allGiven(): Promise<readonly Given[]>;
+  /** Kept from now on for GIVEN_KEPT_MS at least. @throws StoreUnavailable */
+  takeGiven(given: Given): Promise<void>;
+}
+
+/** Of one length whatever a client calls things, and of too many bits for two to have the same. */
+export function ownerName(owner: Owner): string {
+  return createHash('sha256').update(owner).digest('base64url').slice(0, 22);
 }
 
 /** A member with more than a few has made them up; which of them are told is left open. */

@@ -2,8 +2,12 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { systemClock } from '../../src/clock.ts';
-import type { UserId } from '../../src/delegation/ids.ts';
+import { systemClock, systemRandom } from '../../src/clock.ts';
+import type { Owner, UserId } from '../../src/delegation/ids.ts';
+import { parseRedisUrl } from '../../src/redis-url.ts';
+import { type Attendance, MOST_GIVEN } from '../../src/store/attendance.ts';
+import { connectRedis } from '../../src/store/redis/connection.ts';
+import { openRedisStore } from '../../src/store/redis/redis.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import { openSqliteStore, sqliteFile } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -29,6 +33,13 @@ async function all(store: Store) {
   );
   return rows.flatMap((done) => (done.kind === 'done' ? done.value : []));
 }
+const owner = (n: number) => `proxied:somebody-${n}` as Owner;
+const ROOMS = 40;
+/** Of rooms in all shards. */
+async function givenIn(store: Attendance) {
+  const all = await Promise.all(Array.from({ length: ROOMS }, (_, n) => store.givenTo(room(n + 1), owner(n + 1))));
+  return all.map((identities) => identities.toSorted());
+}
 async function fill(store: ReturnType<typeof open>) {
   for (const [n, kind] of LIVE_KINDS.entries()) await put(store, row(n + 1, { kind }));
   const over = { room: room(1), identities: [identity(9)] };
@@ -38,16 +49,28 @@ async function fill(store: ReturnType<typeof open>) {
     writes: [{ row: ended(row(10)), leaseMs: 0 }],
     value: null,
   }));
+  for (let n = 1; n <= ROOMS; n += 1) await store.give(room(n), owner(n), identity(n));
   await store.track({ roomId: '!a:b', room: room(1), identity: identity(1), userId: '@u:b' as UserId, grantedAtMs: 5 });
 }
 
 test('a copy has every live delegation and everybody, also when it is made again', async () => {
   const [from, to] = [open('from', KEY), open('to')];
   await fill(from);
-  const copied = { delegations: LIVE_KINDS.length + 1, attendance: 1 };
+  const copied = { delegations: LIVE_KINDS.length + 1, attendance: 1, given: ROOMS };
   expect([await copyStore(from, to), await copyStore(from, to)]).toEqual([copied, copied]);
   expect(await all(to)).toEqual(await all(from));
   expect(await to.trackedIn('!a:b')).toEqual(await from.trackedIn('!a:b'));
+  expect(await givenIn(to)).toEqual(await givenIn(from));
+  await from.close();
+  await to.close();
+});
+
+test('of a member who was given very many identities a few are copied, and no fewer than are ever told', async () => {
+  const [from, to] = [open('from'), open('to')];
+  for (const n of [1, 2, 3]) await to.give(room(1), owner(1), identity(100 + n));
+  for (let n = 1; n <= 2 * MOST_GIVEN; n += 1) await from.give(room(1), owner(1), identity(n));
+  await copyStore(from, to);
+  expect(await to.givenTo(room(1), owner(1))).toHaveLength(MOST_GIVEN);
   await from.close();
   await to.close();
 });
@@ -92,6 +115,18 @@ test('nothing is copied from a folder without a store, and none is made there', 
   expect(existsSync(`${folder}/mistyped`)).toBe(false);
 });
 
+async function seenInRedis(url: string) {
+  const place = parseRedisUrl(url, null);
+  if (place === null) throw new Error('no URL of Redis');
+  const clock = systemClock();
+  const connection = await connectRedis(place, clock);
+  const options = { connection, clock, random: systemRandom(), seal: createSeal(KEY), waitFor: 0, cluster: false, leaseClock: null };
+  const store = await openRedisStore(options);
+  const given = await givenIn(store);
+  await store.close();
+  return given;
+}
+
 describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
   test('is what it was', { timeout: 60_000 }, async () => {
     const server = await RedisServer.start();
@@ -99,12 +134,15 @@ describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null 
       const env = { LASTWILL_STORE_KEY: KEY };
       const from = openSqliteStore({ path: sqliteFile(folder), clock: systemClock(), seal: createSeal(KEY) });
       await fill(from);
-      const before = await all(from);
+      const [before, given] = [await all(from), await givenIn(from)];
       await from.close();
-      expect(await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], env)).toContain('6 live delegations');
-      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${folder}/back`], env)).toContain('6 live delegations');
+      expect(await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], env)).toMatch(/6 live delegations.* 40 ident/);
+      expect(await seenInRedis(server.url)).toEqual(given);
+      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${folder}/back`], env)).toMatch(/6 live delegations.* 40 ident/);
+      expect(await runCopy(['copy', '--from', `sqlite:${folder}/back`, '--to', `sqlite:${folder}/again`], env)).toContain('40 ident');
       const back = openSqliteStore({ path: sqliteFile(`${folder}/back`), clock: systemClock(), seal: createSeal(KEY) });
       expect(await all(back)).toEqual(before);
+      expect(await givenIn(back)).toEqual(given);
       await back.close();
     } finally {
       await server.end();

@@ -2,15 +2,43 @@
 // that was given identities, beside its delegations: what is sent about both in one turn arrives in that order.
 import { createHash } from 'node:crypto';
 import type { Identity, RoomName, UserId } from '../../delegation/ids.ts';
-import { type Attendance, GIVEN_KEPT_MS, MOST_GIVEN, type Tracked } from '../attendance.ts';
-import type { RedisRun } from './connection.ts';
-import { ALL_SHARDS, attendanceShard, givenKey, shardOf } from './keys.ts';
+import { type Attendance, GIVEN_KEPT_MS, type Given, MOST_GIVEN, type MovableGiven, ownerName, type Tracked } from '../attendance.ts';
+import type { RedisConnection, RedisRun } from './connection.ts';
+import { ALL_SHARDS, attendanceShard, firstSlotIn, givenKey, prefixOf, shardOf, shardOfSlot } from './keys.ts';
 import { ENTRIES, GIVE, GIVEN_TO, TRACK, TRACKED_ROOMS, UNTRACK } from './scripts.ts';
 
 const keyOf = (roomId: string): string => `t:${createHash('sha256').update(roomId).digest('base64url').slice(0, 22)}`;
 const fieldOf = ({ room, identity }: Tracked): string => JSON.stringify([room, identity]);
 
-export function createRedisAttendance(run: RedisRun): Attendance {
+export function createRedisAttendance(run: RedisRun, command: RedisConnection['command']): Attendance & MovableGiven {
+  const give = async (shard: number, owner: string, identity: Identity): Promise<void> => {
+    await run(GIVE, shard, givenKey(owner), [identity, String(MOST_GIVEN), String(GIVEN_KEPT_MS)]);
+  };
+  const givenTo = async (shard: number, owner: string): Promise<readonly Identity[]> =>
+    (await run(GIVEN_TO, shard, givenKey(owner), [])).map((one) => one.toString() as Identity);
+
+  /** Looked for among all keys: for a move it need not be quick. */
+  async function ownersIn(shard: number): Promise<ReadonlySet<string>> {
+    const before = prefixOf(shard) + givenKey('');
+    const owners = new Set<string>();
+    for (let cursor: string | null = '0'; cursor !== null; ) {
+      const [next, keys] = (await command(shard, ['SCAN', cursor, 'MATCH', `${before}*`, 'COUNT', '1000'])) as [Buffer, Buffer[]];
+      for (const key of keys) owners.add(key.toString().slice(before.length));
+      cursor = next.toString() === '0' ? null : next.toString();
+    }
+    return owners;
+  }
+
+  async function allGiven(): Promise<readonly Given[]> {
+    const given: Given[] = [];
+    for (const shard of ALL_SHARDS) {
+      for (const owner of await ownersIn(shard)) {
+        for (const identity of await givenTo(shard, owner)) given.push({ slot: firstSlotIn(shard), owner, identity });
+      }
+    }
+    return given;
+  }
+
   return {
     track: async (one) => {
       const value = `${one.grantedAtMs} ${one.userId}`;
@@ -24,10 +52,10 @@ export function createRedisAttendance(run: RedisRun): Attendance {
       const replies = await Promise.all(ALL_SHARDS.map((shard) => run(TRACKED_ROOMS, shard, 'tracked', words)));
       return replies.flat().map(String);
     },
-    give: async (room, owner, identity) => {
-      await run(GIVE, shardOf(room), givenKey(owner), [identity, String(MOST_GIVEN), String(GIVEN_KEPT_MS)]);
-    },
-    givenTo: async (room, owner) => (await run(GIVEN_TO, shardOf(room), givenKey(owner), [])).map((one) => one.toString() as Identity),
+    give: (room, owner, identity) => give(shardOf(room), ownerName(owner), identity),
+    givenTo: (room, owner) => givenTo(shardOf(room), ownerName(owner)),
+    allGiven,
+    takeGiven: ({ slot, owner, identity }) => give(shardOfSlot(slot), owner, identity),
     trackedIn: async (roomId) => {
       const reply = (await run(ENTRIES, attendanceShard(roomId), keyOf(roomId), [])).map(String);
       return Array.from({ length: reply.length / 2 }, (_, index) => {

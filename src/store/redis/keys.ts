@@ -30,8 +30,10 @@ export function prefixOf(shard: number): string {
 const SLOTS_EACH = SLOTS / SHARDS;
 
 export function shardOf(room: RoomName): number {
-  return Math.floor(slotOf(room) / SLOTS_EACH);
+  return shardOfSlot(slotOf(room));
 }
+export const shardOfSlot = (slot: number): number => Math.floor(slot / SLOTS_EACH);
+export const firstSlotIn = (shard: number): number => shard * SLOTS_EACH;
 
 /** The shards that hold the slots of [from, to), each with its part of them. */
 export function shardsBetween(from: number, to: number): { readonly shard: number; readonly from: number; readonly to: number }[] {
@@ -53,7 +55,8 @@ export function roomKey(room: RoomName): string {
 }
 export const identityField = (identity: Identity): string => `i${short(identity, 16)}`;
 export const ownerField = (owner: Owner): string => `o${short(owner, 16)}`;
-export const givenKey = (owner: Owner): string => `g:${short(owner, 22)}`;
+/** By `ownerName`. */
+export const givenKey = (owner: string): string => `g:${owner}`;
 export const onceMember = (key: string): string => short(key, 22);
 
 const ID_PREFIX = 'dg_';

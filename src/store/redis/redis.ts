@@ -7,7 +7,7 @@ import type { Cancel, Clock, Random } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
 import type { State } from '../../delegation/state.ts';
-import type { Attendance } from '../attendance.ts';
+import type { Attendance, MovableGiven } from '../attendance.ts';
 import type { Seal } from '../seal.ts';
 import {
   type Change,
@@ -68,7 +68,7 @@ export interface RedisStoreOptions {
   readonly onLost?: () => void;
 }
 
-export interface RedisStore extends Store, Attendance {
+export interface RedisStore extends Store, Attendance, MovableGiven {
   /** Redis' time minus ours, ms. */
   readonly shiftMs: number;
 }
@@ -107,6 +107,8 @@ class SharedStore implements RedisStore {
   readonly trackedIn: Attendance['trackedIn'];
   readonly give: Attendance['give'];
   readonly givenTo: Attendance['givenTo'];
+  readonly allGiven: MovableGiven['allGiven'];
+  readonly takeGiven: MovableGiven['takeGiven'];
   #rev: number;
   #closed = false;
 
@@ -123,9 +125,10 @@ class SharedStore implements RedisStore {
     const { clock } = options;
     const together = options.cluster ? ALL_SHARDS.map((shard) => [shard]) : [ALL_SHARDS];
     this.#claims = new RedisClaims({ run: this.#run, clock, beliefs: this.#beliefs, reading: this.#reading, together });
-    const attendance = createRedisAttendance(this.#run);
+    const attendance = createRedisAttendance(this.#run, options.connection.command);
     ({ track: this.track, untrack: this.untrack, give: this.give, givenTo: this.givenTo } = attendance);
     ({ trackedRooms: this.trackedRooms, trackedIn: this.trackedIn } = attendance);
+    ({ allGiven: this.allGiven, takeGiven: this.takeGiven } = attendance);
     this.#replicated = createReplicated(options);
     this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());

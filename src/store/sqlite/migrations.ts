@@ -118,6 +118,8 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (era, owner, identity)
   ) STRICT, WITHOUT ROWID;
   `,
+  // Where other stores keep it; of what was given before that is not known.
+  'ALTER TABLE given ADD COLUMN slot INTEGER',
 ];
 
 /** @throws StoreUnusable when the file was written by a newer version. */

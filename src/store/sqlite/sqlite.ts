@@ -11,7 +11,7 @@ import type { Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
 import type { State } from '../../delegation/state.ts';
-import type { Attendance } from '../attendance.ts';
+import type { Attendance, MovableGiven } from '../attendance.ts';
 import { SEALED, type Seal } from '../seal.ts';
 import {
   type Claim,
@@ -74,7 +74,7 @@ export function sqliteFile(folder: string): string {
  * Opens the store, creating or migrating it.
  * @throws StoreUnusable when the file is damaged, of a newer version, locked by another process, or sealed with another key.
  */
-export function openSqliteStore(options: SqliteOptions): Store & Attendance {
+export function openSqliteStore(options: SqliteOptions): Store & Attendance & MovableGiven {
   try {
     return new SqliteStore(options);
   } catch (error) {
@@ -82,7 +82,7 @@ export function openSqliteStore(options: SqliteOptions): Store & Attendance {
   }
 }
 
-class SqliteStore implements Store, Attendance {
+class SqliteStore implements Store, Attendance, MovableGiven {
   readonly #db: DatabaseSync;
   readonly #options: SqliteOptions;
   readonly #sql: ReturnType<typeof prepareAll>;
@@ -102,6 +102,8 @@ class SqliteStore implements Store, Attendance {
   readonly trackedIn: Attendance['trackedIn'];
   readonly give: Attendance['give'];
   readonly givenTo: Attendance['givenTo'];
+  readonly allGiven: MovableGiven['allGiven'];
+  readonly takeGiven: MovableGiven['takeGiven'];
 
   constructor(options: SqliteOptions) {
     this.#options = options;
@@ -143,6 +145,7 @@ class SqliteStore implements Store, Attendance {
     const attendance = createSqliteAttendance({ sql: this.#sql, commit, durable: () => this.durable(), nowMs: () => clock.nowMs() });
     ({ track: this.track, untrack: this.untrack, give: this.give, givenTo: this.givenTo } = attendance);
     ({ trackedRooms: this.trackedRooms, trackedIn: this.trackedIn } = attendance);
+    ({ allGiven: this.allGiven, takeGiven: this.takeGiven } = attendance);
   }
 
   /** All sealed rows have one key, this one, or else none could be acted upon. A single row that is damaged keeps nobody from starting. */

@@ -70,8 +70,9 @@ export function prepareAll(db: DatabaseSync) {
     trackedRooms: sql('SELECT DISTINCT room_id AS roomId FROM tracked'),
     trackedIn: sql('SELECT room_id AS roomId, room, identity, user_id AS userId, granted_at AS grantedAtMs FROM tracked WHERE room_id = ?'),
     isGiven: sql('SELECT 1 FROM given WHERE era = ? AND owner = ? AND identity = ?'),
-    give: sql('INSERT INTO given (era, owner, identity) VALUES (?,?,?)'),
-    givenTo: sql(`SELECT DISTINCT identity FROM given WHERE era IN (?, ?) AND owner = ? LIMIT ${MOST_GIVEN}`),
+    give: sql('INSERT INTO given (era, owner, identity, slot) VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET slot = excluded.slot'),
+    givenTo: sql(`SELECT DISTINCT identity FROM given WHERE era IN (?, ?) AND owner IN (?, ?) LIMIT ${MOST_GIVEN}`),
+    allGiven: sql('SELECT DISTINCT slot, owner, identity FROM given WHERE era >= ? AND slot IS NOT NULL'),
     purgeGiven: sql('DELETE FROM given WHERE (era, owner, identity) IN (SELECT era, owner, identity FROM given WHERE era < ? LIMIT ?)'),
     beat: sql('UPDATE pulse SET beat = beat + 1'),
   };
