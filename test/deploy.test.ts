@@ -94,6 +94,11 @@ interface Compose {
   readonly secrets?: Record<string, { file: string }>;
 }
 
+test('a stack, which builds nothing, is deployed of an image that compose has built', () => {
+  const { lastwill } = parsed<Compose>('compose-replicas.yaml').services;
+  expect(lastwill).toMatchObject({ image: 'lastwill', deploy: { replicas: 3 } });
+});
+
 describe.each(['compose.yaml', 'compose-replicas.yaml'])('%s', (name) => {
   const { services, secrets = {} } = parsed<Compose>(name);
   const GIVEN: Record<string, string> = { SERVER_NAME: 'example.org', LIVEKIT_URL: 'wss://sfu.example.org', NODE_IP: '192.0.2.7' };
@@ -160,13 +165,21 @@ describe('the reverse proxies of the README', () => {
   }
 
   test('Caddy forwards what clients ask, and nothing else', () => {
-    const [, prefix = ''] = /handle_path (\S+)\/\* \{/.exec(readme) ?? [];
-    const [, list = ''] = /@public path (.*)/.exec(readme) ?? [];
+    const [, prefix = '', block = ''] = /handle_path (\S+)\/\* \{\n([\s\S]*?)\n {2}\}/.exec(readme) ?? [];
+    const [, list = ''] = /@public path (.*)/.exec(block) ?? [];
     const matches = (one: string) =>
       list.split(' ').some((word) => (word.endsWith('*') ? one.startsWith(word.slice(0, -1)) : one === word));
+    // In a block Caddy tries directives in an order of its own, not as they are written.
+    const CADDYS_ORDER = ['handle', 'respond', 'reverse_proxy'];
+    const directives = [...block.matchAll(/^ {4}(handle|respond|reverse_proxy) ?(@public)?(?: \{\n {6}(\w+))?/gm)]
+      .map(([, name = '', matcher, within]) => ({ name, matcher, does: within ?? name }))
+      .sort((a, b) => CADDYS_ORDER.indexOf(a.name) - CADDYS_ORDER.indexOf(b.name));
+    expect(directives).toHaveLength(2);
     expectForwarded((wanted) => {
       const rest = wanted.startsWith(`${prefix}/`) ? wanted.slice(prefix.length) : null;
-      return rest !== null && matches(rest) ? rest : null;
+      if (rest === null) return null;
+      const first = directives.find(({ matcher }) => matcher === undefined || matches(rest));
+      return first?.does === 'reverse_proxy' ? rest : null;
     });
   });
 
