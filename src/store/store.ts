@@ -107,7 +107,10 @@ export interface Store {
    * @throws StoreUnavailable when it may not be: nothing may be promised, though it was committed.
    */
   durable(): Promise<void>;
-  /** Due rows that nobody holds, owed leaves first, then the longest overdue; each claimed for `leaseMs`. */
+  /**
+   * Due rows that nobody holds, each claimed for `leaseMs`: owed leaves first, then the longest overdue. What leaves leave of `limit` is for
+   * restarts and for others by halves, as far as both are due.
+   */
   claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
   /**
    * Whether the claim still gives the right to act: not once the row was written by somebody else, or its lease has ended. An answer that is

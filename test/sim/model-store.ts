@@ -7,6 +7,7 @@ import type { Delegation, State } from '../../src/delegation/state.ts';
 import { type Attendance, MOST_GIVEN, type Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
 import { isInPart } from '../../src/store/parts.ts';
+import { sharedOut } from '../../src/store/shares.ts';
 import type { Sighting, Sightings } from '../../src/store/sightings.ts';
 import { slotOf } from '../../src/store/slots.ts';
 import {
@@ -171,13 +172,15 @@ export class ModelStore implements Store, Attendance {
 
   async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
     if (this.#closed) throw new StoreUnavailable('closed');
-    const due = [...this.#disk.rows.values()]
+    const all = [...this.#disk.rows.values()]
       .filter(({ row, rev }) => {
         const dueMs = dueAtMs(row.state);
         return dueMs !== null && dueMs <= nowMs && !isExcluded(row, excluded) && !this.#isHeld(row.id, rev, nowMs);
       })
-      .sort((a, b) => Number(a.row.state.kind !== 'leaving') - Number(b.row.state.kind !== 'leaving') || dueOf(a) - dueOf(b))
-      .slice(0, limit);
+      .sort((a, b) => dueOf(a) - dueOf(b));
+    const of = (...kinds: readonly State['kind'][]) => all.filter(({ row }) => kinds.includes(row.state.kind));
+    const owed = of('leaving').slice(0, limit);
+    const due = [...owed, ...sharedOut(of('connected'), of('awaiting', 'settling', 'cancelling'), limit - owed.length, dueOf)];
     for (const { row, rev } of due) this.#hold(row.id, rev, nowMs + leaseMs);
     return due.map(({ row, rev }) => ({ row, claim: { id: row.id, rev } }));
   }

@@ -415,6 +415,30 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect(await claim(START_MS, 3)).toEqual([]);
       });
 
+      test('come by halves where more restarts and more others are due than are asked for, whichever are longer overdue', async () => {
+        for (const kind of ['settling', 'awaiting', 'connected'] as const) {
+          const rows = Array.from({ length: 9 }, (_, index) => ({ n: LIVE_KINDS.indexOf(kind) * 10 + index + 1, index }));
+          const first = { settling: 3_000, awaiting: 2_000, connected: 1_000 }[kind];
+          for (const { n, index } of rows) await put(row(n, { kind, dueMs: START_MS - first + index }));
+        }
+        const claimKinds = async (limit: number) => (await claim(START_MS, limit)).map(({ row: { state } }) => state.kind);
+        const times = (count: number, kind: LiveState['kind']) => Array.from({ length: count }, () => kind);
+        expect(await claimKinds(8)).toEqual([...times(4, 'settling'), ...times(4, 'connected')]);
+        expect(await claimKinds(1)).toEqual(['connected']);
+        await put(row(90, { kind: 'leaving' }));
+        expect(await claimKinds(8)).toEqual(['leaving', ...times(3, 'settling'), ...times(4, 'connected')]);
+        // And all that is left where one kind has no more.
+        expect(await claimKinds(8)).toEqual([...times(2, 'settling'), ...times(6, 'awaiting')]);
+        expect(await claimKinds(8)).toEqual(times(3, 'awaiting'));
+      });
+
+      test('come by halves also where restarts are longer overdue', async () => {
+        for (let n = 1; n <= 9; n += 1) await put(row(n, { kind: 'connected', dueMs: START_MS - 100 + n }));
+        for (let n = 11; n <= 14; n += 1) await put(row(n, { kind: 'settling', dueMs: START_MS - 50 + n }));
+        expect(idsOf(await claim(START_MS, 6))).toEqual([1, 2, 3, 11, 12, 13].map(idOf));
+        expect(idsOf(await claim(START_MS, 6))).toEqual([4, 5, 6, 7, 8, 14].map(idOf));
+      });
+
       test('of homeservers that take no calls are left unclaimed, those that need none are not', async () => {
         const other = 'https://other.example.org' as HomeserverUrl;
         for (const [index, kind] of LIVE_KINDS.entries()) {

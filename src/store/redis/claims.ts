@@ -3,10 +3,11 @@
 import type { Cancel, Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl } from '../../delegation/ids.ts';
+import { sharedOut } from '../shares.ts';
 import { type Claim, type Claimed, type Excluded, StoreUnavailable } from '../store.ts';
 import type { Beliefs } from './beliefs.ts';
 import type { RedisRun } from './connection.ts';
-import { idIn, laneOf, pausedMember, prefixOf } from './keys.ts';
+import { idIn, isLeave, isRestart, laneOf, pausedMember, prefixOf } from './keys.ts';
 import { createLeases, type Lease, type Leases, longestLeaseMs, RENEW_EVERY_MS } from './leases.ts';
 import { CLAIM, LOOK, RELEASE, RENEW } from './scripts.ts';
 import { type Reading, readFound } from './update.ts';
@@ -25,7 +26,6 @@ interface Due {
   readonly lane: string;
   readonly id: string;
   readonly score: number;
-  readonly rank: number;
 }
 
 /** Looks for due rows that others take before we do. */
@@ -65,8 +65,7 @@ export class RedisClaims {
     const claimed: Claimed[] = [];
     for (let looks = 0; looks < MOST_LOOKS; looks += 1) {
       const wanted = limit - claimed.length;
-      const due = (await this.#look(nowMs, wanted, without)).sort((a, b) => a.rank - b.rank || a.score - b.score);
-      const chosen = due.slice(0, wanted);
+      const chosen = choose(await this.#look(nowMs, wanted, without), wanted);
       const taking = [...Map.groupBy(chosen, ({ shard }) => shard)].map((part) => this.#take(part, leaseMs));
       const { values: taken, error } = await whoeverAnswers(taking);
       const rows = new Map(taken.flat().map((one) => [idIn(one.row.id), one]));
@@ -212,11 +211,19 @@ async function whoeverAnswers<T>(asked: readonly Promise<T>[]): Promise<{ readon
   return { values, error: failed?.reason ?? null };
 }
 
+/** Of what several masters have told, each of what it has. */
+function choose(due: readonly Due[], limit: number): readonly Due[] {
+  const of = (is: (lane: string) => boolean): Due[] => due.filter(({ lane }) => is(lane)).sort((a, b) => a.score - b.score);
+  const owed = of(isLeave).slice(0, limit);
+  const others = of((lane) => !isLeave(lane) && !isRestart(lane));
+  return [...owed, ...sharedOut(of(isRestart), others, limit - owed.length, ({ score }) => score)];
+}
+
 function dueIn(reply: readonly Buffer[], shards: readonly number[]): Due[] {
   const due: Due[] = [];
   for (let at = 1; at + 3 < reply.length; at += 4) {
     const [place, lane = '', id = '', score] = reply.slice(at, at + 4).map(String);
-    due.push({ shard: shards[Number(place)] ?? 0, lane, id, score: Number(score), rank: lane.startsWith('L') ? 0 : 1 });
+    due.push({ shard: shards[Number(place)] ?? 0, lane, id, score: Number(score) });
   }
   return due;
 }

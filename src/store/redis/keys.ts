@@ -85,6 +85,9 @@ export function laneOf({ state, homeserver }: Delegation): string | null {
   }
 }
 
+export const isLeave = (lane: string): boolean => lane.startsWith('L');
+export const isRestart = (lane: string): boolean => lane.startsWith('R');
+
 export const pausedMember = homeserverTag;
 
 /** Which shard looks after a Matrix room's attendance. */

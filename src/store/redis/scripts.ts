@@ -145,14 +145,16 @@ return answered
 `);
 
 /**
- * What is due and unclaimed in the shards of these prefixes, owed leaves first, then the longest overdue: of each, at most so many, the
- * place of its prefix, lane, id and score. Before all of them the earliest time that is not come yet, or an empty text.
+ * What is due and unclaimed in the shards of these prefixes, owed leaves, then at most so many restarts with them and as many others, each
+ * the longest overdue first: the place of its prefix, lane, id and score. Before all of them the earliest time that is not come yet, or an
+ * empty text.
  */
 export const LOOK = script(`
 local nowMs, limit, prefixes, excluded = arg(), tonumber(arg()), {}, {}
 for i = 1, tonumber(arg()) do prefixes[i] = arg() end
 for i = at + 1, #ARGV do excluded[ARGV[i]] = true end
-local owed, others, coming = {}, {}, ''
+local owed, restarts, others, coming = {}, {}, {}, ''
+local kinds = { L = owed, R = restarts }
 local function later(key)
   local found = redis.call('ZRANGEBYSCORE', key, '(' .. nowMs, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if found[2] and (coming == '' or tonumber(found[2]) < tonumber(coming)) then coming = found[2] end
@@ -173,18 +175,18 @@ for place, one in ipairs(prefixes) do
     later(one .. 'l:' .. lane)
     if not (excluded[lane] or paused[lane]) then
       local found = redis.call('ZRANGEBYSCORE', one .. 'l:' .. lane, '-inf', nowMs, 'WITHSCORES', 'LIMIT', 0, limit)
-      local into = string.sub(lane, 1, 1) == 'L' and owed or others
+      local into = kinds[string.sub(lane, 1, 1)] or others
       for i = 1, #found, 2 do into[#into + 1] = { tostring(place - 1), lane, found[i], found[i + 1] } end
     end
   end
 end
 local out = { coming }
 local function earlier(a, b) return tonumber(a[4]) < tonumber(b[4]) end
-for _, list in ipairs({ owed, others }) do
+for _, list in ipairs({ owed, restarts, others }) do
   table.sort(list, earlier)
-  for _, one in ipairs(list) do
-    if #out > limit * 4 then return out end
-    for i = 1, 4 do out[#out + 1] = one[i] end
+  local most = list == owed and limit or limit - #owed
+  for i = 1, math.min(#list, most) do
+    for word = 1, 4 do out[#out + 1] = list[i][word] end
   end
 end
 return out

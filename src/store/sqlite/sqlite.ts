@@ -13,9 +13,11 @@ import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids
 import type { State } from '../../delegation/state.ts';
 import type { Attendance, MovableGiven } from '../attendance.ts';
 import { SEALED, type Seal } from '../seal.ts';
+import { sharedOut } from '../shares.ts';
 import {
   type Claim,
   type Claimed,
+  type Excluded,
   type Limit,
   type Old,
   type OnceKey,
@@ -287,29 +289,39 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     }
   }
 
-  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Parameters<Store['claimDue']>[3]): Promise<readonly Claimed[]> {
+  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
     const claimed: Claimed[] = [];
-    const fromMs = this.#claims.searchFromMs(nowMs);
-    // Those that are claimed already are looked at as well.
-    const look = limit + this.#claims.size;
-    const leaves = JSON.stringify([...excluded.leaves]);
-    const restarts = JSON.stringify([...excluded.restarts]);
-    this.#take(this.#sql.dueLeaves.all(fromMs, nowMs, leaves, look), nowMs, leaseMs, limit, claimed);
-    if (claimed.length < limit) this.#take(this.#sql.dueOthers.all(fromMs, nowMs, leaves, restarts, look), nowMs, leaseMs, limit, claimed);
+    for (let full = true; full && claimed.length < limit; ) {
+      const wanted = limit - claimed.length;
+      const due = this.#due(nowMs, wanted, excluded);
+      claimed.push(...due.flatMap((one) => this.#claim(one, nowMs + leaseMs) ?? []));
+      full = due.length === wanted;
+    }
     if (claimed.length < limit && excluded.leaves.size === 0 && excluded.restarts.size === 0) this.#claims.allClaimedUpTo(nowMs);
     return claimed;
   }
 
-  #take(dues: unknown[], nowMs: number, leaseMs: number, limit: number, into: Claimed[]): void {
-    for (const { id, rev, due_at: dueMs } of dues as Due[]) {
-      if (into.length >= limit) return;
-      if (this.#claims.isHeld(id, rev, nowMs)) continue;
-      this.#claims.hold(id, { rev, untilMs: nowMs + leaseMs, dueMs });
-      const found = this.#rows.named(id);
-      if (found === null) continue;
-      this.#rows.keepAtHand(found);
-      into.push({ row: found.row, claim: { id, rev } });
-    }
+  #due(nowMs: number, limit: number, excluded: Excluded): readonly Due[] {
+    const fromMs = this.#claims.searchFromMs(nowMs);
+    // Those that are claimed already are looked at as well.
+    const look = limit + this.#claims.size;
+    const without = (homeservers: ReadonlySet<HomeserverUrl>): string => JSON.stringify([...homeservers]);
+    const [leaves, restarts] = [without(excluded.leaves), without(excluded.restarts)];
+    const free = (dues: unknown[]): Due[] => (dues as Due[]).filter(({ id, rev }) => !this.#claims.isHeld(id, rev, nowMs));
+    const owed = free(this.#sql.dueLeaves.all(fromMs, nowMs, leaves, look)).slice(0, limit);
+    if (owed.length === limit) return owed;
+    const connected = free(this.#sql.dueRestarts.all(fromMs, nowMs, restarts, look));
+    const others = free(this.#sql.dueOthers.all(fromMs, nowMs, leaves, look));
+    return [...owed, ...sharedOut(connected, others, limit - owed.length, ({ due_at: dueMs }) => dueMs)];
+  }
+
+  /** Null: it can't be read, and is not looked at again before its lease ends. */
+  #claim({ id, rev, due_at: dueMs }: Due, untilMs: number): Claimed | null {
+    this.#claims.hold(id, { rev, untilMs, dueMs });
+    const found = this.#rows.named(id);
+    if (found === null) return null;
+    this.#rows.keepAtHand(found);
+    return { row: found.row, claim: { id, rev } };
   }
 
   async holds({ id, rev }: Claim): Promise<boolean> {

@@ -47,13 +47,13 @@ export function prepareAll(db: DatabaseSync) {
     onceKnown: sql('SELECT 1 FROM webhook WHERE era IN (?, ?) AND key = ?'),
     onceKeep: sql('INSERT OR IGNORE INTO webhook (era, key) VALUES (?,?)'),
     dueLeaves: sql(`${dueOf('leaving', NOT_AWAY('?3'))} LIMIT ?4`),
+    dueRestarts: sql(`${dueOf('connected', NOT_AWAY('?3'))} LIMIT ?4`),
     dueOthers: sql(
       `SELECT id, rev, due_at FROM (
-         SELECT * FROM (${dueOf('connected', NOT_AWAY('?4'))} LIMIT ?5) UNION ALL
-         SELECT * FROM (${dueOf('cancelling', NOT_AWAY('?3'))} LIMIT ?5) UNION ALL
-         SELECT * FROM (${dueOf('awaiting', 'TRUE')} LIMIT ?5) UNION ALL
-         SELECT * FROM (${dueOf('settling', 'TRUE')} LIMIT ?5)
-       ) ORDER BY due_at LIMIT ?5`,
+         SELECT * FROM (${dueOf('cancelling', NOT_AWAY('?3'))} LIMIT ?4) UNION ALL
+         SELECT * FROM (${dueOf('awaiting', 'TRUE')} LIMIT ?4) UNION ALL
+         SELECT * FROM (${dueOf('settling', 'TRUE')} LIMIT ?4)
+       ) ORDER BY due_at LIMIT ?4`,
     ),
     nextDue: sql(`SELECT MIN(due) AS due FROM (${LIVE.map((kind) => `SELECT * FROM (${nextOf(kind)})`).join(' UNION ALL ')})`),
     rooms: sql('SELECT DISTINCT slot, room FROM watched WHERE slot >= ? AND slot < ?'),
