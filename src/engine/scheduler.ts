@@ -32,6 +32,8 @@ export interface SchedulerDeps {
 
 const BATCH = 256;
 const MOST_AT_ONCE = 4_096;
+/** However many leave or seem to be gone, there is room for restarts. */
+const MOST_OTHERS_AT_ONCE = 3_072;
 const AFTER_FAILURE_MS = 1_000;
 /** Of a delay of 10 s, 1.5 s are left when its restart is due at the latest. */
 const SILENT_MS = 500;
@@ -43,7 +45,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   let running = false;
   let looking = false;
   let again = false;
-  let taken = 0;
+  const taken = { restarts: 0, others: 0 };
   let notBeforeMs = Number.NEGATIVE_INFINITY;
   let timer: { readonly atMs: number; readonly cancel: Cancel } | null = null;
 
@@ -90,9 +92,9 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   async function claimAll(): Promise<void> {
     let lookedMs = clock.nowMs();
     let full = true;
-    while (full && running && taken < MOST_AT_ONCE) {
+    while (full && running && taken.restarts + taken.others < MOST_AT_ONCE) {
       lookedMs = clock.nowMs();
-      const excluded = lanes.excluded();
+      const excluded = { ...lanes.excluded(), others: taken.others >= MOST_OTHERS_AT_ONCE };
       notBeforeMs = lookedMs + Math.max(gatherMs, excluded.restarts.size > 0 ? AFTER_EXCLUSION_MS : 0);
       const claimed = await heard(store.claimDue(lookedMs, LEASE_MS, BATCH, excluded));
       full = claimed.length === BATCH;
@@ -104,10 +106,11 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   }
 
   function start(claimed: Claimed): void {
-    taken += 1;
+    const kind = claimed.row.state.kind === 'connected' ? 'restarts' : 'others';
+    taken[kind] += 1;
     void take(claimed).finally(() => {
-      taken -= 1;
-      if (taken === MOST_AT_ONCE / 2) wake();
+      taken[kind] -= 1;
+      if (taken.others === MOST_OTHERS_AT_ONCE - BATCH || taken.restarts + taken.others === MOST_AT_ONCE - BATCH) wake();
     });
   }
 

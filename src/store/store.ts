@@ -74,6 +74,8 @@ export type Updated<T> =
 export interface Excluded {
   readonly restarts: ReadonlySet<HomeserverUrl>;
   readonly leaves: ReadonlySet<HomeserverUrl>;
+  /** Everything but restarts is left unclaimed as well. */
+  readonly others?: boolean;
 }
 
 /** What was found out of a homeserver that refuses calls when there are too many; calls in a ms, null: not known yet. */
@@ -108,8 +110,8 @@ export interface Store {
    */
   durable(): Promise<void>;
   /**
-   * Due rows that nobody holds, each claimed for `leaseMs`: owed leaves first, then the longest overdue. What leaves leave of `limit` is for
-   * restarts and for others by halves, as far as both are due.
+   * Due rows that nobody holds, each claimed for `leaseMs`: owed leaves first, then the longest overdue. Where more are due, half of
+   * `limit` is for leaves, and half of the rest for restarts.
    */
   claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
   /**

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { createLanes } from '../../src/engine/lanes.ts';
 import { createScheduler } from '../../src/engine/scheduler.ts';
 import type { Store } from '../../src/store/store.ts';
-import { HOMESERVER, idOf } from '../support/fixtures.ts';
+import { HOMESERVER, idOf, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 
 it('takes what becomes due while it is looking', async () => {
@@ -15,7 +15,7 @@ it('takes what becomes due while it is looking', async () => {
       const found = due.filter((dueMs) => dueMs <= nowMs);
       due.splice(0, found.length);
       clock.stall(5);
-      return found.map((dueMs) => ({ row: { dueMs }, claim: {} }));
+      return found.map((dueMs) => ({ row: row(1, { dueMs }), claim: {} }));
     },
     nextDueMs: async (afterMs: number) => due.find((dueMs) => dueMs > afterMs) ?? null,
   } as unknown as Store;
@@ -75,7 +75,7 @@ it('a store that answers each look in time is not silent, however many looks it 
       await new Promise<void>((resolve) => void clock.after(60, resolve));
       const found = Math.min(limit, left);
       left -= found;
-      return Array.from({ length: found }, () => ({ row: {}, claim: {} }));
+      return Array.from({ length: found }, () => ({ row: row(), claim: {} }));
     },
     nextDueMs: async () => null,
   } as unknown as Store;

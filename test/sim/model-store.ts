@@ -179,8 +179,8 @@ export class ModelStore implements Store, Attendance {
       })
       .sort((a, b) => dueOf(a) - dueOf(b));
     const of = (...kinds: readonly State['kind'][]) => all.filter(({ row }) => kinds.includes(row.state.kind));
-    const owed = of('leaving').slice(0, limit);
-    const due = [...owed, ...sharedOut(of('connected'), of('awaiting', 'settling', 'cancelling'), limit - owed.length, dueOf)];
+    const others = of('awaiting', 'settling', 'cancelling');
+    const due = sharedOut({ leaves: of('leaving'), restarts: of('connected'), others }, limit, dueOf);
     for (const { row, rev } of due) this.#hold(row.id, rev, nowMs + leaseMs);
     return due.map(({ row, rev }) => ({ row, claim: { id: row.id, rev } }));
   }
@@ -341,7 +341,7 @@ function byNearness(a: Delegation, b: Delegation): number {
   return rank(a) - rank(b) || endedMs(b) - endedMs(a);
 }
 
-function isExcluded({ homeserver, state }: Delegation, { restarts, leaves }: Excluded): boolean {
+function isExcluded({ homeserver, state }: Delegation, { restarts, leaves, others = false }: Excluded): boolean {
   if (state.kind === 'connected') return restarts.has(homeserver);
-  return (state.kind === 'leaving' || state.kind === 'cancelling') && leaves.has(homeserver);
+  return others || ((state.kind === 'leaving' || state.kind === 'cancelling') && leaves.has(homeserver));
 }

@@ -439,7 +439,14 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect(idsOf(await claim(START_MS, 6))).toEqual([4, 5, 6, 7, 8, 14].map(idOf));
       });
 
-      test('of homeservers that take no calls are left unclaimed, those that need none are not', async () => {
+      test('come by halves where more leaves are owed than are asked for', async () => {
+        for (let n = 1; n <= 9; n += 1) await put(row(n, { kind: 'leaving', dueMs: START_MS - 100 + n }));
+        for (let n = 11; n <= 14; n += 1) await put(row(n, { kind: 'connected', dueMs: START_MS - 50 + n }));
+        expect(idsOf(await claim(START_MS, 6))).toEqual([1, 2, 3, 11, 12, 13].map(idOf));
+        expect(idsOf(await claim(START_MS, 6))).toEqual([4, 5, 6, 7, 8, 14].map(idOf));
+      });
+
+      test('of homeservers that take no calls are left unclaimed, those that need none are not unless they are excluded', async () => {
         const other = 'https://other.example.org' as HomeserverUrl;
         for (const [index, kind] of LIVE_KINDS.entries()) {
           await put(row(index + 1, { kind }));
@@ -462,6 +469,11 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         await release(noLeaves);
         const nothing = await claim(START_MS, 20, { restarts: new Set([HOMESERVER, other]), leaves: new Set([HOMESERVER, other]) });
         expect(kindsOf(nothing)).toEqual(['awaiting', 'awaiting of the other', 'settling', 'settling of the other']);
+        await release(nothing);
+        const onlyRestarts = await claim(START_MS, 20, { restarts: new Set([other]), leaves: new Set(), others: true });
+        expect(kindsOf(onlyRestarts)).toEqual(['connected']);
+        await release(onlyRestarts);
+        expect(kindsOf(await claim(START_MS, 20))).toEqual(everybody);
       });
 
       test('are none once they have ended', async () => {

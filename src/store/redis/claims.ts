@@ -54,7 +54,11 @@ export class RedisClaims {
   claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
     const lanes = (classes: readonly string[], homeservers: ReadonlySet<HomeserverUrl>): string[] =>
       [...homeservers].flatMap((one) => classes.map((name) => `${name}${pausedMember(one)}`));
-    const without = [...lanes(['R'], excluded.restarts), ...lanes(['L', 'C'], excluded.leaves)];
+    const without = [
+      ...lanes(['R'], excluded.restarts),
+      ...lanes(['L', 'C'], excluded.leaves),
+      ...(excluded.others ? ['L', 'C', 'W'] : []),
+    ];
     const looking = this.#looking.catch(() => {}).then(() => this.#claimAll(nowMs, leaseMs, limit, without));
     this.#looking = looking;
     return looking;
@@ -214,9 +218,8 @@ async function whoeverAnswers<T>(asked: readonly Promise<T>[]): Promise<{ readon
 /** Of what several masters have told, each of what it has. */
 function choose(due: readonly Due[], limit: number): readonly Due[] {
   const of = (is: (lane: string) => boolean): Due[] => due.filter(({ lane }) => is(lane)).sort((a, b) => a.score - b.score);
-  const owed = of(isLeave).slice(0, limit);
   const others = of((lane) => !isLeave(lane) && !isRestart(lane));
-  return [...owed, ...sharedOut(of(isRestart), others, limit - owed.length, ({ score }) => score)];
+  return sharedOut({ leaves: of(isLeave), restarts: of(isRestart), others }, limit, ({ score }) => score);
 }
 
 function dueIn(reply: readonly Buffer[], shards: readonly number[]): Due[] {

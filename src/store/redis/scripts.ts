@@ -145,9 +145,9 @@ return answered
 `);
 
 /**
- * What is due and unclaimed in the shards of these prefixes, owed leaves, then at most so many restarts with them and as many others, each
- * the longest overdue first: the place of its prefix, lane, id and score. Before all of them the earliest time that is not come yet, or an
- * empty text.
+ * What is due and unclaimed in the shards of these prefixes, at most so many owed leaves, as many restarts, and as many others, each the
+ * longest overdue first: the place of its prefix, lane, id and score. Before all of them the earliest time that is not come yet, or an empty
+ * text.
  */
 export const LOOK = script(`
 local nowMs, limit, prefixes, excluded = arg(), tonumber(arg()), {}, {}
@@ -173,9 +173,10 @@ for place, one in ipairs(prefixes) do
   local paused = #lanes > 0 and pausedIn(one .. 'paused') or {}
   for _, lane in ipairs(lanes) do
     later(one .. 'l:' .. lane)
-    if not (excluded[lane] or paused[lane]) then
+    local class = string.sub(lane, 1, 1)
+    if not (excluded[lane] or excluded[class] or paused[lane]) then
       local found = redis.call('ZRANGEBYSCORE', one .. 'l:' .. lane, '-inf', nowMs, 'WITHSCORES', 'LIMIT', 0, limit)
-      local into = kinds[string.sub(lane, 1, 1)] or others
+      local into = kinds[class] or others
       for i = 1, #found, 2 do into[#into + 1] = { tostring(place - 1), lane, found[i], found[i + 1] } end
     end
   end
@@ -184,8 +185,7 @@ local out = { coming }
 local function earlier(a, b) return tonumber(a[4]) < tonumber(b[4]) end
 for _, list in ipairs({ owed, restarts, others }) do
   table.sort(list, earlier)
-  local most = list == owed and limit or limit - #owed
-  for i = 1, math.min(#list, most) do
+  for i = 1, math.min(#list, limit) do
     for word = 1, 4 do out[#out + 1] = list[i][word] end
   end
 end

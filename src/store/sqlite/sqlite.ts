@@ -297,7 +297,8 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       claimed.push(...due.flatMap((one) => this.#claim(one, nowMs + leaseMs) ?? []));
       full = due.length === wanted;
     }
-    if (claimed.length < limit && excluded.leaves.size === 0 && excluded.restarts.size === 0) this.#claims.allClaimedUpTo(nowMs);
+    const excludes = excluded.leaves.size + excluded.restarts.size > 0 || excluded.others === true;
+    if (claimed.length < limit && !excludes) this.#claims.allClaimedUpTo(nowMs);
     return claimed;
   }
 
@@ -308,11 +309,12 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     const without = (homeservers: ReadonlySet<HomeserverUrl>): string => JSON.stringify([...homeservers]);
     const [leaves, restarts] = [without(excluded.leaves), without(excluded.restarts)];
     const free = (dues: unknown[]): Due[] => (dues as Due[]).filter(({ id, rev }) => !this.#claims.isHeld(id, rev, nowMs));
-    const owed = free(this.#sql.dueLeaves.all(fromMs, nowMs, leaves, look)).slice(0, limit);
-    if (owed.length === limit) return owed;
-    const connected = free(this.#sql.dueRestarts.all(fromMs, nowMs, restarts, look));
-    const others = free(this.#sql.dueOthers.all(fromMs, nowMs, leaves, look));
-    return [...owed, ...sharedOut(connected, others, limit - owed.length, ({ due_at: dueMs }) => dueMs)];
+    const due = {
+      leaves: excluded.others === true ? [] : free(this.#sql.dueLeaves.all(fromMs, nowMs, leaves, look)),
+      restarts: free(this.#sql.dueRestarts.all(fromMs, nowMs, restarts, look)),
+      others: excluded.others === true ? [] : free(this.#sql.dueOthers.all(fromMs, nowMs, leaves, look)),
+    };
+    return sharedOut(due, limit, ({ due_at: dueMs }) => dueMs);
   }
 
   /** Null: it can't be read, and is not looked at again before its lease ends. */
