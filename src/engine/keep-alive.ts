@@ -135,7 +135,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     one.busy = true;
     one.notBeforeMs = clock.nowMs() + Math.max(AGAIN_MS, one.row.delayMs / 20);
     try {
-      const evidence = await presence.ask(one.row.room, clock.nowMs() - leaseMs(one.row, policy), 0);
+      const evidence = await presence.ask(one.row.room, clock.nowMs() - leaseMs(one.row, policy), 0, { reason: 'restart' });
       // What is due is due in the store as well.
       if (!on) return;
       for (const effect of take(one, eventOf(evidence, one.row))) {

@@ -128,13 +128,17 @@ export function createPerformer(deps: PerformerDeps): Performer {
     }
   }
 
-  /** A restart needs no more than that the one is there whom it is for. */
+  /** A restart needs no more than that the one is there whom it is for. Who was just handed over may have little time left as well. */
   function check(
     { room, state }: LiveDelegation,
     { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>,
   ): Promise<Evidence> {
-    const isForRestart = state.kind === 'connected' && clock.nowMs() >= state.restartDueMs;
-    if (!isForRestart || state.session.sid === null) return presence.ask(room, notBeforeMs, batchMs, whichRoom);
+    const nowMs = clock.nowMs();
+    const isDue = state.kind === 'connected' && nowMs >= state.restartDueMs;
+    if (!isDue || state.session.sid === null) {
+      const isForRestart = state.kind === 'connected' || (state.kind === 'awaiting' && nowMs < state.connectByMs);
+      return presence.ask(room, notBeforeMs, batchMs, { whichRoom, reason: isForRestart ? 'restart' : 'other' });
+    }
     return presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs);
   }
 
@@ -194,7 +198,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   async function isStillGone(row: LiveDelegation): Promise<boolean> {
     const nowMs = clock.nowMs();
     if (row.state.kind !== 'leaving' || nowMs - row.state.confirmedAtMs <= FRESH_MS) return true;
-    const evidence = await presence.ask(row.room, nowMs - FRESH_MS, 0);
+    const evidence = await presence.ask(row.room, nowMs - FRESH_MS, 0, { reason: 'leave' });
     const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => eventOf(evidence, row));
     for (const next of applied.todo) deps.begin(next);
     return applied.changed === 0;

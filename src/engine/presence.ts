@@ -6,6 +6,7 @@ import type { Seen } from '../delegation/state.ts';
 import { Remembered } from '../remembered.ts';
 import type { Look, Rooms } from '../sfu/rooms.ts';
 import type { Sightings } from '../store/sightings.ts';
+import { createTurns, type Reason, type Turn } from './turns.ts';
 
 export interface List {
   readonly kind: 'list';
@@ -19,13 +20,20 @@ export interface List {
 }
 export type Evidence = List | { readonly kind: 'unreachable'; readonly askedAtMs: number };
 
+export interface How {
+  /** With the room's SID even if somebody is there. */
+  readonly whichRoom?: boolean;
+  /** What the answer is wanted for. */
+  readonly reason?: Reason;
+}
+
 export interface Presence {
   /**
    * Evidence asked for at or after `notBeforeMs`; a question that must be put may be held back by about `batchMs` to serve more.
-   * `whichRoom`: with the room's SID even if somebody is there. Never throws.
+   * Never throws.
    */
-  ask(room: RoomName, notBeforeMs: number, batchMs: number, whichRoom?: boolean): Promise<Evidence>;
-  /** The same, where it is enough to know that this session is there: another process may have seen it. */
+  ask(room: RoomName, notBeforeMs: number, batchMs: number, how?: How): Promise<Evidence>;
+  /** The same for a restart, for which it is enough to know that this session is there: another process may have seen it. */
   askFor(room: RoomName, session: { readonly identity: Identity; readonly sid: Sid }, notBeforeMs: number): Promise<Evidence>;
   /** A room that starts anew under us is a sign of an SFU that forgot. */
   roomStarted(room: RoomName): void;
@@ -45,7 +53,7 @@ export interface PresenceDeps {
   readonly sightings?: Sightings;
 }
 
-interface Question {
+interface Question extends Turn {
   whichRoom: boolean;
   notBeforeMs: number;
 }
@@ -62,7 +70,7 @@ interface Desk {
   /** The newest list that anybody was on. */
   crowd: readonly Seen[];
   crowdAtMs: number;
-  running: { readonly askedAtMs: number; readonly whichRoom: boolean; readonly answer: Promise<Evidence> } | null;
+  running: { readonly askedAtMs: number; readonly question: Question; readonly answer: Promise<Evidence> } | null;
   waiting: { readonly answer: Promise<Evidence>; readonly question: Question; begin(): void } | null;
 }
 
@@ -71,6 +79,7 @@ interface Desk {
  * a processor is busy, ours or the SFU's: with too few, those who wait for one run out.
  */
 const MOST_QUESTIONS = 256;
+const FOR_RESTART: How = { reason: 'restart' };
 const MOST_ROOMS = 5_000;
 /** Those on remembered lists take 200 bytes each. */
 const MOST_SEEN = 100_000;
@@ -98,10 +107,9 @@ export function createPresence(deps: PresenceDeps): Presence {
   const { rooms, clock } = deps;
   const desks = new Map<RoomName, Desk>();
   const startedAtMs = new Remembered<RoomName, number>(MOST_ROOMS);
-  const queue: (() => void)[] = [];
+  const turns = createTurns(MOST_QUESTIONS);
   /** How many are on the lists of all desks. */
   let remembered = 0;
-  let questions = 0;
   let putAgain = 0;
   let reachable: boolean | null = null;
   /** When the newest of the answered questions was put. */
@@ -118,21 +126,13 @@ export function createPresence(deps: PresenceDeps): Presence {
   let askedLastMs = Number.NEGATIVE_INFINITY;
   let touchedMs = clock.nowMs();
 
-  const slot = async (): Promise<void> => {
-    if (questions >= MOST_QUESTIONS) await new Promise<void>((resolve) => queue.push(resolve));
-    questions += 1;
-  };
-  const free = (): void => {
-    questions -= 1;
-    queue.shift()?.();
-  };
-
-  async function look(room: RoomName, { whichRoom, notBeforeMs }: Question): Promise<Evidence> {
+  async function look(room: RoomName, question: Question): Promise<Evidence> {
+    const { whichRoom, notBeforeMs } = question;
     while (reachable === false && probe !== null) await probe;
     if (reachable === false && isFresh(failed, notBeforeMs)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
     const probed = Promise.withResolvers<void>();
     if (reachable === false) probe = probed.promise;
-    await slot();
+    await turns.wait(question);
     askedLastMs = clock.nowMs();
     noteStop(askedLastMs);
     try {
@@ -145,7 +145,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     } finally {
       if (probe === probed.promise) probe = null;
       probed.resolve();
-      free();
+      turns.done();
     }
   }
 
@@ -241,7 +241,7 @@ export function createPresence(deps: PresenceDeps): Presence {
       if (evidence.kind === 'list') void deps.sightings?.tell(room, evidence).catch(() => {});
       return evidence;
     });
-    desk.running = { askedAtMs: clock.nowMs(), whichRoom: question.whichRoom, answer };
+    desk.running = { askedAtMs: clock.nowMs(), question, answer };
     return answer;
   }
 
@@ -293,30 +293,35 @@ export function createPresence(deps: PresenceDeps): Presence {
   }
 
   /** What is known here already, or is being asked; null: it would have to be asked. */
-  function known({ last, running }: Desk, notBeforeMs: number, whichRoom: boolean): Promise<Evidence> | null {
+  function known({ last, running }: Desk, notBeforeMs: number, { whichRoom = false, reason = 'other' }: How): Promise<Evidence> | null {
     if (last?.kind === 'list' && last.askedAtMs >= notBeforeMs && !(whichRoom && last.roomSid === undefined)) return Promise.resolve(last);
-    if (running === null || running.askedAtMs < notBeforeMs || (whichRoom && !running.whichRoom)) return null;
+    if (running === null || running.askedAtMs < notBeforeMs || (whichRoom && !running.question.whichRoom)) return null;
+    turns.join(running.question, reason);
     return running.answer;
   }
 
-  function ask(room: RoomName, notBeforeMs: number, batchMs: number, whichRoom = false): Promise<Evidence> {
+  function ask(...[room, notBeforeMs, batchMs, how = {}]: Parameters<Presence['ask']>): Promise<Evidence> {
     const desk = deskOf(room);
-    const found = known(desk, notBeforeMs, whichRoom);
+    const found = known(desk, notBeforeMs, how);
     if (found !== null) return found;
-    if (desk.waiting === null) return wait(room, desk, batchMs, { whichRoom, notBeforeMs });
+    const { whichRoom = false, reason = 'other' } = how;
+    if (desk.running !== null) turns.join(desk.running.question, reason);
+    if (desk.waiting === null) return wait(room, desk, batchMs, { whichRoom, notBeforeMs, reason });
     const { question } = desk.waiting;
     question.whichRoom ||= whichRoom;
     question.notBeforeMs = Math.max(question.notBeforeMs, notBeforeMs);
+    turns.join(question, reason);
     if (batchMs === 0) desk.waiting.begin();
     return desk.waiting.answer;
   }
 
   /** Only who was seen is believed to be there: that somebody is not, and what it may mean, is for one's own look to tell. */
   async function askFor(...[room, session, notBeforeMs]: Parameters<Presence['askFor']>): Promise<Evidence> {
-    if (deps.sightings === undefined || known(deskOf(room), notBeforeMs, false) !== null) return ask(room, notBeforeMs, 0);
+    if (deps.sightings === undefined || known(deskOf(room), notBeforeMs, FOR_RESTART) !== null)
+      return ask(room, notBeforeMs, 0, FOR_RESTART);
     const seen = await deps.sightings.last(room).catch(() => null);
     const isThere = seen?.present.some(({ identity, sid }) => identity === session.identity && sid === session.sid);
-    if (seen === null || !isThere || seen.askedAtMs < notBeforeMs) return ask(room, notBeforeMs, 0);
+    if (seen === null || !isThere || seen.askedAtMs < notBeforeMs) return ask(room, notBeforeMs, 0, FOR_RESTART);
     return { kind: 'list', ...seen, roomSid: undefined, afterRestart: false, answersSinceMs: answersSinceMs ?? seen.askedAtMs, gone: null };
   }
 
