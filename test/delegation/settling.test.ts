@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { decide, dueAtMs } from '../../src/delegation/decide.ts';
 import type { RoomSid, Sid } from '../../src/delegation/ids.ts';
-import type { Delegation, Event, LiveState } from '../../src/delegation/state.ts';
+import type { Delegation, Event, LiveState, Settling } from '../../src/delegation/state.ts';
 import { EVENTS, type EventName, ME, NOW, POLICY, ROWS, rowIn } from './cases.ts';
 
 const now = { nowMs: NOW, roll: 0.5 };
@@ -52,7 +52,10 @@ describe('taken over, and the SFU forgot the new session before a word of it got
 });
 
 describe('an absence that only lists told', () => {
-  const missing = rowIn({ ...ROWS['settling, A missing'], untilMs: NOW - 3_000, nextAskMs: NOW - 3_000 });
+  const state = ROWS['settling, A missing'] as Settling;
+  const untilMs = NOW - 3_000;
+  const departure = { ...state.departure, atMs: untilMs - POLICY.waitMs.missing };
+  const missing = rowIn({ ...state, departure, untilMs, nextAskMs: untilMs });
   const nobody = (askedAtMs: number) => ({ ...EVENTS['list: nobody'], askedAtMs, roomSid: 'RM_a' as RoomSid }) as Event;
 
   it('is looked at twice again, where the second look comes late: they may have come and be reconnecting', () => {
@@ -60,6 +63,15 @@ describe('an absence that only lists told', () => {
     expect(again.state).toMatchObject({ kind: 'settling', untilMs: NOW + POLICY.waitMs.missing });
     const later = NOW + POLICY.waitMs.missing;
     expect(decide(again, nobody(later), { nowMs: later, roll: 0.5 }, POLICY).effects).toMatchObject([{ kind: 'send' }]);
+  });
+
+  it('is believed when the third look is late as well, and we were there all the time: there is too much to do', () => {
+    const again = decide(missing, nobody(NOW), now, POLICY).next;
+    const later = NOW + POLICY.waitMs.missing + 3_000;
+    const decided = (answersSinceMs: number) =>
+      decide(again, { ...nobody(later), answersSinceMs } as Event, { nowMs: later, roll: 0.5 }, POLICY);
+    expect(decided(NOW).effects).toMatchObject([{ kind: 'send' }]);
+    expect(decided(later - 1).next.state).toMatchObject({ kind: 'settling', untilMs: later + POLICY.waitMs.missing });
   });
 });
 

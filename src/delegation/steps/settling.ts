@@ -121,7 +121,15 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
     return unchanged(row, [ask(event.askedAtMs, { whichRoom: true })]);
   if (sinceMs !== null && at.nowMs < sinceMs + waitMsOf('sfu_down', at.policy)) return waitForForgotten(row, at, sinceMs);
   // An absence that only lists told, and one list after a gap in which they may have come, and be reconnecting just now, is no second one.
-  return !state.departure.certain && isAskedLate(row, event) ? lookAgain(row, at) : owe(row, state, event.askedAtMs, at);
+  return !state.departure.certain && isAskedLate(row, event) && !isOnlyBusy(row, event, at)
+    ? lookAgain(row, at)
+    : owe(row, state, event.askedAtMs, at);
+}
+
+/** We have looked again before, and were there ever since, with too much to do: each look would be as late as the one before. */
+function isOnlyBusy({ state: { departure, untilMs } }: Row, { answersSinceMs }: Of<'snapshot'>, { policy }: Moment): boolean {
+  const firstUntilMs = departure.atMs + waitMsOf(departure.cause, policy);
+  return untilMs - firstUntilMs >= ASKED_LATE_MS + waitMsOf('missing', policy) && answersSinceMs <= untilMs;
 }
 
 /** Where nobody saw the SFU away, that it has forgotten everybody shows in the room alone, and a list that was asked for others does not say. */
