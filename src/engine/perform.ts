@@ -92,9 +92,13 @@ export function createPerformer(deps: PerformerDeps): Performer {
     }
   }
 
-  /** Who came back while their leave was on its way and is gone again is owed another: the first may hang. */
+  /**
+   * Who came back while their leave was on its way and is gone again is owed another, and who is there by another session is restarted anew:
+   * the first call may hang.
+   */
   function keyOf({ id, state }: LiveDelegation, { kind }: Effect): string {
-    return kind === 'send' && state.kind === 'leaving' ? `${kind} ${id} ${state.departure.atMs}` : `${kind} ${id}`;
+    if (kind === 'send' && state.kind === 'leaving') return `${kind} ${id} ${state.departure.atMs}`;
+    return kind === 'restart' && state.kind === 'connected' ? `${kind} ${id} ${state.session.sid}` : `${kind} ${id}`;
   }
 
   async function follow(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<void> {
