@@ -31,8 +31,8 @@ export interface Budget {
   adopt(theirs: Limit): void;
   /** Others have called meanwhile. */
   measureAnew(): void;
-  /** A call that was begun at `beganMs` was let through, whatever became of it. */
-  passed(beganMs: number): void;
+  /** A call for this one that was begun at `beganMs` was let through, whatever became of it. */
+  passed(id: DelegationId, beganMs: number): void;
   /** A call was refused; the next one is let through `retryAfterMs` after it began. */
   refused(beganMs: number, retryAfterMs: number): void;
   restarted(wanted: Wanted, beganMs: number): void;
@@ -116,7 +116,7 @@ export function createBudget(nowMs: () => number): Budget {
   /** Who has been restarted lately or wants to be, the newest last: when a limit shows, all who need a share are known. */
   const remembered = new Map<DelegationId, Remembered>();
   let kept: ReadonlySet<DelegationId> = new Set();
-  /** Who is let through to find the rate out. */
+  /** Who is let through to find the rate out, until they are: that was none of the refusals to be measured by. */
   const findingOut = new Set<DelegationId>();
   let reckonedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -158,7 +158,7 @@ export function createBudget(nowMs: () => number): Budget {
     kept = new Set(chosen.map(({ id }) => id));
   }
 
-  /** Until the rate is known few are let through; the other calls are better saved for when they are needed. */
+  /** Until the rate is known few are let through without an answer; the other calls are better saved for when they are needed. */
   function findsOut(id: DelegationId): boolean {
     if (findingOut.size < CALLS_TO_FIND_OUT) findingOut.add(id);
     return findingOut.has(id);
@@ -198,7 +198,8 @@ export function createBudget(nowMs: () => number): Budget {
       measured = NOT_MEASURED;
       aloneFromMs = nowMs();
     },
-    passed: (beganMs) => {
+    passed: (id, beganMs) => {
+      findingOut.delete(id);
       passedMs.push(beganMs);
       if (passedMs.length > MOST_PASSED) passedMs.shift();
       if (beganMs > measured.beganMs) passes += 1;

@@ -2,7 +2,7 @@
 // fills only its own lane. Leaves go before restarts that have time, restarts by earliest expiry, so that a limited budget saves the most.
 // Where several processes share a store, one of them makes all restarts with a homeserver that limits calls.
 import type { Clock } from '../clock.ts';
-import type { HomeserverUrl } from '../delegation/ids.ts';
+import type { DelegationId, HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import { type Limit, RESERVED_MS } from '../store/store.ts';
 import { type Budget, createBudget } from './budget.ts';
@@ -285,7 +285,7 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
     lane.beganMs = beganMs;
     try {
       const answer = await errand.work(lane.width.latelyMs);
-      if (answer !== null) learn(lane, answer, beganMs);
+      if (answer !== null) learn(lane, errand.id, answer, beganMs);
       if (answer?.kind === 'ok') {
         if (errand.goesOn) lane.budget.restarted(errand, beganMs);
         else lane.budget.ended(errand.id);
@@ -303,9 +303,9 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
     }
   }
 
-  function learn(lane: Lane, answer: Answer, beganMs: number): void {
+  function learn(lane: Lane, id: DelegationId, answer: Answer, beganMs: number): void {
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
-      lane.budget.passed(beganMs);
+      lane.budget.passed(id, beganMs);
       lane.pace.passed();
     }
     switch (answer.kind) {
