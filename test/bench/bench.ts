@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { orUsage } from '../support/usage.ts';
 import { micro } from './micro.ts';
 import { type Line, picture, short, table } from './report.ts';
 import { headroom, ROWS } from './rows.ts';
@@ -23,22 +24,26 @@ npm run bench -- soak [--minutes N] [--write <folder>]
 --store     redis: what the store of several replicas costs, on a real redis-server
 micro       decisions and commits, as ratios to a calibration loop; --keep makes them the ones to compare with
 soak        a steady load, and whether memory, file and latencies stay what they were
-`;
-const { values: options, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    runs: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-    peer: { type: 'string' },
-    'cpu-prof': { type: 'string' },
-    write: { type: 'string' },
-    store: { type: 'string', default: 'sqlite' },
-    members: { type: 'string' },
-    keep: { type: 'boolean', default: false },
-    minutes: { type: 'string', default: '30' },
-    help: { type: 'boolean' },
-  },
-});
+
+Rows:
+${ROWS.map(({ name, help }) => `  ${name.padEnd(17)} ${help}\n`).join('')}`;
+const { values: options, positionals } = orUsage(USAGE, () =>
+  parseArgs({
+    allowPositionals: true,
+    options: {
+      runs: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      peer: { type: 'string' },
+      'cpu-prof': { type: 'string' },
+      write: { type: 'string' },
+      store: { type: 'string', default: 'sqlite' },
+      members: { type: 'string' },
+      keep: { type: 'boolean', default: false },
+      minutes: { type: 'string', default: '30' },
+      help: { type: 'boolean' },
+    },
+  }),
+);
 const wanted = positionals.length === 0 ? ROWS : ROWS.filter(({ name }) => positionals.includes(name));
 const scale = options.quick ? 0.2 : 1;
 const runs = Math.max(1, Math.floor(Number(options.runs ?? (options.quick ? 1 : 3))) || 1);
@@ -93,9 +98,7 @@ async function compare(): Promise<void> {
 
 // A folder that can't be made is found out now, not after half an hour of measuring.
 if (options.write !== undefined) mkdirSync(options.write, { recursive: true });
-if (options.help === true) {
-  process.stdout.write(`${USAGE}\nRows:\n${ROWS.map(({ name, help }) => `  ${name.padEnd(17)} ${help}\n`).join('')}`);
-} else if (options.store === 'redis') await import('./redis.ts');
+if (options.store === 'redis') await import('./redis.ts');
 else if (positionals[0] === 'micro') await micro(options.keep);
 else if (positionals[0] === 'soak') await soak(Number(options.minutes), options.write ?? null);
 else if (wanted.length < new Set(positionals).size || options.store !== 'sqlite') {

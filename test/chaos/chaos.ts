@@ -1,33 +1,47 @@
-// `npm run chaos -- --replicas N [--minutes N --members N --delay MS --sfu livekit|model]`: replicas on one Redis (test/replicas/chaos.ts).
-// `npm run chaos [-- --seed N --times N --short --people N --peer "<command>" --write-docs]`: breaks real servers under real participants,
-// and says whether anybody became a ghost or was declared gone while there. Exit code 1: somebody did. What is written into the
-// documentation are the newest runs of lastwill and of the peer; with `--times 0` nothing is run for it.
+// `npm run chaos`: breaks real servers under real participants, and says whether anybody became a ghost or was declared gone while there.
+// Exit code 1: somebody did. With `--replicas`: test/replicas/chaos.ts.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { noNamespaces } from '../e2e/stack/network.ts';
 import { repositoryDir } from '../e2e/stack/processes.ts';
+import { orUsage } from '../support/usage.ts';
 import { type Judged, writeDocs } from './docs.ts';
 import type { Evidence } from './evidence.ts';
 import { judge } from './judge.ts';
 import { reportOf } from './report.ts';
 import { type Run, run, SHORT_MS, WAITS } from './run.ts';
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string' },
-    times: { type: 'string', default: '1' },
-    short: { type: 'boolean', default: false },
-    people: { type: 'string', default: '20' },
-    peer: { type: 'string' },
-    'write-docs': { type: 'boolean', default: false },
-    replicas: { type: 'string' },
-    minutes: { type: 'string' },
-    members: { type: 'string' },
-    delay: { type: 'string' },
-    sfu: { type: 'string' },
-  },
-});
+const USAGE = `npm run chaos [-- --seed N --times N --short --people N --peer "<command>" --write-docs]
+npm run chaos -- --replicas N [--minutes N --members N --delay MS --sfu livekit|model]
+
+--seed        the first of as many runs as --times tells
+--short       faults for 35 s instead of 150 s
+--people      how many participants
+--peer        another service with the MatrixRTC authorization API, instead of lastwill
+--write-docs  writes the newest runs of lastwill and of the peer into the documentation; with --times 0 nothing is run for it
+--replicas    so many replicas on one Redis, which are killed, stopped and replaced
+--delay       of the participants' delayed events, in ms
+--sfu         real participants on a real livekit-server, or a model of it with all members at once
+`;
+const { values } = orUsage(USAGE, () =>
+  parseArgs({
+    options: {
+      help: { type: 'boolean' },
+      seed: { type: 'string' },
+      times: { type: 'string', default: '1' },
+      short: { type: 'boolean', default: false },
+      people: { type: 'string', default: '20' },
+      peer: { type: 'string' },
+      'write-docs': { type: 'boolean', default: false },
+      replicas: { type: 'string' },
+      minutes: { type: 'string' },
+      members: { type: 'string' },
+      delay: { type: 'string' },
+      sfu: { type: 'string' },
+    },
+  }),
+);
 if (values.replicas !== undefined) {
   await import('../replicas/chaos.ts');
   process.exit();

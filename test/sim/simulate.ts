@@ -1,22 +1,35 @@
-// npm run simulate: `--seeds N` runs so many worlds, `--seed N` one (with `--trace` line by line), `--from N` begins there; `--dense`
-// plays worlds with more deeds and faults. A seed that fails is shrunk to the smallest plan that still does.
+// `npm run simulate`: plays worlds, and tells what may never happen of those where it did. Exit code 1: of one at least.
 import { parseArgs } from 'node:util';
 import fc from 'fast-check';
+import { orUsage } from '../support/usage.ts';
 import { anyPlan, type Plan, planOf } from './plan.ts';
 import { type Result, World } from './world.ts';
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string' },
-    seeds: { type: 'string', default: '1000' },
-    from: { type: 'string', default: '1' },
-    replicas: { type: 'string', default: '1' },
-    dense: { type: 'boolean', default: false },
-    trace: { type: 'boolean', default: false },
-    'no-shrink': { type: 'boolean', default: false },
-    'keep-going': { type: 'boolean', default: false },
-  },
-});
+const USAGE = `npm run simulate [-- --seeds N --from N --keep-going] [--replicas N] [--dense]
+npm run simulate -- --seed N [--trace] [--replicas N] [--dense] [--no-shrink]
+
+--seeds       how many worlds; --from is the seed of the first
+--keep-going  also after one that fails
+--seed        one world, with --trace line by line; one that fails is shrunk to the smallest plan that still does
+--replicas    of lastwill in each world
+--dense       worlds with more deeds and faults
+--no-shrink   it is not
+`;
+const { values } = orUsage(USAGE, () =>
+  parseArgs({
+    options: {
+      help: { type: 'boolean' },
+      seed: { type: 'string' },
+      seeds: { type: 'string', default: '1000' },
+      from: { type: 'string', default: '1' },
+      replicas: { type: 'string', default: '1' },
+      dense: { type: 'boolean', default: false },
+      trace: { type: 'boolean', default: false },
+      'no-shrink': { type: 'boolean', default: false },
+      'keep-going': { type: 'boolean', default: false },
+    },
+  }),
+);
 const replicas = Number(values.replicas);
 
 function run(plan: Plan): Promise<Result> {
