@@ -35,10 +35,11 @@ import { Claims } from './claims.ts';
 import { DISTRUSTED, LogSync } from './log-sync.ts';
 import { migrate } from './migrations.ts';
 import { Once } from './once.ts';
+import { isOutage, isSqliteError } from './outage.ts';
 import { SqliteRows } from './rows.ts';
 import { prepareAll } from './statements.ts';
 import { anew, damaged, unopened } from './unusable.ts';
-import { type Pending, Waiting } from './waiting.ts';
+import { type Pending, soonMsAfter, Waiting } from './waiting.ts';
 
 export interface SqliteOptions {
   /** A file's path, or `:memory:`. */
@@ -59,13 +60,6 @@ interface Due {
   readonly rev: number;
   readonly due_at: number;
 }
-
-/** Past this many waiting updates new ones are refused: 503 beats memory growth. */
-const MOST_PENDING = 20_000;
-/** How long an update that is not urgent waits for company: a few times what a commit takes, so that a slow disk is left some time. */
-const SOON_MS = { least: 10, perCommit: 4, most: 100 };
-/** The primary result code; the low byte of every extended one. */
-const SQLITE_CONSTRAINT = 19;
 
 /** The file in the folder of LASTWILL_DATA_DIR. */
 export function sqliteFile(folder: string): string {
@@ -92,7 +86,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
   readonly #rows: SqliteRows;
   readonly #once: Once;
   readonly #waiting = new Waiting();
-  #soonMs = SOON_MS.least;
+  #soonMs = soonMsAfter(0);
   #inTransaction = false;
   #closed = false;
   readonly #log: LogSync;
@@ -206,7 +200,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
   }
 
   #enqueue(plan: () => () => void, how: { room?: RoomName; committed?: () => void; urgency?: Urgency } = {}): Promise<void> {
-    if (this.#closed || this.#waiting.size >= MOST_PENDING) {
+    if (this.#closed || this.#waiting.isFull) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
     if (this.#log.distrusted) return Promise.reject(new StoreUnavailable(DISTRUSTED));
@@ -401,17 +395,4 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     if (this.#checkpoint === null) this.#db.close();
     else this.#checkpoint.close();
   }
-}
-
-function soonMsAfter(commitMs: number): number {
-  return Math.min(Math.max(commitMs * SOON_MS.perCommit, SOON_MS.least), SOON_MS.most);
-}
-
-function isSqliteError(error: unknown): error is Error & { readonly errcode: number } {
-  return error instanceof Error && (error as { code?: unknown }).code === 'ERR_SQLITE_ERROR';
-}
-
-/** The store can't write now, as opposed to: not this. */
-function isOutage(error: unknown): boolean {
-  return isSqliteError(error) && (error.errcode & 0xff) !== SQLITE_CONSTRAINT;
 }

@@ -13,12 +13,15 @@ export interface Pending {
   readonly reject: (why: Error) => void;
 }
 
+/** Past this many new ones are refused: 503 beats memory growth. */
+const MOST_PENDING = 20_000;
+
 export class Waiting {
   #now: Pending[] = [];
   #soon: Pending[] = [];
 
-  get size(): number {
-    return this.#now.length + this.#soon.length;
+  get isFull(): boolean {
+    return this.#now.length + this.#soon.length >= MOST_PENDING;
   }
 
   /** True: it is the first of its urgency, and they have to be taken in due time. */
@@ -45,4 +48,12 @@ export class Waiting {
     this.#soon = this.#soon.filter(({ room }) => !rooms.has(room));
     return [...along, ...urgent];
   }
+}
+
+/** In ms; a few times what a commit takes, so that a slow disk is left some time. */
+const SOON_MS = { least: 10, perCommit: 4, most: 100 };
+
+/** How long an update that is not urgent waits for company, by what the last commit took. */
+export function soonMsAfter(commitMs: number): number {
+  return Math.min(Math.max(commitMs * SOON_MS.perCommit, SOON_MS.least), SOON_MS.most);
 }
