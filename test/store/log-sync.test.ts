@@ -80,35 +80,6 @@ test('who commits while the disk is at work waits for the next time, together wi
   expect(asked).toHaveLength(2);
 });
 
-test('for whom everybody waits the disk is asked beside what it does; what that comes to counts for him as well', async () => {
-  const { log, asked, copies } = disk();
-  await log.atOnce();
-  expect(asked).toHaveLength(0);
-  log.wrote();
-  const first = watched(log.all());
-  log.wrote();
-  const [second, urgent] = [watched(log.all()), watched(log.atOnce())];
-  await turn();
-  expect(asked).toHaveLength(2);
-  asked[1]?.done();
-  await turn();
-  expect([first.state, second.state, urgent.state]).toEqual(['waits', 'waits', 'durable']);
-  asked[0]?.done();
-  await turn();
-  asked[2]?.done();
-  await turn();
-  expect([first.state, second.state]).toEqual(['durable', 'durable']);
-  log.wrote();
-  const [failed, misled] = [watched(log.all()), watched(log.atOnce())];
-  await turn();
-  asked[3]?.fails();
-  asked[4]?.done();
-  await turn();
-  expect([failed.state, misled.state, copies()]).toEqual(['unavailable', 'unavailable', 0]);
-  await log.all();
-  expect(copies()).toBe(1);
-});
-
 test('a disk that fails: nothing is promised, and then only what was copied into the database', async () => {
   const { log, asked, told, copies, fill } = disk();
   log.wrote();

@@ -1,6 +1,5 @@
 // The embedded store: one SQLite file, WAL, one process. Commits are grouped: all updates of one turn of the event loop go into one
-// transaction. Its log is synced beside the event loop (log-sync.ts), for all that were committed meanwhile at once, and copied into the
-// database now and then (checkpoint.ts).
+// transaction. Its log is synced beside the event loop (log-sync.ts), for all that were committed meanwhile at once.
 //
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
@@ -30,9 +29,8 @@ import {
   type Where,
 } from '../store.ts';
 import { createSqliteAttendance, purgeGiven } from './attendance.ts';
-import { Checkpoint } from './checkpoint.ts';
 import { Claims } from './claims.ts';
-import { DISTRUSTED, LogSync } from './log-sync.ts';
+import { LogSync } from './log-sync.ts';
 import { migrate } from './migrations.ts';
 import { Once } from './once.ts';
 import { isOutage, isSqliteError } from './outage.ts';
@@ -90,8 +88,6 @@ class SqliteStore implements Store, Attendance, MovableGiven {
   #inTransaction = false;
   #closed = false;
   readonly #log: LogSync;
-  /** Null: in memory there is no log. */
-  readonly #checkpoint: Checkpoint | null;
   readonly track: Attendance['track'];
   readonly untrack: Attendance['untrack'];
   readonly trackedRooms: Attendance['trackedRooms'];
@@ -105,13 +101,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     this.#options = options;
     const inMemory = options.path === ':memory:';
     const { clock, onSync = () => {} } = options;
-    this.#log = new LogSync({
-      path: inMemory ? null : options.path,
-      clock,
-      copyAll: () => this.#checkpoint?.mend(),
-      onNoted: (pages) => this.#checkpoint?.noted(pages),
-      onSync,
-    });
+    this.#log = new LogSync({ path: inMemory ? null : options.path, clock, copyAll: () => this.#copyLog(), onSync });
     // Handles are capabilities: what SQLite makes beside this file has its mode.
     if (!inMemory) closeSync(openSync(options.path, 'a', 0o600));
     this.#db = new DatabaseSync(options.path);
@@ -119,7 +109,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       // Exclusive: a second process on the same file would act on the same delegations.
       this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY');
       // The operating system has the file in memory as well. The handles of an ended row are overwritten, not only unlinked.
-      this.#db.exec('PRAGMA cache_size = -4000; PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = ON');
+      this.#db.exec('PRAGMA cache_size = -4000; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON');
       const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
       if (check.quick_check !== 'ok') throw damaged(options.path, check.quick_check);
       migrate(this.#db);
@@ -130,9 +120,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       this.#refuseForeignSeal();
       this.#log.opened();
       // All that was written up to here is synced, the folder's entries included; from here on we see to it.
-      this.#db.exec('PRAGMA synchronous = OFF');
-      const those = { path: options.path, db: this.#db, log: this.#log, beat: this.#sql.beat };
-      this.#checkpoint = inMemory ? null : new Checkpoint({ ...those, onEnd: (failed) => this.#goOn(failed) });
+      this.#db.exec('PRAGMA synchronous = NORMAL');
     } catch (error) {
       this.#db.close();
       throw error;
@@ -203,7 +191,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     if (this.#closed || this.#waiting.isFull) {
       return Promise.reject(new StoreUnavailable(this.#closed ? 'closed' : 'too many updates are waiting'));
     }
-    if (this.#log.distrusted) return Promise.reject(new StoreUnavailable(DISTRUSTED));
+    if (this.#log.distrusted) return Promise.reject(new StoreUnavailable('the disk has failed to write down what was committed'));
     const { room = null, committed = () => {}, urgency = 'now' } = how;
     const { clock } = this.#options;
     return new Promise((resolve, reject) => {
@@ -214,7 +202,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
   }
 
   #flush(urgency: Urgency): void {
-    if (this.#checkpoint?.holds !== true) this.#commit(this.#waiting.take(urgency));
+    this.#commit(this.#waiting.take(urgency));
   }
 
   /** One transaction for all of them. A step that throws takes only itself out, and before it wrote anything; a failing write takes all out. */
@@ -250,12 +238,9 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     if (wrote) told(true, waiting.size);
   }
 
-  /** After commits were held back. */
-  #goOn(failed: unknown): void {
-    for (const urgency of ['now', 'soon'] as const) {
-      if (failed === null) this.#flush(urgency);
-      else for (const one of this.#waiting.take(urgency)) one.reject(new StoreUnavailable(failed));
-    }
+  #copyLog(): void {
+    const { busy } = this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() as { busy: number };
+    if (busy !== 0) throw new Error('the log could not be copied into the database');
   }
 
   durable(): Promise<void> {
@@ -387,12 +372,10 @@ class SqliteStore implements Store, Attendance, MovableGiven {
 
   async close(): Promise<void> {
     if (this.#closed) return;
-    this.#closed = true;
-    await this.#checkpoint?.stop();
     this.#flush('soon');
     this.#flush('now');
+    this.#closed = true;
     await this.#log.close();
-    if (this.#checkpoint === null) this.#db.close();
-    else this.#checkpoint.close();
+    this.#db.close();
   }
 }

@@ -2,23 +2,30 @@
 // it stands a witness of how far the log has surely come, and whoever finds less than that refuses to start rather than to forget.
 //
 // The witness is written about once a second and never waited for: it may know less than the log, and never more than the disk has.
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+// Format of the log: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { StoreUnusable } from '../store.ts';
-import { bytesAt, frameBytesOf, type Generation, generationOf, HEADER_BYTES, lastWhole, soundFrames } from './log-format.ts';
 
-interface Log extends Generation {
+/** A log is one generation of another once it was copied into the database and begun anew. */
+interface Log {
+  readonly sequence: number;
+  readonly salt: string;
   /** Up to the last whole transaction. */
   readonly frames: number;
 }
 /** Null: closed in order, all is in the database. */
 type Testimony = Log | null;
 
+const HEADER_BYTES = 32;
+const FRAME_HEADER_BYTES = 24;
+/** As of SQLite 3.7.0; the lowest bit says in which order the bytes of a checksum are taken. */
+const MAGIC = 0x377f0682;
+
 export class Witness {
   readonly #path: string;
   #file: number | null = null;
   #log: number | null = null;
   #known: Log = { sequence: -1, salt: '', frames: 0 };
-  #pages = 0;
   #written = '';
   #closed = false;
 
@@ -45,11 +52,6 @@ export class Witness {
     } catch {
       // The next time.
     }
-  }
-
-  /** How long the log was at the last look. */
-  get pages(): number {
-    return this.#pages;
   }
 
   /** Notes what was found at the last look. A disk that can't take it is told of by others. */
@@ -79,9 +81,8 @@ export class Witness {
     const generation = generationOf(header);
     if (generation === null) return;
     const same = generation.salt === this.#known.salt && generation.sequence === this.#known.sequence;
-    this.#pages = lastWhole(this.#log, generation.salt, frameBytesOf(header), same ? this.#known.frames : 0);
-    // Of a generation that is only announced SQLite will make another.
-    if (this.#pages > 0) this.#known = { ...generation, frames: this.#pages };
+    const frames = lastWhole(this.#log, generation.salt, FRAME_HEADER_BYTES + header.readUInt32BE(8), same ? this.#known.frames : 0);
+    this.#known = { ...generation, frames };
   }
 
   #write(testimony: Testimony): void {
@@ -120,4 +121,57 @@ function lossOf(path: string, testimony: Testimony | undefined): string | null {
   return frames < testimony.frames
     ? `its log ${name} is sound up to page ${frames} only, of at least ${testimony.frames} that were written`
     : null;
+}
+
+/**
+ * How far the log has come up to its last whole transaction, known to be at least `from`. Frames of this generation come first, then what
+ * is left of older ones: so the end is found by halving, and not by reading all of what a busy second has written.
+ */
+function lastWhole(log: number, salt: string, frameBytes: number, from: number): number {
+  const headOf = (frame: number): Buffer => bytesAt(log, HEADER_BYTES + frame * frameBytes, FRAME_HEADER_BYTES);
+  const isOurs = (head: Buffer): boolean => head.length === FRAME_HEADER_BYTES && head.toString('hex', 8, 16) === salt;
+  let sure = from;
+  let beyond = Math.floor((fstatSync(log).size - HEADER_BYTES) / frameBytes) + 1;
+  while (beyond - sure > 1) {
+    const middle = Math.floor((sure + beyond) / 2);
+    if (isOurs(headOf(middle - 1))) sure = middle;
+    else beyond = middle;
+  }
+  while (sure > from && headOf(sure - 1).readUInt32BE(4) === 0) sure -= 1;
+  return sure;
+}
+
+function generationOf(header: Buffer): Omit<Log, 'frames'> | null {
+  if (header.length < HEADER_BYTES || (header.readUInt32BE(0) & ~1) >>> 0 !== MAGIC) return null;
+  return { sequence: header.readUInt32BE(12), salt: header.toString('hex', 16, 24) };
+}
+
+/** As SQLite reads it: up to the last whole transaction before the first frame that is damaged. */
+function soundFrames(log: Buffer): number {
+  const bigEndian = (log.readUInt32BE(0) & 1) === 1;
+  const frameBytes = FRAME_HEADER_BYTES + log.readUInt32BE(8);
+  let sum: readonly [number, number] = checksum(log.subarray(0, 24), [0, 0], bigEndian);
+  let sound = 0;
+  for (let frame = 0; HEADER_BYTES + (frame + 1) * frameBytes <= log.length; frame += 1) {
+    const bytes = log.subarray(HEADER_BYTES + frame * frameBytes, HEADER_BYTES + (frame + 1) * frameBytes);
+    if (!bytes.subarray(8, 16).equals(log.subarray(16, 24))) break;
+    sum = checksum(bytes.subarray(FRAME_HEADER_BYTES), checksum(bytes.subarray(0, 8), sum, bigEndian), bigEndian);
+    if (bytes.readUInt32BE(16) !== sum[0] || bytes.readUInt32BE(20) !== sum[1]) break;
+    if (bytes.readUInt32BE(4) !== 0) sound = frame + 1;
+  }
+  return sound;
+}
+
+function checksum(bytes: Buffer, before: readonly [number, number], bigEndian: boolean): readonly [number, number] {
+  let [one, other] = before;
+  for (let at = 0; at < bytes.length; at += 8) {
+    one = (one + (bigEndian ? bytes.readUInt32BE(at) : bytes.readUInt32LE(at)) + other) >>> 0;
+    other = (other + (bigEndian ? bytes.readUInt32BE(at + 4) : bytes.readUInt32LE(at + 4)) + one) >>> 0;
+  }
+  return [one, other];
+}
+
+function bytesAt(file: number, position: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  return bytes.subarray(0, readSync(file, bytes, 0, length, position));
 }
