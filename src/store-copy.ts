@@ -1,5 +1,6 @@
 // `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation, everybody's attendance and the
-// identities that were given with tokens go from one store to the other, while lastwill is stopped, and are read back and compared. Ended delegations, kept to explain what happened, stay.
+// identities that were given with tokens go from one store to the other, while lastwill is stopped, and are read back and compared. Ended
+// delegations, kept to explain what happened, stay.
 import { existsSync, readFileSync } from 'node:fs';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';

@@ -20,7 +20,9 @@ interface Source {
 }
 
 /** What every store is made of. */
-const STORE = ['store', 'attendance', 'codec', 'seal', 'sightings', 'slots', 'parts', 'shares'].map((name) => `src/store/${name}.ts`);
+const STORE = ['store', 'attendance', 'codec', 'seal', 'short-name', 'sightings', 'slots', 'parts', 'shares'].map(
+  (name) => `src/store/${name}.ts`,
+);
 
 /** What a file or folder may import of ours; its own folder it always may. The first prefix that fits counts. */
 const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [

@@ -1,8 +1,8 @@
 // Who was given a token for which Matrix room: what has to be known to end a stay on the SFU with the stay in the Matrix room. Kept beside
 // the delegations, since most participants have none of ours, and by the same rule: a promise that resolves survives a crash. And under which
 // identities a membership was given tokens, of which a delegation may not say enough to derive them.
-import { createHash } from 'node:crypto';
 import type { Identity, Owner, RoomName, UserId } from '../delegation/ids.ts';
+import { shortName } from './short-name.ts';
 
 export interface Tracked {
   /** The Matrix room. */
@@ -45,9 +45,9 @@ export interface MovableGiven {
   takeGiven(given: Given): Promise<void>;
 }
 
-/** Of one length whatever a client calls things, and of too many bits for two to have the same. */
+/** By which either store can tell the other of an owner. */
 export function ownerName(owner: Owner): string {
-  return createHash('sha256').update(owner).digest('base64url').slice(0, 22);
+  return shortName(owner, 22);
 }
 
 /** A member with more than a few has made them up; which of them are told is left open. */

@@ -1,13 +1,13 @@
 // Attendance in Redis: one hash for each Matrix room, in a shard by the room's id. And one set, which goes by itself, for each membership
 // that was given identities, beside its delegations: what is sent about both in one turn arrives in that order.
-import { createHash } from 'node:crypto';
 import type { Identity, RoomName, UserId } from '../../delegation/ids.ts';
 import { type Attendance, GIVEN_KEPT_MS, type Given, MOST_GIVEN, type MovableGiven, ownerName, type Tracked } from '../attendance.ts';
+import { shortName } from '../short-name.ts';
 import type { RedisConnection, RedisRun } from './connection.ts';
 import { ALL_SHARDS, attendanceShard, firstSlotIn, givenKey, prefixOf, shardOf, shardOfSlot } from './keys.ts';
 import { ENTRIES, GIVE, GIVEN_TO, TRACK, TRACKED_ROOMS, UNTRACK } from './scripts.ts';
 
-const keyOf = (roomId: string): string => `t:${createHash('sha256').update(roomId).digest('base64url').slice(0, 22)}`;
+const keyOf = (roomId: string): string => `t:${shortName(roomId, 22)}`;
 const fieldOf = ({ room, identity }: Tracked): string => JSON.stringify([room, identity]);
 
 export function createRedisAttendance(run: RedisRun, command: RedisConnection['command']): Attendance & MovableGiven {

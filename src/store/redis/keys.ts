@@ -15,6 +15,7 @@
 import { createHash } from 'node:crypto';
 import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
+import { shortName } from '../short-name.ts';
 import { slotOf } from '../slots.ts';
 import { SLOTS } from '../store.ts';
 
@@ -44,27 +45,22 @@ export function shardsBetween(from: number, to: number): { readonly shard: numbe
   })).filter((part) => part.from < part.to);
 }
 
-/** Names in keys are hashes: of one length whatever a client calls things, and too many bits to meet by chance. */
-function short(text: string, length: number): string {
-  return createHash('sha256').update(text).digest('base64url').slice(0, length);
-}
-
 /** Without the prefix, as all keys that go to connection.ts. */
 export function roomKey(room: RoomName): string {
-  return `r:${short(room, 22)}`;
+  return `r:${shortName(room, 22)}`;
 }
-export const identityField = (identity: Identity): string => `i${short(identity, 16)}`;
-export const ownerField = (owner: Owner): string => `o${short(owner, 16)}`;
+export const identityField = (identity: Identity): string => `i${shortName(identity, 16)}`;
+export const ownerField = (owner: Owner): string => `o${shortName(owner, 16)}`;
 /** By `ownerName`. */
 export const givenKey = (owner: string): string => `g:${owner}`;
-export const onceMember = (key: string): string => short(key, 22);
+export const onceMember = (key: string): string => shortName(key, 22);
 
 const ID_PREFIX = 'dg_';
 export const ID_LENGTH = 22;
 export const idIn = (id: DelegationId): string => id.slice(ID_PREFIX.length);
 export const idFrom = (short: string): DelegationId => `${ID_PREFIX}${short}` as DelegationId;
 
-const homeserverTag = (homeserver: HomeserverUrl): string => short(homeserver, 8);
+const homeserverTag = (homeserver: HomeserverUrl): string => shortName(homeserver, 8);
 
 /** Null: nothing is due any more. Work that needs no homeserver is one lane for all. */
 export function laneOf({ state, homeserver }: Delegation): string | null {
