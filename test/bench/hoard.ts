@@ -25,7 +25,7 @@ const POLICY: Policy = {
 };
 const AT_ONCE = 2_000;
 
-/** Members from 0 on, on the SFU and restarted a moment ago. */
+/** Members from 0 on, seen on the SFU and restarted a moment ago. */
 export async function hoard(dataDir: string, world: World, members: number): Promise<void> {
   const [clock, random] = [systemClock(), systemRandom()];
   const store = openSqliteStore({ path: join(dataDir, 'lastwill.sqlite'), clock, seal: null });
@@ -47,8 +47,10 @@ function connected({ shared, serverName, url }: World, member: number, nowMs: nu
     ...{ id: delegationId(bytes), owner: participantOwner(room, identity), room, identities: [identity], userId: null, handles },
     ...{ homeserver: url as HomeserverUrl, handlesHash: sha256(JSON.stringify(handles)), delayMs: shared.delayMs },
   };
-  const joined = { identity, sid: sidOf(member) as Sid, joinedAtMs: JOINED_AT_MS + member, roomSid: roomSidOf(number) as RoomSid };
+  const roomSid = roomSidOf(number) as RoomSid;
+  const there = { identity, sid: sidOf(member) as Sid, joinedAtMs: JOINED_AT_MS + member, active: true };
+  const list = { askedAtMs: nowMs, present: [there], roomSid, afterRestart: false, answersSinceMs: JOINED_AT_MS, lastSeenMs: null };
   const at = { nowMs, roll: member / shared.size };
-  const seen = decide(delegate(handOver, nowMs, at.roll, POLICY).next, { kind: 'joined', ...joined }, at, POLICY).next;
+  const seen = decide(delegate(handOver, nowMs, at.roll, POLICY).next, { kind: 'snapshot', ...list }, at, POLICY).next;
   return decide(seen, { kind: 'restart_answered', askedAtMs: nowMs, answer: { kind: 'ok' } }, at, POLICY).next as LiveDelegation;
 }
