@@ -17,8 +17,10 @@ import {
   type Hints,
   hear,
   isBareNotFound,
+  needsNoOwner,
   orderOf,
   readHints,
+  refusalOf,
   tellsVersions,
   VERSIONS_PATH,
   write,
@@ -173,7 +175,22 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     return { answer: heard.answer, why: heard.why };
   }
 
-  function ask({ homeserver, call, owner, endsAtMs }: Errand, dialect: Dialect): Promise<Reply> {
+  /**
+   * Where the owner's name is what is refused, the same is asked without: an application service that the homeserver does not know, or not for
+   * this user, must not keep it from what anybody may do.
+   */
+  async function ask(errand: Errand, dialect: Dialect): Promise<Reply> {
+    const reply = await post(errand, dialect);
+    const { homeserver, owner, isWanted } = errand;
+    const refused = refusalOf(reply);
+    if (owner === null || refused === null || !needsNoOwner(dialect) || !(await isWanted())) return reply;
+    const without = await post({ ...errand, owner: null }, dialect);
+    if (refusalOf(without) !== null) return reply;
+    deps.onFailure?.(homeserver, refused);
+    return without;
+  }
+
+  function post({ homeserver, call, owner, endsAtMs }: Errand, dialect: Dialect): Promise<Reply> {
     const { path, body } = write(dialect, call);
     const headers = { 'content-type': 'application/json', ...(owner && { authorization: `Bearer ${owner.asToken}` }) };
     const url = `${homeserver}${path}${owner ? asUser(owner.userId) : ''}`;

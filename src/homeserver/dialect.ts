@@ -75,6 +75,16 @@ export function asUser(userId: UserId): string {
   return `?user_id=${encodeURIComponent(userId)}`;
 }
 
+/** By the text of D only the owner may act. */
+export const needsNoOwner = (dialect: Dialect): boolean => dialect !== 'D';
+
+/** Whether it is the one who asks that the homeserver does not want, or may be. */
+export function refusalOf(reply: Reply): 'unauthorized' | 'forbidden' | null {
+  if (reply.kind === 'failed' || field(reply.json, 'errcode') === 'M_UNRECOGNIZED') return null;
+  if (reply.status === 401) return 'unauthorized';
+  return reply.status === 403 ? 'forbidden' : null;
+}
+
 export type Heard =
   | { readonly kind: 'answer'; readonly answer: Answer; readonly why: FailureWhy | null; readonly settles: boolean }
   /** The homeserver does not know this endpoint. */
@@ -96,8 +106,8 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status === 410) return settled({ kind: 'final', how: 'gone' });
   if (status === 409) return settled({ kind: 'final', how: 'conflict' });
   if (status === 401 && errcode === 'M_MISSING_TOKEN') return { kind: 'unauthenticated' };
-  if (status === 401) return { kind: 'answer', answer: { kind: 'refused' }, why: 'unauthorized', settles: false };
-  if (status === 403) return { kind: 'answer', answer: { kind: 'refused' }, why: 'forbidden', settles: false };
+  const why = refusalOf(reply);
+  if (why !== null) return { kind: 'answer', answer: { kind: 'refused' }, why, settles: false };
   if (status === 429) {
     const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply, at.nowMs) };
     return { kind: 'answer', answer, why: 'limited', settles: false };

@@ -393,6 +393,64 @@ describe('the application service', () => {
     expect(await delayed.act(url, SEND, owner)).toEqual({ kind: 'ok' });
   });
 
+  const withToken =
+    (script: Script, without: Script): Script =>
+    (request, response) =>
+      (request.headers.authorization === undefined ? without : script)(request, response);
+
+  test.each([
+    ['C', 401, 'M_UNKNOWN_TOKEN', 'unauthorized'],
+    ['C', 403, 'M_FORBIDDEN', 'forbidden'],
+    ['B', 401, 'M_UNKNOWN_TOKEN', 'unauthorized'],
+    ['B', 403, 'M_FORBIDDEN', 'forbidden'],
+  ] as const)('goes without its token where that is all that stands in the way (%s: %i)', async (dialect, status, errcode, why) => {
+    const { server, url } = await homeserver({ [dialect]: withToken(says(status, { errcode }), says(200)) });
+    const { client: delayed, dialects, failures } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    expect(await delayed.act(url, RESTART, owner)).toEqual({ kind: 'ok' });
+    expect(await delayed.act(url, SEND, owner)).toEqual({ kind: 'ok' });
+    expect(server.requests.at(-1)).toBe(`POST ${PATHS[dialect]}`);
+    // What is wrong with it an operator is told all the same.
+    expect(failures).toEqual([why, why]);
+    expect(dialects).toEqual([dialect]);
+  });
+
+  test('what is said without the token counts, be it a limit, the end or a failure on the way', async () => {
+    const said: readonly [Script, Answer][] = [
+      [says(429, { retry_after_ms: 1234 }), { kind: 'limited', retryAfterMs: 1234 }],
+      [says(404, { errcode: 'M_NOT_FOUND' }), GONE],
+      [(request) => request.socket.destroy(), failedAnswer(true)],
+    ];
+    for (const [without, expected] of said) {
+      const { url } = await homeserver({ C: withToken(says(401, { errcode: 'M_UNKNOWN_TOKEN' }), without) });
+      const { client: delayed } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+      expect(await delayed.act(url, SEND, owner)).toEqual(expected);
+    }
+  });
+
+  test.each([
+    ['C', says(401, { errcode: 'M_MISSING_TOKEN' }), 2],
+    ['C', says(403, { errcode: 'M_FORBIDDEN' }), 2],
+    // By its own text nobody else may.
+    ['D', says(200), 1],
+  ] as const)('is refused where nobody may act without (%s)', async (dialect, without, times) => {
+    const { server, url } = await homeserver({ [dialect]: withToken(says(401, { errcode: 'M_UNKNOWN_TOKEN' }), without) });
+    const { client: delayed, failures } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    expect(await delayed.act(url, SEND, owner)).toEqual(REFUSED);
+    expect(failures).toEqual(['unauthorized']);
+    expect(calls(server).filter((line) => line.startsWith(`POST ${PATHS[dialect]}`))).toHaveLength(times);
+  });
+
+  test('nothing is tried again without the token that is no longer wanted', async () => {
+    const { server, url } = await homeserver(
+      { C: withToken(says(401, { errcode: 'M_UNKNOWN_TOKEN' }), says(200)) },
+      { 'org.matrix.msc4140': true },
+    );
+    const { client: delayed } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    const isWanted = async (): Promise<boolean> => calls(server).length === 0;
+    expect(await delayed.act(url, RESTART, { ...owner, isWanted })).toEqual(REFUSED);
+    expect(calls(server)).toHaveLength(1);
+  });
+
   test('a call without a user does not follow what was learnt with one', async () => {
     const { server, url } = await homeserver({
       C: says(200),
