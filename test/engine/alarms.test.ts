@@ -17,3 +17,14 @@ it('tells the operator what to change, once a minute', () => {
   alarms.failed(HOMESERVER, 'unauthorized');
   expect(lines).toHaveLength(3);
 });
+
+it('says of Synapse what is so: which version, which process, which setting', () => {
+  const lines: string[] = [];
+  const alarms = createAlarms({ clock: createVirtualClock(), log: createLogger('info', (line) => void lines.push(line)) });
+  for (const why of ['limited', 'unauthorized', 'dialect'] as const) alarms.failed(HOMESERVER, why);
+  expect(lines[0]).toMatch(/rc_delayed_event_mgmt.*from 1\.156 on.*LIVEKIT_AS_TOKEN/);
+  expect(lines[1]).toMatch(/LIVEKIT_AS_TOKEN.*has loaded.*1\.143/);
+  // Without max_event_delay_duration it knows these calls all the same.
+  expect(lines[2]).toMatch(/main process.*worker/);
+  expect(lines[2]).not.toContain('max_event_delay_duration');
+});
