@@ -5,7 +5,8 @@ import type { Delegation } from './stack/lastwill-api.ts';
 import type { Participant } from './stack/participant.ts';
 import { story } from './stack/place.ts';
 import { eventually, now, sleep } from './stack/processes.ts';
-import { callsAbout, DEFAULT_DELAYED_EVENT_LIMIT, type Synapse } from './stack/synapse.ts';
+import { seatNames } from './stack/seat.ts';
+import { callsAbout, DEFAULT_DELAYED_EVENT_LIMIT, SERVER_NAME, type Synapse } from './stack/synapse.ts';
 
 const SOON_MS = 3_000;
 /** A leave that is owed is tried again after 10 s at the most. */
@@ -54,6 +55,26 @@ describe('Synapse at the moment of the leave', () => {
     await alice.expectLate();
   });
 });
+
+story(
+  'Synapse does not know the application service: who stays is kept, who leaves is gone, and the operator is told',
+  async ({ stage }) => {
+    const synapse = await stage.synapse();
+    const place = await stage.place({
+      synapse,
+      env: { LIVEKIT_AS_TOKEN: 'no_token_of_this_synapse', LIVEKIT_HS_SERVER_NAME: SERVER_NAME },
+    });
+    const alice = await stage.member(place, { seat: ({ userId }) => seatNames(`${userId}:DEVICE`) });
+    const participant = await alice.join();
+    const delayId = await alice.scheduleLeave(3_000);
+    await alice.reaches(await alice.delegate(delayId, 3_000), 'connected');
+    await alice.expectPresentFor(10_000);
+    await alice.expectLeave('application service unknown', await participant.leave(), SOON_MS);
+    await alice.expectClean();
+    expect(callsAbout(synapse.logFile, delayId).map(({ status }) => status)).toContain(401);
+    expect(place.lastwill.log()).toContain('LIVEKIT_AS_TOKEN and LIVEKIT_HS_SERVER_NAME of an application service that it has loaded');
+  },
+);
 
 story("five participants with a delay of 10 s, under Synapse's default rate limit", async ({ stage }) => {
   const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT });
