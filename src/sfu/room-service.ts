@@ -20,7 +20,7 @@ export interface Grant {
 
 export type Called =
   | { readonly kind: 'answered'; readonly message: Message }
-  /** There is no such room or participant. */
+  /** There is no such room or participant, or no node of the SFU has it. */
   | { readonly kind: 'not_found' }
   | { readonly kind: 'failed'; readonly why: string };
 
@@ -85,18 +85,23 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
       const headers = { authorization: authorizationFor(video), 'content-type': 'application/json' };
       const options = { path: prefix + method, method: 'POST', headers, body: JSON.stringify(request) } as const;
       const limits = { timeoutMs: TIMEOUT_MS, mostBytes: MOST_BYTES };
-      const called = read(await exchange((handler) => pool.dispatch(options, handler), clock, limits));
+      const called = read(await exchange((handler) => pool.dispatch(options, handler), clock, limits), video);
       if (called.kind === 'failed') onFailed(called.why);
       return called;
     },
   };
 }
 
+/** The SFU asks its nodes who has the room or participant that a call is about, and gives up after three seconds. */
+const NO_NODE_HAS_IT = /no response from servers/;
+
 /** A proxy's page of its own is no answer, whatever its status. */
-function read(reply: Reply): Called {
+function read(reply: Reply, { room }: Grant): Called {
   if (reply.kind === 'failed') return { kind: 'failed', why: reply.why };
   const { status, json } = reply;
   if (!isMessage(json)) return { kind: 'failed', why: `status ${status}, and no JSON` };
   if (status === 200) return { kind: 'answered', message: json };
-  return status === 404 && json.code === 'not_found' ? { kind: 'not_found' } : { kind: 'failed', why: `status ${status}` };
+  if (status === 404 && json.code === 'not_found') return { kind: 'not_found' };
+  const isNowhere = room !== undefined && json.code === 'unavailable' && NO_NODE_HAS_IT.test(String(json.msg));
+  return status === 503 && isNowhere ? { kind: 'not_found' } : { kind: 'failed', why: `status ${status}` };
 }

@@ -1,9 +1,11 @@
 // What we ask of the SFU: who is in a room. Three answers are possible, and unknown is never absent.
+import { systemClock } from '../clock.ts';
 import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
+import { createHosting } from './hosting.ts';
 import type { ApiKey } from './keys.ts';
 import { partsOf, roomSidOf, seenOf } from './protojson.ts';
-import { createRoomService, type RoomServiceDeps } from './room-service.ts';
+import { type Called, createRoomService, type RoomServiceDeps } from './room-service.ts';
 
 export type Look =
   | {
@@ -23,12 +25,19 @@ export interface Rooms {
 
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
   const service = createRoomService(apiUrl, key, deps);
-  const list = (names: readonly string[]) => service.call('ListRooms', { roomList: true }, { names });
+  const hosting = createHosting(service, deps?.clock ?? systemClock());
+  const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
+
+  function noted(called: Called): Called {
+    if (called.kind === 'failed') hosting.failed();
+    return called;
+  }
 
   async function look(room: RoomName, whichRoom: boolean): Promise<Look> {
-    const called = await service.call('ListParticipants', { roomAdmin: true, room }, { room });
+    const called = noted(await service.call('ListParticipants', { roomAdmin: true, room }, { room }));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const present = called.kind === 'not_found' ? [] : partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []);
+    if (present.length > 0 && !(await hosting.isHosted(room))) return { kind: 'list', present: [], roomSid: null };
     if (present.length > 0 && !whichRoom) return { kind: 'list', present, roomSid: undefined };
     if (called.kind === 'not_found') return { kind: 'list', present, roomSid: null };
     const rooms = await list([room]);

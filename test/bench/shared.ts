@@ -7,6 +7,7 @@ export const COUNTERS = [
   'ListParticipants',
   'ListRooms',
   'GetParticipant',
+  'SendData',
   'CreateRoom',
   'openid',
   'versions',

@@ -172,4 +172,4 @@ export function lost({ world, failures }: Stage, from: number, to: number): void
 
 /** What the SFU was asked about who is there. */
 export const asked = ({ shared }: World): number =>
-  counter(shared, 'ListParticipants') + counter(shared, 'ListRooms') + counter(shared, 'GetParticipant');
+  counter(shared, 'ListParticipants') + counter(shared, 'ListRooms') + counter(shared, 'GetParticipant') + counter(shared, 'SendData');

@@ -119,6 +119,9 @@ function answerOf(method: string, question: Question): readonly [number, string]
       const found = room === undefined ? -1 : memberIn(room, question.identity ?? '');
       return found < 0 ? [404, '{"code":"not_found","msg":"participant does not exist"}'] : [200, participant(found)];
     }
+    case 'SendData':
+      count('SendData');
+      return room === undefined ? [503, '{"code":"unavailable","msg":"no response from servers"}'] : [200, '{}'];
     case 'CreateRoom':
       count('CreateRoom');
       return [200, `{"sid":"${roomSidOf(room ?? 0)}","name":${JSON.stringify(question.name ?? '')}}`];

@@ -2,6 +2,7 @@
 import { describe, expect } from 'vitest';
 import { story } from './stack/place.ts';
 import { eventually, now, sleep } from './stack/processes.ts';
+import { noRedis, Redis } from './stack/redis.ts';
 import { callsAbout } from './stack/synapse.ts';
 
 const SOON_MS = 3_000;
@@ -57,5 +58,32 @@ describe('SFU killed', () => {
     await place.livekit.startAgain();
     await alice.expectLeave('SFU restarted, participant dead', departedMs, 3_000 + 3_000 + sfuDownMs + 4_000 + SOON_MS);
     await alice.expectClean();
+  });
+
+  story.skipIf(noRedis !== undefined)('with a Redis that still lists the dead one: its leave is sent as well', async ({ stage }) => {
+    const sfuDownMs = 20_000;
+    /** The SFU looks for a node that has the room. */
+    const nowhereMs = 3_000;
+    const redis = await Redis.start();
+    stage.later(() => redis.kill());
+    const sfu = { redis: new URL(redis.url).host };
+    const place = await stage.place({ env: { LASTWILL_PRESENCE_INTERVAL_MS: '3000' }, sfu });
+    const [alice, bob] = await Promise.all([stage.member(place), stage.member(place)]);
+    const [delegation, staying] = await Promise.all([alice.scheduleAndDelegate(300_000), bob.scheduleAndDelegate(300_000)]);
+    const [participant, other] = await Promise.all([alice.join(), bob.join()]);
+    await Promise.all([alice.reaches(delegation, 'connected'), bob.reaches(staying, 'connected')]);
+    await place.livekit.kill();
+    const departedMs = await participant.crash();
+    const awayMs = 4_000;
+    await sleep(awayMs);
+    await place.livekit.startAgain();
+    const boundMs = awayMs + 3_000 + 2 * nowhereMs + sfuDownMs + 4_000 + SOON_MS;
+    await alice.expectLeave('SFU with a Redis restarted, participant dead', departedMs, boundMs);
+    expect(await place.livekit.rooms.listParticipants(alice.sfuRoom), 'what the SFU says').toHaveLength(1);
+    // By the seconds that the SFU takes to look for it.
+    await alice.expectLate();
+    await bob.expectPresent();
+    await bob.expectLeave('SFU with a Redis restarted and back, then gone', await other.leave(), SOON_MS);
+    await bob.expectLate();
   });
 });

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { RoomName } from '../../src/delegation/ids.ts';
-import { createRooms } from '../../src/sfu/rooms.ts';
+import { createRooms, type Look } from '../../src/sfu/rooms.ts';
 import { type FakeSfu, type FakeSfuOptions, startFakeSfu } from '../support/fake-sfu.ts';
 
 const ROOM = '!room:example.org' as RoomName;
@@ -80,6 +80,82 @@ describe('who is in a room', () => {
       present: [{ identity: 'alice', sid: 'PA_3', joinedAtMs: null, active: true }],
       roomSid: undefined,
     });
+  });
+});
+
+describe('an SFU with a Redis, whose lists outlive a node that was killed', () => {
+  const NOWHERE = ['no response from servers', 'twirp error unknown: no response from servers'];
+  const nowhere = (msg: string) => ({ status: 503, body: JSON.stringify({ code: 'unavailable', msg }) });
+
+  const LATER_MS = 300_000;
+  async function beginLater() {
+    const sfu = await startFakeSfu();
+    closers.push(() => sfu.close());
+    let nowMs = 0;
+    const rooms = createRooms(sfu.apiUrl, sfu, { clock: { ...clock, nowMs: () => nowMs } });
+    sfu.join(ROOM, 'alice');
+    const look = async () => (await rooms.look(ROOM)) as Extract<Look, { kind: 'list' }>;
+    return { sfu, rooms, look, pass: (ms: number) => (nowMs += ms) };
+  }
+  const there = { kind: 'list', present: [{ identity: 'alice' }], roomSid: undefined };
+  const forgotten = { kind: 'list', present: [], roomSid: null };
+
+  test('every five minutes a room is asked for on its node', async () => {
+    const { sfu, look, pass } = await beginLater();
+    for (let minute = 0; minute < 11; minute += 1) {
+      expect(await look()).toMatchObject(there);
+      pass(60_000);
+    }
+    expect(sfu.calls).toEqual({ ListParticipants: 11, SendData: 2 });
+  });
+
+  test.each(NOWHERE)('who is on the list of a room that no node has (%s) is not there: the SFU has forgotten the room', async (msg) => {
+    const { sfu, rooms, look, pass } = await beginLater();
+    expect(await look()).toMatchObject(there);
+    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(msg) : undefined);
+    pass(LATER_MS);
+    expect(await Promise.all([rooms.look(ROOM), rooms.look(ROOM, true)])).toEqual([forgotten, forgotten]);
+    expect(sfu.calls.SendData, 'one question for all who ask at once').toBe(1);
+    expect(await look(), 'asked again each time').toEqual(forgotten);
+    sfu.apiFault = null;
+    expect(await look(), 'somebody is back').toMatchObject(there);
+  });
+
+  test.each(['ListParticipants', 'ListRooms'])('nor is who was there before the SFU was away, as a failed %s shows', async (failing) => {
+    const { sfu, rooms, look, pass } = await beginLater();
+    expect(await look()).toMatchObject(there);
+    pass(1_000);
+    sfu.apiFault = (method) => (method === failing ? { status: 500 } : undefined);
+    await Promise.all([rooms.look(ROOM), rooms.answers()]);
+    pass(1_000);
+    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    expect(await look()).toEqual(forgotten);
+    pass(LATER_MS * 2);
+    expect(await look()).toEqual(forgotten);
+  });
+
+  test('nor in a room that we hear of only when the SFU is back', async () => {
+    const { sfu, rooms, look } = await beginLater();
+    sfu.apiFault = () => ({ status: 500 });
+    expect(await rooms.answers()).toBe(false);
+    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    expect(await look()).toEqual(forgotten);
+  });
+
+  test.each([500, 403, 404])('where that can not be told (%i), the list is believed', async (status) => {
+    const { sfu, look, pass } = await beginLater();
+    expect(await look()).toMatchObject(there);
+    sfu.apiFault = (method) => (method === 'SendData' ? { status } : undefined);
+    pass(LATER_MS);
+    expect(await look()).toMatchObject(there);
+    expect(sfu.calls.SendData).toBe(1);
+  });
+
+  test('the node is asked for the list itself, as newer ones may be told to: a room that none has is empty, not unreachable', async () => {
+    const { url } = await scripted(503, nowhere(NOWHERE[1] ?? '').body);
+    const rooms = createRooms(url, { key: 'k', secret: 's' });
+    expect(await rooms.look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
+    expect(await rooms.answers(), 'which is said of rooms alone').toBe(false);
   });
 });
 

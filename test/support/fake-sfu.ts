@@ -432,6 +432,10 @@ function createApi(deps: ApiDeps) {
         return participant === undefined ? refusal(404, 'not_found', 'participant does not exist') : describe(participant);
       },
     },
+    SendData: {
+      may: isAdmin,
+      answer: (body) => (deps.rooms.has(named(body)) ? {} : refusal(503, 'unavailable', 'no response from servers')),
+    },
     CreateRoom: { may: (grant) => grant.roomCreate === true, answer: (body) => describeRoom(deps.open(named(body))) },
     DeleteRoom: { may: (grant) => grant.roomCreate === true, answer: (body) => (deps.deleteRoom(named(body)) ? {} : absent) },
     RemoveParticipant: {

@@ -21,6 +21,8 @@ export interface LiveKitOptions {
   readonly network?: { readonly address: string; readonly bridge: string };
   /** Settings of its `rtc` section that go before ours. */
   readonly rtc?: Readonly<Record<string, unknown>>;
+  /** host:port of a Redis that keeps its rooms. */
+  readonly redis?: string;
 }
 
 export class LiveKit {
@@ -33,7 +35,7 @@ export class LiveKit {
     this.#dir = dir;
   }
 
-  static async start(webhookUrls: readonly string[], { network, rtc }: LiveKitOptions = {}): Promise<LiveKit> {
+  static async start(webhookUrls: readonly string[], { network, rtc, redis }: LiveKitOptions = {}): Promise<LiveKit> {
     const host = network?.address ?? '127.0.0.1';
     const address = { host, port: await freePort(), rtcTcpPort: await freePort(), rtcUdpPort: await freePort() };
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-livekit-'));
@@ -54,6 +56,7 @@ export class LiveKit {
           ...rtc,
         },
         keys: { [API_KEY]: API_SECRET },
+        ...(redis === undefined ? {} : { redis: { address: redis } }),
         webhook: { api_key: API_KEY, urls: webhookUrls },
         logging: { level: 'info', json: true },
       }),
@@ -63,7 +66,7 @@ export class LiveKit {
     return livekit;
   }
 
-  /** Same ports, same configuration, nothing remembered. */
+  /** Same ports, same configuration, nothing remembered but what a Redis has. */
   async startAgain(): Promise<void> {
     this.#server = new Server('livekit-server', livekitBinary, ['--config', join(this.#dir, 'livekit.yaml')], {
       cwd: this.#dir,

@@ -4,7 +4,7 @@ import { type Entrance, Member } from './call.ts';
 import { Homeserver } from './homeserver.ts';
 import { Lastwill, synapseAt } from './lastwill.ts';
 import { LastwillApi } from './lastwill-api.ts';
-import { LiveKit } from './livekit.ts';
+import { LiveKit, type LiveKitOptions } from './livekit.ts';
 import { freePort } from './processes.ts';
 import { printedRegistration } from './registration.ts';
 import { type Place, Seat, seatNames } from './seat.ts';
@@ -40,7 +40,13 @@ export class Stage {
 
   /** Its own LiveKit and lastwill, with a tap between them; the homeserver is the shared one unless told otherwise. */
   async place(
-    options: { synapse?: Synapse; homeservers?: Readonly<Record<string, string>>; env?: Record<string, string>; copies?: Copies } = {},
+    options: {
+      synapse?: Synapse;
+      homeservers?: Readonly<Record<string, string>>;
+      env?: Record<string, string>;
+      copies?: Copies;
+      sfu?: LiveKitOptions;
+    } = {},
   ): Promise<OwnPlace> {
     const shared = inject('shared');
     const synapseUrl = options.synapse?.url ?? shared.synapseUrl;
@@ -49,7 +55,7 @@ export class Stage {
     const tap = await WebhookTap.start({ target: `http://127.0.0.1:${port}/sfu_webhook` });
     this.later(() => tap.stop());
     if (options.copies !== undefined) tap.copies = options.copies;
-    const livekit = await LiveKit.start([tap.url]);
+    const livekit = await LiveKit.start([tap.url], options.sfu);
     this.later(() => livekit.kill());
     const homeservers = { ...synapseAt(synapseUrl), ...options.homeservers };
     const lastwill = await Lastwill.start({ port, sfu: livekit.address, homeservers, env: options.env ?? {} });
