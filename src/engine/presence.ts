@@ -140,8 +140,9 @@ export function createPresence(deps: PresenceDeps): Presence {
       if (failedMs !== null) answered(false, failedMs);
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
-      const afterRestart = forgetful(room, askedAtMs);
-      return { ...found, askedAtMs, afterRestart, answersSinceMs: answersSinceMs ?? askedAtMs, gone: null };
+      const { kind, present, roomSid, justLost = false } = found;
+      const afterRestart = justLost || forgetful(room, askedAtMs);
+      return { kind, present, roomSid, askedAtMs, afterRestart, answersSinceMs: answersSinceMs ?? askedAtMs, gone: null };
     } finally {
       if (probe === probed.promise) probe = null;
       probed.resolve();
@@ -159,7 +160,7 @@ export function createPresence(deps: PresenceDeps): Presence {
       let failedMs: number | null = null;
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
-        const found = await rooms.look(room, whichRoom);
+        const found = await rooms.look(room, whichRoom, startedAtMs.get(room));
         if (found.kind === 'unreachable') {
           const hung = clock.nowMs() - askedAtMs > HANGS_MS;
           if (hung) return askOnceMore(found);

@@ -10,11 +10,13 @@ export interface Hosting {
   isHosted(room: RoomName): Promise<boolean>;
   /** The SFU did not answer: it may have been started anew since. */
   failed(): void;
+  /** When whoever was on the SFU may have been lost last. */
+  readonly doubtMs: number;
 }
 
 /** How long a room is believed in. That the SFU was started anew shows sooner as a rule: it did not answer meanwhile. */
 const HOLDS_MS = 300_000;
-const MOST_ROOMS = 10_000;
+const MOST_ROOMS = 50_000;
 const NEVER = Number.NEGATIVE_INFINITY;
 /** Nothing, to nobody; by SIDs as well, for servers that know no identities here. */
 const TO_NOBODY = { data: '', kind: 'LOSSY', destinationSids: ['-'], destinationIdentities: ['-'] } as const;
@@ -22,7 +24,8 @@ const TO_NOBODY = { data: '', kind: 'LOSSY', destinationSids: ['-'], destination
 export function createHosting(service: RoomService, clock: Clock): Hosting {
   const underWay = new Map<RoomName, Promise<boolean>>();
   const hostedAtMs = new Remembered<RoomName, number>(MOST_ROOMS);
-  let failedAtMs = NEVER;
+  /** What became of the SFU before our start is not known. */
+  let failedAtMs = clock.nowMs();
 
   async function ask(room: RoomName): Promise<boolean> {
     const askedAtMs = clock.nowMs();
@@ -32,7 +35,7 @@ export function createHosting(service: RoomService, clock: Clock): Hosting {
     return !isNowhere;
   }
 
-  /** One that is new to us is believed in at first, unless the SFU has just been away: most are new to the SFU as well. */
+  /** One that is new to us is believed in at first, unless the SFU or we have just been away: most are new to the SFU as well. */
   function sinceMs(room: RoomName): number {
     const nowMs = clock.nowMs();
     const known = hostedAtMs.get(room) ?? (nowMs - failedAtMs < HOLDS_MS ? NEVER : nowMs);
@@ -50,6 +53,9 @@ export function createHosting(service: RoomService, clock: Clock): Hosting {
     },
     failed: () => {
       failedAtMs = clock.nowMs();
+    },
+    get doubtMs() {
+      return failedAtMs;
     },
   };
 }

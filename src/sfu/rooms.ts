@@ -6,6 +6,7 @@ import { createHosting } from './hosting.ts';
 import type { ApiKey } from './keys.ts';
 import { partsOf, roomSidOf, seenOf } from './protojson.ts';
 import { type Called, createRoomService, type RoomServiceDeps } from './room-service.ts';
+import { createSessions, type OfNodes } from './sessions.ts';
 
 export type Look =
   | {
@@ -13,19 +14,25 @@ export type Look =
       readonly present: readonly Seen[];
       /** Learnt if it was asked for, or nobody is there: null if the room does not exist, which after a departure may mean a forgetful SFU. */
       readonly roomSid: RoomSid | null | undefined;
+      /** Some who are on its list it has lost, as has just shown: others may be on their way back. */
+      readonly justLost?: boolean;
     }
   | { readonly kind: 'unreachable'; readonly why: string };
 
 export interface Rooms {
-  /** `whichRoom`: with the room's SID, which costs another call where somebody is there. Never throws; answers within its own time limit. */
-  look(room: RoomName, whichRoom?: boolean): Promise<Look>;
+  /**
+   * `whichRoom`: with the room's SID, which costs another call where somebody is there. `startedMs`: when the room last started, as far as is
+   * known. Never throws; answers within its own time limit.
+   */
+  look(room: RoomName, whichRoom?: boolean, startedMs?: number): Promise<Look>;
   /** Whether the SFU answers at all. Never throws. */
   answers(): Promise<boolean>;
 }
 
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
   const service = createRoomService(apiUrl, key, deps);
-  const hosting = createHosting(service, deps?.clock ?? systemClock());
+  const clock = deps?.clock ?? systemClock();
+  const [hosting, sessions] = [createHosting(service, clock), createSessions(service, clock)];
   const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
 
   function noted(called: Called): Called {
@@ -33,22 +40,32 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
     return called;
   }
 
-  async function look(room: RoomName, whichRoom: boolean): Promise<Look> {
+  /** Null: no node has the room. */
+  async function ofNodes(room: RoomName, listed: readonly Seen[], startedMs: number): Promise<OfNodes | null> {
+    if (listed.length === 0) return { present: listed, justLost: false };
+    if (await hosting.isHosted(room)) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs));
+    sessions.lost(listed);
+    return null;
+  }
+
+  async function look(room: RoomName, whichRoom: boolean, startedMs: number): Promise<Look> {
     const called = noted(await service.call('ListParticipants', { roomAdmin: true, room }, { room }));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
-    const present = called.kind === 'not_found' ? [] : partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []);
-    if (present.length > 0 && !(await hosting.isHosted(room))) return { kind: 'list', present: [], roomSid: null };
-    if (present.length > 0 && !whichRoom) return { kind: 'list', present, roomSid: undefined };
-    if (called.kind === 'not_found') return { kind: 'list', present, roomSid: null };
+    const listed = called.kind === 'not_found' ? [] : partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []);
+    const found = await ofNodes(room, listed, startedMs);
+    if (found === null || called.kind === 'not_found') return { kind: 'list', present: [], roomSid: null };
+    const { present, justLost } = found;
+    const answer = { kind: 'list', present, ...(justLost && { justLost }) } as const;
+    if (present.length > 0 && !whichRoom) return { ...answer, roomSid: undefined };
     const rooms = await list([room]);
     if (rooms.kind === 'failed') return { kind: 'unreachable', why: rooms.why };
-    const [found] = rooms.kind === 'not_found' ? [] : partsOf(rooms.message, 'rooms');
-    return { kind: 'list', present, roomSid: found === undefined ? null : roomSidOf(found) };
+    const [named] = rooms.kind === 'not_found' ? [] : partsOf(rooms.message, 'rooms');
+    return { ...answer, roomSid: named === undefined ? null : roomSidOf(named) };
   }
 
   return {
-    look: (room, whichRoom = false) =>
-      look(room, whichRoom).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
+    look: (room, whichRoom = false, startedMs = Number.NEGATIVE_INFINITY) =>
+      look(room, whichRoom, startedMs).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
     // A name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
   };

@@ -8,6 +8,7 @@ export const COUNTERS = [
   'ListRooms',
   'GetParticipant',
   'SendData',
+  'UpdateSubscriptions',
   'CreateRoom',
   'openid',
   'versions',

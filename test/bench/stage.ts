@@ -171,5 +171,5 @@ export function lost({ world, failures }: Stage, from: number, to: number): void
 }
 
 /** What the SFU was asked about who is there. */
-export const asked = ({ shared }: World): number =>
-  counter(shared, 'ListParticipants') + counter(shared, 'ListRooms') + counter(shared, 'GetParticipant') + counter(shared, 'SendData');
+export const asked = ({ shared }: World): number => QUESTIONS.reduce((sum, name) => sum + counter(shared, name), 0);
+const QUESTIONS = ['ListParticipants', 'ListRooms', 'GetParticipant', 'SendData', 'UpdateSubscriptions'] as const;

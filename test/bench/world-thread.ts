@@ -122,6 +122,9 @@ function answerOf(method: string, question: Question): readonly [number, string]
     case 'SendData':
       count('SendData');
       return room === undefined ? [503, '{"code":"unavailable","msg":"no response from servers"}'] : [200, '{}'];
+    case 'UpdateSubscriptions':
+      count('UpdateSubscriptions');
+      return [200, '{}'];
     case 'CreateRoom':
       count('CreateRoom');
       return [200, `{"sid":"${roomSidOf(room ?? 0)}","name":${JSON.stringify(question.name ?? '')}}`];

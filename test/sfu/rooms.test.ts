@@ -17,7 +17,11 @@ afterEach(async () => {
 async function begin(options: FakeSfuOptions = {}): Promise<{ sfu: FakeSfu; rooms: ReturnType<typeof createRooms> }> {
   const sfu = await startFakeSfu(options);
   closers.push(() => sfu.close());
-  return { sfu, rooms: createRooms(sfu.apiUrl, sfu) };
+  // We have run for an hour.
+  let agoMs = 3_600_000;
+  const rooms = createRooms(sfu.apiUrl, sfu, { clock: { ...clock, nowMs: () => clock.nowMs() - agoMs } });
+  agoMs = 0;
+  return { sfu, rooms };
 }
 
 /** Answers everything alike, and remembers what was asked for. */
@@ -93,6 +97,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     closers.push(() => sfu.close());
     let nowMs = 0;
     const rooms = createRooms(sfu.apiUrl, sfu, { clock: { ...clock, nowMs: () => nowMs } });
+    nowMs = LATER_MS;
     sfu.join(ROOM, 'alice');
     const look = async () => (await rooms.look(ROOM)) as Extract<Look, { kind: 'list' }>;
     return { sfu, rooms, look, pass: (ms: number) => (nowMs += ms) };
@@ -118,7 +123,9 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(sfu.calls.SendData, 'one question for all who ask at once').toBe(1);
     expect(await look(), 'asked again each time').toEqual(forgotten);
     sfu.apiFault = null;
-    expect(await look(), 'somebody is back').toMatchObject(there);
+    expect(await look(), 'somebody is back, and she is not').toMatchObject({ present: [], justLost: true });
+    pass(10_000);
+    expect(await look(), 'asked for once more she is there: it was a mistake').toMatchObject(there);
   });
 
   test.each(['ListParticipants', 'ListRooms'])('nor is who was there before the SFU was away, as a failed %s shows', async (failing) => {
@@ -140,6 +147,26 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(await rooms.answers()).toBe(false);
     sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
     expect(await look()).toEqual(forgotten);
+  });
+
+  test('after our own start as well', async () => {
+    const sfu = await startFakeSfu();
+    closers.push(() => sfu.close());
+    sfu.join(ROOM, 'alice');
+    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    expect(await createRooms(sfu.apiUrl, sfu).look(ROOM)).toEqual(forgotten);
+  });
+
+  test('who died with a node, beside who came back to the room', async () => {
+    const { sfu, rooms } = await begin();
+    const startedMs = clock.nowMs();
+    const alice = sfu.join(ROOM, 'alice');
+    const bob = sfu.join(ROOM, 'bob');
+    sfu.apiFault = (method, { identity }) =>
+      method === 'UpdateSubscriptions' && identity === 'alice' ? nowhere(NOWHERE[0] ?? '') : undefined;
+    expect(await rooms.look(ROOM, false, startedMs)).toMatchObject({ present: [{ sid: alice }, { sid: bob }] });
+    await expect.poll(() => rooms.look(ROOM, false, startedMs)).toMatchObject({ present: [{ sid: bob }], justLost: true });
+    expect(sfu.calls.UpdateSubscriptions).toBe(2);
   });
 
   test.each([500, 403, 404])('where that can not be told (%i), the list is believed', async (status) => {

@@ -436,6 +436,13 @@ function createApi(deps: ApiDeps) {
       may: isAdmin,
       answer: (body) => (deps.rooms.has(named(body)) ? {} : refusal(503, 'unavailable', 'no response from servers')),
     },
+    UpdateSubscriptions: {
+      may: isAdmin,
+      answer: (body) =>
+        deps.rooms.get(named(body))?.participants.has(String(body.identity)) === true
+          ? {}
+          : refusal(503, 'unavailable', 'no response from servers'),
+    },
     CreateRoom: { may: (grant) => grant.roomCreate === true, answer: (body) => describeRoom(deps.open(named(body))) },
     DeleteRoom: { may: (grant) => grant.roomCreate === true, answer: (body) => (deps.deleteRoom(named(body)) ? {} : absent) },
     RemoveParticipant: {

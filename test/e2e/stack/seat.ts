@@ -28,8 +28,10 @@ export interface SeatNames {
   readonly token: string;
 }
 
-export async function seatNames(identity = `identity-${randomBytes(6).toString('hex')}`): Promise<SeatNames> {
-  const sfuRoom = `room-${randomBytes(6).toString('hex')}`;
+export async function seatNames(
+  identity = `identity-${randomBytes(6).toString('hex')}`,
+  sfuRoom = `room-${randomBytes(6).toString('hex')}`,
+): Promise<SeatNames> {
   return { sfuRoom, identity, token: await participantToken(sfuRoom, identity) };
 }
 

@@ -1,0 +1,161 @@
+// Who is listed, and on no node: held against a real SFU with a Redis by test/e2e/sfu-away.test.ts.
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { Identity, RoomName, Sid } from '../../src/delegation/ids.ts';
+import type { Seen } from '../../src/delegation/state.ts';
+import type { Called } from '../../src/sfu/room-service.ts';
+import { createSessions, type Sessions } from '../../src/sfu/sessions.ts';
+import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
+
+const ROOM = 'room' as RoomName;
+const DOUBT_MS = START_MS - 5_000;
+const LONG_BEFORE_MS = DOUBT_MS - 3_600_000;
+const HOSTED: Called = { kind: 'answered', message: {} };
+const NOWHERE: Called = { kind: 'not_found' };
+
+let clock: VirtualClock;
+let sessions: Sessions;
+let asked: string[];
+let answerFor: (identity: string) => Called | Promise<Called>;
+
+beforeEach(() => {
+  clock = createVirtualClock();
+  asked = [];
+  answerFor = () => HOSTED;
+  const call = async (method: string, grant: object, request: object): Promise<Called> => {
+    expect([method, grant]).toEqual(['UpdateSubscriptions', { roomAdmin: true, room: ROOM }]);
+    const { identity, ...nothing } = request as { identity: string };
+    expect(nothing, 'changes nothing').toEqual({ room: ROOM, trackSids: [], subscribe: false });
+    asked.push(identity);
+    await new Promise<void>((resolve) => clock.endOfTurn(resolve));
+    return answerFor(identity);
+  };
+  sessions = createSessions({ call }, clock);
+});
+
+function seen(identity: string, joinedAtMs: number | null): Seen {
+  return { identity: identity as Identity, sid: `PA_${identity}` as Sid, joinedAtMs, active: true };
+}
+const alice = seen('alice', LONG_BEFORE_MS);
+const bob = seen('bob', LONG_BEFORE_MS);
+const back = seen('back', START_MS);
+const lostOnes = (...identities: string[]) => {
+  answerFor = (identity) => (identities.includes(identity) ? NOWHERE : HOSTED);
+};
+
+/** What the room is found to be, and once what is asked beside it is answered. */
+async function look(listed: readonly Seen[], doubtMs = DOUBT_MS): Promise<string[]> {
+  const { present } = await sessions.ofNodes(ROOM, listed, doubtMs);
+  await clock.settle();
+  return present.map(({ identity }) => identity);
+}
+const isJustLost = async (listed: readonly Seen[]): Promise<boolean> => (await sessions.ofNodes(ROOM, listed, DOUBT_MS)).justLost;
+
+describe('who is asked for', () => {
+  test('nobody where nobody has come since: then nobody has left that node', async () => {
+    expect(await look([alice, bob])).toEqual(['alice', 'bob']);
+    expect(asked).toEqual([]);
+  });
+
+  test('who was there before, once somebody has come; once for each time of doubt', async () => {
+    expect(await look([alice, back, bob])).toEqual(['alice', 'back', 'bob']);
+    expect(asked, 'clocks differ: who has just come is asked for as well').toEqual(['alice', 'back', 'bob']);
+    await clock.advance(600_000);
+    await look([alice, back, bob]);
+    expect(asked).toHaveLength(3);
+    await look([alice, back, bob, seen('new', clock.nowMs())], clock.nowMs());
+    expect(asked.slice(3)).toEqual(['alice', 'back', 'bob', 'new']);
+  });
+
+  test('not who came long after', async () => {
+    await clock.advance(120_000);
+    await look([alice, seen('late', clock.nowMs())]);
+    expect(asked).toEqual(['alice']);
+  });
+
+  test('everybody, of an SFU that does not tell when somebody came', async () => {
+    await look([seen('alice', null), seen('bob', null)]);
+    expect(asked).toEqual(['alice', 'bob']);
+  });
+
+  test('nobody more often than once a minute, however often the SFU fails', async () => {
+    for (let second = 0; second < 60; second += 1) {
+      await look([alice, seen('new', clock.nowMs())], clock.nowMs());
+      await clock.advance(1_000);
+    }
+    expect(asked.filter((identity) => identity === 'alice')).toHaveLength(1);
+    await look([alice, seen('new', clock.nowMs())], clock.nowMs());
+    expect(asked.filter((identity) => identity === 'alice')).toHaveLength(2);
+  });
+
+  test('sixteen at once, and one session once however many look', async () => {
+    const crowd = Array.from({ length: 40 }, (_, nth) => seen(`m${nth}`, LONG_BEFORE_MS));
+    const answer = Promise.withResolvers<Called>();
+    answerFor = () => answer.promise;
+    await Promise.all([look([...crowd, back]), look([...crowd, back])]);
+    expect(asked).toHaveLength(16);
+    answer.resolve(HOSTED);
+    await clock.settle();
+    expect(asked.toSorted()).toEqual([...crowd, back].map(({ identity }) => identity as string).toSorted());
+  });
+});
+
+describe('who is lost', () => {
+  test('is there until that is known, and then not; others may be on their way back for a while', async () => {
+    lostOnes('alice');
+    expect(await look([alice, back])).toEqual(['alice', 'back']);
+    expect(await isJustLost([alice, back])).toBe(true);
+    expect(await look([alice, back])).toEqual(['back']);
+    await clock.advance(20_000);
+    expect(await isJustLost([alice, back])).toBe(false);
+    expect(await look([alice, back])).toEqual(['back']);
+  });
+
+  test('is asked for again before it counts, ten seconds later, and waited for', async () => {
+    lostOnes('alice');
+    await look([alice, back]);
+    await clock.advance(9_999);
+    await look([alice, back]);
+    expect(asked).toEqual(['alice', 'back']);
+    lostOnes();
+    await clock.advance(1);
+    expect(await look([alice, back]), 'it was a mistake').toEqual(['alice', 'back']);
+  });
+
+  test('and then less and less, for it stays on the list', async () => {
+    lostOnes('alice');
+    await look([alice, back]);
+    const times: number[] = [];
+    for (let second = 1; second <= 1_300; second += 1) {
+      await clock.advance(1_000);
+      asked = [];
+      expect(await look([alice, back])).toEqual(['back']);
+      if (asked.length > 0) times.push(second);
+    }
+    expect(times).toEqual([10, 30, 70, 150, 310, 610, 910, 1_210]);
+  });
+
+  test('is everybody in a room that no node has, also when others come back to it', async () => {
+    sessions.lost([alice, bob]);
+    lostOnes('alice', 'bob');
+    expect(await look([alice, bob, back])).toEqual(['back']);
+    expect(await isJustLost([alice, bob, back])).toBe(true);
+  });
+
+  test('is nobody of whom that can not be told; asked again in a minute', async () => {
+    answerFor = () => ({ kind: 'failed', why: 'status 500' });
+    await look([alice, back]);
+    await clock.advance(59_999);
+    expect(await look([alice, back])).toEqual(['alice', 'back']);
+    expect(asked).toEqual(['alice', 'back']);
+    await clock.advance(1);
+    await look([alice, back]);
+    expect(asked).toEqual(['alice', 'back', 'alice', 'back']);
+  });
+
+  test('is the session: its member may be back by another', async () => {
+    lostOnes('alice');
+    await look([alice, back]);
+    const again = { ...alice, sid: 'PA_again' as Sid, joinedAtMs: START_MS };
+    expect(await look([again, back])).toEqual(['alice', 'back']);
+  });
+});
