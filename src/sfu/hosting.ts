@@ -8,7 +8,7 @@ import type { RoomService } from './room-service.ts';
 export interface Hosting {
   /** False: no node has it. Who can't be told that believes the list. Never throws. */
   isHosted(room: RoomName): Promise<boolean>;
-  /** The SFU did not answer: it may have been started anew since. */
+  /** The SFU did not answer, and may have been started anew since; or one of its nodes was. */
   failed(): void;
   /** When whoever was on the SFU may have been lost last. */
   readonly doubtMs: number;

@@ -32,7 +32,8 @@ export interface Rooms {
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
   const service = createRoomService(apiUrl, key, deps);
   const clock = deps?.clock ?? systemClock();
-  const [hosting, sessions] = [createHosting(service, clock), createSessions(service, clock)];
+  const hosting = createHosting(service, clock);
+  const sessions = createSessions(service, clock, hosting.failed);
   const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
 
   function noted(called: Called): Called {

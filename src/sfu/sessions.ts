@@ -45,7 +45,8 @@ const LOST_PAUSE_MS = { first: 10_000, most: 300_000 };
 /** Clients were back within 4–7 s of an SFU's restart (measured.md). */
 const JUST_LOST_MS = 20_000;
 
-export function createSessions(service: RoomService, clock: Clock): Sessions {
+/** `onLost`: a node has died, and others were there as well. */
+export function createSessions(service: RoomService, clock: Clock, onLost: () => void): Sessions {
   const known = new Remembered<Sid, Known>(MOST_SESSIONS);
   const underWay = new Map<Sid, Promise<void>>();
   const waiting: (() => Promise<void>)[] = [];
@@ -72,6 +73,7 @@ export function createSessions(service: RoomService, clock: Clock): Sessions {
   function lose(one: Seen): void {
     const nowMs = clock.nowMs();
     const before = knownOf(one);
+    if (before.lost === null) onLost();
     const pauseMs = before.lost === null ? LOST_PAUSE_MS.first : Math.min(before.lost.pauseMs * 2, LOST_PAUSE_MS.most);
     known.set(one.sid, { ...before, lost: { sinceMs: before.lost?.sinceMs ?? nowMs, pauseMs, againMs: nowMs + pauseMs } });
   }

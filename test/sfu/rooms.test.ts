@@ -141,6 +141,23 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(await look()).toEqual(forgotten);
   });
 
+  test('the others are asked for at once where one has lost its node: it was not alone there', async () => {
+    const { sfu, rooms, look, pass } = await beginLater();
+    const other = 'other' as RoomName;
+    sfu.join(other, 'bob');
+    await look();
+    pass(LATER_MS / 2);
+    expect(await rooms.look(other)).toMatchObject({ present: [{ identity: 'bob' }] });
+    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    pass(LATER_MS / 2);
+    expect(await rooms.look(other)).toMatchObject({ present: [{ identity: 'bob' }] });
+    expect(await look()).toEqual(forgotten);
+    pass(1);
+    expect(await rooms.look(other)).toEqual(forgotten);
+    expect(await look(), 'found before').toEqual(forgotten);
+    expect(sfu.calls.SendData).toBe(3);
+  });
+
   test('nor in a room that we hear of only when the SFU is back', async () => {
     const { sfu, rooms, look } = await beginLater();
     sfu.apiFault = () => ({ status: 500 });

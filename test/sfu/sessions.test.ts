@@ -15,6 +15,7 @@ const NOWHERE: Called = { kind: 'not_found' };
 let clock: VirtualClock;
 let sessions: Sessions;
 let asked: string[];
+let losses: number;
 let answerFor: (identity: string) => Called | Promise<Called>;
 
 beforeEach(() => {
@@ -29,7 +30,10 @@ beforeEach(() => {
     await new Promise<void>((resolve) => clock.endOfTurn(resolve));
     return answerFor(identity);
   };
-  sessions = createSessions({ call }, clock);
+  losses = 0;
+  sessions = createSessions({ call }, clock, () => {
+    losses += 1;
+  });
 });
 
 function seen(identity: string, joinedAtMs: number | null): Seen {
@@ -107,6 +111,7 @@ describe('who is lost', () => {
     expect(await look([alice, back])).toEqual(['back']);
     await clock.advance(20_000);
     expect(await isJustLost([alice, back])).toBe(false);
+    expect(losses, 'told of once').toBe(1);
     expect(await look([alice, back])).toEqual(['back']);
   });
 

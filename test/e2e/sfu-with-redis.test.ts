@@ -1,0 +1,108 @@
+// A LiveKit that keeps its rooms in a Redis goes on listing who was on a node that was killed. One node, as most have it, and two.
+import { describe, expect } from 'vitest';
+import type { Member } from './stack/call.ts';
+import type { Delegation } from './stack/lastwill-api.ts';
+import { LiveKit } from './stack/livekit.ts';
+import type { Participant } from './stack/participant.ts';
+import { type Stage, story } from './stack/place.ts';
+import { sleep } from './stack/processes.ts';
+import { noRedis, Redis } from './stack/redis.ts';
+import { seatNames } from './stack/seat.ts';
+
+const SOON_MS = 3_000;
+const INTERVAL_MS = 3_000;
+const ENV = { LASTWILL_PRESENCE_INTERVAL_MS: String(INTERVAL_MS) };
+const SFU_DOWN_MS = 20_000;
+/** The SFU looks so long for a node that has a room or a participant. */
+const NOWHERE_MS = 3_000;
+/** Clients of a killed node come back; with a second node LiveKit has to notice first that the one is dead. */
+const BACK_MS = 8_000;
+const BACK_ON_ANOTHER_MS = 20_000;
+
+const redisStory = story.skipIf(noRedis !== undefined);
+
+async function rooms(stage: Stage): Promise<{ redis: Redis; sfu: { redis: string } }> {
+  const redis = await Redis.start();
+  stage.later(() => redis.kill());
+  return { redis, sfu: { redis: new URL(redis.url).host } };
+}
+
+interface Connected {
+  readonly delegation: Delegation;
+  readonly sid: string | null;
+  readonly participant: Participant;
+}
+
+async function connected(one: Member): Promise<Connected> {
+  const delegation = await one.scheduleAndDelegate(300_000);
+  const participant = await one.join();
+  await one.reaches(delegation, 'connected');
+  return { delegation, sid: (await one.look(delegation)).sid ?? null, participant };
+}
+
+describe('an SFU with a Redis', () => {
+  redisStory('the only node is killed and started again: the leave of who died with it is sent, though still listed', async ({ stage }) => {
+    const { sfu } = await rooms(stage);
+    const place = await stage.place({ env: ENV, sfu });
+    const [alice, bob] = await Promise.all([stage.member(place), stage.member(place)]);
+    const [{ participant }, { participant: other }] = await Promise.all([connected(alice), connected(bob)]);
+    await place.livekit.kill();
+    const departedMs = await participant.crash();
+    const awayMs = 4_000;
+    await sleep(awayMs);
+    await place.livekit.startAgain();
+    const boundMs = awayMs + INTERVAL_MS + 2 * NOWHERE_MS + SFU_DOWN_MS + 4_000 + SOON_MS;
+    await alice.expectLeave('SFU with a Redis restarted, participant dead', departedMs, boundMs);
+    expect(await place.livekit.rooms.listParticipants(alice.sfuRoom), 'what the SFU says').toHaveLength(1);
+    // By the seconds that the SFU takes to look for it.
+    await alice.expectLate();
+    await bob.expectPresent();
+    await bob.expectLeave('SFU with a Redis restarted and back, then gone', await other.leave(), SOON_MS);
+    await bob.expectLate();
+  });
+
+  redisStory('the same, beside one who is back in that call', async ({ stage }) => {
+    const { sfu } = await rooms(stage);
+    const place = await stage.place({ env: ENV, sfu });
+    const alice = await stage.member(place);
+    const bob = await stage.member(place, { seat: () => seatNames(undefined, alice.sfuRoom) });
+    const [{ participant }, { participant: other }] = await Promise.all([connected(alice), connected(bob)]);
+    await place.livekit.kill();
+    const departedMs = await participant.crash();
+    const awayMs = 1_000;
+    await sleep(awayMs);
+    await place.livekit.startAgain();
+    const boundMs = awayMs + BACK_MS + 3 * NOWHERE_MS + SFU_DOWN_MS + 2 * INTERVAL_MS + SOON_MS;
+    await alice.expectLeave('SFU with a Redis restarted, participant dead, others back', departedMs, boundMs);
+    expect(await place.livekit.rooms.listParticipants(alice.sfuRoom), 'what the SFU says').toHaveLength(2);
+    await alice.expectLate();
+    await bob.expectPresent();
+    await bob.expectLeave('SFU with a Redis restarted, back in a call with a dead one, then gone', await other.leave(), SOON_MS);
+    await bob.expectLate();
+  });
+
+  redisStory('one of two nodes is killed: who died with it leaves, and who comes back on the other stays', async ({ stage }) => {
+    const { redis, sfu } = await rooms(stage);
+    const place = await stage.place({ env: ENV, sfu });
+    const others = await redis.fields('nodes');
+    const node = await LiveKit.start([place.tap.url], sfu);
+    stage.later(() => node.kill());
+    const nodeId = (await redis.fields('nodes')).find((id) => !others.includes(id)) ?? '';
+    const alice = await stage.member(place);
+    const bob = await stage.member(place, { seat: () => seatNames(undefined, alice.sfuRoom) });
+    const carol = await stage.member(place);
+    for (const name of [alice.sfuRoom, carol.sfuRoom]) await place.livekit.rooms.createRoom({ name, nodeId });
+    const seated = await Promise.all([alice, bob, carol].map((one) => connected(one)));
+    const [first, staying, second] = seated as [Connected, Connected, Connected];
+    await node.kill();
+    const departedMs = Math.max(...(await Promise.all([first, second].map(({ participant }) => participant.crash()))));
+    const boundMs = BACK_ON_ANOTHER_MS + 3 * NOWHERE_MS + SFU_DOWN_MS + 2 * INTERVAL_MS + SOON_MS;
+    for (const one of [alice, carol]) await one.expectLeave('one node of two killed, participant dead', departedMs, boundMs);
+    for (const one of [alice, carol]) await one.expectLate();
+    const { sid } = await bob.look(staying.delegation);
+    expect(sid, 'by another session').not.toBe(staying.sid);
+    await bob.expectPresent();
+    await bob.expectLeave('one node of two killed, back on the other, then gone', await staying.participant.leave(), SOON_MS);
+    await bob.expectLate();
+  });
+});
