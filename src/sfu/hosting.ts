@@ -14,48 +14,56 @@ export interface Hosting {
   readonly doubtMs: number;
 }
 
+interface Known {
+  readonly isHosted: boolean;
+  /** When that was asked. */
+  readonly atMs: number;
+}
+
 /** How long a room is believed in. That the SFU was started anew shows sooner as a rule: it did not answer meanwhile. */
 const HOLDS_MS = 300_000;
 const MOST_ROOMS = 50_000;
-const NEVER = Number.NEGATIVE_INFINITY;
 /** Nothing, to nobody; by SIDs as well, for servers that know no identities here. */
 const TO_NOBODY = { data: '', kind: 'LOSSY', destinationSids: ['-'], destinationIdentities: ['-'] } as const;
 
 export function createHosting(service: RoomService, clock: Clock): Hosting {
   const underWay = new Map<RoomName, Promise<boolean>>();
-  const hostedAtMs = new Remembered<RoomName, number>(MOST_ROOMS);
-  /** What became of the SFU before our start is not known. */
-  let failedAtMs = clock.nowMs();
+  const rooms = new Remembered<RoomName, Known>(MOST_ROOMS);
+  /** What became of the SFU before is not known. */
+  const startedMs = clock.nowMs();
+  let failedMs = startedMs;
 
   async function ask(room: RoomName): Promise<boolean> {
-    const askedAtMs = clock.nowMs();
+    const atMs = clock.nowMs();
     const called = await service.call('SendData', { roomAdmin: true, room }, { room, ...TO_NOBODY });
-    const isNowhere = called.kind === 'not_found';
-    hostedAtMs.set(room, isNowhere ? NEVER : askedAtMs);
-    return !isNowhere;
+    const isHosted = called.kind !== 'not_found';
+    rooms.set(room, { isHosted, atMs });
+    return isHosted;
   }
 
   /** One that is new to us is believed in at first, unless the SFU or we have just been away: most are new to the SFU as well. */
-  function sinceMs(room: RoomName): number {
+  function knownOf(room: RoomName): Known {
     const nowMs = clock.nowMs();
-    const known = hostedAtMs.get(room) ?? (nowMs - failedAtMs < HOLDS_MS ? NEVER : nowMs);
-    hostedAtMs.set(room, known);
+    const known = rooms.get(room) ?? { isHosted: true, atMs: nowMs - failedMs < HOLDS_MS ? Number.NEGATIVE_INFINITY : nowMs };
+    rooms.set(room, known);
     return known;
   }
 
   return {
     isHosted: async (room) => {
-      const believedMs = sinceMs(room);
-      if (believedMs > failedAtMs && clock.nowMs() - believedMs < HOLDS_MS) return true;
+      const known = knownOf(room);
+      const isSinceFailure = known.atMs > failedMs;
+      if (known.isHosted && isSinceFailure && clock.nowMs() - known.atMs < HOLDS_MS) return true;
       const running = underWay.get(room) ?? ask(room).finally(() => underWay.delete(room));
       underWay.set(room, running);
-      return running;
+      // Where nothing speaks against it the next look will do: this one's answer is not to wait for another.
+      return known.isHosted && (isSinceFailure || failedMs === startedMs) ? true : running;
     },
     failed: () => {
-      failedAtMs = clock.nowMs();
+      failedMs = clock.nowMs();
     },
     get doubtMs() {
-      return failedAtMs;
+      return failedMs;
     },
   };
 }

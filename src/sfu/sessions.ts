@@ -38,8 +38,8 @@ const MOST_SESSIONS = 50_000;
 const MOST_AT_ONCE = 16;
 /** However often the SFU fails, nobody is asked for more often than this. */
 const LEAST_PAUSE_MS = 60_000;
-/** The SFU's clock is another one: so much may lie between what it says and what we do. */
-const CLOCKS_MS = 60_000;
+/** The SFU's clock is another one. Who may have come since is found with more room than who surely was there before. */
+const CLOCKS_MS = { came: 60_000, before: 2_000 };
 /** Asked again before the wait for a return is over, and then less and less: it stays on the list until the room ends. */
 const LOST_PAUSE_MS = { first: 10_000, most: 300_000 };
 /** Clients were back within 4–7 s of an SFU's restart (measured.md). */
@@ -85,11 +85,11 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
 
   /** Only where somebody has come since is anybody lost whose room is not: who lost their node come back, or nobody has the room. */
   function inDoubt(listed: readonly Seen[], doubtMs: number): readonly Seen[] {
-    if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > doubtMs - CLOCKS_MS)) return [];
+    if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > doubtMs - CLOCKS_MS.came)) return [];
     return listed.filter((one) => {
       const { hostedMs, askedMs, lost } = knownOf(one);
       if (lost !== null || hostedMs > doubtMs || clock.nowMs() - askedMs < LEAST_PAUSE_MS) return false;
-      return one.joinedAtMs === null || one.joinedAtMs < doubtMs + CLOCKS_MS;
+      return one.joinedAtMs === null || one.joinedAtMs < doubtMs + CLOCKS_MS.before;
     });
   }
 
