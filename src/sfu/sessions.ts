@@ -108,11 +108,13 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   return {
     ofNodes: async (room, listed, doubtMs) => {
       askBeside(room, inDoubt(listed, doubtMs));
-      const again = listed.filter((one) => (knownOf(one).lost?.againMs ?? Number.POSITIVE_INFINITY) <= clock.nowMs());
+      const lost = listed.filter((one) => knownOf(one).lost !== null);
+      if (lost.length === 0) return { present: listed, justLost: false };
+      const again = lost.filter((one) => (knownOf(one).lost?.againMs ?? NEVER) <= clock.nowMs());
       await Promise.all(again.map((one) => askOnce(room, one)));
       const present = listed.filter((one) => knownOf(one).lost === null);
-      const justLost = listed.some((one) => clock.nowMs() - (knownOf(one).lost?.sinceMs ?? NEVER) < JUST_LOST_MS);
-      return { present: present.length === listed.length ? listed : present, justLost };
+      const justLost = lost.some((one) => clock.nowMs() - (knownOf(one).lost?.sinceMs ?? NEVER) < JUST_LOST_MS);
+      return { present, justLost };
     },
     lost: (listed) => {
       for (const one of listed) if (knownOf(one).lost === null) lose(one);
