@@ -61,7 +61,10 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
     const request = { room, identity: one.identity, trackSids: [], subscribe: false };
     const called = await service.call('UpdateSubscriptions', { roomAdmin: true, room }, request);
     if (called.kind === 'answered') known.set(one.sid, { hostedMs: askedMs, askedMs, lost: null });
-    if (called.kind === 'not_found') lose(one);
+    if (called.kind !== 'not_found') return;
+    // Lost and still listed the second time: it has not just left.
+    if (knownOf(one).lost?.pauseMs === LOST_PAUSE_MS.first) onLost();
+    lose(one);
   }
 
   function askOnce(room: RoomName, one: Seen): Promise<void> {
@@ -73,7 +76,6 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   function lose(one: Seen): void {
     const nowMs = clock.nowMs();
     const before = knownOf(one);
-    if (before.lost === null) onLost();
     const pauseMs = before.lost === null ? LOST_PAUSE_MS.first : Math.min(before.lost.pauseMs * 2, LOST_PAUSE_MS.most);
     known.set(one.sid, { ...before, lost: { sinceMs: before.lost?.sinceMs ?? nowMs, pauseMs, againMs: nowMs + pauseMs } });
   }
@@ -117,7 +119,9 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
       return { present, justLost };
     },
     lost: (listed) => {
-      for (const one of listed) if (knownOf(one).lost === null) lose(one);
+      const news = listed.filter((one) => knownOf(one).lost === null);
+      for (const one of news) lose(one);
+      if (news.length > 0) onLost();
     },
   };
 }

@@ -110,9 +110,9 @@ describe('who is lost', () => {
     expect(await look([alice, back])).toEqual(['alice', 'back']);
     expect(await isJustLost([alice, back])).toBe(true);
     expect(await look([alice, back])).toEqual(['back']);
+    expect(losses, 'it may just have left').toBe(0);
     await clock.advance(20_000);
     expect(await isJustLost([alice, back])).toBe(false);
-    expect(losses, 'told of once').toBe(1);
     expect(await look([alice, back])).toEqual(['back']);
   });
 
@@ -138,6 +138,7 @@ describe('who is lost', () => {
       if (asked.length > 0) times.push(second);
     }
     expect(times).toEqual([10, 30, 70, 150, 310, 610, 910, 1_210]);
+    expect(losses, 'told of once, when it was sure').toBe(1);
   });
 
   test('is everybody in a room that no node has, also when others come back to it', async () => {
@@ -145,6 +146,8 @@ describe('who is lost', () => {
     lostOnes('alice', 'bob');
     expect(await look([alice, bob, back])).toEqual(['back']);
     expect(await isJustLost([alice, bob, back])).toBe(true);
+    sessions.lost([alice, bob]);
+    expect(losses, 'told of once').toBe(1);
   });
 
   test('is nobody of whom that can not be told; asked again in a minute', async () => {
