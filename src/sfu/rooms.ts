@@ -45,7 +45,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
   async function ofNodes(room: RoomName, listed: readonly Seen[], startedMs: number): Promise<OfNodes | null> {
     if (listed.length === 0) return { present: listed, justLost: false };
     if (await hosting.isHosted(room)) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs));
-    sessions.lost(listed);
+    sessions.lost(room, listed);
     return null;
   }
 

@@ -10,11 +10,11 @@ import type { RoomService } from './room-service.ts';
 export interface Sessions {
   /**
    * Who is listed in a room, less those whom no node has. `doubtMs`: when the SFU may have lost whoever was there. Those in doubt are asked
-   * for beside it, and are there until that is answered. Never throws.
+   * for beside it, and are there until that is answered: nobody else is to wait for it.
    */
-  ofNodes(room: RoomName, listed: readonly Seen[], doubtMs: number): Promise<OfNodes>;
-  /** No node has the room they are in. */
-  lost(listed: readonly Seen[]): void;
+  ofNodes(room: RoomName, listed: readonly Seen[], doubtMs: number): OfNodes;
+  /** No node has the room. */
+  lost(room: RoomName, listed: readonly Seen[]): void;
 }
 
 export interface OfNodes {
@@ -24,23 +24,26 @@ export interface OfNodes {
 }
 
 interface Known {
-  /** When a node last had it; and when that was last asked, whatever came of it. */
+  /** When a node last had it. */
   readonly hostedMs: number;
-  readonly askedMs: number;
+  /** It is not asked for before then. */
+  readonly notBeforeMs: number;
   /** Null: as far as is known a node has it. */
-  readonly lost: { readonly sinceMs: number; readonly pauseMs: number; readonly againMs: number } | null;
+  readonly lost: { readonly sinceMs: number; readonly pauseMs: number; readonly isTold: boolean } | null;
 }
 
 const NEVER = Number.NEGATIVE_INFINITY;
-const UNKNOWN: Known = { hostedMs: NEVER, askedMs: NEVER, lost: null };
+const UNKNOWN: Known = { hostedMs: NEVER, notBeforeMs: NEVER, lost: null };
 const MOST_SESSIONS = 50_000;
 /** The SFU has just come back when these are asked. */
 const MOST_AT_ONCE = 16;
 /** However often the SFU fails, nobody is asked for more often than this. */
 const LEAST_PAUSE_MS = 60_000;
+/** After one that failed: the SFU may have been about to end, or to begin. */
+const FAILED_PAUSE_MS = 3_000;
 /** The SFU's clock is another one. Who may have come since is found with more room than who surely was there before. */
 const CLOCKS_MS = { came: 60_000, before: 2_000 };
-/** Asked again before the wait for a return is over, and then less and less: it stays on the list until the room ends. */
+/** Asked again well before the wait for a return is over, and then less and less: it stays on the list until the room ends. */
 const LOST_PAUSE_MS = { first: 10_000, most: 300_000 };
 /** Clients were back within 4–7 s of an SFU's restart (measured.md). */
 const JUST_LOST_MS = 20_000;
@@ -48,7 +51,7 @@ const JUST_LOST_MS = 20_000;
 /** `onLost`: a node has died, and others were there as well. */
 export function createSessions(service: RoomService, clock: Clock, onLost: () => void): Sessions {
   const known = new Remembered<Sid, Known>(MOST_SESSIONS);
-  const underWay = new Map<Sid, Promise<void>>();
+  const underWay = new Set<Sid>();
   const waiting: (() => Promise<void>)[] = [];
   let atWork = 0;
 
@@ -57,27 +60,33 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   /** To subscribe to nothing changes nothing. */
   async function ask(room: RoomName, one: Seen): Promise<void> {
     const askedMs = clock.nowMs();
-    known.set(one.sid, { ...knownOf(one), askedMs });
     const request = { room, identity: one.identity, trackSids: [], subscribe: false };
     const called = await service.call('UpdateSubscriptions', { roomAdmin: true, room }, request);
-    if (called.kind === 'answered') known.set(one.sid, { hostedMs: askedMs, askedMs, lost: null });
-    if (called.kind !== 'not_found') return;
-    // Lost and still listed the second time: it has not just left.
-    if (knownOf(one).lost?.pauseMs === LOST_PAUSE_MS.first) onLost();
-    lose(one);
+    switch (called.kind) {
+      case 'answered':
+        known.set(one.sid, { hostedMs: askedMs, notBeforeMs: askedMs + LEAST_PAUSE_MS, lost: null });
+        return;
+      case 'failed':
+        known.set(one.sid, { ...knownOf(one), notBeforeMs: clock.nowMs() + FAILED_PAUSE_MS });
+        return;
+      case 'not_found':
+        lose(room, one);
+        return;
+      default:
+        called satisfies never;
+    }
   }
 
-  function askOnce(room: RoomName, one: Seen): Promise<void> {
-    const running = underWay.get(one.sid) ?? ask(room, one).finally(() => underWay.delete(one.sid));
-    underWay.set(one.sid, running);
-    return running;
-  }
-
-  function lose(one: Seen): void {
+  function lose(room: RoomName, one: Seen): void {
     const nowMs = clock.nowMs();
-    const before = knownOf(one);
-    const pauseMs = before.lost === null ? LOST_PAUSE_MS.first : Math.min(before.lost.pauseMs * 2, LOST_PAUSE_MS.most);
-    known.set(one.sid, { ...before, lost: { sinceMs: before.lost?.sinceMs ?? nowMs, pauseMs, againMs: nowMs + pauseMs } });
+    const { lost, hostedMs } = knownOf(one);
+    const pauseMs = lost === null ? LOST_PAUSE_MS.first : Math.min(lost.pauseMs * 2, LOST_PAUSE_MS.most);
+    known.set(one.sid, {
+      hostedMs,
+      notBeforeMs: nowMs + pauseMs,
+      lost: { sinceMs: lost?.sinceMs ?? nowMs, pauseMs, isTold: lost?.isTold ?? false },
+    });
+    if (lost === null) clock.after(pauseMs, () => askBeside(room, [one]));
   }
 
   async function work(): Promise<void> {
@@ -89,8 +98,8 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   function inDoubt(listed: readonly Seen[], doubtMs: number): readonly Seen[] {
     if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > doubtMs - CLOCKS_MS.came)) return [];
     return listed.filter((one) => {
-      const { hostedMs, askedMs, lost } = knownOf(one);
-      if (lost !== null || hostedMs > doubtMs || clock.nowMs() - askedMs < LEAST_PAUSE_MS) return false;
+      const { hostedMs, lost } = knownOf(one);
+      if (lost !== null || hostedMs > doubtMs) return false;
       return one.joinedAtMs === null || one.joinedAtMs < doubtMs + CLOCKS_MS.before;
     });
   }
@@ -98,8 +107,11 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   function askBeside(room: RoomName, those: readonly Seen[]): void {
     const nowMs = clock.nowMs();
     for (const one of those) {
-      known.set(one.sid, { ...knownOf(one), askedMs: nowMs });
-      waiting.push(() => askOnce(room, one));
+      const before = knownOf(one);
+      if (nowMs < before.notBeforeMs || underWay.has(one.sid)) continue;
+      known.set(one.sid, { ...before, notBeforeMs: nowMs + LEAST_PAUSE_MS });
+      underWay.add(one.sid);
+      waiting.push(() => ask(room, one).finally(() => underWay.delete(one.sid)));
     }
     while (atWork < MOST_AT_ONCE && waiting.length > 0) {
       atWork += 1;
@@ -107,20 +119,30 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
     }
   }
 
+  /** Lost twice, and still on a list: it has not just left. */
+  function tell(those: readonly Seen[]): void {
+    for (const one of those) {
+      const { lost, ...rest } = knownOf(one);
+      if (lost === null || lost.isTold || lost.pauseMs === LOST_PAUSE_MS.first) continue;
+      known.set(one.sid, { ...rest, lost: { ...lost, isTold: true } });
+      onLost();
+    }
+  }
+
   return {
-    ofNodes: async (room, listed, doubtMs) => {
+    ofNodes: (room, listed, doubtMs) => {
       askBeside(room, inDoubt(listed, doubtMs));
       const lost = listed.filter((one) => knownOf(one).lost !== null);
       if (lost.length === 0) return { present: listed, justLost: false };
-      const again = lost.filter((one) => (knownOf(one).lost?.againMs ?? NEVER) <= clock.nowMs());
-      await Promise.all(again.map((one) => askOnce(room, one)));
+      tell(lost);
+      askBeside(room, lost);
       const present = listed.filter((one) => knownOf(one).lost === null);
       const justLost = lost.some((one) => clock.nowMs() - (knownOf(one).lost?.sinceMs ?? NEVER) < JUST_LOST_MS);
       return { present, justLost };
     },
-    lost: (listed) => {
+    lost: (room, listed) => {
       const news = listed.filter((one) => knownOf(one).lost === null);
-      for (const one of news) lose(one);
+      for (const one of news) lose(room, one);
       if (news.length > 0) onLost();
     },
   };

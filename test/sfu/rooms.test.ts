@@ -128,7 +128,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     sfu.apiFault = null;
     expect(await look(), 'somebody is back, and she is not').toMatchObject({ present: [], justLost: true });
     pass(10_000);
-    expect(await look(), 'asked for once more she is there: it was a mistake').toMatchObject(there);
+    await expect.poll(look, { message: 'asked for once more she is there: it was a mistake' }).toMatchObject(there);
   });
 
   test.each(['ListParticipants', 'ListRooms'])('nor is who was there before the SFU was away, as a failed %s shows', async (failing) => {
