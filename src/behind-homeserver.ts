@@ -11,7 +11,7 @@ import type { Proxied } from './http/proxied.ts';
 import { createSeldom } from './http/seldom.ts';
 import { createEvictions } from './sfu/evictions.ts';
 import type { RoomServiceDeps } from './sfu/room-service.ts';
-import { createRooms } from './sfu/rooms.ts';
+import type { Rooms } from './sfu/rooms.ts';
 import type { Attendance } from './store/attendance.ts';
 import type { Log, Metrics } from './telemetry.ts';
 
@@ -39,6 +39,7 @@ export interface BehindHomeserverDeps {
   readonly matrixRtc: MatrixRtc;
   readonly signingKey: ApiKey;
   readonly sfu: RoomServiceDeps;
+  readonly rooms: Rooms;
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly log: Log;
@@ -55,7 +56,7 @@ export function createBehindHomeserver(config: Config, deps: BehindHomeserverDep
   const { apiUrl } = config.livekit;
   const intervalMs = settings.membershipCheckMs;
   const { signingKey, sfu } = deps;
-  const parts = { rooms: createRooms(apiUrl, signingKey, sfu), evictions: createEvictions(apiUrl, signingKey, sfu) };
+  const parts = { rooms: deps.rooms, evictions: createEvictions(apiUrl, signingKey, sfu) };
   return {
     proxied: {
       ...{ service, hsToken: settings.hsToken, attendance: intervalMs === 0 ? null : attendance, identities: attendance },

@@ -121,9 +121,10 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const home = createHomeOf(config, { clock, discovery, log });
   await Promise.race([home?.resolve(), new Promise<void>((done) => systemTime.after(FIRST_LOOK_MS, done))]);
   const delayedEvents = createClient(config, { home, served, resolve, connections, log, metrics });
+  const rooms = createRooms(config.livekit.apiUrl, signingKey, sfu);
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
-    rooms: createRooms(config.livekit.apiUrl, signingKey, sfu),
+    rooms,
     random: systemRandom(),
     policy: config.policy,
     mostAtOnce: Math.min(MOST_AT_ONCE, connections.delayedEvents),
@@ -134,6 +135,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 
   const matrixRtc = createMatrixRtc(config, { served, outbound, sfu, signingKey });
   const behind = createBehindHomeserver(config, {
+    rooms,
     ...{ home, attendance: store, outbound, sfu, matrixRtc },
     ...{ signingKey, clock, metrics, log },
   });

@@ -160,7 +160,7 @@ export function createPresence(deps: PresenceDeps): Presence {
       let failedMs: number | null = null;
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
-        const found = await rooms.look(room, whichRoom, startedAtMs.get(room));
+        const found = await rooms.look(room, whichRoom, askedAtMs - (startedAtMs.get(room) ?? Number.NEGATIVE_INFINITY));
         if (found.kind === 'unreachable') {
           const hung = clock.nowMs() - askedAtMs > HANGS_MS;
           if (hung) return askOnceMore(found);

@@ -21,10 +21,10 @@ export type Look =
 
 export interface Rooms {
   /**
-   * `whichRoom`: with the room's SID, which costs another call where somebody is there. `startedMs`: when the room last started, as far as is
-   * known. Never throws; answers within its own time limit.
+   * `whichRoom`: with the room's SID, which costs another call where somebody is there. `startedAgoMs`: when the room last started, as far
+   * as is known. Never throws; answers within its own time limit.
    */
-  look(room: RoomName, whichRoom?: boolean, startedMs?: number): Promise<Look>;
+  look(room: RoomName, whichRoom?: boolean, startedAgoMs?: number): Promise<Look>;
   /** Whether the SFU answers at all. Never throws. */
   answers(): Promise<boolean>;
 }
@@ -42,18 +42,19 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
   }
 
   /** Null: no node has the room. */
-  async function ofNodes(room: RoomName, listed: readonly Seen[], startedMs: number): Promise<OfNodes | null> {
+  async function ofNodes(room: RoomName, listed: readonly Seen[], startedAgoMs: number): Promise<OfNodes | null> {
     if (listed.length === 0) return { present: listed, justLost: false };
+    const startedMs = clock.nowMs() - startedAgoMs;
     if (await hosting.isHosted(room)) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs));
     sessions.lost(room, listed);
     return null;
   }
 
-  async function look(room: RoomName, whichRoom: boolean, startedMs: number): Promise<Look> {
+  async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number): Promise<Look> {
     const called = noted(await service.call('ListParticipants', { roomAdmin: true, room }, { room }));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const listed = called.kind === 'not_found' ? [] : partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []);
-    const found = await ofNodes(room, listed, startedMs);
+    const found = await ofNodes(room, listed, startedAgoMs);
     if (found === null || called.kind === 'not_found') return { kind: 'list', present: [], roomSid: null };
     const { present, justLost } = found;
     const answer = { kind: 'list', present, ...(justLost && { justLost }) } as const;
@@ -65,8 +66,8 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
   }
 
   return {
-    look: (room, whichRoom = false, startedMs = Number.NEGATIVE_INFINITY) =>
-      look(room, whichRoom, startedMs).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
+    look: (room, whichRoom = false, startedAgoMs = Number.POSITIVE_INFINITY) =>
+      look(room, whichRoom, startedAgoMs).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
     // A name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
   };

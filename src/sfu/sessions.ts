@@ -1,6 +1,7 @@
 // Whether a node of the SFU has the sessions that its lists name. With a Redis livekit-server lists what is written there, and who was on a
 // node that was killed stays written: also when others have come back to the room, as long as their call lasts. A call that the node of the
-// session itself has to answer tells; it is made where there is doubt, and a session that is lost once is asked for again before it counts.
+// session itself has to answer tells; it is made where there is doubt, and who is lost is asked for once more within the
+// wait for a return.
 import type { Clock } from '../clock.ts';
 import type { RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
@@ -37,7 +38,7 @@ const UNKNOWN: Known = { hostedMs: NEVER, notBeforeMs: NEVER, lost: null };
 const MOST_SESSIONS = 50_000;
 /** The SFU has just come back when these are asked. */
 const MOST_AT_ONCE = 16;
-/** However often the SFU fails, nobody is asked for more often than this. */
+/** However often the SFU fails, whom it has answered for is asked for no more often than this. */
 const LEAST_PAUSE_MS = 60_000;
 /** After one that failed: the SFU may have been about to end, or to begin. */
 const FAILED_PAUSE_MS = 3_000;

@@ -4,7 +4,7 @@ import type { Member } from './stack/call.ts';
 import type { Delegation } from './stack/lastwill-api.ts';
 import { LiveKit } from './stack/livekit.ts';
 import type { Participant } from './stack/participant.ts';
-import { type Stage, story } from './stack/place.ts';
+import { type OwnPlace, type Stage, story } from './stack/place.ts';
 import { sleep } from './stack/processes.ts';
 import { noRedis, Redis } from './stack/redis.ts';
 import { seatNames } from './stack/seat.ts';
@@ -40,17 +40,23 @@ async function connected(one: Member): Promise<Connected> {
   return { delegation, sid: (await one.look(delegation)).sid ?? null, participant };
 }
 
+/** The SFU is killed, the participant with it, and the SFU comes back; when the participant died. */
+async function diesWith({ livekit }: OwnPlace, participant: Participant, awayMs: number): Promise<number> {
+  await livekit.kill();
+  const departedMs = await participant.crash();
+  await sleep(awayMs);
+  await livekit.startAgain();
+  return departedMs;
+}
+
 describe('an SFU with a Redis', () => {
   redisStory('the only node is killed and started again: the leave of who died with it is sent, though still listed', async ({ stage }) => {
     const { sfu } = await rooms(stage);
     const place = await stage.place({ env: ENV, sfu });
     const [alice, bob] = await Promise.all([stage.member(place), stage.member(place)]);
     const [{ participant }, { participant: other }] = await Promise.all([connected(alice), connected(bob)]);
-    await place.livekit.kill();
-    const departedMs = await participant.crash();
     const awayMs = 4_000;
-    await sleep(awayMs);
-    await place.livekit.startAgain();
+    const departedMs = await diesWith(place, participant, awayMs);
     const boundMs = awayMs + INTERVAL_MS + 2 * NOWHERE_MS + SFU_DOWN_MS + 4_000 + SOON_MS;
     await alice.expectLeave('SFU with a Redis restarted, participant dead', departedMs, boundMs);
     expect(await place.livekit.rooms.listParticipants(alice.sfuRoom), 'what the SFU says').toHaveLength(1);
@@ -67,14 +73,13 @@ describe('an SFU with a Redis', () => {
     const alice = await stage.member(place);
     const bob = await stage.member(place, { seat: () => seatNames(undefined, alice.sfuRoom) });
     const [{ participant }, { participant: other }] = await Promise.all([connected(alice), connected(bob)]);
-    await place.livekit.kill();
-    const departedMs = await participant.crash();
     const awayMs = 1_000;
-    await sleep(awayMs);
-    await place.livekit.startAgain();
+    const departedMs = await diesWith(place, participant, awayMs);
     const boundMs = awayMs + BACK_MS + 3 * NOWHERE_MS + SFU_DOWN_MS + 2 * INTERVAL_MS + SOON_MS;
     await alice.expectLeave('SFU with a Redis restarted, participant dead, others back', departedMs, boundMs);
     expect(await place.livekit.rooms.listParticipants(alice.sfuRoom), 'what the SFU says').toHaveLength(2);
+    const asked = place.livekit.rooms.updateSubscriptions(alice.sfuRoom, alice.identity, [], false);
+    await expect(asked, 'what its nodes say').rejects.toThrow('no response from servers');
     await alice.expectLate();
     await bob.expectPresent();
     await bob.expectLeave('SFU with a Redis restarted, back in a call with a dead one, then gone', await other.leave(), SOON_MS);
