@@ -39,7 +39,7 @@ const MOST_SESSIONS = 50_000;
 /** The SFU has just come back when these are asked. */
 const MOST_AT_ONCE = 16;
 /** However often the SFU fails, whom it has answered for is asked for no more often than this. */
-const LEAST_PAUSE_MS = 60_000;
+const LEAST_PAUSE_MS = 10_000;
 /** After one that failed: the SFU may have been about to end, or to begin. */
 const FAILED_PAUSE_MS = 3_000;
 /** The SFU's clock is another one. Who may have come since is found with more room than who surely was there before. */

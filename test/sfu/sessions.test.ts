@@ -82,8 +82,8 @@ describe('who is asked for', () => {
     expect(asked).toEqual(['alice', 'bob']);
   });
 
-  test('nobody more often than once a minute, however often the SFU fails', async () => {
-    for (let second = 0; second < 60; second += 1) {
+  test('nobody more often than every ten seconds, however often the SFU fails', async () => {
+    for (let second = 0; second < 10; second += 1) {
       await look([alice, seen('new', clock.nowMs())], clock.nowMs());
       await clock.advance(1_000);
     }
