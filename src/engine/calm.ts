@@ -32,7 +32,7 @@ interface Known {
 /** A memory of 200 bytes each. */
 const MOST_ROOMS = 50_000;
 /** Whatever may have been overlooked is found by then: so many intervals. */
-const LOOK_ALL_THE_SAME = 10;
+const LOOK_ALL_THE_SAME = 30;
 
 export function createCalm({ clock, intervalMs }: { readonly clock: Clock; readonly intervalMs: number }): Calm {
   const calm = new Map<RoomName, Known>();

@@ -29,12 +29,16 @@ interface Known {
   readonly hostedMs: number;
   /** It is not asked for before then. */
   readonly notBeforeMs: number;
-  /** Null: as far as is known a node has it. */
-  readonly lost: { readonly sinceMs: number; readonly pauseMs: number; readonly isTold: boolean } | null;
+}
+
+interface Lost {
+  readonly sinceMs: number;
+  readonly pauseMs: number;
+  readonly isTold: boolean;
 }
 
 const NEVER = Number.NEGATIVE_INFINITY;
-const UNKNOWN: Known = { hostedMs: NEVER, notBeforeMs: NEVER, lost: null };
+const UNKNOWN: Known = { hostedMs: NEVER, notBeforeMs: NEVER };
 const MOST_SESSIONS = 50_000;
 /** The SFU has just come back when these are asked. */
 const MOST_AT_ONCE = 16;
@@ -52,11 +56,14 @@ const JUST_LOST_MS = 20_000;
 /** `onLost`: a node has died, and others were there as well. */
 export function createSessions(service: RoomService, clock: Clock, onLost: () => void): Sessions {
   const known = new Remembered<Sid, Known>(MOST_SESSIONS);
+  /** Nearly always nobody, and then no look has to go through its list for them. */
+  const lostOnes = new Remembered<Sid, Lost>(MOST_SESSIONS);
   const underWay = new Set<Sid>();
   const waiting: (() => Promise<void>)[] = [];
   let atWork = 0;
 
   const knownOf = ({ sid }: Seen): Known => known.get(sid) ?? UNKNOWN;
+  const isLost = ({ sid }: Seen): boolean => lostOnes.get(sid) !== undefined;
 
   /** To subscribe to nothing changes nothing. */
   async function ask(room: RoomName, one: Seen): Promise<void> {
@@ -65,7 +72,8 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
     const called = await service.call('UpdateSubscriptions', { roomAdmin: true, room }, request);
     switch (called.kind) {
       case 'answered':
-        known.set(one.sid, { hostedMs: askedMs, notBeforeMs: askedMs + LEAST_PAUSE_MS, lost: null });
+        known.set(one.sid, { hostedMs: askedMs, notBeforeMs: askedMs + LEAST_PAUSE_MS });
+        lostOnes.delete(one.sid);
         return;
       case 'failed':
         known.set(one.sid, { ...knownOf(one), notBeforeMs: clock.nowMs() + FAILED_PAUSE_MS });
@@ -80,14 +88,11 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
 
   function lose(room: RoomName, one: Seen): void {
     const nowMs = clock.nowMs();
-    const { lost, hostedMs } = knownOf(one);
-    const pauseMs = lost === null ? LOST_PAUSE_MS.first : Math.min(lost.pauseMs * 2, LOST_PAUSE_MS.most);
-    known.set(one.sid, {
-      hostedMs,
-      notBeforeMs: nowMs + pauseMs,
-      lost: { sinceMs: lost?.sinceMs ?? nowMs, pauseMs, isTold: lost?.isTold ?? false },
-    });
-    if (lost === null) clock.after(pauseMs, () => askBeside(room, [one]));
+    const before = lostOnes.get(one.sid);
+    const pauseMs = before === undefined ? LOST_PAUSE_MS.first : Math.min(before.pauseMs * 2, LOST_PAUSE_MS.most);
+    known.set(one.sid, { ...knownOf(one), notBeforeMs: nowMs + pauseMs });
+    lostOnes.set(one.sid, { sinceMs: before?.sinceMs ?? nowMs, pauseMs, isTold: before?.isTold ?? false });
+    if (before === undefined) clock.after(pauseMs, () => askBeside(room, [one]));
   }
 
   async function work(): Promise<void> {
@@ -99,8 +104,7 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   function inDoubt(listed: readonly Seen[], doubtMs: number): readonly Seen[] {
     if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > doubtMs - CLOCKS_MS.came)) return [];
     return listed.filter((one) => {
-      const { hostedMs, lost } = knownOf(one);
-      if (lost !== null || hostedMs > doubtMs) return false;
+      if (isLost(one) || knownOf(one).hostedMs > doubtMs) return false;
       return one.joinedAtMs === null || one.joinedAtMs < doubtMs + CLOCKS_MS.before;
     });
   }
@@ -123,9 +127,9 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   /** Lost twice, and still on a list: it has not just left. */
   function tell(those: readonly Seen[]): void {
     for (const one of those) {
-      const { lost, ...rest } = knownOf(one);
-      if (lost === null || lost.isTold || lost.pauseMs === LOST_PAUSE_MS.first) continue;
-      known.set(one.sid, { ...rest, lost: { ...lost, isTold: true } });
+      const lost = lostOnes.get(one.sid);
+      if (lost === undefined || lost.isTold || lost.pauseMs === LOST_PAUSE_MS.first) continue;
+      lostOnes.set(one.sid, { ...lost, isTold: true });
       onLost();
     }
   }
@@ -133,16 +137,16 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   return {
     ofNodes: (room, listed, doubtMs) => {
       askBeside(room, inDoubt(listed, doubtMs));
-      const lost = listed.filter((one) => knownOf(one).lost !== null);
+      const lost = lostOnes.size === 0 ? [] : listed.filter(isLost);
       if (lost.length === 0) return { present: listed, justLost: false };
       tell(lost);
       askBeside(room, lost);
-      const present = listed.filter((one) => knownOf(one).lost === null);
-      const justLost = lost.some((one) => clock.nowMs() - (knownOf(one).lost?.sinceMs ?? NEVER) < JUST_LOST_MS);
+      const present = listed.filter((one) => !isLost(one));
+      const justLost = lost.some(({ sid }) => clock.nowMs() - (lostOnes.get(sid)?.sinceMs ?? NEVER) < JUST_LOST_MS);
       return { present, justLost };
     },
     lost: (room, listed) => {
-      const news = listed.filter((one) => knownOf(one).lost === null);
+      const news = listed.filter((one) => !isLost(one));
       for (const one of news) lose(room, one);
       if (news.length > 0) onLost();
     },
