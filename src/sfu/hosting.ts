@@ -36,7 +36,7 @@ export function createHosting(service: RoomService, clock: Clock): Hosting {
   async function ask(room: RoomName): Promise<boolean> {
     const atMs = clock.nowMs();
     const called = await service.call('SendData', { roomAdmin: true, room }, { room, ...TO_NOBODY });
-    const isHosted = called.kind !== 'not_found';
+    const isHosted = called.kind !== 'nowhere';
     rooms.set(room, { isHosted, atMs });
     return isHosted;
   }

@@ -20,8 +20,10 @@ export interface Grant {
 
 export type Called =
   | { readonly kind: 'answered'; readonly message: Message }
-  /** There is no such room or participant, or no node of the SFU has it. */
+  /** There is no such room or participant. */
   | { readonly kind: 'not_found' }
+  /** No node of the SFU has it. */
+  | { readonly kind: 'nowhere' }
   | { readonly kind: 'failed'; readonly why: string };
 
 export interface RoomService {
@@ -103,5 +105,5 @@ function read(reply: Reply, { room }: Grant): Called {
   if (status === 200) return { kind: 'answered', message: json };
   if (status === 404 && json.code === 'not_found') return { kind: 'not_found' };
   const isNowhere = room !== undefined && json.code === 'unavailable' && NO_NODE_HAS_IT.test(String(json.msg));
-  return status === 503 && isNowhere ? { kind: 'not_found' } : { kind: 'failed', why: `status ${status}` };
+  return status === 503 && isNowhere ? { kind: 'nowhere' } : { kind: 'failed', why: `status ${status}` };
 }

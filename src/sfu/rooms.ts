@@ -53,15 +53,15 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
   async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number): Promise<Look> {
     const called = noted(await service.call('ListParticipants', { roomAdmin: true, room }, { room }));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
-    const listed = called.kind === 'not_found' ? [] : partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []);
+    const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
     const found = await ofNodes(room, listed, startedAgoMs);
-    if (found === null || called.kind === 'not_found') return { kind: 'list', present: [], roomSid: null };
+    if (found === null || called.kind !== 'answered') return { kind: 'list', present: [], roomSid: null };
     const { present, justLost } = found;
     const answer = { kind: 'list', present, ...(justLost && { justLost }) } as const;
     if (present.length > 0 && !whichRoom) return { ...answer, roomSid: undefined };
     const rooms = await list([room]);
     if (rooms.kind === 'failed') return { kind: 'unreachable', why: rooms.why };
-    const [named] = rooms.kind === 'not_found' ? [] : partsOf(rooms.message, 'rooms');
+    const [named] = rooms.kind === 'answered' ? partsOf(rooms.message, 'rooms') : [];
     return { ...answer, roomSid: named === undefined ? null : roomSidOf(named) };
   }
 

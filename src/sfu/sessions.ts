@@ -75,10 +75,12 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
         known.set(one.sid, { hostedMs: askedMs, notBeforeMs: askedMs + LEAST_PAUSE_MS });
         lostOnes.delete(one.sid);
         return;
+      // It has left just now, or what stands before the SFU knows no such call.
+      case 'not_found':
       case 'failed':
         known.set(one.sid, { ...knownOf(one), notBeforeMs: clock.nowMs() + FAILED_PAUSE_MS });
         return;
-      case 'not_found':
+      case 'nowhere':
         lose(room, one);
         return;
       default:

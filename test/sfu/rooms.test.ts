@@ -200,6 +200,21 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(await look()).toMatchObject(there);
   });
 
+  test.each([
+    ['SendData', 'requested room does not exist'],
+    ['UpdateSubscriptions', 'participant does not exist'],
+  ])('that %s is not found (%s) says nothing of nodes: one of them, or whoever stands before it, has answered', async (asked, msg) => {
+    const sfu = await startFakeSfu();
+    closers.push(() => sfu.close());
+    const rooms = createRooms(sfu.apiUrl, sfu);
+    const everybody = { present: [{ sid: sfu.join(ROOM, 'alice') }, { sid: sfu.join(ROOM, 'bob') }] };
+    sfu.apiFault = (method) => (method === asked ? { status: 404, body: JSON.stringify({ code: 'not_found', msg }) } : undefined);
+    for (let time = 0; time < 3; time += 1) {
+      expect(await rooms.look(ROOM)).toMatchObject(everybody);
+      await expect.poll(() => sfu.calls[asked] ?? 0).toBeGreaterThan(0);
+    }
+  });
+
   test('the node is asked for the list itself, as newer ones may be told to: a room that none has is empty, not unreachable', async () => {
     const { url } = await scripted(503, nowhere(NOWHERE[1] ?? '').body);
     const rooms = createRooms(url, { key: 'k', secret: 's' });

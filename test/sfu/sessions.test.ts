@@ -10,7 +10,7 @@ const ROOM = 'room' as RoomName;
 const DOUBT_MS = START_MS - 5_000;
 const LONG_BEFORE_MS = DOUBT_MS - 3_600_000;
 const HOSTED: Called = { kind: 'answered', message: {} };
-const NOWHERE: Called = { kind: 'not_found' };
+const NOWHERE: Called = { kind: 'nowhere' };
 
 let clock: VirtualClock;
 let sessions: Sessions;
