@@ -12,6 +12,8 @@ import type { List } from './presence.ts';
 export interface Calm {
   /** There is nothing to decide, whatever was asked: all is as it was when that was found. */
   holds(room: RoomName, list: List): boolean;
+  /** The next look will as a rule find it so, and is soon done. */
+  isLikely(room: RoomName): boolean;
   /** A look at a room begins; it has to be ended. */
   look(room: RoomName): LookUnderWay;
   /** To be called by every step that moves a delegation of the room, in the order of the commits. */
@@ -47,6 +49,11 @@ export function createCalm({ clock, intervalMs }: { readonly clock: Clock; reado
     return `${print} ${roomSid} ${afterRestart}`;
   }
 
+  function knownOf(room: RoomName): Known | null {
+    const known = calm.get(room);
+    return known !== undefined && clock.nowMs() < known.untilMs ? known : null;
+  }
+
   function note(room: RoomName, list: List, rows: readonly Delegation[]): void {
     const nowMs = clock.nowMs();
     // A routine look restarts those who would be due before the next one.
@@ -62,9 +69,10 @@ export function createCalm({ clock, intervalMs }: { readonly clock: Clock; reado
 
   return {
     holds: (room, list) => {
-      const known = calm.get(room);
-      return known !== undefined && clock.nowMs() < known.untilMs && known.print === printOf(list);
+      const known = knownOf(room);
+      return known !== null && known.print === printOf(list);
     },
+    isLikely: (room) => knownOf(room) !== null,
     look: (room) => {
       const own: LookUnderWay = {
         wasCalm: (list, rows) => {

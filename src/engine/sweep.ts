@@ -55,12 +55,10 @@ const SHARED_GAP_MS = 1_000;
  */
 const TOUCH_MS = 2_000;
 const AWAY_TOUCH_MS = 1_000;
-/**
- * Whose turn comes with one tick are looked at one after the other: ten rooms at once would keep a webhook waiting for all of them. But soon
- * after the other, for a process that slept meanwhile finds the processor's caches cold, and took a quarter more.
- */
+/** Whose turn comes with one tick are looked at one after the other: ten rooms at once would keep a webhook waiting for all of them. */
 const TICK_MS = 1_000;
-const NEXT_LOOK_MS = 2;
+/** A look that will soon be done follows the last at once: a process that slept meanwhile finds cold caches, and took a quarter more for it. */
+const SHORT_LOOK_MS = 2;
 const PURGE_EVERY_MS = 10_000;
 /** A portion keeps nobody waiting for more than some ms; as many follow one another as there is to forget. */
 const PURGE_PORTION = 250;
@@ -117,12 +115,17 @@ export function createSweep(deps: SweepDeps): Sweep {
     await Promise.all(Array.from({ length: ALL_AT_ONCE }, lookOn));
   }
 
+  function apart(those: readonly RoomName[], mostMs: number): readonly Cancel[] {
+    const apartMs = Math.min(mostMs, TICK_MS / those.length);
+    return those.map((room, nth) => clock.after(Math.floor(nth * apartMs), () => void look(room).catch(failed)));
+  }
+
   async function lookInTurn(fromSlot: number, toSlot: number): Promise<void> {
     const notWithinMs = intervalMs * SHARED_TURN;
     const rooms = [...(await store.rooms(fromSlot, Math.min(toSlot, SLOTS), notWithinMs))];
     if (toSlot > SLOTS) rooms.push(...(await store.rooms(0, toSlot - SLOTS, notWithinMs)));
-    const apartMs = Math.min(NEXT_LOOK_MS, TICK_MS / rooms.length);
-    inTurn = rooms.map((room, nth) => clock.after(Math.floor(nth * apartMs), () => void look(room).catch(failed)));
+    const { short = [], long = [] } = Object.groupBy(rooms, (room) => (calm?.isLikely(room) ? 'short' : 'long'));
+    inTurn = [...apart(short, SHORT_LOOK_MS), ...apart(long, TICK_MS)];
   }
 
   /** The slots that have come round since the last tick; after a long stall at most all of them. */
