@@ -124,7 +124,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       const reply = await ask(errand, dialect);
       const heard = hear(reply, { proven, nowMs: clock.nowMs() });
       if (heard.kind === 'answer' && isBareNotFound(reply) && !(await isThere(errand))) return NOT_ITS_WORD;
-      if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
+      if (heard.kind === 'answer') return answered(errand, dialect, conclude(errand, known, dialect, heard));
       // It worked and does so no more: the homeserver was replaced or upgraded. Another call may have noticed first.
       if (known.settled?.dialect === dialect) known.settled = null;
       known.foreign.set(dialect, heard.kind);
@@ -153,7 +153,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };
       if (!(await errand.isWanted())) return NOT_WANTED;
       const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
-      if (heard.kind === 'answer') return conclude(errand, known, dialect, heard);
+      if (heard.kind === 'answer') return answered(errand, dialect, conclude(errand, known, dialect, heard));
       known.foreign.set(dialect, heard.kind);
     }
     const unauthenticated = [...known.foreign.values()].includes('unauthenticated');
@@ -173,6 +173,21 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       if (before?.dialect !== dialect) deps.onDialect?.(errand.homeserver, dialect);
     }
     return { answer: heard.answer, why: heard.why };
+  }
+
+  /**
+   * The stable path is the owner's alone. Beside it a homeserver may have an older one by which anybody may act who knows the id, and what is
+   * refused there as well is refused.
+   */
+  async function answered(errand: Errand, dialect: Dialect, result: Result): Promise<Result> {
+    if (errand.owner === null || result.answer.kind !== 'refused' || needsNoOwner(dialect) || !(await errand.isWanted())) return result;
+    const anybodys: Errand = { ...errand, owner: null };
+    const known = knowledgeOf(anybodys);
+    known.foreign.set(dialect, 'unauthenticated');
+    const without = await run(anybodys, known);
+    if (without.answer.kind === 'refused' || (without.answer.kind === 'failed' && !without.answer.reached)) return result;
+    if (result.why !== null) deps.onFailure?.(errand.homeserver, result.why);
+    return without;
   }
 
   /**

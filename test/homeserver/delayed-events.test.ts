@@ -440,6 +440,46 @@ describe('the application service', () => {
     expect(calls(server).filter((line) => line.startsWith(`POST ${PATHS[dialect]}`))).toHaveLength(times);
   });
 
+  // tuwunel: the stable path is the owner's, and on the unstable one the delay id is enough.
+  const BOTH_PATHS = { 'org.matrix.msc4140': true, 'org.matrix.msc4140.stable': true };
+  const missing = says(401, { errcode: 'M_MISSING_TOKEN' });
+
+  test.each([
+    ['an application service that the homeserver does not know', 401, 'M_UNKNOWN_TOKEN', 'unauthorized'],
+    ['a user who is none of its own', 403, 'M_EXCLUSIVE', 'forbidden'],
+  ] as const)('goes without its token by the path that takes anybody, where the stable one refuses %s', async (_, status, errcode, why) => {
+    const refuses = says(status, { errcode });
+    const { server, url } = await homeserver({ C: withToken(refuses, says(200)), D: withToken(refuses, missing) }, BOTH_PATHS);
+    const { client: delayed, failures } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    expect(await delayed.act(url, RESTART, owner)).toEqual({ kind: 'ok' });
+    expect(await delayed.act(url, SEND, owner)).toEqual({ kind: 'ok' });
+    expect(server.requests.at(-1)).toBe(`POST ${PATHS.C}`);
+    expect(failures).toEqual([why, why]);
+  });
+
+  test('also of one user alone, where the stable path has worked for others', async () => {
+    const { url } = await homeserver(
+      {
+        C: withToken(says(403, { errcode: 'M_EXCLUSIVE' }), says(404, { errcode: 'M_NOT_FOUND' })),
+        D: (request, response) => answer(response, request.url?.includes('alice') ? 200 : 403, { errcode: 'M_EXCLUSIVE' }),
+      },
+      BOTH_PATHS,
+    );
+    const { client: delayed, dialects } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    expect(await delayed.act(url, SEND, owner)).toEqual({ kind: 'ok' });
+    expect(await delayed.act(url, SEND, { ...owner, userId: '@bob:homeserver.test' as UserId })).toEqual(GONE);
+    expect(await delayed.act(url, SEND, owner)).toEqual({ kind: 'ok' });
+    expect(dialects).toEqual(['D', 'C']);
+  });
+
+  test('and what the sender may not send now is refused by both', async () => {
+    const forbidden = says(403, { errcode: 'M_FORBIDDEN' });
+    const { url } = await homeserver({ C: forbidden, D: forbidden }, BOTH_PATHS);
+    const { client: delayed, failures } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    for (const _ of [1, 2]) expect(await delayed.act(url, SEND, owner)).toEqual(REFUSED);
+    expect(failures).toEqual(['forbidden', 'forbidden']);
+  });
+
   test('nothing is tried again without the token that is no longer wanted', async () => {
     const { server, url } = await homeserver(
       { C: withToken(says(401, { errcode: 'M_UNKNOWN_TOKEN' }), says(200)) },
