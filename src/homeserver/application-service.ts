@@ -59,12 +59,13 @@ const isFolded = (roomId: string): boolean => roomId === '.' || roomId === '..';
 
 const JoinedBody = z.object({ joined: z.boolean() });
 const MembersBody = z.object({ joined: z.record(z.string(), z.unknown()) });
-/** `delay` was the name of `delay_ms` before. */
+/** `delay` was the name of `delay_ms` before, and `finalised_ts` stood where `finalised` has it now. */
 const ScheduledBody = z.object({
   room_id: z.string(),
   delay_ms: z.int().positive().nullish(),
   delay: z.int().positive().nullish(),
   finalised_ts: z.unknown().optional(),
+  finalised: z.unknown().optional(),
 });
 const RelayedBody = z.object({ status: z.int().min(100).max(599), content: z.unknown().optional() });
 
@@ -134,7 +135,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
       const body = ScheduledBody.safeParse(bodyOf(reply));
       const delayMs = body.data?.delay_ms ?? body.data?.delay ?? null;
       if (!body.success || delayMs === null) return failed(reply);
-      const isFinal = (body.data.finalised_ts ?? null) !== null;
+      const isFinal = (body.data.finalised ?? body.data.finalised_ts ?? null) !== null;
       return isFinal ? { kind: 'none' } : { kind: 'scheduled', roomId: body.data.room_id, delayMs };
     },
     relay: async ({ destination, path, body }) => {

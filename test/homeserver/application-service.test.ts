@@ -184,6 +184,9 @@ test.each<[string, unknown]>([
 test.each<[string, number, unknown]>([
   ['that is unknown', 404, { errcode: 'M_NOT_FOUND' }],
   ['that is over', 200, { room_id: ROOM, delay: 10_000, finalised_ts: 1 }],
+  // As the accepted text has it; one that was cancelled by its sender has no more than the time.
+  ['that was cancelled', 200, { room_id: ROOM, delay_ms: 10_000, delayed_since_ts: 1, finalised: { finalised_ts: 2 } }],
+  ['that was sent', 200, { room_id: ROOM, delay_ms: 10_000, delayed_since_ts: 1, finalised: { finalised_ts: 2, event_id: '$sent' } }],
 ])('a delayed event %s is none', async (_name, status, body) => {
   const { service, failures } = await bench(says(status, body));
   expect(await service.scheduled(DELAY, ALICE)).toEqual({ kind: 'none' });
@@ -192,6 +195,7 @@ test.each<[string, number, unknown]>([
 
 test.each([
   { delay_ms: 10_000, finalised_ts: null },
+  { delay_ms: 10_000, finalised: null },
   { delay_ms: 10_000, delay: null },
   { delay_ms: null, delay: 10_000 },
 ])('null is no value: a delayed event of which it is said %j is scheduled', async (body) => {
