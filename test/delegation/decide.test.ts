@@ -252,6 +252,9 @@ describe('the two sins', () => {
     const row = rowIn({ ...ROWS['connected, just seen'], seenAtMs: NOW + 39_000 });
     expect(stateAfter(row, 'restart: gone', NOW + 41_000)).toMatchObject({ kind: 'ended', outcome: 'expired', sin: 'false-leave' });
     expect(stateAfter(row, 'restart: gone', NOW + 30_000)).toMatchObject({ kind: 'ended', outcome: 'already-sent', sin: null });
+    // By the newer text it is a conflict, whether the event was sent or cancelled.
+    expect(stateAfter(row, 'restart: conflict', NOW + 41_000)).toMatchObject({ kind: 'ended', outcome: 'expired', sin: 'false-leave' });
+    expect(stateAfter(row, 'restart: conflict', NOW + 30_000)).toMatchObject({ kind: 'ended', outcome: 'cancelled', sin: null });
   });
 
   it('a leave that came too late is a ghost', () => {

@@ -198,11 +198,11 @@ export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>
     case 'ok':
       return move(row, { ...state, restartDueMs: nextRestartMs(row, askedAtMs, at), failures: 0 }, at, [], { expiry });
     case 'final': {
-      if (answer.how === 'conflict') return end(row, 'cancelled', at);
       // Before its time somebody else has sent or cancelled it, the client itself as a rule; after it, it has run out under a present user.
       const ranOut = at.nowMs >= row.expiry.earliestMs;
       // No restart without fresh evidence, so its answer speaks of somebody who was there.
-      return end(row, ranOut ? 'expired' : 'already-sent', at, { sin: ranOut ? letExpire(row, at.nowMs) : null });
+      if (ranOut) return end(row, 'expired', at, { sin: letExpire(row, at.nowMs) });
+      return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);
     }
     case 'limited':
     case 'refused':
