@@ -257,6 +257,12 @@ describe('the two sins', () => {
     expect(stateAfter(row, 'restart: conflict', NOW + 30_000)).toMatchObject({ kind: 'ended', outcome: 'cancelled', sin: null });
   });
 
+  // Synapse drops an event that it refuses to send, and then knows of none.
+  it('a leave that was refused, and is gone since, was sent by nobody', () => {
+    const row = rowIn({ ...ROWS['leaving, try due'], last: 'refused' });
+    expect(stateAfter(row, 'send: gone', NOW + 100)).toMatchObject({ kind: 'ended', outcome: 'rejected', sin: null });
+  });
+
   it('a leave that came too late is a ghost', () => {
     const row = rowIn(ROWS['leaving, try due']);
     expect(stateAfter(row, 'send: ok', NOW + 1_800)).toMatchObject({ outcome: 'sent', sin: null, tookMs: 2_000 });

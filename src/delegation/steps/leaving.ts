@@ -58,8 +58,7 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
       return finish(row, 'sent', at.nowMs, at);
     case 'final':
       if (answer.how === 'conflict') return finish(row, 'cancelled', at.nowMs, at);
-      // An earlier try whose answer was lost has done it.
-      return finish(row, state.last === 'unsure' ? 'sent' : 'already-sent', at.nowMs, at);
+      return finish(row, GONE_AFTER[state.last], at.nowMs, at);
     case 'limited':
     case 'refused':
     case 'failed': {
@@ -73,6 +72,16 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
       return never(answer);
   }
 }
+
+/** What became of an event that is gone, by how the try before went. */
+const GONE_AFTER: Record<Leaving['last'], Outcome> = {
+  none: 'already-sent',
+  failed: 'already-sent',
+  // A try whose answer was lost has done it.
+  unsure: 'sent',
+  // Synapse drops an event that it refuses to send.
+  refused: 'rejected',
+};
 
 function fateOf(answer: Answer, before: Leaving['last']): Leaving['last'] {
   if (before === 'unsure' || (answer.kind === 'failed' && answer.reached)) return 'unsure';
