@@ -29,16 +29,44 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
+/** The node of a room answers sooner as a rule, and two looks at a room that is none have to be over within a second. */
+const SLOW_LIST_MS = 250;
+const NO_SUCH_ROOM: Called = { kind: 'not_found' };
+
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
   const service = createRoomService(apiUrl, key, deps);
   const clock = deps?.clock ?? systemClock();
   const hosting = createHosting(service, clock);
   const sessions = createSessions(service, clock, hosting.failed);
-  const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
+  const named = (names: readonly string[]) => service.call('ListRooms', { roomList: true }, { names });
+  const list = async (names: readonly string[]) => noted(await named(names));
 
   function noted(called: Called): Called {
     if (called.kind === 'failed') hosting.failed();
     return called;
+  }
+
+  /**
+   * Newer SFUs may ask the node of the room, and of a room that is nowhere they say so after three seconds only. Which rooms there are is
+   * known to all of its nodes.
+   */
+  async function listOf(room: RoomName): Promise<Called> {
+    const listed = service.call('ListParticipants', { roomAdmin: true, room }, { room });
+    if (await isWithin(SLOW_LIST_MS, listed)) return listed;
+    const unlessThereIsNone = named([room]).then((rooms) =>
+      rooms.kind === 'answered' && partsOf(rooms.message, 'rooms').length === 0 ? NO_SUCH_ROOM : listed,
+    );
+    return Promise.race([listed, unlessThereIsNone]);
+  }
+
+  function isWithin(ms: number, answer: Promise<unknown>): Promise<boolean> {
+    return new Promise((resolve) => {
+      const stop = clock.after(ms, () => resolve(false));
+      void answer.then(() => {
+        stop();
+        resolve(true);
+      });
+    });
   }
 
   /** Null: no node has the room. */
@@ -51,7 +79,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
   }
 
   async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number): Promise<Look> {
-    const called = noted(await service.call('ListParticipants', { roomAdmin: true, room }, { room }));
+    const called = noted(await listOf(room));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
     const found = await ofNodes(room, listed, startedAgoMs);

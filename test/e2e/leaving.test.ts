@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, inject } from 'vitest';
 import { roomService, sfuUrl } from './stack/livekit.ts';
 import { story } from './stack/place.ts';
-import { now } from './stack/processes.ts';
+import { now, sleep } from './stack/processes.ts';
 
 /** The wait for a return (1 s by default), then the calls, on a machine that runs many stories at once. */
 const SOON_MS = 3_000;
@@ -66,6 +66,27 @@ describe('a departure puts the leave in the room', () => {
     await roomService(alice.place.sfu).deleteRoom(alice.sfuRoom);
     await alice.expectLeave('room deleted', departedMs, SOON_MS);
     await alice.expectClean();
+  });
+});
+
+describe('an SFU that asks its nodes who is in a room, and of a room that is none says so after three seconds', () => {
+  story('room deleted, and never connected: no leave waits for that', async ({ stage }) => {
+    const place = await stage.place({ env: { LASTWILL_CONNECT_TIMEOUT_MS: '4000' }, sfu: { listsByNode: true } });
+    const alice = await stage.member(place);
+    const delegation = await alice.scheduleAndDelegate(60_000);
+    await alice.join();
+    await alice.reaches(delegation, 'connected');
+    // The first look at her room is over.
+    await sleep(1_000);
+    const departedMs = now();
+    await roomService(place.sfu).deleteRoom(alice.sfuRoom);
+    await alice.expectLeave('room deleted, lists by node', departedMs, SOON_MS);
+    await alice.expectClean();
+    const bob = await stage.member(place);
+    const delegatedMs = now();
+    await bob.scheduleAndDelegate(HOUR_MS);
+    await bob.expectLeave('never connected, lists by node', delegatedMs, 4_000 + SOON_MS);
+    await bob.expectClean();
   });
 });
 

@@ -87,6 +87,43 @@ describe('who is in a room', () => {
   });
 });
 
+describe('an SFU that asks the node of a room for its list (enable_psrpc_for_get_list_participants)', () => {
+  const UNANSWERED_MS = 3_000;
+  async function beginByNode(): Promise<Awaited<ReturnType<typeof begin>>> {
+    const begun = await begin();
+    const { sfu } = begun;
+    sfu.apiFault = (method) =>
+      method === 'ListParticipants'
+        ? { delayMs: UNANSWERED_MS, status: 503, body: JSON.stringify({ code: 'unavailable', msg: 'no response from servers' }) }
+        : undefined;
+    return begun;
+  }
+
+  test('a room that does not exist is not waited for until the SFU gives up', async () => {
+    const { rooms } = await beginByNode();
+    const askedMs = clock.nowMs();
+    expect(await rooms.look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
+    expect(clock.nowMs() - askedMs).toBeLessThan(1_000);
+  });
+
+  test('one that exists, and that no node has, is', async () => {
+    const { sfu, rooms } = await beginByNode();
+    sfu.join(ROOM, 'alice');
+    const askedMs = clock.nowMs();
+    expect(await rooms.look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
+    expect(clock.nowMs() - askedMs).toBeGreaterThanOrEqual(UNANSWERED_MS - 50);
+  });
+
+  test('a list that takes its time counts, whether the SFU can say which rooms there are or not', async () => {
+    const { sfu, rooms } = await begin();
+    sfu.join(ROOM, 'alice');
+    for (const also of [undefined, { status: 500 }, { hang: true }]) {
+      sfu.apiFault = (method) => (method === 'ListParticipants' ? { delayMs: 800 } : method === 'ListRooms' ? also : undefined);
+      expect(await rooms.look(ROOM)).toMatchObject({ kind: 'list', present: [{ identity: 'alice' }] });
+    }
+  });
+});
+
 describe('an SFU with a Redis, whose lists outlive a node that was killed', () => {
   const NOWHERE = ['no response from servers', 'twirp error unknown: no response from servers'];
   const nowhere = (msg: string) => ({ status: 503, body: JSON.stringify({ code: 'unavailable', msg }) });

@@ -23,6 +23,8 @@ export interface LiveKitOptions {
   readonly rtc?: Readonly<Record<string, unknown>>;
   /** host:port of a Redis that keeps its rooms. */
   readonly redis?: string;
+  /** Who is in a room is asked of the node that has it. */
+  readonly listsByNode?: true;
 }
 
 export class LiveKit {
@@ -35,7 +37,7 @@ export class LiveKit {
     this.#dir = dir;
   }
 
-  static async start(webhookUrls: readonly string[], { network, rtc, redis }: LiveKitOptions = {}): Promise<LiveKit> {
+  static async start(webhookUrls: readonly string[], { network, rtc, redis, listsByNode }: LiveKitOptions = {}): Promise<LiveKit> {
     const host = network?.address ?? '127.0.0.1';
     const address = { host, port: await freePort(), rtcTcpPort: await freePort(), rtcUdpPort: await freePort() };
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-livekit-'));
@@ -57,6 +59,7 @@ export class LiveKit {
         },
         keys: { [API_KEY]: API_SECRET },
         ...(redis === undefined ? {} : { redis: { address: redis } }),
+        ...(listsByNode && { api: { enable_psrpc_for_get_list_participants: true } }),
         webhook: { api_key: API_KEY, urls: webhookUrls },
         logging: { level: 'info', json: true },
       }),
