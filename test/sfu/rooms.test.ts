@@ -115,12 +115,25 @@ describe('an SFU that asks the node of a room for its list (enable_psrpc_for_get
   });
 
   test('a list that takes its time counts, whether the SFU can say which rooms there are or not', async () => {
-    const { sfu, rooms } = await begin();
-    sfu.join(ROOM, 'alice');
     for (const also of [undefined, { status: 500 }, { hang: true }]) {
+      const { sfu, rooms } = await begin();
+      sfu.join(ROOM, 'alice');
       sfu.apiFault = (method) => (method === 'ListParticipants' ? { delayMs: 800 } : method === 'ListRooms' ? also : undefined);
       expect(await rooms.look(ROOM)).toMatchObject({ kind: 'list', present: [{ identity: 'alice' }] });
     }
+  });
+
+  test('one whose lists all take their time is asked no more for that', async () => {
+    const { sfu, rooms } = await begin();
+    sfu.join(ROOM, 'alice');
+    sfu.apiFault = () => ({ delayMs: 400 });
+    for (let time = 0; time < 4; time += 1) await rooms.look(ROOM);
+    expect(sfu.calls).toEqual({ ListParticipants: 4, ListRooms: 1 });
+    sfu.apiFault = null;
+    await rooms.look(ROOM);
+    sfu.apiFault = (method) => (method === 'ListParticipants' ? { delayMs: 400 } : undefined);
+    await rooms.look(ROOM);
+    expect(sfu.calls, 'quick again').toEqual({ ListParticipants: 6, ListRooms: 2 });
   });
 });
 
