@@ -31,6 +31,8 @@ export interface Rooms {
 
 /** The node of a room answers sooner as a rule, and two looks at a room that is none have to be over within a second. */
 const SLOW_LIST_MS = 250;
+/** An SFU that was slow with so many lists in a row is slow with all, and has enough to do. */
+const ALWAYS_SLOW = 4;
 const NO_SUCH_ROOM: Called = { kind: 'not_found' };
 
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
@@ -46,12 +48,11 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
     return called;
   }
 
-  /** The newest list did not take long: an SFU that is slow with all of them has enough to do. */
-  let isQuick = true;
+  let slowInARow = 0;
   async function timed(asking: Promise<Called>): Promise<Called> {
     const askedMs = clock.nowMs();
     const called = await asking;
-    if (called.kind === 'answered') isQuick = clock.nowMs() - askedMs < SLOW_LIST_MS;
+    if (called.kind === 'answered') slowInARow = clock.nowMs() - askedMs < SLOW_LIST_MS ? 0 : slowInARow + 1;
     return called;
   }
 
@@ -61,7 +62,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
    */
   async function listOf(room: RoomName): Promise<Called> {
     const listed = timed(service.call('ListParticipants', { roomAdmin: true, room }, { room }));
-    if (!isQuick || (await isWithin(SLOW_LIST_MS, listed))) return listed;
+    if (slowInARow >= ALWAYS_SLOW || (await isWithin(SLOW_LIST_MS, listed))) return listed;
     const unlessThereIsNone = named([room]).then((rooms) =>
       rooms.kind === 'answered' && partsOf(rooms.message, 'rooms').length === 0 ? NO_SUCH_ROOM : listed,
     );
