@@ -5,6 +5,7 @@ import type { Policy } from './delegation/state.ts';
 import { parseServerName } from './homeserver/names.ts';
 import { type ApiKey, parseKeyFile } from './key-file.ts';
 import { parseRegistration, TOKEN } from './registration.ts';
+import { withoutServiceLinks } from './service-links.ts';
 import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS } from './settings.ts';
 import {
   createReader,
@@ -72,9 +73,10 @@ export type ConfigResult =
 const MEMBERSHIP_CHECK_SECONDS = 60;
 const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
 
-export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
+export function readConfig(given: Env, readFile: ReadFile): ConfigResult {
   const faults: Fault[] = [];
   const notes: string[] = [];
+  const env = withoutServiceLinks(given, (text) => void notes.push(text));
   const reader = createReader(env, readFile, faults, notes);
   const mode = readMode(reader);
   const config: Config = {
@@ -91,6 +93,7 @@ export function readConfig(env: Env, readFile: ReadFile): ConfigResult {
   };
   if (faults.length > 0) noteWhyProduction(reader);
   noteUnused(env, reader);
+  noteCertificates(reader);
   if (faults.length > 0) return { kind: 'faults', faults: faults.sort((a, b) => rank(a.variable) - rank(b.variable)), notes };
   return { kind: 'config', config: freeze(config), notes };
 }
@@ -339,6 +342,16 @@ function noteUnused(env: Env, reader: Reader): void {
   for (const variable of Object.keys(env)) {
     if (!/^(LASTWILL|LIVEKIT)_[A-Z0-9_]+$/.test(variable) || reader.get(variable) === null || rank(variable) >= 0) continue;
     reader.note(`${variable} is not a setting of this version and has no effect.`);
+  }
+}
+
+/** Services written in Go or Rust read their own authorities there; node doesn't unless it is told to. */
+function noteCertificates(reader: Reader): void {
+  const told = reader.get('NODE_USE_SYSTEM_CA') === '1' || /--use-(?:openssl|system)-ca/.test(reader.get('NODE_OPTIONS') ?? '');
+  if (told || reader.get('NODE_EXTRA_CA_CERTS') !== null) return;
+  for (const variable of ['SSL_CERT_FILE', 'SSL_CERT_DIR']) {
+    if (reader.get(variable) !== null)
+      reader.note(`${variable} is not read: NODE_EXTRA_CA_CERTS names a file with authorities of your own.`);
   }
 }
 

@@ -195,6 +195,35 @@ test('LIVEKIT_JWT_PORT alone is the port, and deprecated', () => {
   expect(configOf({ ...PRODUCTION, LIVEKIT_JWT_PORT: '9000' }).config.bind).toEqual({ host: '', port: 9000 });
 });
 
+describe('what Kubernetes sets for a Service', () => {
+  /** As of a Service of that name on port 8080. */
+  const links = (name: string): Env => ({
+    [`${name}_SERVICE_HOST`]: '10.43.219.85',
+    [`${name}_SERVICE_PORT`]: '8080',
+    [`${name}_SERVICE_PORT_HTTP`]: '8080',
+    [`${name}_PORT`]: 'tcp://10.43.219.85:8080',
+    [`${name}_PORT_8080_TCP`]: 'tcp://10.43.219.85:8080',
+    [`${name}_PORT_8080_TCP_PROTO`]: 'tcp',
+    [`${name}_PORT_8080_TCP_PORT`]: '8080',
+    [`${name}_PORT_8080_TCP_ADDR`]: '10.43.219.85',
+  });
+
+  test.each(['LIVEKIT', 'LIVEKIT_SFU', 'LASTWILL'])('%s is not spoken of', (name) => {
+    expect(configOf({ ...PRODUCTION, ...links(name) })).toEqual(configOf(PRODUCTION));
+  });
+
+  test.each(['', ':9000'])('a Service named livekit-jwt sets no port, beside LIVEKIT_JWT_BIND=%s', (LIVEKIT_JWT_BIND) => {
+    const { config, notes } = configOf({ ...PRODUCTION, ...links('LIVEKIT_JWT'), LIVEKIT_JWT_BIND });
+    expect(config.bind).toEqual({ host: '', port: LIVEKIT_JWT_BIND === '' ? 8080 : 9000 });
+    const others = configOf(PRODUCTION).notes;
+    expect(notes.filter((note) => !others.includes(note))).toEqual([expect.stringMatching(/^LIVEKIT_JWT_PORT .*enableServiceLinks/)]);
+  });
+
+  test('what only looks like it is still a fault', () => {
+    expect(faulty({ LIVEKIT_JWT_PORT: 'http://10.43.219.85:8080' })).toEqual(['LIVEKIT_JWT_PORT']);
+  });
+});
+
 describe('keys', () => {
   const base = { ...PRODUCTION, LIVEKIT_KEY: '', LIVEKIT_SECRET: '' };
 
@@ -394,6 +423,8 @@ const NOTED: [Env, string][] = [
   [{ ...PRODUCTION, NODE_ENV: 'prod' }, 'counts as production'],
   [{ LIVEKIT_LOG_LEVEL: 'loud' }, 'counts as info'],
   [{ LIVEKIT_CAN_UPDATE_OWN_METADATA: 'no' }, 'counts only as false'],
+  [{ SSL_CERT_FILE: '/site-ca.crt' }, 'SSL_CERT_FILE is not read: NODE_EXTRA_CA_CERTS'],
+  [{ SSL_CERT_DIR: '/site-cas' }, 'SSL_CERT_DIR is not read: NODE_EXTRA_CA_CERTS'],
 ];
 test.each(NOTED)('%j is no fault, yet noted', (env, expected) => {
   const notes = configOf(env).notes.join('\n');
