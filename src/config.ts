@@ -262,9 +262,10 @@ function readFullAccess(reader: Reader, listed: string | null, mode: Config['mod
     reader.fault(variable, 'the server names whose users may have rooms made, or * for every homeserver');
     return { all: false, names: [] };
   }
-  const entries = splitList(listed ?? '*');
+  // No name has spaces, and lists of lk-jwt-service are split at them, too.
+  const entries = splitList((listed ?? '*').replaceAll(/\s/g, ','));
   const names = entries.filter((entry) => entry !== '*').map(parseServerName);
-  if (entries.length === 0 || names.includes(null)) reader.fault(variable, 'server names separated by commas, or *');
+  if (entries.length === 0 || names.includes(null)) reader.fault(variable, 'server names separated by commas or spaces, or *');
   return { all: entries.includes('*'), names: [...new Set(names.filter((name) => name !== null))] };
 }
 

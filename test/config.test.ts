@@ -188,6 +188,17 @@ test.each(BINDS)('LIVEKIT_JWT_BIND %s', (LIVEKIT_JWT_BIND, host, port) => {
   expect(configOf({ LIVEKIT_JWT_BIND }).config.bind).toEqual({ host, port });
 });
 
+test.each([
+  'a.example,b.example:8448',
+  ' a.example , b.example:8448 ',
+  'a.example b.example:8448',
+  'a.example\n\tb.example:8448\n',
+  'a.example, b.example:8448,',
+])('LIVEKIT_FULL_ACCESS_HOMESERVERS=%j is two homeservers', (LIVEKIT_FULL_ACCESS_HOMESERVERS) => {
+  const { fullAccess } = configOf({ ...PRODUCTION, LIVEKIT_FULL_ACCESS_HOMESERVERS }).config.homeservers;
+  expect(fullAccess).toEqual({ all: false, names: ['a.example', 'b.example:8448'] });
+});
+
 test('LIVEKIT_JWT_PORT alone is the port, and deprecated', () => {
   const { config, notes } = configOf({ LIVEKIT_JWT_PORT: '9000' });
   expect(config.bind).toEqual({ host: '127.0.0.1', port: 9000 });
