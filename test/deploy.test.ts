@@ -1,8 +1,12 @@
 // What an operator copies from deploy/ and the README, read as the tools will read it: it parses, fits together, and starts.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { Registry } from 'prom-client';
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { readConfig } from '../src/config.ts';
 import type { ServerName } from '../src/delegation/ids.ts';
@@ -19,6 +23,41 @@ test.each(YAML)('%s is YAML, without a warning', (name) => {
   const documents = documentsOf(name);
   expect(documents.flatMap(({ errors, warnings }) => [...errors, ...warnings])).toEqual([]);
   expect(documents).toHaveLength(1);
+});
+
+describe('HEALTHCHECK of the image', () => {
+  const command = JSON.parse(/^HEALTHCHECK[^[]*(\[.*\])$/m.exec(read('deploy/Dockerfile'))?.[1] ?? '[]') as string[];
+  let server: Server;
+  beforeAll(async () => {
+    server = createServer((request, response) => response.writeHead(request.url === '/healthz' ? 200 : 404).end()).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+  });
+  afterAll(() => void server.close());
+
+  /** PORT is where somebody answers. */
+  async function exitCode(settings: Record<string, string>): Promise<number | null> {
+    const port = String((server.address() as AddressInfo).port);
+    const env = Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, value.replace('PORT', port)]));
+    const child = spawn(process.execPath, command.slice(1), { cwd: ROOT, env, stdio: 'ignore' });
+    const [code] = (await once(child, 'exit')) as [number | null];
+    return code;
+  }
+
+  test.each([
+    { LIVEKIT_JWT_BIND: ':PORT' },
+    { LIVEKIT_JWT_BIND: '127.0.0.1:PORT' },
+    { LIVEKIT_JWT_BIND: '0.0.0.0:PORT' },
+    { LIVEKIT_JWT_BIND: 'localhost:PORT' },
+    { LIVEKIT_JWT_BIND: '[::ffff:127.0.0.1]:PORT' },
+    { LIVEKIT_JWT_PORT: 'PORT' },
+    { LIVEKIT_JWT_BIND: ':PORT', LIVEKIT_JWT_PORT: 'tcp://10.43.219.85:8080' },
+  ])('asks where %j has it listen', async (settings) => {
+    expect(await exitCode(settings as Record<string, string>)).toBe(0);
+  });
+
+  test('says so where nobody answers', async () => {
+    expect(await exitCode({ LIVEKIT_JWT_BIND: '127.0.0.1:1' })).toBe(1);
+  });
 });
 
 describe('alerts.yaml', () => {
