@@ -1,5 +1,6 @@
 // The environment, read once: either a frozen Config or every fault in it, so that an operator mends them all in one go.
 // Pure: variables and a file reader come in, nothing else is looked at. A fault never shows what could be a secret.
+import { type Bind, parseBind } from './bind.ts';
 import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
 import type { Policy } from './delegation/state.ts';
 import { parseServerName } from './homeserver/names.ts';
@@ -47,7 +48,7 @@ export interface Config {
     readonly keys: readonly ApiKey[];
   };
   /** An empty host is every interface; port 0 takes a free one. */
-  readonly bind: { readonly host: string; readonly port: number };
+  readonly bind: Bind;
   /** What participants' tokens allow. */
   readonly grants: { readonly restrictedCanPublish: boolean; readonly canUpdateOwnMetadata: boolean };
   readonly dataDir: string;
@@ -194,13 +195,9 @@ function readBind(reader: Reader, mode: Config['mode']): Config['bind'] {
   if (port !== null && bind !== null) reader.fault('LIVEKIT_JWT_PORT', 'not set, because LIVEKIT_JWT_BIND is');
   if (port !== null) return { host, port: readInteger(reader, 'LIVEKIT_JWT_PORT', 0, 65_535) ?? 0 };
   if (bind === null) return { host, port: 8080 };
-  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]*)):(\d{1,5})$/.exec(bind);
-  const given = { host: match?.[1] ?? match?.[2] ?? '', port: Number(match?.[3]) };
-  const isAddress = match?.[1] === undefined || URL.canParse(`http://[${match[1]}]`);
-  if (match === null || !isAddress || given.port > 65_535) {
-    reader.fault('LIVEKIT_JWT_BIND', ':port, host:port or [address]:port, the port 0 to 65535');
-  }
-  return given;
+  const given = parseBind(bind);
+  if (given === null) reader.fault('LIVEKIT_JWT_BIND', ':port, host:port or [address]:port, the port 0 to 65535');
+  return given ?? { host, port: 0 };
 }
 
 function readPolicy(reader: Reader): Policy {
