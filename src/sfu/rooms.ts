@@ -4,6 +4,7 @@ import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import { createHosting } from './hosting.ts';
 import type { ApiKey } from './keys.ts';
+import { createListing } from './listing.ts';
 import { partsOf, roomSidOf, seenOf } from './protojson.ts';
 import { type Called, createRoomService, type RoomServiceDeps } from './room-service.ts';
 import { createSessions, type OfNodes } from './sessions.ts';
@@ -29,54 +30,17 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-/** The node of a room answers sooner as a rule, and two looks at a room that is none have to be over within a second. */
-const SLOW_LIST_MS = 250;
-/** An SFU that was slow with so many lists in a row is slow with all, and has enough to do. */
-const ALWAYS_SLOW = 4;
-const NO_SUCH_ROOM: Called = { kind: 'not_found' };
-
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
   const service = createRoomService(apiUrl, key, deps);
   const clock = deps?.clock ?? systemClock();
   const hosting = createHosting(service, clock);
   const sessions = createSessions(service, clock, hosting.failed);
-  const named = (names: readonly string[]) => service.call('ListRooms', { roomList: true }, { names });
-  const list = async (names: readonly string[]) => noted(await named(names));
+  const listing = createListing(service, clock);
+  const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
 
   function noted(called: Called): Called {
     if (called.kind === 'failed') hosting.failed();
     return called;
-  }
-
-  let slowInARow = 0;
-  async function timed(asking: Promise<Called>): Promise<Called> {
-    const askedMs = clock.nowMs();
-    const called = await asking;
-    if (called.kind === 'answered') slowInARow = clock.nowMs() - askedMs < SLOW_LIST_MS ? 0 : slowInARow + 1;
-    return called;
-  }
-
-  /**
-   * Newer SFUs may ask the node of the room, and of a room that is nowhere they say so after three seconds only. Which rooms there are is
-   * known to all of its nodes.
-   */
-  async function listOf(room: RoomName): Promise<Called> {
-    const listed = timed(service.call('ListParticipants', { roomAdmin: true, room }, { room }));
-    if (slowInARow >= ALWAYS_SLOW || (await isWithin(SLOW_LIST_MS, listed))) return listed;
-    const unlessThereIsNone = named([room]).then((rooms) =>
-      rooms.kind === 'answered' && partsOf(rooms.message, 'rooms').length === 0 ? NO_SUCH_ROOM : listed,
-    );
-    return Promise.race([listed, unlessThereIsNone]);
-  }
-
-  function isWithin(ms: number, answer: Promise<unknown>): Promise<boolean> {
-    return new Promise((resolve) => {
-      const stop = clock.after(ms, () => resolve(false));
-      void answer.then(() => {
-        stop();
-        resolve(true);
-      });
-    });
   }
 
   /** Null: no node has the room. */
@@ -89,7 +53,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
   }
 
   async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number): Promise<Look> {
-    const called = noted(await listOf(room));
+    const called = noted(await listing.list(room));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
     const found = await ofNodes(room, listed, startedAgoMs);

@@ -1,7 +1,6 @@
 // Whether a node of the SFU has the sessions that its lists name. With a Redis livekit-server lists what is written there, and who was on a
 // node that was killed stays written: also when others have come back to the room, as long as their call lasts. A call that the node of the
-// session itself has to answer tells; it is made where there is doubt, and who is lost is asked for once more within the
-// wait for a return.
+// session itself has to answer tells; it is made where there is doubt, and who is lost is asked for once more within the wait for a return.
 import type { Clock } from '../clock.ts';
 import type { RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
