@@ -8,6 +8,8 @@ export type Cancel = () => void;
 export interface Clock {
   /** Unix time in ms. Anchored to the wall clock once and then steady: a step of the wall clock moves no deadline. */
   nowMs(): number;
+  /** For how long the process has had nothing to do but wait, ms: of what an answer took, all else was not its sender's. */
+  idleMs(): number;
   /**
    * Runs `fire` once after `delayMs`; what it throws is told of, and ends nothing. Delays beyond what a platform timer can hold are cut, so
    * look at the time again when it fires.
@@ -43,6 +45,7 @@ export function systemClock(failed: (error: unknown) => void = rethrow): Clock {
   };
   return {
     nowMs: () => Math.round(anchorMs + performance.now()),
+    idleMs: () => performance.eventLoopUtilization().idle,
     after: (delayMs, fire) => {
       const timer = setTimeout(run, Math.min(Math.max(delayMs, 0), LONGEST_TIMER_MS), fire);
       return () => clearTimeout(timer);

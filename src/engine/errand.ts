@@ -36,6 +36,11 @@ export class Queue {
     return this.#owed.length;
   }
 
+  /** The most urgent of the others. */
+  get first(): Waiting | undefined {
+    return this.#others[0];
+  }
+
   get others(): number {
     return this.#others.length;
   }
@@ -44,16 +49,20 @@ export class Queue {
     insert(errand.kind === 'owed' ? this.#owed : this.#others, errand);
   }
 
-  /** Whose turn it is: what is owed comes first, unless `goesFirst` says otherwise of the first of the others. */
-  next(goesFirst: (other: Waiting) => boolean): Waiting | undefined {
+  /**
+   * Whose turn it is: what is owed comes first, unless `goesFirst` says otherwise of the first of the others. Of these, those who may wait
+   * (`mayWait`) come after all who may not.
+   */
+  next(goesFirst: (other: Waiting) => boolean, mayWait: ((other: Waiting) => boolean) | null): Waiting | undefined {
     const [owed] = this.#owed;
-    const [other] = this.#others;
+    const other = (mayWait && this.#others.find((one) => !mayWait(one))) ?? this.#others[0];
     return owed === undefined || (other !== undefined && goesFirst(other)) ? other : owed;
   }
 
   /** One whose turn it was. */
-  remove({ kind }: Waiting): void {
-    (kind === 'owed' ? this.#owed : this.#others).shift();
+  remove(one: Waiting): void {
+    const queue = one.kind === 'owed' ? this.#owed : this.#others;
+    queue.splice(queue.indexOf(one), 1);
   }
 
   /** Takes those of the others out that `are`. */

@@ -2,13 +2,11 @@
 // fills only its own lane. Leaves go before restarts that have time, restarts by earliest expiry, so that a limited budget saves the most.
 // Where several processes share a store, one of them makes all restarts with a homeserver that limits calls.
 import type { Clock } from '../clock.ts';
-import type { DelegationId, HomeserverUrl } from '../delegation/ids.ts';
+import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import { type Limit, RESERVED_MS } from '../store/store.ts';
-import { type Budget, createBudget } from './budget.ts';
-import { type Errand, Queue, type Waiting } from './errand.ts';
-import { createPace, type Pace } from './pace.ts';
-import { createWidth, type Width } from './width.ts';
+import type { Errand, Waiting } from './errand.ts';
+import { createLane, hasRoom, isFull, isIdle, isOurs, isRestart, type Lane, mostRestarts } from './lane.ts';
 
 export interface Lanes {
   /**
@@ -18,39 +16,15 @@ export interface Lanes {
   run(homeserver: HomeserverUrl, errand: Errand): Promise<Answer | null>;
   /** Homeservers that take no more of a kind now. */
   excluded(): { readonly restarts: ReadonlySet<HomeserverUrl>; readonly leaves: ReadonlySet<HomeserverUrl> };
+  /** Restarts with one of them have come too late of late, because others came first. */
+  isOverrun(): boolean;
+  missed(homeserver: HomeserverUrl): void;
   /** Homeservers that have refused calls lately because there were too many. */
   limiting(): readonly HomeserverUrl[];
 }
 
-interface Lane {
-  readonly homeserver: HomeserverUrl;
-  running: number;
-  /** Of those that run. */
-  restarting: number;
-  /** When the newest of them began. */
-  beganMs: number;
-  readonly width: Width;
-  readonly queue: Queue;
-  blockedUntilMs: number;
-  /** Somebody was turned away and waits to be called again. */
-  owesCall: boolean;
-  readonly budget: Budget;
-  readonly pace: Pace;
-  /** False: its restarts are another process's. */
-  ours: boolean;
-  /** When all others know that the restarts are ours; null: nothing is reserved. */
-  aloneFromMs: number | null;
-  isAlone: boolean;
-  /** A timer waits for the next one's time. */
-  looksLater: boolean;
-}
-
 /** A lane in which nothing has begun for so long is not full, it hangs. */
 const HANGING_MS = 1_000;
-/** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
-const QUEUE_FACTOR = 64;
-/** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
-const MOST_OWED = 2_048;
 /** A restart with less time left goes before leaves. */
 const URGENT_MS = 10_000;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
@@ -58,6 +32,8 @@ const LONGEST_PAUSE_MS = 300_000;
 const MOST_LANES = 10_000;
 /** Before a pause ends, those who want a call gather in the order of their urgency. */
 const GATHER_MS = 2_000;
+/** Looked at again when there may be room for it: what has become of it its homeserver can tell then as well. */
+const GIVEN_UP: Answer = { kind: 'limited', retryAfterMs: 30_000 };
 /** Less than the lease of a claim. */
 const PATIENT_MS = 20_000;
 /** A restart's evidence may be renewed so long before it is too old; it is back within a fraction of that. */
@@ -94,21 +70,7 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
     if (lanes.size >= MOST_LANES) {
       for (const [key, lane] of lanes) if (isIdle(lane, clock.nowMs())) lanes.delete(key);
     }
-    const lane: Lane = {
-      homeserver,
-      running: 0,
-      restarting: 0,
-      beganMs: 0,
-      width: createWidth(mostAtOnce),
-      queue: new Queue(),
-      blockedUntilMs: 0,
-      owesCall: false,
-      ...{ budget: createBudget(clock.nowMs), pace: createPace(clock.nowMs) },
-      ours: true,
-      aloneFromMs: null,
-      isAlone: false,
-      looksLater: false,
-    };
+    const lane = createLane(homeserver, clock, mostAtOnce);
     lanes.set(homeserver, lane);
     keepAgreeing();
     return lane;
@@ -169,18 +131,30 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
     for (const { resolve } of lane.queue.takeOthers((errand) => !isOurs(lane, errand))) resolve(null);
   }
 
-  const isOurs = ({ ours }: Lane, { goesOn, remembered = false }: Errand): boolean => ours || !goesOn || remembered;
-  const mostOwed = ({ width }: Lane): number => Math.min(width.atOnce * QUEUE_FACTOR, MOST_OWED);
-  const isFull = (lane: Lane, owed: boolean): boolean =>
-    owed ? lane.queue.owed >= mostOwed(lane) : lane.queue.others >= lane.width.atOnce * QUEUE_FACTOR;
-  const hasRoom = (lane: Lane): boolean =>
-    lane.queue.owed <= mostOwed(lane) / 2 && lane.queue.others <= (lane.width.atOnce * QUEUE_FACTOR) / 2;
   const isBlocked = (lane: Lane): boolean => clock.nowMs() < lane.blockedUntilMs;
   const isShut = (lane: Lane): boolean => clock.nowMs() + GATHER_MS < lane.blockedUntilMs;
 
+  /** Who ran out while they waited for a turn. */
+  function giveUp(lane: Lane): void {
+    const { queue, running, triage } = lane;
+    const hasRunOut = (one: Waiting): boolean => isRestart(lane, one) && triage.hasRunOut(one);
+    if (running < mostRestarts(lane) || queue.first === undefined || !hasRunOut(queue.first)) return;
+    triage.missed();
+    for (const { resolve } of queue.takeOthers(hasRunOut)) resolve(GIVEN_UP);
+  }
+
+  /** Whose turn it is: as long as there are some who wait behind others that have more time, there is not enough for all. */
+  function nextOf(lane: Lane): Waiting | undefined {
+    giveUp(lane);
+    const { queue, triage } = lane;
+    const mayWait = (other: Waiting): boolean => isRestart(lane, other) && triage.isLate(other);
+    if (triage.on && queue.first !== undefined && mayWait(queue.first)) triage.missed();
+    return queue.next((restart) => isUrgent(lane, restart), triage.on ? mayWait : null);
+  }
+
   function pump(lane: Lane): void {
     while (!isBlocked(lane)) {
-      const next = lane.queue.next((restart) => isUrgent(lane, restart));
+      const next = nextOf(lane);
       if (next === undefined) break;
       if (isStale(lane, next)) {
         lane.queue.remove(next);
@@ -211,8 +185,6 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
     const restMs = next.beginByMs - clock.nowMs();
     return restMs < 0 || (restMs < REFRESH_MS && lane.budget.beginMs(next) > next.beginByMs);
   }
-
-  const mostRestarts = ({ budget, width }: Lane): number => (budget.limited ? 1 : Math.ceil(width.atOnce * 0.75));
 
   /** One that is about to run out does not wait for all the leaves of a crowd. Where calls are counted, it has its time (budget.ts). */
   function isUrgent(lane: Lane, { kind, orderMs }: Waiting): boolean {
@@ -278,14 +250,14 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
   }
 
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
-    const beganMs = clock.nowMs();
+    const [beganMs, idleMs] = [clock.nowMs(), clock.idleMs()];
     lane.running += 1;
     if (errand.kind === 'restart') lane.restarting += 1;
     lane.pace.begun(errand.kind);
     lane.beganMs = beganMs;
     try {
       const answer = await errand.work(lane.width.latelyMs);
-      if (answer !== null) learn(lane, errand.id, answer, beganMs);
+      if (answer !== null) learn(lane, errand, answer, { beganMs, idleMs });
       if (answer?.kind === 'ok') {
         if (errand.goesOn) lane.budget.restarted(errand, beganMs);
         else lane.budget.ended(errand.id);
@@ -303,9 +275,10 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
     }
   }
 
-  function learn(lane: Lane, id: DelegationId, answer: Answer, beganMs: number): void {
+  function learn(lane: Lane, errand: Waiting, answer: Answer, { beganMs, idleMs }: { beganMs: number; idleMs: number }): void {
+    if (isRestart(lane, errand)) lane.triage.answered(errand, beganMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
-      lane.budget.passed(id, beganMs);
+      lane.budget.passed(errand.id, beganMs);
       lane.pace.passed();
     }
     switch (answer.kind) {
@@ -323,7 +296,7 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
       case 'ok':
       case 'final':
       case 'refused':
-        lane.width.answered(clock.nowMs() - beganMs, answer.kind === 'ok');
+        lane.width.answered(clock.nowMs() - beganMs, clock.idleMs() - idleMs, answer.kind === 'ok');
         return;
       default:
         answer satisfies never;
@@ -361,6 +334,7 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
         lane.owesCall = true;
         return Promise.resolve(null);
       }
+      if (lane.triage.on && isRestart(lane, errand) && lane.triage.hasRunOut(errand)) return Promise.resolve(GIVEN_UP);
       const putOff = putOffBy(lane, errand);
       if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve, reject) => {
@@ -381,10 +355,8 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
       }
       return { restarts, leaves };
     },
+    missed: (homeserver) => laneOf(homeserver).triage.missed(),
+    isOverrun: () => [...lanes.values()].some(({ triage }) => triage.on),
     limiting: () => [...lanes].flatMap(([homeserver, { budget }]) => (budget.limited ? [homeserver] : [])),
   };
-}
-
-function isIdle(lane: Lane, nowMs: number): boolean {
-  return lane.running === 0 && lane.queue.owed + lane.queue.others === 0 && nowMs >= lane.blockedUntilMs;
 }

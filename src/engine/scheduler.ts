@@ -1,8 +1,10 @@
 // Takes due rows from the store, a bounded number at once. One timer for all of them: memory does not grow with what is held.
 import type { Cancel, Clock } from '../clock.ts';
-import type { Claimed, Store } from '../store/store.ts';
+import type { Delegation } from '../delegation/state.ts';
+import type { Claimed, First, Store } from '../store/store.ts';
 import { LEASE_MS } from './apply.ts';
 import type { Lanes } from './lanes.ts';
+import { createSpare } from './spare.ts';
 
 export interface Scheduler {
   start(): void;
@@ -39,11 +41,17 @@ const AFTER_FAILURE_MS = 1_000;
 const SILENT_MS = 500;
 /** While a homeserver takes no more, all its due rows are passed over at each look: so they are looked at less often. */
 const AFTER_EXCLUSION_MS = 25;
+/** And not for several times as long as the look took, however many they are. */
+const REST_TIMES = 4;
+const LONGEST_REST_MS = 100;
+const OLDEST_FIRST_EVERY = 4;
 
 export function createScheduler(deps: SchedulerDeps): Scheduler {
   const { store, lanes, clock, longestSleepMs, gatherMs, take, onFailure } = deps;
   let running = false;
   let looking = false;
+  let looks = 0;
+  const isSwamped = createSpare(clock);
   let again = false;
   const taken = { restarts: 0, others: 0 };
   let notBeforeMs = Number.NEGATIVE_INFINITY;
@@ -83,6 +91,16 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       });
   }
 
+  /** Where some run out before their turn, the longest overdue are lost or will be; but who has a long delay is among them as well. */
+  function nextFirst(): First {
+    looks += 1;
+    return lanes.isOverrun() && looks % OLDEST_FIRST_EVERY !== 0 ? 'newest' : 'oldest';
+  }
+
+  function rest(tookMs: number): void {
+    notBeforeMs = Math.max(notBeforeMs, clock.nowMs() + Math.min(tookMs * REST_TIMES, LONGEST_REST_MS));
+  }
+
   /** Tells of an answer that has not come for so long. */
   function heard<T>(answer: Promise<T>): Promise<T> {
     const stop = clock.after(SILENT_MS, deps.onSilence);
@@ -94,11 +112,17 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     let full = true;
     while (full && running && taken.restarts + taken.others < MOST_AT_ONCE) {
       lookedMs = clock.nowMs();
-      const excluded = { ...lanes.excluded(), others: taken.others >= MOST_OTHERS_AT_ONCE };
+      const allRestarts = isSwamped() && taken.restarts >= BATCH;
+      const excluded = { ...lanes.excluded(), allRestarts, others: taken.others >= MOST_OTHERS_AT_ONCE };
       notBeforeMs = lookedMs + Math.max(gatherMs, excluded.restarts.size > 0 ? AFTER_EXCLUSION_MS : 0);
-      const claimed = await heard(store.claimDue(lookedMs, LEASE_MS, BATCH, excluded));
+      if (allRestarts) sleepUntil(lookedMs + AFTER_EXCLUSION_MS);
+      const claimed = await heard(store.claimDue(lookedMs, LEASE_MS, BATCH, excluded, nextFirst()));
       full = claimed.length === BATCH;
+      if (excluded.restarts.size > 0) rest(clock.nowMs() - lookedMs);
+      if (full) for (const { row } of claimed) if (hasRunOut(row, lookedMs)) lanes.missed(row.homeserver);
       for (const one of claimed) start(one);
+      // What was begun goes on before more is.
+      if (full) await new Promise<void>((resolve) => void clock.endOfTurn(resolve));
     }
     // From the moment of the last look on: what has become due since then was not in it.
     const nextMs = await heard(store.nextDueMs(lookedMs));
@@ -130,3 +154,5 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     },
   };
 }
+
+const hasRunOut = ({ state, expiry }: Delegation, nowMs: number): boolean => state.kind === 'connected' && expiry.latestMs < nowMs;

@@ -11,6 +11,8 @@ const FEWEST_AT_ONCE = 2;
  */
 const ENOUGH_AT_ONCE = 64;
 const MOST_PER_MS = 2;
+/** Of the time in which we were busy ourselves so much counts: an answer is seen to a turn later, and more of them in each. */
+const OURS_MS = 100;
 /** With one failure in ten calls it still widens, with one in three it narrows. */
 const SUCCESS_GIVES = 2;
 const FAILURE_COSTS = 4;
@@ -20,14 +22,15 @@ const FAILURE_COSTS = 4;
  */
 const BUSY_MS = 500;
 const SLOWED_DOWN = 1.5;
+const QUEUES_FROM = 2;
 const ENOUGH_WHERE_BUSY = 16;
 
 export interface Width {
   readonly atOnce: number;
   /** What the newest call took that was answered. */
   readonly latelyMs: number;
-  /** `ok`: it was carried out. */
-  answered(tookMs: number, ok: boolean): void;
+  /** `ok`: it was carried out. `idleMs`: of the time that it took, in which this process had nothing to do; the rest may be ours. */
+  answered(tookMs: number, idleMs: number, ok: boolean): void;
   failed(): void;
   /** There were too many. */
   refused(): void;
@@ -38,28 +41,37 @@ export function createWidth(most = MOST_AT_ONCE): Width {
   const fewest = Math.min(FEWEST_AT_ONCE, most);
   let atOnce = Math.min(FIRST_AT_ONCE, most);
   let latelyMs = 0;
+  let wasBusy = false;
   /** The least that a call has taken that was carried out. */
   let quickestMs = Number.POSITIVE_INFINITY;
 
   const isBusy = (tookMs: number): boolean => tookMs >= Math.max(BUSY_MS, quickestMs * SLOWED_DOWN);
 
-  function mostAt(tookMs: number): number {
-    if (isBusy(tookMs)) return Math.min(ENOUGH_WHERE_BUSY, most);
-    return Math.max(atOnce, Math.min(Math.max(ENOUGH_AT_ONCE, tookMs * MOST_PER_MS), most));
+  function mostAt(tookMs: number, waitedMs: number): number {
+    if (isBusy(waitedMs)) return Math.min(ENOUGH_WHERE_BUSY, most);
+    return Math.max(atOnce, Math.min(Math.max(ENOUGH_AT_ONCE, Math.max(waitedMs, Math.min(tookMs, OURS_MS)) * MOST_PER_MS), most));
+  }
+
+  /** Who was busy once, and is half as slow as that although it can be quicker, is soon so again: it gets one more for a round of calls. */
+  function givesFor(waitedMs: number): number {
+    const queues = waitedMs >= Math.max(BUSY_MS / 2, quickestMs * QUEUES_FROM);
+    return wasBusy && queues && atOnce >= ENOUGH_WHERE_BUSY ? 1 / atOnce : SUCCESS_GIVES;
   }
 
   return {
     get atOnce() {
-      return atOnce;
+      return Math.floor(atOnce);
     },
     get latelyMs() {
       return latelyMs;
     },
-    answered: (tookMs, ok) => {
+    answered: (tookMs, idleMs, ok) => {
+      const waitedMs = Math.min(tookMs, idleMs);
       latelyMs = tookMs;
       if (ok) quickestMs = Math.min(quickestMs, tookMs);
-      const enough = mostAt(tookMs);
-      atOnce = atOnce < enough ? Math.min(atOnce + SUCCESS_GIVES, enough) : Math.max(atOnce - SUCCESS_GIVES, enough);
+      const enough = mostAt(tookMs, waitedMs);
+      wasBusy ||= isBusy(waitedMs);
+      atOnce = atOnce < enough ? Math.min(atOnce + givesFor(waitedMs), enough) : Math.max(atOnce - SUCCESS_GIVES, enough);
     },
     failed: () => {
       atOnce = Math.max(atOnce - FAILURE_COSTS, fewest);

@@ -74,9 +74,14 @@ export type Updated<T> =
 export interface Excluded {
   readonly restarts: ReadonlySet<HomeserverUrl>;
   readonly leaves: ReadonlySet<HomeserverUrl>;
-  /** Everything but restarts is left unclaimed as well. */
+  /** All restarts are left unclaimed as well. */
+  readonly allRestarts?: boolean;
+  /** Everything but restarts is. */
   readonly others?: boolean;
 }
+
+/** Which restarts come first where more are due: those that are longest overdue, or those that have just come due. */
+export type First = 'oldest' | 'newest';
 
 /** What was found out of a homeserver that refuses calls when there are too many; calls in a ms, null: not known yet. */
 export interface Limit {
@@ -110,10 +115,10 @@ export interface Store {
    */
   durable(): Promise<void>;
   /**
-   * Due rows that nobody holds, each claimed for `leaseMs`: owed leaves first, then the longest overdue. Where more are due, half of
-   * `limit` is for leaves, and half of the rest for restarts.
+   * Due rows that nobody holds, each claimed for `leaseMs`: owed leaves first, then the longest overdue, but of restarts those that are to
+   * be `first`. Where more are due, half of `limit` is for leaves, and half of the rest for restarts.
    */
-  claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]>;
+  claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded, first?: First): Promise<readonly Claimed[]>;
   /**
    * Whether the claim still gives the right to act: not once the row was written by somebody else, or its lease has ended. An answer that is
    * `agoMs` old will do: then a store behind a network need not be asked twice in a row.

@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
+import type { HomeserverUrl } from '../../src/delegation/ids.ts';
 import { createLanes } from '../../src/engine/lanes.ts';
 import { createScheduler } from '../../src/engine/scheduler.ts';
-import type { Store } from '../../src/store/store.ts';
+import type { Excluded, Store } from '../../src/store/store.ts';
 import { HOMESERVER, idOf, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 
@@ -90,4 +91,95 @@ it('a store that answers each look in time is not silent, however many looks it 
   scheduler.start();
   await clock.advance(2_000);
   expect([silences, left]).toEqual([0, 0]);
+});
+
+it.each([
+  { idle: true, atOnce: 4_096 },
+  { idle: false, atOnce: 512 },
+])('takes no more restarts than it has time for: $atOnce, and everything else is looked for all the same', async ({ idle, atOnce }) => {
+  const virtual = createVirtualClock();
+  const clock = idle ? virtual : { ...virtual, idleMs: () => 0 };
+  let restarts = 0;
+  let others = 0;
+  const store = {
+    claimDue: async (_nowMs: number, _leaseMs: number, limit: number, { allRestarts = false }: Excluded) => {
+      virtual.stall(60);
+      others += 1;
+      if (allRestarts) return [{ row: row(1, { kind: 'awaiting' }), claim: {} }];
+      restarts += limit;
+      return Array.from({ length: limit }, () => ({ row: row(1, { kind: 'connected' }), claim: {} }));
+    },
+    nextDueMs: async () => null,
+  } as unknown as Store;
+  const scheduler = createScheduler({
+    ...{ store, clock, longestSleepMs: 500, gatherMs: 20, onFailure: () => {}, onAnswer: () => {}, onSilence: () => {} },
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    take: async ({ row: { state } }) => (state.kind === 'connected' ? new Promise<void>(() => {}) : undefined),
+  });
+  scheduler.start();
+  await virtual.advance(5_000);
+  expect(restarts).toBe(atOnce);
+  if (!idle) expect(others).toBeGreaterThan(20);
+});
+
+it('begins with the newest where restarts run out before their turn, and does not forget the others', async () => {
+  const clock = createVirtualClock();
+  const firsts: (string | undefined)[] = [];
+  const late = { ...row(1, { kind: 'connected' }), expiry: { earliestMs: START_MS - 2, latestMs: START_MS - 1 } };
+  const store = {
+    claimDue: async (...[, , limit, , first]: Parameters<Store['claimDue']>) => {
+      firsts.push(first);
+      return Array.from({ length: firsts.length < 10 ? limit : 0 }, () => ({ row: late, claim: {} }));
+    },
+    nextDueMs: async () => null,
+  } as unknown as Store;
+  const scheduler = createScheduler({
+    ...{
+      store,
+      clock,
+      longestSleepMs: 500,
+      gatherMs: 0,
+      onFailure: () => {},
+      onAnswer: () => {},
+      onSilence: () => {},
+      take: async () => {},
+    },
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+  });
+  scheduler.start();
+  await clock.advance(20_000);
+  expect(firsts.slice(0, 9)).toEqual(['oldest', 'newest', 'newest', 'oldest', 'newest', 'newest', 'newest', 'oldest', 'newest']);
+  expect(firsts.slice(-8)).toEqual(Array(8).fill('oldest'));
+});
+
+it('rests after a look that took long, while a homeserver takes no more', async () => {
+  const clock = createVirtualClock();
+  const looksMs: number[] = [];
+  const store = {
+    claimDue: async () => {
+      looksMs.push(clock.nowMs());
+      clock.stall(20);
+      return [];
+    },
+    nextDueMs: async (afterMs: number) => afterMs + 1,
+  } as unknown as Store;
+  const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {} });
+  const excluded = () => ({ restarts: new Set([HOMESERVER]), leaves: new Set<HomeserverUrl>() });
+  const scheduler = createScheduler({
+    ...{
+      store,
+      clock,
+      longestSleepMs: 500,
+      gatherMs: 20,
+      onFailure: () => {},
+      onAnswer: () => {},
+      onSilence: () => {},
+      take: async () => {},
+    },
+    lanes: { ...lanes, excluded },
+  });
+  scheduler.start();
+  await clock.advance(1_000);
+  expect(looksMs.length).toBeGreaterThan(8);
+  expect(looksMs.length).toBeLessThanOrEqual(11);
 });

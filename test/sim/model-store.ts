@@ -15,6 +15,7 @@ import {
   type Claim,
   type Claimed,
   type Excluded,
+  type First,
   type Limit,
   type Old,
   type OnceKey,
@@ -170,7 +171,7 @@ export class ModelStore implements Store, Attendance {
     }
   }
 
-  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
+  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded, first: First = 'oldest'): Promise<readonly Claimed[]> {
     if (this.#closed) throw new StoreUnavailable('closed');
     const all = [...this.#disk.rows.values()]
       .filter(({ row, rev }) => {
@@ -180,7 +181,8 @@ export class ModelStore implements Store, Attendance {
       .sort((a, b) => dueOf(a) - dueOf(b));
     const of = (...kinds: readonly State['kind'][]) => all.filter(({ row }) => kinds.includes(row.state.kind));
     const others = of('awaiting', 'settling', 'cancelling');
-    const due = sharedOut({ leaves: of('leaving'), restarts: of('connected'), others }, limit, dueOf);
+    const restarts = first === 'newest' ? of('connected').reverse() : of('connected');
+    const due = sharedOut({ leaves: of('leaving'), restarts, others }, limit, dueOf);
     for (const { row, rev } of due) this.#hold(row.id, rev, nowMs + leaseMs);
     return due.map(({ row, rev }) => ({ row, claim: { id: row.id, rev } }));
   }
@@ -341,7 +343,7 @@ function byNearness(a: Delegation, b: Delegation): number {
   return rank(a) - rank(b) || endedMs(b) - endedMs(a);
 }
 
-function isExcluded({ homeserver, state }: Delegation, { restarts, leaves, others = false }: Excluded): boolean {
-  if (state.kind === 'connected') return restarts.has(homeserver);
+function isExcluded({ homeserver, state }: Delegation, { restarts, leaves, allRestarts = false, others = false }: Excluded): boolean {
+  if (state.kind === 'connected') return allRestarts || restarts.has(homeserver);
   return others || ((state.kind === 'leaving' || state.kind === 'cancelling') && leaves.has(homeserver));
 }

@@ -1,6 +1,6 @@
 // The store as one process sees it: commits that die before they are made, or after and before anybody hears of it; a disk that is full
 // for a while. A kill loses exactly what was not committed. Steps may run more than once, as the contract allows.
-import type { Claim, Claimed, Excluded, Store, Urgency } from '../../src/store/store.ts';
+import type { Claim, Claimed, Store, Urgency } from '../../src/store/store.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
 import type { Chance } from './chance.ts';
 import type { Process } from './timeline.ts';
@@ -58,8 +58,7 @@ export function createTornStore(deps: TornStoreDeps): Store {
         urgency,
       ),
     durable: () => write(() => base.durable()),
-    claimDue: (nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> =>
-      read(() => base.claimDue(nowMs, leaseMs, limit, excluded)),
+    claimDue: (...asked: Parameters<Store['claimDue']>): Promise<readonly Claimed[]> => read(() => base.claimDue(...asked)),
     holds: (...args) => read(() => base.holds(...args)),
     release: (claim: Claim) => read(() => base.release(claim)),
     nextDueMs: (afterMs) => read(() => base.nextDueMs(afterMs)),

@@ -446,6 +446,17 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect(idsOf(await claim(START_MS, 6))).toEqual([4, 5, 6, 7, 8, 14].map(idOf));
       });
 
+      test('are claimed newest first where that is asked for, if they are restarts; the others come in their turn', async () => {
+        for (let n = 1; n <= 4; n += 1) await put(row(n, { kind: 'connected', dueMs: START_MS - 50 + n }));
+        for (let n = 11; n <= 14; n += 1) await put(row(n, { kind: 'leaving', dueMs: START_MS - 100 + n }));
+        const newest = (limit: number) => store.claimDue(START_MS, LEASE_MS, limit, NOBODY, 'newest');
+        expect(idsOf(await newest(4)).sort()).toEqual([11, 12, 3, 4].map(idOf).sort());
+        expect(idsOf(await newest(2)).sort()).toEqual([13, 2].map(idOf).sort());
+        await put(row(5, { kind: 'connected', dueMs: START_MS }));
+        expect(idsOf(await newest(9)).sort()).toEqual([14, 5, 1].map(idOf).sort());
+        expect(await newest(9)).toEqual([]);
+      });
+
       test('of homeservers that take no calls are left unclaimed, those that need none are not unless they are excluded', async () => {
         const other = 'https://other.example.org' as HomeserverUrl;
         for (const [index, kind] of LIVE_KINDS.entries()) {
@@ -473,6 +484,9 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         const onlyRestarts = await claim(START_MS, 20, { restarts: new Set([other]), leaves: new Set(), others: true });
         expect(kindsOf(onlyRestarts)).toEqual(['connected']);
         await release(onlyRestarts);
+        const allButRestarts = await claim(START_MS, 20, { ...NOBODY, allRestarts: true });
+        expect(kindsOf(allButRestarts)).toEqual(everybody.filter((kind) => !kind.startsWith('connected')));
+        await release(allButRestarts);
         expect(kindsOf(await claim(START_MS, 20))).toEqual(everybody);
       });
 

@@ -59,6 +59,7 @@ export function createVirtualClock(startMs: number = START_MS): VirtualClock {
 
   return {
     nowMs: () => nowMs,
+    idleMs: () => nowMs,
     after: (delayMs, fire) => at(nowMs + Math.max(delayMs, 0), fire),
     everySecond: (fire) => {
       let cancel: Cancel = () => {};

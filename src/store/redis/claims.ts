@@ -4,7 +4,7 @@ import type { Cancel, Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl } from '../../delegation/ids.ts';
 import { sharedOut } from '../shares.ts';
-import { type Claim, type Claimed, type Excluded, StoreUnavailable } from '../store.ts';
+import { type Claim, type Claimed, type Excluded, type First, StoreUnavailable } from '../store.ts';
 import type { Beliefs } from './beliefs.ts';
 import type { RedisRun } from './connection.ts';
 import { idIn, isLeave, isRestart, laneOf, pausedMember, prefixOf } from './keys.ts';
@@ -19,6 +19,12 @@ export interface RedisClaimsDeps {
   readonly reading: Reading;
   /** The shards whose keys one script may touch: all of them, or in a cluster each alone. */
   readonly together: readonly (readonly number[])[];
+}
+
+interface Asked {
+  readonly nowMs: number;
+  readonly first: First;
+  readonly without: readonly string[];
 }
 
 interface Due {
@@ -51,25 +57,26 @@ export class RedisClaims {
   }
 
   /** One look after the other: those of one process would only find the same rows. */
-  claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
+  claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded, first: First = 'oldest'): Promise<readonly Claimed[]> {
     const lanes = (classes: readonly string[], homeservers: ReadonlySet<HomeserverUrl>): string[] =>
       [...homeservers].flatMap((one) => classes.map((name) => `${name}${pausedMember(one)}`));
     const without = [
       ...lanes(['R'], excluded.restarts),
       ...lanes(['L', 'C'], excluded.leaves),
+      ...(excluded.allRestarts ? ['R'] : []),
       ...(excluded.others ? ['L', 'C', 'W'] : []),
     ];
-    const looking = this.#looking.catch(() => {}).then(() => this.#claimAll(nowMs, leaseMs, limit, without));
+    const looking = this.#looking.catch(() => {}).then(() => this.#claimAll({ nowMs, first, without }, leaseMs, limit));
     this.#looking = looking;
     return looking;
   }
 
   /** What another replica has taken between the look and the claim makes room for others. */
-  async #claimAll(nowMs: number, leaseMs: number, limit: number, without: readonly string[]): Promise<readonly Claimed[]> {
+  async #claimAll(asked: Asked, leaseMs: number, limit: number): Promise<readonly Claimed[]> {
     const claimed: Claimed[] = [];
     for (let looks = 0; looks < MOST_LOOKS; looks += 1) {
       const wanted = limit - claimed.length;
-      const chosen = choose(await this.#look(nowMs, wanted, without), wanted);
+      const chosen = choose(await this.#look(asked, wanted), wanted, asked.first);
       const taking = [...Map.groupBy(chosen, ({ shard }) => shard)].map((part) => this.#take(part, leaseMs));
       const { values: taken, error } = await whoeverAnswers(taking);
       const rows = new Map(taken.flat().map((one) => [idIn(one.row.id), one]));
@@ -80,10 +87,10 @@ export class RedisClaims {
   }
 
   /** One trip, where it may be one. It also tells what is due next. A master of a cluster may be away: the others' work is done. */
-  async #look(nowMs: number, limit: number, without: readonly string[]): Promise<Due[]> {
+  async #look({ nowMs, first, without }: Asked, limit: number): Promise<Due[]> {
     const { together, run } = this.#deps;
     const looks = together.map(async (shards) => {
-      const words = [String(nowMs), String(limit), String(shards.length), ...shards.map(prefixOf), ...without];
+      const words = [String(nowMs), String(limit), first, String(shards.length), ...shards.map(prefixOf), ...without];
       const reply = run(LOOK, shards[0] ?? 0, 'lanes', words);
       return { shards, reply: await (together.length === 1 ? reply : this.#inTime(reply)) };
     });
@@ -102,7 +109,7 @@ export class RedisClaims {
 
   /** As the last look saw it, unless something was written since. @throws Error if it did not see everything. */
   async nextDueMs(afterMs: number): Promise<number | null> {
-    if (this.#next?.afterMs !== afterMs) await this.#look(afterMs, 0, []);
+    if (this.#next?.afterMs !== afterMs) await this.#look({ nowMs: afterMs, first: 'oldest', without: [] }, 0);
     if (this.#missing !== null) throw this.#missing;
     return this.#next?.dueMs ?? null;
   }
@@ -216,10 +223,11 @@ async function whoeverAnswers<T>(asked: readonly Promise<T>[]): Promise<{ readon
 }
 
 /** Of what several masters have told, each of what it has. */
-function choose(due: readonly Due[], limit: number): readonly Due[] {
+function choose(due: readonly Due[], limit: number, first: First): readonly Due[] {
   const of = (is: (lane: string) => boolean): Due[] => due.filter(({ lane }) => is(lane)).sort((a, b) => a.score - b.score);
   const others = of((lane) => !isLeave(lane) && !isRestart(lane));
-  return sharedOut({ leaves: of(isLeave), restarts: of(isRestart), others }, limit, ({ score }) => score);
+  const restarts = first === 'newest' ? of(isRestart).reverse() : of(isRestart);
+  return sharedOut({ leaves: of(isLeave), restarts, others }, limit, ({ score }) => score);
 }
 
 function dueIn(reply: readonly Buffer[], shards: readonly number[]): Due[] {

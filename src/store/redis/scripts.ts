@@ -150,7 +150,7 @@ return answered
  * text.
  */
 export const LOOK = script(`
-local nowMs, limit, prefixes, excluded = arg(), tonumber(arg()), {}, {}
+local nowMs, limit, newest, prefixes, excluded = arg(), tonumber(arg()), arg() == 'newest', {}, {}
 for i = 1, tonumber(arg()) do prefixes[i] = arg() end
 for i = at + 1, #ARGV do excluded[ARGV[i]] = true end
 local owed, restarts, others, coming = {}, {}, {}, ''
@@ -175,7 +175,9 @@ for place, one in ipairs(prefixes) do
     later(one .. 'l:' .. lane)
     local class = string.sub(lane, 1, 1)
     if not (excluded[lane] or excluded[class] or paused[lane]) then
-      local found = redis.call('ZRANGEBYSCORE', one .. 'l:' .. lane, '-inf', nowMs, 'WITHSCORES', 'LIMIT', 0, limit)
+      local search, from, to = 'ZRANGEBYSCORE', '-inf', nowMs
+      if newest and class == 'R' then search, from, to = 'ZREVRANGEBYSCORE', nowMs, '-inf' end
+      local found = redis.call(search, one .. 'l:' .. lane, from, to, 'WITHSCORES', 'LIMIT', 0, limit)
       local into = kinds[class] or others
       for i = 1, #found, 2 do into[#into + 1] = { tostring(place - 1), lane, found[i], found[i + 1] } end
     end
@@ -183,8 +185,9 @@ for place, one in ipairs(prefixes) do
 end
 local out = { coming }
 local function earlier(a, b) return tonumber(a[4]) < tonumber(b[4]) end
+local function newer(a, b) return tonumber(a[4]) > tonumber(b[4]) end
 for _, list in ipairs({ owed, restarts, others }) do
-  table.sort(list, earlier)
+  table.sort(list, (newest and list == restarts) and newer or earlier)
   for i = 1, math.min(#list, limit) do
     for word = 1, 4 do out[#out + 1] = list[i][word] end
   end

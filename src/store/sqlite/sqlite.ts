@@ -17,6 +17,7 @@ import {
   type Claim,
   type Claimed,
   type Excluded,
+  type First,
   type Limit,
   type Old,
   type OnceKey,
@@ -268,20 +269,21 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     }
   }
 
-  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded): Promise<readonly Claimed[]> {
+  async claimDue(nowMs: number, leaseMs: number, limit: number, excluded: Excluded, first: First = 'oldest'): Promise<readonly Claimed[]> {
     const claimed: Claimed[] = [];
     for (let full = true; full && claimed.length < limit; ) {
       const wanted = limit - claimed.length;
-      const due = this.#due(nowMs, wanted, excluded);
+      const due = this.#due(nowMs, wanted, excluded, first);
       claimed.push(...due.flatMap((one) => this.#claim(one, nowMs + leaseMs) ?? []));
       full = due.length === wanted;
     }
-    const excludes = excluded.leaves.size + excluded.restarts.size > 0 || excluded.others === true;
+    const { leaves, restarts, allRestarts = false, others = false } = excluded;
+    const excludes = leaves.size + restarts.size > 0 || allRestarts || others;
     if (claimed.length < limit && !excludes) this.#claims.allClaimedUpTo(nowMs);
     return claimed;
   }
 
-  #due(nowMs: number, limit: number, excluded: Excluded): readonly Due[] {
+  #due(nowMs: number, limit: number, excluded: Excluded, first: First): readonly Due[] {
     const fromMs = this.#claims.searchFromMs(nowMs);
     // Those that are claimed already are looked at as well.
     const look = limit + this.#claims.size;
@@ -290,7 +292,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     const free = (dues: unknown[]): Due[] => (dues as Due[]).filter(({ id, rev }) => !this.#claims.isHeld(id, rev, nowMs));
     const due = {
       leaves: excluded.others === true ? [] : free(this.#sql.dueLeaves.all(fromMs, nowMs, leaves, look)),
-      restarts: free(this.#sql.dueRestarts.all(fromMs, nowMs, restarts, look)),
+      restarts: excluded.allRestarts === true ? [] : free(this.#sql.dueRestarts[first].all(fromMs, nowMs, restarts, look)),
       others: excluded.others === true ? [] : free(this.#sql.dueOthers.all(fromMs, nowMs, leaves, look)),
     };
     return sharedOut(due, limit, ({ due_at: dueMs }) => dueMs);

@@ -2,16 +2,17 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { LiveState } from '../../delegation/state.ts';
 import { MOST_GIVEN } from '../attendance.ts';
+import type { First } from '../store.ts';
 
 const ROW = 'number, id, rev, body, handles';
 const LIVE: readonly LiveState['kind'][] = ['awaiting', 'connected', 'settling', 'leaving', 'cancelling'];
 const ENDED = `SELECT number FROM delegation WHERE kind = 'ended'`;
 const NOT_AWAY = (parameter: string) => `homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
 
-/** Those of a kind that came due in a time, longest overdue first: a walk along one stretch of the index, which ends with its limit. */
-function dueOf(kind: LiveState['kind'], and: string): string {
+/** Those of a kind that came due in a time, longest overdue first, or last: a walk along one stretch of the index, which ends with its limit. */
+function dueOf(kind: LiveState['kind'], and: string, order: 'ASC' | 'DESC' = 'ASC'): string {
   const due = `kind = '${kind}' AND turn_at >= ?1 AND turn_at <= ?2`;
-  return `SELECT id, rev, due_at FROM delegation INDEXED BY delegation_turn WHERE ${due} AND ${and} ORDER BY turn_at`;
+  return `SELECT id, rev, due_at FROM delegation INDEXED BY delegation_turn WHERE ${due} AND ${and} ORDER BY turn_at ${order}`;
 }
 
 function nextOf(kind: LiveState['kind']): string {
@@ -47,7 +48,10 @@ export function prepareAll(db: DatabaseSync) {
     onceKnown: sql('SELECT 1 FROM webhook WHERE era IN (?, ?) AND key = ?'),
     onceKeep: sql('INSERT OR IGNORE INTO webhook (era, key) VALUES (?,?)'),
     dueLeaves: sql(`${dueOf('leaving', NOT_AWAY('?3'))} LIMIT ?4`),
-    dueRestarts: sql(`${dueOf('connected', NOT_AWAY('?3'))} LIMIT ?4`),
+    dueRestarts: {
+      oldest: sql(`${dueOf('connected', NOT_AWAY('?3'))} LIMIT ?4`),
+      newest: sql(`${dueOf('connected', NOT_AWAY('?3'), 'DESC')} LIMIT ?4`),
+    } satisfies Record<First, StatementSync>,
     dueOthers: sql(
       `SELECT id, rev, due_at FROM (
          SELECT * FROM (${dueOf('cancelling', NOT_AWAY('?3'))} LIMIT ?4) UNION ALL

@@ -1,0 +1,87 @@
+// What is known of one homeserver: who is called and who waits, how many calls it takes at once, how it limits them, who can't be kept.
+import type { Clock } from '../clock.ts';
+import type { HomeserverUrl } from '../delegation/ids.ts';
+import { type Budget, createBudget } from './budget.ts';
+import { type Errand, Queue } from './errand.ts';
+import { createPace, type Pace } from './pace.ts';
+import { createTriage, type Triage } from './triage.ts';
+import { createWidth, type Width } from './width.ts';
+
+export interface Lane {
+  readonly homeserver: HomeserverUrl;
+  running: number;
+  /** Of those that run. */
+  restarting: number;
+  /** When the newest of them began. */
+  beganMs: number;
+  readonly width: Width;
+  readonly queue: Queue;
+  blockedUntilMs: number;
+  /** Somebody was turned away and waits to be called again. */
+  owesCall: boolean;
+  readonly budget: Budget;
+  readonly pace: Pace;
+  readonly triage: Triage;
+  /** False: its restarts are another process's. */
+  ours: boolean;
+  /** When all others know that the restarts are ours; null: nothing is reserved. */
+  aloneFromMs: number | null;
+  isAlone: boolean;
+  /** A timer waits for the next one's time. */
+  looksLater: boolean;
+}
+
+/** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
+const QUEUE_FACTOR = 64;
+/** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
+const MOST_OWED = 2_048;
+
+export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce?: number): Lane {
+  return {
+    homeserver,
+    running: 0,
+    restarting: 0,
+    beganMs: 0,
+    width: createWidth(mostAtOnce),
+    queue: new Queue(),
+    blockedUntilMs: 0,
+    owesCall: false,
+    ...{ budget: createBudget(clock.nowMs), pace: createPace(clock.nowMs), triage: createTriage(clock.nowMs) },
+    ours: true,
+    aloneFromMs: null,
+    isAlone: false,
+    looksLater: false,
+  };
+}
+
+/** Leaves and cancellations (`owed`), or all others: no more can wait. */
+export function isFull(lane: Lane, owed: boolean): boolean {
+  return owed ? lane.queue.owed >= mostOwed(lane) : lane.queue.others >= lane.width.atOnce * QUEUE_FACTOR;
+}
+
+export function hasRoom(lane: Lane): boolean {
+  return lane.queue.owed <= mostOwed(lane) / 2 && lane.queue.others <= (lane.width.atOnce * QUEUE_FACTOR) / 2;
+}
+
+function mostOwed({ width }: Lane): number {
+  return Math.min(width.atOnce * QUEUE_FACTOR, MOST_OWED);
+}
+
+/** Of the calls at once: restarts leave a quarter for leaves; where calls are counted, one at a time shows what is left. */
+export function mostRestarts({ budget, width }: Lane): number {
+  return budget.limited ? 1 : Math.ceil(width.atOnce * 0.75);
+}
+
+/** Whether this process may make it. */
+export function isOurs({ ours }: Lane, { goesOn, remembered = false }: Errand): boolean {
+  return ours || !goesOn || remembered;
+}
+
+/** One whose time is its event's: where calls are counted, the budget says whose turn it is. */
+export function isRestart({ budget }: Lane, { kind }: Errand): boolean {
+  return kind === 'restart' && !budget.limited;
+}
+
+export function isIdle(lane: Lane, nowMs: number): boolean {
+  return lane.running === 0 && lane.queue.owed + lane.queue.others === 0 && nowMs >= lane.blockedUntilMs;
+}

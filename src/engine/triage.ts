@@ -1,0 +1,45 @@
+// Where more restarts come due than get through, to a homeserver that is slow or out of a process that gets no processor: by earliest expiry
+// each would be made at the last moment and arrive too late, and everybody be lost. So who has too little time left waits for those who
+// have enough, and who has run out meanwhile costs no call. What is lost then is what can't be kept, and the others are in time again.
+import type { Answer } from '../delegation/state.ts';
+import type { Wanted } from './budget.ts';
+
+export interface Triage {
+  /** Of late there was not enough for all. */
+  readonly on: boolean;
+  /** It ran out before its turn came, by `lostMs`. */
+  hasRunOut(wanted: Pick<Wanted, 'lostMs'>): boolean;
+  /** So little is left that a call may come too late. */
+  isLate(wanted: Pick<Wanted, 'expiryMs' | 'delayMs'>): boolean;
+  /** One that waited has run out, or waits behind others that have more time. */
+  missed(): void;
+  /** What became of a restart that began at `beganMs`: that it was late may be ours. */
+  answered(wanted: Wanted, beganMs: number, answer: Answer): void;
+}
+
+/** Without a loss for so long there is enough for all again. */
+const FORGET_AFTER_MS = 10_000;
+/** Half of what is left when a restart is due, and not more than a slow call takes. */
+const LATE_PART = 0.1;
+const LATE_MS = 1_000;
+
+export function createTriage(nowMs: () => number): Triage {
+  let untilMs = Number.NEGATIVE_INFINITY;
+  const isLateAt = (atMs: number, { expiryMs, delayMs }: Pick<Wanted, 'expiryMs' | 'delayMs'>): boolean =>
+    expiryMs - atMs < Math.min(delayMs * LATE_PART, LATE_MS);
+  const missed = (): void => {
+    untilMs = nowMs() + FORGET_AFTER_MS;
+  };
+
+  return {
+    get on() {
+      return nowMs() < untilMs;
+    },
+    hasRunOut: ({ lostMs }) => lostMs < nowMs(),
+    isLate: (wanted) => isLateAt(nowMs(), wanted),
+    missed,
+    answered: (wanted, beganMs, { kind }) => {
+      if (kind === 'final' && wanted.lostMs > beganMs && isLateAt(beganMs, wanted)) missed();
+    },
+  };
+}

@@ -1,0 +1,79 @@
+// A homeserver that does one call after another, and fewer than come due: what can't be kept is lost, and nobody else.
+import { expect, test } from 'vitest';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld } from './world.ts';
+
+const FOR_MS = 120_000;
+const EVERY_MS = 20;
+const AT_FIRST_MS = 0.01;
+/** Of a delay so much is over when its restart is due, on average. */
+const DUE_PART = 0.84;
+
+interface Overrun {
+  readonly members: number;
+  /** What each call takes, once all have come. */
+  readonly eachMs: number;
+  readonly delayMsOf?: (n: number) => number;
+}
+
+/** Who ran out, by number. */
+async function ranOut({ members, eachMs, delayMsOf = () => 10_000 }: Overrun): Promise<ReadonlySet<number>> {
+  const world = new EngineWorld();
+  const { clock } = world;
+  const events = new Map<string, { readonly n: number; readonly delayMs: number; expiresMs: number }>();
+  const lost = new Set<number>();
+  let takesMs = 0;
+  let eachTakesMs = AT_FIRST_MS;
+  let freeMs = 0;
+  world.givesUp = true;
+  world.takesMs = () => takesMs;
+  world.answer = (_, call) => {
+    const event = call.kind === 'delay' && call.action === 'restart' ? events.get(call.delayId) : undefined;
+    if (event === undefined) throw new Error('only restarts are to be made');
+    freeMs = Math.max(freeMs, clock.nowMs()) + eachTakesMs;
+    takesMs = Math.ceil(freeMs - clock.nowMs());
+    const isOver = (atMs: number): boolean => {
+      if (event.expiresMs <= atMs) lost.add(event.n);
+      return lost.has(event.n);
+    };
+    if (isOver(clock.nowMs() + takesMs)) return { kind: 'final', how: 'gone' };
+    clock.after(takesMs, () => {
+      if (!isOver(clock.nowMs())) event.expiresMs = clock.nowMs() + event.delayMs;
+    });
+    return { kind: 'ok' };
+  };
+  for (let n = 1; n <= members; n += 1) {
+    const delayMs = delayMsOf(n);
+    const { id: _, ...rest } = handOver(n, { room: room(n % 20), delayMs });
+    if (rest.handles.kind === 'delay') events.set(rest.handles.delayId, { n, delayMs, expiresMs: clock.nowMs() + delayMs });
+    world.join(room(n % 20), identity(n), sid(n));
+    await world.engine.handOver(rest);
+    await world.webhook(room(n % 20), identity(n), sid(n), 'joined');
+    await clock.advance(EVERY_MS);
+  }
+  await clock.advance(10_000);
+  eachTakesMs = eachMs;
+  await clock.advance(FOR_MS);
+  for (const { n, expiresMs } of events.values()) if (expiresMs <= clock.nowMs()) lost.add(n);
+  return lost;
+}
+
+test('where there is just time enough for all nobody is lost', async () => {
+  expect((await ranOut({ members: 400, eachMs: 20 })).size).toBe(0);
+});
+
+test.each([
+  { members: 400, eachMs: 25 },
+  { members: 1_000, eachMs: 9 },
+  { members: 1_000, eachMs: 12 },
+])('$members members, $eachMs ms each: most of those that there is time for are kept', async ({ members, eachMs }) => {
+  const canBeKept = Math.min(members, (10_000 * DUE_PART) / eachMs);
+  expect(members - (await ranOut({ members, eachMs })).size).toBeGreaterThan(0.9 * canBeKept);
+});
+
+test('who has a long delay is kept among those who are lost', async () => {
+  const delayMsOf = (n: number): number => (n % 10 === 0 ? 60_000 : 10_000);
+  const lost = await ranOut({ members: 500, eachMs: 25, delayMsOf });
+  expect([...lost].filter((n) => n % 10 === 0)).toEqual([]);
+  expect(lost.size).toBeLessThan(250);
+});

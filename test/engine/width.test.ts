@@ -1,0 +1,48 @@
+// How many calls a homeserver gets at once, by how long it takes for them.
+import { expect, test } from 'vitest';
+import { createWidth } from '../../src/engine/width.ts';
+
+const QUICK_MS = 20;
+
+/** Answers in a row, each after `tookMs`, in which the process was idle for `idleMs`. */
+function after(width: ReturnType<typeof createWidth>, answers: number, tookMs: number, idleMs = tookMs): number {
+  for (let n = 0; n < answers; n += 1) width.answered(tookMs, idleMs, true);
+  return width.atOnce;
+}
+
+test('a homeserver that slows down gets few, and a process that is slow itself does not take it for that', () => {
+  const [slow, starved] = [createWidth(), createWidth()];
+  for (const width of [slow, starved]) after(width, 10, QUICK_MS);
+  expect(after(slow, 100, 900)).toBe(16);
+  expect(after(starved, 100, 900, QUICK_MS)).toBeGreaterThanOrEqual(64);
+});
+
+test('of a process that is slow itself not as many calls are under way as of a homeserver far away', () => {
+  const [far, starved] = [createWidth(), createWidth()];
+  expect(after(far, 1_000, 450)).toBe(900);
+  expect(after(starved, 1_000, 450, 0)).toBe(200);
+});
+
+test('one that was busy is not made so again at once: it gets one more for each round of calls', () => {
+  const width = createWidth();
+  after(width, 10, QUICK_MS);
+  expect(after(width, 100, 600)).toBe(16);
+  expect(after(width, 17, 400)).toBe(17);
+  expect(after(width, 10, QUICK_MS)).toBe(37);
+});
+
+test('one that is never quicker, and was slower for once, gets as many again as ever', () => {
+  const width = createWidth();
+  after(width, 10, 300);
+  expect(after(width, 1_000, 600)).toBe(16);
+  expect(after(width, 100, 300)).toBe(216);
+});
+
+test('after failures it has as many again as ever', () => {
+  const width = createWidth();
+  after(width, 10, QUICK_MS);
+  after(width, 100, 600);
+  for (let n = 0; n < 10; n += 1) width.failed();
+  expect(width.atOnce).toBe(2);
+  expect(after(width, 10, 600)).toBe(16);
+});
