@@ -115,6 +115,7 @@ export const METRICS = {
   leaves: counter('lastwill_leaves_total', ['cause', 'outcome'], 'Leaves that were owed, by how it ended.'),
   restarts: counter('lastwill_restarts_total', ['result'], 'Restarts of delayed events, by what the homeserver answered.'),
   lateRestarts: counter('lastwill_late_restarts_total', [], 'Restarts made after more than 90 % of the delay.'),
+  restartsGivenUp: counter('lastwill_restarts_given_up_total', [], 'Restarts put off because their event ran out before their turn came.'),
   departureToLeave: histogram(
     'lastwill_departure_to_leave_seconds',
     ['cause'],
@@ -194,6 +195,7 @@ export interface Metrics {
   departureToLeave(cause: Cause, tookMs: number): void;
   restart(result: Answer['kind']): void;
   lateRestart(): void;
+  restartsGivenUp(count: number): void;
   homeserverRequest(action: Exclude<Effect['kind'], 'check'>, tookMs: number): void;
   /** `homeserver` is a server name or a base URL. */
   homeserverFailure(homeserver: string, why: HomeserverFailure): void;
@@ -256,6 +258,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   // From the start, for an alert on an increase doesn't see the first one of a series that begins with it.
   for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, ghostsAvoided]) metric.inc({ cause }, 0);
   const [leaves, restarts, lateRestarts] = [counts(METRICS.leaves), counts(METRICS.restarts), counts(METRICS.lateRestarts)];
+  const givenUp = counts(METRICS.restartsGivenUp);
   for (const cause of Object.keys(CAUSES)) leaves.inc({ cause, outcome: 'sent' }, 0);
   const [delegations, webhooks, failures] = [
     counts(METRICS.delegationRequests),
@@ -279,6 +282,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
     departureToLeave: (cause, tookMs) => departures.observe({ cause }, tookMs / 1000),
     restart: (result) => restarts.inc({ result }),
     lateRestart: () => lateRestarts.inc(),
+    restartsGivenUp: (count) => givenUp.inc(count),
     homeserverRequest: (action, tookMs) => requests.observe({ action }, tookMs / 1000),
     homeserverFailure: (homeserver, why) => failures.inc({ homeserver: homeserverLabel(homeserver), why }),
     delegation: (result) => delegations.inc({ result }),

@@ -122,6 +122,7 @@ describe('metrics', () => {
     metrics.leave('left', 'sent');
     metrics.restart('limited');
     metrics.lateRestart();
+    metrics.restartsGivenUp(2);
     metrics.delegation('created');
     metrics.departureToLeave('left', 1500);
     metrics.homeserverRequest('send', 20);

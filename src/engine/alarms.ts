@@ -4,7 +4,7 @@ import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { HomeserverFailure, Log } from '../telemetry.ts';
 
 export interface Alarms {
-  failed(homeserver: HomeserverUrl, why: HomeserverFailure): void;
+  failed(homeserver: HomeserverUrl, why: HomeserverFailure | 'overrun'): void;
 }
 
 /** What to do about a limit. */
@@ -12,7 +12,7 @@ export const LIMITED_ADVICE =
   'the homeserver limits how often its delayed events may be managed: restarts may come too late (Synapse: raise rc_delayed_event_mgmt, or, from 1.156 on, configure LIVEKIT_AS_TOKEN of an application service with rate_limited: false)';
 
 /** Faults that pass by themselves are in the metrics; these stay until somebody does something. */
-const ADVICE: Readonly<Partial<Record<HomeserverFailure, string>>> = {
+const ADVICE: Readonly<Partial<Record<HomeserverFailure | 'overrun', string>>> = {
   limited: LIMITED_ADVICE,
   unauthorized:
     'the homeserver wants authentication for its delayed events, and has not got one that it knows: configure LIVEKIT_AS_TOKEN and LIVEKIT_HS_SERVER_NAME of an application service that it has loaded (Synapse wants none from 1.143 on)',
@@ -20,6 +20,8 @@ const ADVICE: Readonly<Partial<Record<HomeserverFailure, string>>> = {
     'the homeserver forbids the action on a delayed event: its sender may not send it now, or the application service does not cover the user',
   dialect:
     'the homeserver does not know how delayed events are managed (MSC4140): Synapse does from 1.116 on, but only its main process, so a reverse proxy must not give such requests to a worker',
+  overrun:
+    'more restarts of delayed events come due than get through, and some run out: the homeserver is slow (lastwill_homeserver_request_seconds), or lastwill gets too little processor; or clients delegate short delays',
   address:
     'the homeserver has an address that may not be called: name it in LIVEKIT_FULL_ACCESS_HOMESERVERS, or set LASTWILL_ALLOW_PRIVATE_ADDRESSES',
 };

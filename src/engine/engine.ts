@@ -13,6 +13,7 @@ import type { Webhook } from '../sfu/webhook.ts';
 import type { Sightings } from '../store/sightings.ts';
 import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
+import { createAlarms } from './alarms.ts';
 import { type Applied, createApply, type Todo } from './apply.ts';
 import { createCalm, moves } from './calm.ts';
 import { createHandOvers, type HandOvers } from './hand-over.ts';
@@ -94,10 +95,15 @@ export function createEngine(deps: EngineDeps): Engine {
     },
     onAnswer: (result) => metrics.sfuRequest(result),
   });
+  const alarms = createAlarms({ clock, log });
   const lanes = createLanes({
     clock,
     ...(deps.mostAtOnce !== undefined && { mostAtOnce: deps.mostAtOnce }),
     onFree: () => scheduler.wake(),
+    onGivenUp: (homeserver, count) => {
+      metrics.restartsGivenUp(count);
+      alarms.failed(homeserver, 'overrun');
+    },
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
     ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),
   });

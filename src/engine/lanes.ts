@@ -46,6 +46,8 @@ export interface LanesDeps {
   readonly onFree: () => void;
   /** A homeserver wants no calls for long: until then nobody need ask for work with it. */
   readonly onPause: (homeserver: HomeserverUrl, untilMs: number) => void;
+  /** Restarts that are not made, because there is no time for them before the event runs out. */
+  readonly onGivenUp: (homeserver: HomeserverUrl, count: number) => void;
   /** With one homeserver. */
   readonly mostAtOnce?: number;
   /** Where several processes restart: whose the restarts with a homeserver are that limits calls (store.ts). */
@@ -60,7 +62,7 @@ export interface Reservations {
 /** So that they stay ours, or become ours soon when whose they were has died. */
 const AGREE_EVERY_MS = RESERVED_MS / 3;
 
-export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }: LanesDeps): Lanes {
+export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, reservations }: LanesDeps): Lanes {
   const lanes = new Map<HomeserverUrl, Lane>();
   let agreeing = false;
 
@@ -140,7 +142,9 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
     const hasRunOut = (one: Waiting): boolean => isRestart(lane, one) && triage.hasRunOut(one);
     if (running < mostRestarts(lane) || queue.first === undefined || !hasRunOut(queue.first)) return;
     triage.missed();
-    for (const { resolve } of queue.takeOthers(hasRunOut)) resolve(GIVEN_UP);
+    const gone = queue.takeOthers(hasRunOut);
+    onGivenUp(lane.homeserver, gone.length);
+    for (const { resolve } of gone) resolve(GIVEN_UP);
   }
 
   /** Whose turn it is: as long as there are some who wait behind others that have more time, there is not enough for all. */
@@ -334,7 +338,10 @@ export function createLanes({ clock, onFree, onPause, mostAtOnce, reservations }
         lane.owesCall = true;
         return Promise.resolve(null);
       }
-      if (lane.triage.on && isRestart(lane, errand) && lane.triage.hasRunOut(errand)) return Promise.resolve(GIVEN_UP);
+      if (lane.triage.on && isRestart(lane, errand) && lane.triage.hasRunOut(errand)) {
+        onGivenUp(homeserver, 1);
+        return Promise.resolve(GIVEN_UP);
+      }
       const putOff = putOffBy(lane, errand);
       if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve, reject) => {

@@ -23,7 +23,7 @@ it('takes what becomes due while it is looking', async () => {
   const take = async () => void takenMs.push(clock.nowMs());
   const scheduler = createScheduler({
     store,
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
     onFailure: () => {},
     onSilence: () => {},
     onAnswer: () => {},
@@ -44,7 +44,7 @@ it('a lane that was closed calls again, also when its timer fires a moment early
   const pauses: [string, number][] = [];
   const onFree = () => void callsMs.push(clock.nowMs());
   const early = { ...clock, after: (delayMs: number, fire: () => void) => clock.after(Math.max(delayMs - 1, 1), fire) };
-  const lanes = createLanes({ clock: early, onFree, onPause: (...told) => void pauses.push(told) });
+  const lanes = createLanes({ clock: early, onFree, onPause: (...told) => void pauses.push(told), onGivenUp: () => {} });
   const delayMs = 60_000;
   const expiryMs = START_MS + delayMs;
   const errand = {
@@ -82,7 +82,7 @@ it('a store that answers each look in time is not silent, however many looks it 
   } as unknown as Store;
   const scheduler = createScheduler({
     ...{ store, clock, longestSleepMs: 500, gatherMs: 20, onFailure: () => {}, onAnswer: () => {} },
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
     onSilence: () => {
       silences += 1;
     },
@@ -113,7 +113,7 @@ it.each([
   } as unknown as Store;
   const scheduler = createScheduler({
     ...{ store, clock, longestSleepMs: 500, gatherMs: 20, onFailure: () => {}, onAnswer: () => {}, onSilence: () => {} },
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
     take: async ({ row: { state } }) => (state.kind === 'connected' ? new Promise<void>(() => {}) : undefined),
   });
   scheduler.start();
@@ -144,7 +144,7 @@ it('begins with the newest where restarts run out before their turn, and does no
       onSilence: () => {},
       take: async () => {},
     },
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {} }),
+    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
   });
   scheduler.start();
   await clock.advance(20_000);
@@ -163,7 +163,7 @@ it('rests after a look that took long, while a homeserver takes no more', async 
     },
     nextDueMs: async (afterMs: number) => afterMs + 1,
   } as unknown as Store;
-  const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {} });
+  const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} });
   const excluded = () => ({ restarts: new Set([HOMESERVER]), leaves: new Set<HomeserverUrl>() });
   const scheduler = createScheduler({
     ...{

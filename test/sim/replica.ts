@@ -147,6 +147,7 @@ function quietMetrics(onSin: ReplicaDeps['onSin']): Metrics {
     departureToLeave: nothing,
     restart: nothing,
     lateRestart: nothing,
+    restartsGivenUp: nothing,
     homeserverRequest: nothing,
     homeserverFailure: nothing,
     delegation: nothing,
