@@ -113,7 +113,11 @@ export const METRICS = {
   falseLeaves: counter('lastwill_false_leaves_total', [], 'Leaves that reached the room while the participant was on the SFU.'),
   ghostsAvoided: counter('lastwill_ghosts_avoided_total', ['cause'], "Leaves accepted before the homeserver's own timer ran out."),
   leaves: counter('lastwill_leaves_total', ['cause', 'outcome'], 'Leaves that were owed, by how it ended.'),
-  restarts: counter('lastwill_restarts_total', ['result'], 'Restarts of delayed events, by what the homeserver answered.'),
+  restarts: counter(
+    'lastwill_restarts_total',
+    ['result'],
+    'Restarts of delayed events, by what the homeserver answered; `limited`: or put off by us.',
+  ),
   lateRestarts: counter('lastwill_late_restarts_total', [], 'Restarts made after more than 90 % of the delay.'),
   restartsGivenUp: counter('lastwill_restarts_given_up_total', [], 'Restarts put off because their event ran out before their turn came.'),
   departureToLeave: histogram(

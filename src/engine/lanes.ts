@@ -1,5 +1,6 @@
 // One lane for each homeserver: how many calls it gets at once, in which order, and when it gets none. A slow or dead homeserver
-// fills only its own lane. Leaves go before restarts that have time, restarts by earliest expiry, so that a limited budget saves the most.
+// fills only its own lane. Leaves go before restarts that have time, restarts by earliest expiry, so that a limited budget saves the most;
+// where there is not time enough for all, triage.ts says who comes last.
 // Where several processes share a store, one of them makes all restarts with a homeserver that limits calls.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
@@ -16,9 +17,10 @@ export interface Lanes {
   run(homeserver: HomeserverUrl, errand: Errand): Promise<Answer | null>;
   /** Homeservers that take no more of a kind now. */
   excluded(): { readonly restarts: ReadonlySet<HomeserverUrl>; readonly leaves: ReadonlySet<HomeserverUrl> };
-  /** Restarts with one of them have come too late of late, because others came first. */
-  isOverrun(): boolean;
+  /** Somebody has run out who was due, and was not claimed in time. */
   missed(homeserver: HomeserverUrl): void;
+  /** With one of them there was not time enough for all restarts of late (triage.ts). */
+  isOverrun(): boolean;
   /** Homeservers that have refused calls lately because there were too many. */
   limiting(): readonly HomeserverUrl[];
 }
@@ -197,8 +199,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   }
 
   /**
-   * Restarts leave a quarter of the lane free for leaves; where calls are counted, one at a time shows what is left. But calls that hang, for
-   * up to 10 s, must not cost those their turn who have less time: one more may begin beside them.
+   * Calls that hang, for up to 10 s, must not cost those their turn who have less time: one more may begin beside them.
    */
   function isBusy(lane: Lane, next: Waiting): boolean {
     if (lane.running < (next.kind === 'owed' || isUrgent(lane, next) ? lane.width.atOnce : mostRestarts(lane))) return false;

@@ -10,6 +10,7 @@ import type { Wanted } from './budget.ts';
 import { createInventions, type Turn } from './inventions.ts';
 import type { Lanes } from './lanes.ts';
 import type { Evidence, List, Presence } from './presence.ts';
+import { LATE_PART } from './triage.ts';
 
 export interface Performer {
   /** Performs and applies the answers, until nothing more follows. Never throws. */
@@ -57,9 +58,6 @@ interface Calls {
 const HELD_AGO_MS = { restart: 100, send: 0, cancel: 0 } as const;
 
 const always = async (): Promise<boolean> => true;
-
-/** A restart made after this part of the delay was late. */
-const LATE_PART = 0.9;
 
 export function createPerformer(deps: PerformerDeps): Performer {
   const { apply, store, presence, lanes, delayedEvents, clock, policy, metrics, log } = deps;
@@ -164,7 +162,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     });
     if (answer === null) return null;
     metrics.restart(answer.kind);
-    if (answer.kind === 'ok' && row.state.kind === 'connected' && askedAtMs > row.expiry.earliestMs - row.delayMs * (1 - LATE_PART)) {
+    if (answer.kind === 'ok' && row.state.kind === 'connected' && askedAtMs > row.expiry.earliestMs - row.delayMs * LATE_PART) {
       metrics.lateRestart();
     }
     return { kind: 'restart_answered', askedAtMs, answer };

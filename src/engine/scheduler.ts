@@ -44,6 +44,7 @@ const AFTER_EXCLUSION_MS = 25;
 /** And not for several times as long as the look took, however many they are. */
 const REST_TIMES = 4;
 const LONGEST_REST_MS = 100;
+/** Of so many looks one begins with the longest overdue in any case. */
 const OLDEST_FIRST_EVERY = 4;
 
 export function createScheduler(deps: SchedulerDeps): Scheduler {
@@ -51,8 +52,8 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   let running = false;
   let looking = false;
   let looks = 0;
-  const isSwamped = createSpare(clock);
   let again = false;
+  const isSwamped = createSpare(clock);
   const taken = { restarts: 0, others: 0 };
   let notBeforeMs = Number.NEGATIVE_INFINITY;
   let timer: { readonly atMs: number; readonly cancel: Cancel } | null = null;

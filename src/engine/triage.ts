@@ -19,8 +19,9 @@ export interface Triage {
 
 /** Without a loss for so long there is enough for all again. */
 const FORGET_AFTER_MS = 10_000;
-/** Half of what is left when a restart is due, and not more than a slow call takes. */
-const LATE_PART = 0.1;
+/** With less than this part of the delay left a restart is late: half of what is left when it is due. */
+export const LATE_PART = 0.1;
+/** And so it is not with more than a slow call takes. */
 const LATE_MS = 1_000;
 
 export function createTriage(nowMs: () => number): Triage {

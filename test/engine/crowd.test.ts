@@ -1,7 +1,8 @@
 // A crowd leaves at once, and its homeserver takes a while for all the leaves: nobody who stays runs out meanwhile.
 import { expect, test } from 'vitest';
+import type { DelayId } from '../../src/delegation/ids.ts';
 import type { Call } from '../../src/homeserver/delayed-events.ts';
-import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const SHORT_MS = 10_000;
@@ -32,11 +33,8 @@ async function crowd(leaving: number, eachMs: number): Promise<{ ranOut: number;
   for (let n = 1; n <= STAY + leaving; n += 1) {
     const [where, delayMs] = [room(n % 10), n <= STAY ? SHORT_MS : HOUR_MS];
     const delayId = `d-${n}${n <= STAY ? '-short' : ''}`;
-    const { id: _, ...rest } = handOver(n, { room: where, delayMs, handles: { kind: 'delay', delayId: delayId as never } });
     expiresMs.set(delayId, clock.nowMs() + delayMs);
-    world.join(where, identity(n), sid(n));
-    await world.engine.handOver(rest);
-    await world.webhook(where, identity(n), sid(n), 'joined');
+    await world.enter(n, where, delayMs, delayId as DelayId);
     await clock.advance(2);
   }
   await clock.advance(SHORT_MS);

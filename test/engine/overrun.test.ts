@@ -1,6 +1,7 @@
 // A homeserver that does one call after another, and fewer than come due: what can't be kept is lost, and nobody else.
 import { expect, test } from 'vitest';
-import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import type { DelayId } from '../../src/delegation/ids.ts';
+import { room } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const FOR_MS = 120_000;
@@ -47,12 +48,9 @@ async function ranOut({
     return { kind: 'ok' };
   };
   for (let n = 1; n <= members; n += 1) {
-    const delayMs = delayMsOf(n);
-    const { id: _, ...rest } = handOver(n, { room: room(n % 20), delayMs });
-    if (rest.handles.kind === 'delay') events.set(rest.handles.delayId, { n, delayMs, expiresMs: clock.nowMs() + delayMs });
-    world.join(room(n % 20), identity(n), sid(n));
-    await world.engine.handOver(rest);
-    await world.webhook(room(n % 20), identity(n), sid(n), 'joined');
+    const [delayMs, delayId] = [delayMsOf(n), `d-${n}` as DelayId];
+    events.set(delayId, { n, delayMs, expiresMs: clock.nowMs() + delayMs });
+    await world.enter(n, room(n % 20), delayMs, delayId);
     await clock.advance(EVERY_MS);
   }
   await clock.advance(10_000);

@@ -1,10 +1,17 @@
 import { expect, it } from 'vitest';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
 import { createLanes } from '../../src/engine/lanes.ts';
-import { createScheduler } from '../../src/engine/scheduler.ts';
+import { createScheduler, type Scheduler, type SchedulerDeps } from '../../src/engine/scheduler.ts';
 import type { Excluded, Store } from '../../src/store/store.ts';
 import { HOMESERVER, idOf, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
+
+function schedulerOf(over: Pick<SchedulerDeps, 'store' | 'clock'> & Partial<SchedulerDeps>): Scheduler {
+  const nothing = (): void => {};
+  const lanes = createLanes({ clock: over.clock, onFree: nothing, onPause: nothing, onGivenUp: nothing });
+  const basics = { lanes, longestSleepMs: 500, gatherMs: 20, onFailure: nothing, onSilence: nothing, onAnswer: nothing };
+  return createScheduler({ ...basics, take: async () => {}, ...over });
+}
 
 it('takes what becomes due while it is looking', async () => {
   const clock = createVirtualClock();
@@ -21,17 +28,7 @@ it('takes what becomes due while it is looking', async () => {
     nextDueMs: async (afterMs: number) => due.find((dueMs) => dueMs > afterMs) ?? null,
   } as unknown as Store;
   const take = async () => void takenMs.push(clock.nowMs());
-  const scheduler = createScheduler({
-    store,
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
-    onFailure: () => {},
-    onSilence: () => {},
-    onAnswer: () => {},
-    clock,
-    longestSleepMs: 30_000,
-    gatherMs: 0,
-    take,
-  });
+  const scheduler = schedulerOf({ store, clock, longestSleepMs: 30_000, gatherMs: 0, take });
   scheduler.start();
   await clock.advance(200);
   expect(takenMs).toHaveLength(2);
@@ -80,14 +77,10 @@ it('a store that answers each look in time is not silent, however many looks it 
     },
     nextDueMs: async () => null,
   } as unknown as Store;
-  const scheduler = createScheduler({
-    ...{ store, clock, longestSleepMs: 500, gatherMs: 20, onFailure: () => {}, onAnswer: () => {} },
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
-    onSilence: () => {
-      silences += 1;
-    },
-    take: async () => {},
-  });
+  const onSilence = (): void => {
+    silences += 1;
+  };
+  const scheduler = schedulerOf({ store, clock, onSilence });
   scheduler.start();
   await clock.advance(2_000);
   expect([silences, left]).toEqual([0, 0]);
@@ -111,9 +104,8 @@ it.each([
     },
     nextDueMs: async () => null,
   } as unknown as Store;
-  const scheduler = createScheduler({
-    ...{ store, clock, longestSleepMs: 500, gatherMs: 20, onFailure: () => {}, onAnswer: () => {}, onSilence: () => {} },
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
+  const scheduler = schedulerOf({
+    ...{ store, clock },
     take: async ({ row: { state } }) => (state.kind === 'connected' ? new Promise<void>(() => {}) : undefined),
   });
   scheduler.start();
@@ -133,19 +125,7 @@ it('begins with the newest where restarts run out before their turn, and does no
     },
     nextDueMs: async () => null,
   } as unknown as Store;
-  const scheduler = createScheduler({
-    ...{
-      store,
-      clock,
-      longestSleepMs: 500,
-      gatherMs: 0,
-      onFailure: () => {},
-      onAnswer: () => {},
-      onSilence: () => {},
-      take: async () => {},
-    },
-    lanes: createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} }),
-  });
+  const scheduler = schedulerOf({ store, clock, gatherMs: 0 });
   scheduler.start();
   await clock.advance(20_000);
   expect(firsts.slice(0, 9)).toEqual(['oldest', 'newest', 'newest', 'oldest', 'newest', 'newest', 'newest', 'oldest', 'newest']);
@@ -165,19 +145,7 @@ it('rests after a look that took long, while a homeserver takes no more', async 
   } as unknown as Store;
   const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} });
   const excluded = () => ({ restarts: new Set([HOMESERVER]), leaves: new Set<HomeserverUrl>() });
-  const scheduler = createScheduler({
-    ...{
-      store,
-      clock,
-      longestSleepMs: 500,
-      gatherMs: 20,
-      onFailure: () => {},
-      onAnswer: () => {},
-      onSilence: () => {},
-      take: async () => {},
-    },
-    lanes: { ...lanes, excluded },
-  });
+  const scheduler = schedulerOf({ store, clock, lanes: { ...lanes, excluded } });
   scheduler.start();
   await clock.advance(1_000);
   expect(looksMs.length).toBeGreaterThan(8);

@@ -1,6 +1,7 @@
 // A homeserver that takes its time for every call, and does what it is asked at the end of it: as long as it answers, nobody runs out.
 import { expect, test } from 'vitest';
-import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import type { DelayId } from '../../src/delegation/ids.ts';
+import { room } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const DELAY_MS = 10_000;
@@ -34,11 +35,9 @@ async function ranOut({ members, takesMs, beforeMs = takesMs }: Slow): Promise<{
     return { kind: 'ok' };
   };
   for (let n = 1; n <= members; n += 1) {
-    const { id: _, ...rest } = handOver(n, { room: room(n % 20), delayMs: DELAY_MS });
-    if (rest.handles.kind === 'delay') expiresMs.set(rest.handles.delayId, clock.nowMs() + DELAY_MS);
-    world.join(room(n % 20), identity(n), sid(n));
-    await world.engine.handOver(rest);
-    await world.webhook(room(n % 20), identity(n), sid(n), 'joined');
+    const delayId = `d-${n}` as DelayId;
+    expiresMs.set(delayId, clock.nowMs() + DELAY_MS);
+    await world.enter(n, room(n % 20), DELAY_MS, delayId);
     await clock.advance(EVERY_MS);
   }
   await clock.advance(DELAY_MS);

@@ -1,6 +1,6 @@
 // The real engine and store on virtual time, beside an SFU and homeservers that are two maps: for what only timing decides.
 import { Registry } from 'prom-client';
-import type { Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
+import type { DelayId, Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
 import type { Answer, Cause, Policy, Seen } from '../../src/delegation/state.ts';
 import { createEngine, type Engine } from '../../src/engine/engine.ts';
 import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
@@ -10,7 +10,7 @@ import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { createLogger, createMetrics } from '../../src/telemetry.ts';
 import { createModelSightings, Disk, ModelStore } from '../sim/model-store.ts';
-import { policy as defaults } from '../support/fixtures.ts';
+import { policy as defaults, handOver, identity, sid } from '../support/fixtures.ts';
 import { createSeededRandom, createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
 
 const HOMESERVER_MS = 5;
@@ -162,6 +162,14 @@ export class EngineWorld {
     const inside = this.#present.get(room) ?? new Map<Identity, Seen>();
     inside.set(identity, { identity, sid, joinedAtMs: this.clock.nowMs(), active: true });
     this.#present.set(room, inside);
+  }
+
+  /** Somebody comes as a client does: on the SFU, its leave handed over, and the SFU tells of it. */
+  async enter(n: number, where: RoomName, delayMs: number, delayId: DelayId): Promise<void> {
+    const { id: _, ...rest } = handOver(n, { room: where, delayMs, handles: { kind: 'delay', delayId } });
+    this.join(where, identity(n), sid(n));
+    await this.engine.handOver(rest);
+    await this.webhook(where, identity(n), sid(n), 'joined');
   }
 
   leave(room: RoomName, identity: Identity): void {
