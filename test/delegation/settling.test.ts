@@ -146,6 +146,13 @@ describe('an attempt to connect that is aborted', () => {
     expect(decided(settling, nobody, later).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
   });
 
+  it('is no proof where the SFU can not be asked, and only a list told of the session before', () => {
+    const settling = decided(decided(connected, EVENTS['list: B joining']), EVENTS['B aborted']);
+    const later = NOW + POLICY.waitMs.lost;
+    const away = { ...EVENTS.unreachable, askedAtMs: later } as Event;
+    expect(decided(settling, away, later).state).toMatchObject({ kind: 'settling', departure: { certain: false } });
+  });
+
   it('and was taken over before by another one is one attempt after the other', () => {
     const takenOver = { ...EVENTS['B left'], cause: 'replaced' } as Event;
     const stopped = decided(connected, { ...EVENTS['A left'], cause: 'sfu_down' } as Event);

@@ -25,6 +25,7 @@ import {
   type Moment,
   move,
   never,
+  provesLoss,
   RESTART,
   seenByJoinMs,
   sessionOf,
@@ -102,7 +103,7 @@ export function connectedAborted(row: Row, event: Of<'aborted'>, at: Moment): De
   // A session that took over from an established one and never came up: the member is where it was when that one went.
   if (session.established || attempted !== null) {
     const cause = causeOfAborted(session.after, at.policy);
-    return depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: cause !== 'sfu_down' }, attempted, at);
+    return depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: provesLoss(cause, session) }, attempted, at);
   }
   return move(row, awaitAnotherAttempt(row, at), at);
 }

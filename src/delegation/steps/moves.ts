@@ -294,6 +294,14 @@ export function causeOfAborted(after: Cause | undefined, policy: Policy): Cause 
   return after !== undefined && actionOf(after) === 'lost' && waitMsOf(after, policy) >= waitMsOf('lost', policy) ? after : 'lost';
 }
 
+/**
+ * Whether a connection that never came up, and went, is proof enough where the SFU can't be asked. Not if all that told of the one before it was
+ * a list: the SFU may have forgotten everybody, and who is on the way back to it tries again.
+ */
+export function provesLoss(cause: Cause, { after }: Session): boolean {
+  return cause !== 'sfu_down' && !isUnproven(after);
+}
+
 /** The session of a participant in a list; what is known of an earlier one of this delegation, which went for `cause`, is carried on. */
 export function sessionOf(seen: Seen, roomSid: RoomSid | null | undefined, before: Session | null, cause: Cause | null): Session {
   const same = before !== null && before.sid === seen.sid;

@@ -23,6 +23,7 @@ import {
   move,
   nextLookMs,
   owe,
+  provesLoss,
   sessionOf,
   unchanged,
 } from './moves.ts';
@@ -66,7 +67,7 @@ export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Dec
   const cause = causeOfAborted(session.after, at.policy);
   if (event.sid === session.sid)
     return departure.cause === 'missing' && session.after !== undefined && session.established
-      ? depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: cause !== 'sfu_down' }, attempted, at)
+      ? depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: provesLoss(cause, session) }, attempted, at)
       : unchanged(row);
   // An SFU that was down is back by now.
   const since = { atMs: at.nowMs, certain: departure.certain && departure.cause !== 'sfu_down' };
