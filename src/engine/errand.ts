@@ -51,11 +51,11 @@ export class Queue {
 
   /**
    * Whose turn it is: what is owed comes first, unless `goesFirst` says otherwise of the first of the others. Of these, those who may wait
-   * (`mayWait`) come after all who may not.
+   * (`mayWait`) come after all who may not, and before what nobody would miss.
    */
   next(goesFirst: (other: Waiting) => boolean, mayWait: ((other: Waiting) => boolean) | null): Waiting | undefined {
     const [owed] = this.#owed;
-    const other = (mayWait && this.#others.find((one) => !mayWait(one))) ?? this.#others[0];
+    const other = (mayWait && this.#others.find((one) => one.kind === 'restart' && !mayWait(one))) ?? this.#others[0];
     return owed === undefined || (other !== undefined && goesFirst(other)) ? other : owed;
   }
 
