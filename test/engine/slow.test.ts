@@ -67,3 +67,21 @@ test('it is not called more often than it takes to have another try', async () =
 test('who has come while it was quick is kept when it no longer is', async () => {
   expect((await ranOut({ members: 30, beforeMs: 10, takesMs: 1_500 })).ranOut).toBe(0);
 });
+
+test('one that hung is called again soon after it is back, also where the event has run out by our count', async () => {
+  const world = new EngineWorld();
+  const { clock } = world;
+  const delayMs = 18_000;
+  await world.enter(1, room(1), delayMs, 'd-1' as DelayId);
+  // Its client restarts it as well, of which nobody tells us.
+  const startMs = clock.nowMs();
+  const [restartedMs, hangsFromMs, hangsUntilMs] = [startMs + 8_000, startMs + 14_000, startMs + 20_000];
+  const answered: number[] = [];
+  world.answer = () => {
+    if (clock.nowMs() >= hangsFromMs && clock.nowMs() < hangsUntilMs) return null;
+    answered.push(clock.nowMs());
+    return { kind: 'ok' };
+  };
+  await clock.advance(30_000);
+  expect(answered.find((ms) => ms >= hangsFromMs)).toBeLessThan(restartedMs + delayMs);
+});

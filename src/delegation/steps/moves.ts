@@ -123,7 +123,19 @@ const AS_SLOW_AGAIN = 1.5;
 export function restartTimeoutMs(row: LiveDelegation, nowMs: number, latelyMs: number): number {
   const leftMs = restMs(row.expiry, { nowMs });
   if (leftMs <= 0) return timeoutMsOf(row.delayMs / 4);
-  return timeoutMsOf(Math.max(leftMs / 2, Math.min(leftMs, Math.max(lastTookMs(row), latelyMs) * AS_SLOW_AGAIN)));
+  const shareMs = isForNextTry(row, nowMs) ? Math.min(leftMs / 2, row.delayMs / 4) : leftMs / 2;
+  return timeoutMsOf(Math.max(shareMs, Math.min(leftMs, Math.max(lastTookMs(row), latelyMs) * AS_SLOW_AGAIN)));
+}
+
+/** Of so many tries of a restart one has the time that a homeserver needs who has become slow: its answer gives all others theirs. */
+const LONG_TRY_EVERY = 3;
+
+/**
+ * Whether a call was lost that may have been carried out. What would be left then is not left for sure, and who is not heard of after a part of
+ * it hangs, or is asked anew as soon as the homeserver is back.
+ */
+function isForNextTry({ state, expiry }: LiveDelegation, nowMs: number): boolean {
+  return expiry.earliestMs <= nowMs && state.kind === 'connected' && state.failures % LONG_TRY_EVERY !== 0;
 }
 
 /** How long the last restart took; nothing is known of that once one has failed. */
