@@ -95,6 +95,7 @@ export function readConfig(given: Env, readFile: ReadFile): ConfigResult {
   if (faults.length > 0) noteWhyProduction(reader);
   noteUnused(env, reader);
   noteCertificates(reader);
+  noteProxies(reader);
   if (faults.length > 0) return { kind: 'faults', faults: faults.sort((a, b) => rank(a.variable) - rank(b.variable)), notes };
   return { kind: 'config', config: freeze(config), notes };
 }
@@ -340,6 +341,14 @@ function noteUnused(env: Env, reader: Reader): void {
   for (const variable of Object.keys(env)) {
     if (!/^(LASTWILL|LIVEKIT)_[A-Z0-9_]+$/.test(variable) || reader.get(variable) === null || rank(variable) >= 0) continue;
     reader.note(`${variable} is not a setting of this version and has no effect.`);
+  }
+}
+
+/** Who has to be asked by way of a proxy can't be asked; others of our kind go that way. */
+function noteProxies(reader: Reader): void {
+  const named = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'].flatMap((name) => [name, name.toLowerCase()]);
+  for (const variable of named) {
+    if (reader.get(variable) !== null) reader.note(`${variable} is not used: homeservers and the SFU are called without a proxy.`);
   }
 }
 

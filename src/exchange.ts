@@ -4,7 +4,7 @@ import type { Dispatcher } from 'undici';
 import type { Clock } from './clock.ts';
 import { Gathered } from './gathered.ts';
 
-export type FailureKind = 'timeout' | 'refused' | 'address' | 'too_large' | 'garbage' | 'redirects';
+export type FailureKind = 'timeout' | 'refused' | 'address' | 'certificate' | 'too_large' | 'garbage' | 'redirects';
 export type Reply =
   | {
       readonly kind: 'answered';
@@ -17,6 +17,9 @@ export type Reply =
     }
   /** `reached`: the request was being written, so it may have been carried out. */
   | { readonly kind: 'failed'; readonly reached: boolean; readonly why: FailureKind };
+
+/** Some who guard a server turn away whoever does not say what they are. */
+export const USER_AGENT = 'lastwill';
 
 export interface Limits {
   readonly timeoutMs: number;
@@ -104,9 +107,13 @@ function parseJson(body: Buffer): unknown {
   }
 }
 
+/** OpenSSL's words for what is wrong with a certificate, and Node's one of its own. */
+const NOT_TRUSTED = /CERT|ISSUER|LEAF_SIGNATURE|HOSTNAME_MISMATCH/;
+
 function failureOf(error: Error): FailureKind {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   if (code === 'ADDRESS_REFUSED') return 'address';
+  if (NOT_TRUSTED.test(code)) return 'certificate';
   if (code === 'ETIMEDOUT' || /^UND_ERR_.*TIMEOUT$/.test(code)) return 'timeout';
   return code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW' ? 'garbage' : 'refused';
 }

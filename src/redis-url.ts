@@ -2,8 +2,11 @@
 // password.
 //
 //   redis://[user[:password]@]host[:port][/database]                        rediss:// for TLS
+//   unix://[user[:password]@]/path/to/its.sock[?db=database]
 //   redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database]
 //   redis+cluster://[user[:password]@]host[:port][,host[:port]…]
+//
+// As go-redis has it, `?db=` may name the database of a server anywhere; what else a query says is for go-redis alone.
 
 export interface RedisAddress {
   readonly host: string;
@@ -12,6 +15,8 @@ export interface RedisAddress {
 
 export interface RedisPlace {
   readonly kind: 'single' | 'sentinel' | 'cluster';
+  /** Of a server that is not called over the network; null: it has an address. */
+  readonly socket: string | null;
   /** Of the server, of the sentinels, or of some of the cluster's nodes. */
   readonly addresses: readonly RedisAddress[];
   readonly tls: boolean;
@@ -22,22 +27,23 @@ export interface RedisPlace {
   readonly master: string;
 }
 
-const FORM = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)((?:\/[^/?#]*)*)$/;
-const HOST = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]+))(?::(\d{1,5}))?$/;
+const FORM = /^redis(s?)(?:\+(sentinel|cluster))?:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?([^/@?#]+)((?:\/[^/?#]*)*)(?:\?([^#]*))?$/;
+const SOCKET = /^unix:\/\/(?:([^:@/]*)(?::([^@/]*))?@)?(\/[^?#]+)(?:\?([^#]*))?$/;
+const HOST = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]*))(?::(\d{1,5}))?$/;
 const DEFAULT_PORT = { single: 6379, sentinel: 26_379, cluster: 6379 } as const;
 const DATABASE = /^\d{1,5}$/;
 
 /** Null: not of these forms. `password` counts where the URL has none. */
 export function parseRedisUrl(text: string, password: string | null): RedisPlace | null {
   const match = FORM.exec(text);
-  if (match === null) return null;
-  const [, tls = '', wanted, user, given, hosts = '', rest = ''] = match;
+  if (match === null) return parseSocket(text, password);
+  const [, tls = '', wanted, user, given, hosts = '', rest = '', query] = match;
   const kind = wanted === 'sentinel' || wanted === 'cluster' ? wanted : 'single';
   const addresses = hosts.split(',').map((host) => parseAddress(host, DEFAULT_PORT[kind]));
   const path = rest.split('/').filter((part) => part !== '');
   const [username, inUrl] = [decoded(user), decoded(given)];
   const master = kind === 'sentinel' ? decoded(path.shift()) : '';
-  const database = path.shift() ?? '0';
+  const database = path.shift() ?? databaseIn(query);
   const sound =
     addresses.every((address) => address !== null) &&
     (kind !== 'single' || addresses.length === 1) &&
@@ -49,16 +55,26 @@ export function parseRedisUrl(text: string, password: string | null): RedisPlace
     inUrl !== null;
   if (!sound) return null;
   return {
-    ...{ kind, addresses: addresses.filter((address) => address !== null), tls: tls === 's', database: Number(database) },
+    ...{ kind, socket: null, addresses: addresses.filter((address) => address !== null), tls: tls === 's', database: Number(database) },
     ...{ username: username || null, password: inUrl || password, master: master ?? '' },
   };
 }
+
+function parseSocket(text: string, password: string | null): RedisPlace | null {
+  const [, user, given, socket, query] = SOCKET.exec(text) ?? [];
+  const [username, inUrl, path, database] = [decoded(user), decoded(given), decoded(socket), databaseIn(query)];
+  if (!path || username === null || inUrl === null || !DATABASE.test(database)) return null;
+  const account = { username: username || null, password: inUrl || password };
+  return { ...account, kind: 'single', socket: path, addresses: [], tls: false, database: Number(database), master: '' };
+}
+
+const databaseIn = (query: string | undefined): string => new URLSearchParams(query).get('db') ?? '0';
 
 function parseAddress(text: string, defaultPort: number): RedisAddress | null {
   const [, v6, name, digits] = HOST.exec(text) ?? [];
   const host = v6 ?? name;
   const port = digits === undefined ? defaultPort : Number(digits);
-  return host === undefined || port < 1 || port > 65_535 ? null : { host, port };
+  return host === undefined || port < 1 || port > 65_535 ? null : { host: host || 'localhost', port };
 }
 
 /** Null: not a percent-encoding. */

@@ -48,7 +48,7 @@ import { createLogger, createMetrics, type Log, type Metrics } from './telemetry
 
 /** What is under way gets this long at the end; an orchestrator's usual patience is 30 s. */
 const GRACE_MS = 10_000;
-/** Answers that are on their way still reach their callers. */
+/** Of that time, answers that are on their way have so much at least to reach their callers. */
 const LAST_ANSWERS_MS = 1_000;
 /** Webhooks and restarts wait no longer for the address of our own homeserver, without which some of its calls are refused, and tried again. */
 const FIRST_LOOK_MS = 1_000;
@@ -63,7 +63,9 @@ if (process.argv.includes('--help') || process.argv.includes('-h')) {
 if (process.argv[2] === 'registration') {
   const [serverName = '', proxyUrl = ''] = process.argv.slice(3);
   const made = newRegistration(serverName, proxyUrl, systemRandom());
-  process.stdout.write(made ?? 'Usage: npm run --silent registration -- <server name> <URL of lastwill for the homeserver>\n');
+  // Where its output goes to a file, what is wrong is still to be seen.
+  if (made === null) process.stderr.write('Usage: npm run --silent registration -- <server name> <URL of lastwill for the homeserver>\n');
+  else process.stdout.write(made);
   process.exit(made === null ? EXIT_CONFIG : 0);
 }
 if (process.argv[2] === 'store') {
@@ -72,7 +74,8 @@ if (process.argv[2] === 'store') {
     process.stderr.write(`${error.message}\n`);
     return process.exit(EXIT_AGAIN);
   });
-  process.stdout.write(done ?? COPY_USAGE);
+  if (done === null) process.stderr.write(COPY_USAGE);
+  else process.stdout.write(done);
   process.exit(done === null ? EXIT_CONFIG : 0);
 }
 if (process.argv.length > 2) {
@@ -165,13 +168,15 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const stop = (signal: string): Promise<void> => {
     stopping ??= (async () => {
       open = false;
+      const endsAtMs = systemTime.nowMs() + GRACE_MS;
       log.info({ signal }, 'draining');
       stopWarming();
       stopTakingOver();
       stopKeeping();
       stopWatching?.();
-      await Promise.all([engine.drain(GRACE_MS), behind?.departures?.stop(GRACE_MS)]);
-      await Promise.race([closed(server), new Promise<void>((resolve) => clock.after(LAST_ANSWERS_MS, resolve))]);
+      await Promise.all([engine.drain(GRACE_MS - LAST_ANSWERS_MS), behind?.departures?.stop(GRACE_MS - LAST_ANSWERS_MS)]);
+      const leftMs = endsAtMs - systemTime.nowMs();
+      await Promise.race([closed(server), new Promise<void>((resolve) => systemTime.after(leftMs, resolve))]);
       await Promise.allSettled([delayedEvents.close(), outbound.close()]);
       await store.close();
       log.info({}, 'stopped');

@@ -34,6 +34,7 @@ const AGAIN_MS = 1_000;
 export async function openSharedStore(config: Config, redis: NonNullable<Config['redis']>, deps: SharedStoreDeps): Promise<Opened> {
   const { clock, log } = deps;
   const untilMs = clock.nowMs() + PATIENCE_MS;
+  let isTold = false;
   for (;;) {
     try {
       const { store, sightings } = await open(config, redis, deps);
@@ -41,7 +42,8 @@ export async function openSharedStore(config: Config, redis: NonNullable<Config[
     } catch (error) {
       if (error instanceof StoreUnusable) throw error;
       if (clock.nowMs() >= untilMs) throw notThere(error);
-      log.warn({ err: error }, 'Redis can not be reached yet');
+      if (!isTold) log.warn({ err: error }, 'Redis can not be reached yet: it is tried again every second, for a minute');
+      isTold = true;
       await new Promise<void>((resolve) => void clock.after(AGAIN_MS, resolve));
     }
   }

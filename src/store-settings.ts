@@ -38,7 +38,7 @@ export function readRedis(reader: Reader): RedisConfig | null {
   if (place === null) {
     reader.fault(
       'LIVEKIT_REDIS_URL',
-      'redis://host:port, redis+sentinel://host:port,…/master or redis+cluster://host:port,… (rediss with TLS)',
+      'redis://host:port, unix:///path, redis+sentinel://host:port,…/master or redis+cluster://host:port,… (rediss with TLS)',
     );
     return null;
   }

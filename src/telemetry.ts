@@ -142,6 +142,7 @@ export const METRICS = {
   ),
   sfuRequests: counter('lastwill_sfu_requests_total', ['result'], "Calls to the SFU's API."),
   sfuUp: gauge('lastwill_sfu_up', [], '1 when the SFU answered the latest call, 0 when not, NaN before the first.'),
+  storeUp: gauge('lastwill_store_up', [], '1 while the store can make promises durable, 0 while it is away or can not be written.'),
   storeCommits: counter('lastwill_store_commits_total', ['result'], 'Transactions of the store.'),
   storeCommit: histogram('lastwill_store_commit_seconds', [], 'Duration of a transaction.', FAST),
   storeSyncs: counter(
@@ -187,6 +188,7 @@ export type HomeserverFailure =
   | 'unauthorized'
   | 'forbidden'
   | 'address'
+  | 'certificate'
   | 'dialect';
 export type DelegationCounts = Readonly<Partial<Record<State['kind'], number>>>;
 
@@ -207,6 +209,7 @@ export interface Metrics {
   webhook(event: string, verdict: WebhookVerdict): void;
   /** Sets `lastwill_sfu_up` as well. */
   sfuRequest(result: 'ok' | 'failed'): void;
+  storeUp(isUp: boolean): void;
   storeCommit(result: 'ok' | 'failed', tookMs: number, changes: number): void;
   storeSync(result: 'ok' | 'failed', tookMs: number): void;
   dueLag(lateMs: number): void;
@@ -278,6 +281,8 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   for (const metric of [storeCommits, storeSyncs]) for (const result of ['ok', 'failed']) metric.inc({ result }, 0);
   const sfuUp = new Gauge({ name: METRICS.sfuUp.name, help: METRICS.sfuUp.help, registers });
   sfuUp.set(Number.NaN);
+  const storeUp = new Gauge({ name: METRICS.storeUp.name, help: METRICS.storeUp.help, registers });
+  storeUp.set(1);
   return {
     ghost: (cause) => ghosts.inc({ cause }),
     falseLeave: () => falseLeaves.inc(),
@@ -295,6 +300,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
       sfuRequests.inc({ result });
       sfuUp.set(result === 'failed' ? 0 : 1);
     },
+    storeUp: (isUp) => storeUp.set(isUp ? 1 : 0),
     storeCommit: (result, tookMs, changes) => {
       storeCommits.inc({ result });
       commitSeconds.observe(tookMs / 1000);

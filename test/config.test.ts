@@ -435,6 +435,8 @@ const NOTED: [Env, string][] = [
   [{ LIVEKIT_LOG_LEVEL: 'loud' }, 'counts as info'],
   [{ LIVEKIT_CAN_UPDATE_OWN_METADATA: 'no' }, 'counts only as false'],
   [{ SSL_CERT_FILE: '/site-ca.crt' }, 'SSL_CERT_FILE is not read: NODE_EXTRA_CA_CERTS'],
+  [{ HTTPS_PROXY: 'http://user:pass@proxy.example.org' }, 'HTTPS_PROXY is not used'],
+  [{ https_proxy: 'http://proxy.example.org' }, 'https_proxy is not used'],
   [{ SSL_CERT_DIR: '/site-cas' }, 'SSL_CERT_DIR is not read: NODE_EXTRA_CA_CERTS'],
 ];
 test.each(NOTED)('%j is no fault, yet noted', (env, expected) => {

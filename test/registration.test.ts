@@ -67,8 +67,8 @@ describe('npm run registration', () => {
   });
 
   test.each([[[]], [['example.org']], [['https://example.org', 'x']]])('given %j says how it is used', (words) => {
-    const { status, stdout } = run(...words);
-    expect([status, stdout]).toEqual([2, expect.stringMatching(/^Usage: npm run --silent registration -- /)]);
+    const { status, stdout, stderr } = run(...words);
+    expect([status, stdout, stderr]).toEqual([2, '', expect.stringMatching(/^Usage: npm run --silent registration -- /)]);
   });
 });
 

@@ -16,6 +16,8 @@ interface Options {
   readonly stdout?: string;
   readonly descriptors?: number;
   readonly settings?: Readonly<Record<string, string>>;
+  /** Instead of the program alone. */
+  readonly shell?: string;
 }
 
 interface Service {
@@ -42,9 +44,10 @@ function start(port: number, options: Options = {}): Service {
     LIVEKIT_FULL_ACCESS_HOMESERVERS: 'example.org',
     ...options.settings,
   };
-  const limited = `ulimit -n ${options.descriptors ?? 1_024} && exec "$0" "$1"`;
+  const limited = options.shell ?? `ulimit -n ${options.descriptors ?? 1_024} && exec "$0" "$1"`;
   const stdout = openSync(options.stdout ?? '/dev/null', 'w');
-  const child = spawn('sh', ['-c', limited, process.execPath, MAIN], { env, stdio: ['ignore', stdout, 'pipe'] });
+  const cwd = resolve(MAIN, '../..');
+  const child = spawn('sh', ['-c', limited, process.execPath, MAIN], { cwd, env, stdio: ['ignore', stdout, 'pipe'] });
   let told = '';
   child.stderr?.on('data', (bytes) => {
     told += bytes;
@@ -216,8 +219,36 @@ describe('an SFU with a certificate of an authority of its own', () => {
   });
 });
 
+const endOf = async ({ child }: Service) => (await once(child, 'exit')) as [code: number | null, signal: string | null];
+
+test('told to end, it answers first what it was asked before', async () => {
+  const asked = Promise.withResolvers<void>();
+  const homeserver = await startScriptedServer(
+    (_, response) => {
+      asked.resolve();
+      setTimeout(() => answer(response, 200, { sub: `@alice:localhost:${homeserver.port}` }), 2_000);
+    },
+    { tls: true },
+  );
+  onTestFinished(() => homeserver.close());
+  const service = await started({ settings: { LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING' } });
+  const openid_token = { access_token: 'opaque', token_type: 'Bearer', matrix_server_name: `localhost:${homeserver.port}`, expires_in: 60 };
+  const body = JSON.stringify({ room: '!room:example.org', device_id: 'DEVICE', openid_token });
+  const answered = fetch(`${service.url}/sfu/get`, { method: 'POST', body });
+  await asked.promise;
+  service.child.kill('SIGTERM');
+  expect((await answered).status).toBe(200);
+  expect(await endOf(service), service.told()).toEqual([0, null]);
+});
+
+test('a signal to what `npm start` runs reaches it', async () => {
+  const { scripts } = JSON.parse(readFileSync(resolve(MAIN, '../../package.json'), 'utf8')) as { scripts: { start: string } };
+  const service = await started({ shell: scripts.start });
+  service.child.kill('SIGTERM');
+  expect(await endOf(service), service.told()).toEqual([0, null]);
+});
+
 describe('told to end while it starts', () => {
-  const endOf = async ({ child }: Service) => (await once(child, 'exit')) as [code: number | null, signal: string | null];
   function folderOf(): string {
     const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-'));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));

@@ -27,6 +27,6 @@ test('a Redis that does not come is named by its setting, without its password',
       { interval: 10, timeout: 20_000 },
     )
     .toMatch(/^Redis, which LIVEKIT_REDIS_URL names, could not be used for 60 s: .*ECONNREFUSED/);
-  expect(lines.length).toBeGreaterThan(10);
+  expect(lines).toHaveLength(1);
   expect(`${failure} ${lines.join()}`).not.toContain('hush-hush');
 });

@@ -251,7 +251,7 @@ describe('deploy', () => {
   test('starts it as `npm start` does', () => {
     const { scripts } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { scripts: { start: string } };
     const plain = (text: string) => text.replace(/[[\]",]/g, '');
-    const [, environment = '', command = ''] = /^((?:[A-Z_]+=\S+ )*)(.*)$/.exec(scripts.start) ?? [];
+    const [, environment = '', command = ''] = /^((?:[A-Z_]+=\S+ )*)exec (.*)$/.exec(scripts.start) ?? [];
     const lines = texts.flatMap(([, text]) => text.split('\n')).filter((line) => /^(RUN|CMD|ExecStart).*src\/main\.ts/.test(line));
     expect(lines).toHaveLength(3);
     expect(

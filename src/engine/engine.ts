@@ -159,6 +159,7 @@ export function createEngine(deps: EngineDeps): Engine {
     if (!available) scheduler.expect(clock.nowMs() + STORE_AGAIN_MS);
     if (available === storeAvailable) return;
     storeAvailable = available;
+    metrics.storeUp(available);
     if (available) {
       log.info({}, 'the store is writable again');
       // Who was kept alive meanwhile is not due.

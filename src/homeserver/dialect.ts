@@ -20,6 +20,7 @@ export type FailureWhy =
   | 'unauthorized'
   | 'forbidden'
   | 'address'
+  | 'certificate'
   | 'dialect';
 
 /** What `GET /versions` told; null: nothing, for want of an answer. */
@@ -162,7 +163,7 @@ function failure(reached: boolean, why: FailureWhy): Heard {
 }
 
 function transportWhy(why: Extract<Reply, { kind: 'failed' }>['why']): FailureWhy {
-  return why === 'timeout' || why === 'refused' || why === 'address' ? why : 'garbage';
+  return why === 'too_large' || why === 'redirects' ? 'garbage' : why;
 }
 
 function isObject(json: unknown): json is Readonly<Record<string, unknown>> {

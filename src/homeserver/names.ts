@@ -36,11 +36,11 @@ export function parseBaseUrl(text: string): BaseUrl {
   const malformed = (why: string): BaseUrl => ({ kind: 'malformed', why });
   if (text.length > LONGEST_URL) return malformed('too long for a base URL');
   // A URL parser would silently mend these, and two readers of one address could then disagree about its host.
-  if (!/^[\x21-\x5b\x5d-\x7e]+$/.test(text)) return malformed('spaces, backslashes or characters beyond ASCII in a base URL');
-  if (!/^https?:\/\/[^/]/i.test(text)) return malformed('a base URL starts with https:// or http:// and a host');
+  if (!/^[\x21-\x5b\x5d-\x7e]+$/.test(text)) return malformed('no base URL: it has spaces, backslashes or characters beyond ASCII');
+  if (!/^https?:\/\/[^/]/i.test(text)) return malformed('no base URL: it does not start with https:// or http:// and a host');
   const parts = URL.parse(text);
   if (parts === null) return malformed('not a URL');
-  if (text.includes('?') || text.includes('#')) return malformed('a base URL has no query or fragment');
-  if (text.includes('@')) return malformed('a base URL has no credentials');
+  if (text.includes('?') || text.includes('#')) return malformed('no base URL: it has a query or fragment');
+  if (text.includes('@')) return malformed('no base URL: it has credentials');
   return { kind: 'url', url: `${parts.origin}${parts.pathname.replace(/\/+$/, '')}` as HomeserverUrl, parts };
 }

@@ -2,6 +2,7 @@
 import type { Clock } from '../clock.ts';
 import { parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';
+import { ADVICE } from './advice.ts';
 import type { Federation, FederationTarget } from './federation.ts';
 import type { Outbound, Reply } from './outbound.ts';
 import { createStrangers } from './strangers.ts';
@@ -74,13 +75,15 @@ export function createOpenId({ clock, federation, outbound, isListed }: OpenIdDe
 }
 
 function read(reply: Reply, serverName: ServerName): OpenIdResult {
-  if (reply.kind === 'failed') return refused(`its homeserver could not be asked: ${reply.why}`);
+  if (reply.kind === 'failed') return refused(`its homeserver could not be asked: ${isAdvised(reply.why) ? ADVICE[reply.why] : reply.why}`);
   if (reply.status !== 200) return refused(`its homeserver answered with status ${reply.status}`);
   const parsed = UserInfo.safeParse(reply.json);
   if (!parsed.success) return refused('its homeserver named no user');
   const userId = userOf(parsed.data.sub, serverName);
   return userId === null ? refused('its homeserver named what is no user of its own') : { kind: 'user', userId };
 }
+
+const isAdvised = (why: string): why is keyof typeof ADVICE => Object.hasOwn(ADVICE, why);
 
 /** Names are compared as they are written: another spelling of the server is another server. */
 function userOf(sub: string, serverName: ServerName): UserId | null {

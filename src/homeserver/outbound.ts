@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type * as undici from 'undici';
 import type { Clock } from '../clock.ts';
 import type { Resolve } from '../dns/resolve.ts';
-import { exchange, failed, type Reply } from '../exchange.ts';
+import { exchange, failed, type Reply, USER_AGENT } from '../exchange.ts';
 import { Agent, buildConnector, Pool } from '../library-parts.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
 import { limitSockets } from './open-sockets.ts';
@@ -136,7 +136,7 @@ function once(agent: undici.Agent, clock: Clock, { url, route }: { url: URL; rou
     ...(route.servername === null ? {} : { servername: route.servername }),
     path: `${url.pathname}${url.search}`,
     method,
-    headers: { accept: 'application/json', ...headers },
+    headers: { accept: 'application/json', 'user-agent': USER_AGENT, ...headers },
     body,
   };
   return exchange((handler) => agent.dispatch(options, handler), clock, { timeoutMs, mostBytes });

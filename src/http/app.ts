@@ -1,5 +1,5 @@
 // All routes in one place, and the one way from an error to an answer.
-import type { RequestListener } from 'node:http';
+import type { IncomingMessage, RequestListener } from 'node:http';
 import { Hono } from 'hono';
 import { getPath } from 'hono/utils/url';
 import type { Registry } from 'prom-client';
@@ -46,6 +46,18 @@ export interface App {
   readonly listener: RequestListener;
 }
 
+/** A segment that a URL leaves out, with the one before it. */
+const CLIMBS = /[\\/](?:\.|%2e){1,2}(?:[\\/?#]|$)/i;
+
+/**
+ * The path as it was sent, if it climbs: a proxy that has let it through for its beginning means no page that is reached from there. Undefined:
+ * it does not.
+ */
+function climbing(env: object | undefined): string | undefined {
+  const { incoming } = (env ?? {}) as { readonly incoming?: IncomingMessage };
+  return incoming?.url !== undefined && CLIMBS.test(incoming.url.replace(/[?#].*$/, '')) ? incoming.url : undefined;
+}
+
 export function createApp(deps: AppDeps): App {
   const { isOpen, log, matrixRtc, proxied } = deps;
   const assertOpen = () => {
@@ -56,7 +68,9 @@ export function createApp(deps: AppDeps): App {
     proxied === undefined ? null : createMembershipsBehind({ ...deps, ...proxied, serverName: proxied.service.home.serverName });
   const taker = webhookTaker({ ...deps, assertOpen });
   // Clients join paths to base URLs that may end in a slash.
-  const app = new Hono({ getPath: (request) => getPath(request).replace(/\/{2,}/g, '/') });
+  const app = new Hono({
+    getPath: (request, { env } = {}) => (climbing(env as object | undefined) ?? getPath(request)).replace(/\/{2,}/g, '/'),
+  });
   const webhooks = webhookRoutes(taker, bodies);
   for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createLimit(deps.clock) }));

@@ -36,8 +36,13 @@ const LONGEST_DELAY_MS = 9_223_372_036_854;
 
 const text = z.string('must be a text').nullish();
 const whole = z.int('must be a whole number').nullish();
+/** Of 64 bits, though a number does not hold all of them exactly: nobody reads it. */
+const unread = z
+  .number('must be a whole number')
+  .refine((value) => Number.isInteger(value) && Math.abs(value) < 2 ** 63, 'must be a whole number')
+  .nullish();
 const openIdToken = z
-  .strictObject({ access_token: text, token_type: text, matrix_server_name: text, expires_in: whole }, 'must be an object')
+  .strictObject({ access_token: text, token_type: text, matrix_server_name: text, expires_in: unread }, 'must be an object')
   .nullish();
 const member = z.strictObject({ id: text, claimed_user_id: text, claimed_device_id: text }, 'must be an object').nullish();
 const delegation = { delay_id: text, delay_timeout: whole, delay_cs_api_url: text };

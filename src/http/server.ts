@@ -10,6 +10,8 @@ import { createServer, ServerResponse } from '../library-parts.ts';
 const LONGEST_REQUEST_MS = 15_000;
 const LONGEST_HEAD_MS = 10_000;
 const LOOK_EVERY_MS = 2_000;
+/** As much as others of our kind take, or nearly: a proxy may add to what a browser sends, and cookies may be among it. */
+const MOST_HEAD_BYTES = 64 * 1024;
 /**
  * A connection that idles is closed by whoever sends requests on it, or the next one may be lost on its way: Caddy keeps one for 2 minutes, the
  * SFU for 90 s. Strangers who keep very many do not have theirs for so long.
@@ -35,7 +37,7 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
     }
   }
   const limits = { requestTimeout: LONGEST_REQUEST_MS, headersTimeout: LONGEST_HEAD_MS, connectionsCheckingInterval: LOOK_EVERY_MS };
-  return patient(createServer({ ...limits, ServerResponse: AnswerAtEndOfTurn }, listener));
+  return patient(createServer({ ...limits, maxHeaderSize: MOST_HEAD_BYTES, ServerResponse: AnswerAtEndOfTurn }, listener));
 }
 
 function patient(server: Server): Server {

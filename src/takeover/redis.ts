@@ -27,14 +27,14 @@ const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call
  * @throws Error when it is not reachable.
  */
 export async function openJobHash(place: RedisPlace, random: Random): Promise<JobHash | null> {
-  const { kind, addresses, tls, username, password, database } = place;
-  const [address] = addresses;
-  if (kind !== 'single' || address === undefined) return null;
+  const { kind, tls, username, password, database } = place;
+  if (kind !== 'single') return null;
+  const where = place.socket === null ? { ...place.addresses[0], ...(tls ? { tls: true as const } : {}) } : { path: place.socket };
   const client = createClient({
     ...(username === null ? {} : { username }),
     ...(password === null ? {} : { password }),
     database,
-    socket: { ...address, connectTimeout: CONNECT_TIMEOUT_MS, reconnectStrategy: false, ...(tls ? { tls: true as const } : {}) },
+    socket: { ...where, connectTimeout: CONNECT_TIMEOUT_MS, reconnectStrategy: false },
   });
   // Without a listener an error between calls would end the process; the calls themselves reject.
   client.on('error', () => {});

@@ -192,7 +192,7 @@ function startScript(): readonly [environment: Readonly<Record<string, string>>,
   };
   const words = scripts.start.split(' ');
   const program = words.indexOf('node');
-  const environment = Object.fromEntries(words.slice(0, program).map((word) => word.split('=')));
+  const environment = Object.fromEntries(words.slice(0, program).flatMap((word) => (word.includes('=') ? [word.split('=')] : [])));
   return [environment, words.slice(program + 1, -1)];
 }
 

@@ -108,3 +108,23 @@ test.each([
   expect(answer).toContain(`HTTP/1.1 ${status} `);
   if (status === 400) expect(answer).toMatch(/^access-control-allow-origin: \*\r\n[\s\S]*"errcode":"M_BAD_JSON"/im);
 });
+
+test.each(['/v1/delegations/../../metrics', '/v1/delegations/%2e%2e/%2E%2e/metrics', '/./metrics'])(
+  'what is behind a page is not reached from it: %s',
+  async (path) => {
+    const harness = createHarness();
+    const port = await listening(createWebServer(harness.listener, systemClock()));
+    const text = await written(port, `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    await harness.close();
+    expect(text).toMatch(/^HTTP\/1.1 404 /);
+    expect(text).toContain('M_UNRECOGNIZED');
+  },
+);
+
+test('a query may have dots, and a head much of what is of no interest', async () => {
+  const harness = createHarness();
+  const port = await listening(createWebServer(harness.listener, systemClock()));
+  const head = `Host: x\r\nCookie: ${'c'.repeat(40_000)}\r\nConnection: close\r\n\r\n`;
+  expect(await written(port, `GET /healthz?from=/../ HTTP/1.1\r\n${head}`)).toMatch(/^HTTP\/1.1 200 /);
+  await harness.close();
+});

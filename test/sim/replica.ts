@@ -153,6 +153,7 @@ function quietMetrics(onSin: ReplicaDeps['onSin']): Metrics {
     delegation: nothing,
     webhook: nothing,
     sfuRequest: nothing,
+    storeUp: nothing,
     storeCommit: nothing,
     storeSync: nothing,
     dueLag: nothing,

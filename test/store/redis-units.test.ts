@@ -15,13 +15,19 @@ import { createSeededRandom, createVirtualClock } from '../support/virtual-clock
 
 describe('where Redis is', () => {
   const at = (url: string, password: string | null = null) => parseRedisUrl(url, password);
-  const none = { username: null, password: null, database: 0, master: '', tls: false };
+  const none = { socket: null, username: null, password: null, database: 0, master: '', tls: false };
 
   test.each([
     ['redis://cache', { ...none, kind: 'single', addresses: [{ host: 'cache', port: 6379 }] }],
     [
       'redis://user:p%40ss@10.0.0.1:7000/3',
       { ...none, kind: 'single', addresses: [{ host: '10.0.0.1', port: 7000 }], username: 'user', password: 'p@ss', database: 3 },
+    ],
+    ['redis://:7000?db=4&dial_timeout=5s', { ...none, kind: 'single', addresses: [{ host: 'localhost', port: 7000 }], database: 4 }],
+    ['unix:///run/redis/redis.sock', { ...none, kind: 'single', socket: '/run/redis/redis.sock', addresses: [] }],
+    [
+      'unix://u:p@/run/redis.sock?db=2',
+      { ...none, kind: 'single', socket: '/run/redis.sock', addresses: [], username: 'u', password: 'p', database: 2 },
     ],
     ['rediss://:pass@[::1]:6380/', { ...none, kind: 'single', addresses: [{ host: '::1', port: 6380 }], password: 'pass', tls: true }],
     [
@@ -58,6 +64,9 @@ describe('where Redis is', () => {
     'http://cache',
     'redis://',
     'redis://a,b',
+    'redis://a?db=x',
+    'unix://run/redis.sock',
+    'unix:///run/redis.sock?db=x',
     'redis+sentinel://a',
     'redis+cluster://a/1',
     'redis://a/x',

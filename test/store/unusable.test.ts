@@ -96,6 +96,10 @@ describe('a folder', () => {
     }
   });
 
+  test.skipIf(process.platform !== 'linux')('where none can be made at all', () => {
+    expect(told(() => makeFolder('/proc/lastwill/data'))).toMatch(/^the data folder \/proc\/lastwill\/data can not be made: ENOENT/);
+  });
+
   test('on a disk that is read-only', ({ skip }) => {
     try {
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'tmpfs', folder], { stdio: 'ignore' });

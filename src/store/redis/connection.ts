@@ -90,7 +90,10 @@ async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
   const reconnectStrategy = (_tries: number, why: Error) => (began ? AGAIN_MS : why);
   const client = createClient({
     ...accountOf(place),
-    socket: { ...socketOf(place), host: address?.host ?? '', port: address?.port ?? 0, reconnectStrategy },
+    socket: {
+      ...(place.socket === null ? { ...socketOf(place), ...address } : { path: place.socket, connectTimeout: CONNECT_MS }),
+      reconnectStrategy,
+    },
     database: place.database,
     // What can't be sent now is refused now: a queue would hold promises that nobody made.
     disableOfflineQueue: true,

@@ -1,6 +1,6 @@
 // A file or folder that can't be used: an operator reads what happened, to which path, and how to go on, with what that costs.
-import { mkdirSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { StoreUnusable } from '../store.ts';
 
 /** Primary result codes of SQLite; the low byte of every extended one. */
@@ -32,9 +32,25 @@ export function unopened(path: string, error: unknown): StoreUnusable {
 export function makeFolder(folder: string): void {
   const path = resolve(folder);
   try {
-    mkdirSync(path, { recursive: true });
+    makeAll(path);
   } catch (error) {
     throw new StoreUnusable(`the data folder ${path} can not be made: ${messageOf(error)}${advice(error, path)}`, { cause: error });
+  }
+}
+
+/** One after the other: Node's own way to make all of them never ends under /proc. */
+function makeAll(path: string): void {
+  if (existsSync(path)) {
+    // As it would be if all had been made: what is no folder is told of.
+    if (!statSync(path).isDirectory()) mkdirSync(path);
+    return;
+  }
+  makeAll(dirname(path));
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    // Another process has made it, or a link leads to nowhere.
+    if (codeOf(error) !== 'EEXIST' || !existsSync(path)) throw error;
   }
 }
 
