@@ -21,8 +21,6 @@ export interface Errand extends Wanted {
 export interface Waiting extends Errand {
   /** Of two the smaller one goes first. Who can still be saved goes before who has run out by our count. */
   readonly orderMs: number;
-  /** Refused after this, it goes back to where it came from. */
-  readonly patientUntilMs: number;
   readonly resolve: (answer: Answer | null) => void;
   readonly reject: (why: unknown) => void;
 }
@@ -39,6 +37,10 @@ export class Queue {
   /** The most urgent of the others. */
   get first(): Waiting | undefined {
     return this.#others[0];
+  }
+
+  get doubtful(): number {
+    return this.#others.reduce((count, { kind }) => count + Number(kind === 'doubtful'), 0);
   }
 
   get others(): number {
@@ -65,7 +67,14 @@ export class Queue {
     queue.splice(queue.indexOf(one), 1);
   }
 
-  /** Takes those of the others out that `are`. */
+  /** Takes those out that `are`. */
+  take(are: (one: Waiting) => boolean): readonly Waiting[] {
+    const owed = this.#owed.filter(are);
+    if (owed.length > 0) this.#owed = this.#owed.filter((one) => !are(one));
+    return [...owed, ...this.takeOthers(are)];
+  }
+
+  /** The same of the others alone. */
   takeOthers(are: (other: Waiting) => boolean): readonly Waiting[] {
     const taken = this.#others.filter(are);
     if (taken.length > 0) this.#others = this.#others.filter((other) => !are(other));

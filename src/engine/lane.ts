@@ -17,6 +17,8 @@ export interface Lane {
   readonly width: Width;
   readonly queue: Queue;
   blockedUntilMs: number;
+  /** When those who have waited long enough were last given back. */
+  givenBackMs: number;
   /** Somebody was turned away and waits to be called again. */
   owesCall: boolean;
   readonly budget: Budget;
@@ -33,6 +35,8 @@ export interface Lane {
 
 /** Waiting errands for each that may run: a burst fits, and a homeserver that fails, whose lane is narrow, keeps few. */
 const QUEUE_FACTOR = 64;
+/** Their turn comes seldom, and those who wait for it keep places that others need. */
+const MOST_DOUBTFUL = 16;
 /** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
 const MOST_OWED = 2_048;
 
@@ -45,6 +49,7 @@ export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce?:
     width: createWidth(mostAtOnce),
     queue: new Queue(),
     blockedUntilMs: 0,
+    givenBackMs: clock.nowMs(),
     owesCall: false,
     ...{ budget: createBudget(clock.nowMs), pace: createPace(clock.nowMs), triage: createTriage(clock.nowMs) },
     ours: true,
@@ -53,6 +58,8 @@ export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce?:
     looksLater: false,
   };
 }
+
+export const hasEnoughDoubts = ({ queue }: Lane): boolean => queue.doubtful >= MOST_DOUBTFUL;
 
 /** Leaves and cancellations (`owed`), or all others: no more can wait. */
 export function isFull(lane: Lane, owed: boolean): boolean {

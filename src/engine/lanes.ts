@@ -7,7 +7,7 @@ import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import { type Limit, RESERVED_MS } from '../store/store.ts';
 import type { Errand, Waiting } from './errand.ts';
-import { createLane, hasRoom, isFull, isIdle, isOurs, isRestart, type Lane, mostRestarts } from './lane.ts';
+import { createLane, hasEnoughDoubts, hasRoom, isFull, isIdle, isOurs, isRestart, type Lane, mostRestarts } from './lane.ts';
 
 export interface Lanes {
   /**
@@ -17,8 +17,8 @@ export interface Lanes {
   run(homeserver: HomeserverUrl, errand: Errand): Promise<Answer | null>;
   /** Homeservers that take no more of a kind now. */
   excluded(): { readonly restarts: ReadonlySet<HomeserverUrl>; readonly leaves: ReadonlySet<HomeserverUrl> };
-  /** Somebody has run out who was due, and was not claimed in time. */
-  missed(homeserver: HomeserverUrl): void;
+  /** An event has run out, at `lostMs` at the latest, whose restart was due and was not claimed in time. */
+  missed(homeserver: HomeserverUrl, lostMs: number): void;
   /** With one of them there was not time enough for all restarts of late (triage.ts). */
   isOverrun(): boolean;
   /** Homeservers that have refused calls lately because there were too many. */
@@ -36,8 +36,12 @@ const MOST_LANES = 10_000;
 const GATHER_MS = 2_000;
 /** Looked at again when there may be room for it: what has become of it its homeserver can tell then as well. */
 const GIVEN_UP: Answer = { kind: 'limited', retryAfterMs: 30_000 };
-/** Less than the lease of a claim. */
+/** Less than the lease of a claim: whoever waits longer is given back, and claimed anew. */
 const PATIENT_MS = 20_000;
+/** Whether there is any such is looked at so often. */
+const GIVE_BACK_EVERY_MS = 1_000;
+/** A call that nobody would miss, where enough of them wait. */
+const DOUBTFUL_AGAIN_MS = { least: 250, most: 10_000 };
 /** A restart's evidence may be renewed so long before it is too old; it is back within a fraction of that. */
 const REFRESH_MS = 1_000;
 /** What has to be done by when may change while a restart waits for its time. */
@@ -154,7 +158,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     giveUp(lane);
     const { queue, triage } = lane;
     const mayWait = (other: Waiting): boolean => isRestart(lane, other) && triage.isLate(other);
-    if (triage.on && queue.first !== undefined && mayWait(queue.first)) triage.missed();
+    if (triage.on && lane.running >= mostRestarts(lane) && queue.first !== undefined && mayWait(queue.first)) triage.missed();
     return queue.next((restart) => isUrgent(lane, restart), triage.on ? mayWait : null);
   }
 
@@ -189,7 +193,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
    */
   function isStale(lane: Lane, next: Waiting): boolean {
     const restMs = next.beginByMs - clock.nowMs();
-    return restMs < 0 || (restMs < REFRESH_MS && lane.budget.beginMs(next) > next.beginByMs);
+    return restMs < 0 || (next.kind !== 'owed' && restMs < REFRESH_MS && lane.budget.beginMs(next) > next.beginByMs);
   }
 
   /** One that is about to run out does not wait for all the leaves of a crowd. Where calls are counted, it has its time (budget.ts). */
@@ -212,6 +216,21 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   function giveBack(lane: Lane): void {
     const nowMs = clock.nowMs();
     for (const { resolve } of lane.queue.takeOthers(({ beginByMs }) => beginByMs < nowMs)) resolve(null);
+  }
+
+  /** Before others are claimed: whose claim ends while they wait would be claimed again and again. */
+  function giveBackLate(lane: Lane): void {
+    const nowMs = clock.nowMs();
+    if (nowMs < lane.givenBackMs + GIVE_BACK_EVERY_MS) return;
+    lane.givenBackMs = nowMs;
+    for (const { resolve } of lane.queue.take(({ beginByMs }) => beginByMs < nowMs)) resolve(null);
+  }
+
+  /** What one that nobody would miss is answered, where as many wait as are called in a while. */
+  function beyondDoubts(lane: Lane, { kind, beginByMs }: Errand): Answer | null {
+    if (kind !== 'doubtful' || !hasEnoughDoubts(lane)) return null;
+    const { least, most } = DOUBTFUL_AGAIN_MS;
+    return { kind: 'limited', retryAfterMs: Math.min(Math.max(beginByMs - clock.nowMs(), least), most) };
   }
 
   /** What a call that the budget has no room for is answered. */
@@ -268,7 +287,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
         else lane.budget.ended(errand.id);
       }
       // Refused is not begun: for a short pause it keeps its place.
-      const keepsPlace = !isShut(lane) && clock.nowMs() < errand.patientUntilMs && isOurs(lane, errand);
+      const keepsPlace = !isShut(lane) && clock.nowMs() < errand.beginByMs && isOurs(lane, errand);
       if (answer?.kind === 'limited' && keepsPlace) lane.queue.add(errand);
       else errand.resolve(answer);
     } catch (error) {
@@ -296,6 +315,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
         return;
       case 'failed':
         lane.width.failed();
+        lane.triage.failed();
         lane.pace.failed();
         return;
       case 'ok':
@@ -335,7 +355,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   return {
     run: (homeserver, errand) => {
       const lane = laneOf(homeserver);
-      if (isShut(lane) || isFull(lane, errand.kind === 'owed') || !isOurs(lane, errand)) {
+      if (isShut(lane) || (errand.kind !== 'doubtful' && isFull(lane, errand.kind === 'owed')) || !isOurs(lane, errand)) {
         lane.owesCall = true;
         return Promise.resolve(null);
       }
@@ -343,12 +363,12 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
         onGivenUp(homeserver, 1);
         return Promise.resolve(GIVEN_UP);
       }
-      const putOff = putOffBy(lane, errand);
+      const putOff = putOffBy(lane, errand) ?? beyondDoubts(lane, errand);
       if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve, reject) => {
-        const patientUntilMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
+        const beginByMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
         const orderMs = errand.kind !== 'owed' && errand.lostMs < clock.nowMs() ? Number.POSITIVE_INFINITY : errand.expiryMs;
-        lane.queue.add({ ...errand, orderMs, patientUntilMs, resolve, reject });
+        lane.queue.add({ ...errand, orderMs, beginByMs, resolve, reject });
         pump(lane);
       });
     },
@@ -356,14 +376,18 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       const restarts = new Set<HomeserverUrl>();
       const leaves = new Set<HomeserverUrl>();
       for (const [homeserver, lane] of lanes) {
+        giveBackLate(lane);
         const blocked = isShut(lane);
         if (blocked || isFull(lane, false) || !lane.ours) restarts.add(homeserver);
         if (blocked || isFull(lane, true)) leaves.add(homeserver);
-        if (restarts.has(homeserver)) lane.owesCall = true;
+        if (restarts.has(homeserver) || leaves.has(homeserver)) lane.owesCall = true;
       }
       return { restarts, leaves };
     },
-    missed: (homeserver) => laneOf(homeserver).triage.missed(),
+    missed: (homeserver, lostMs) => {
+      const { triage } = laneOf(homeserver);
+      if (triage.hasRunOut({ lostMs })) triage.missed();
+    },
     isOverrun: () => [...lanes.values()].some(({ triage }) => triage.on),
     limiting: () => [...lanes].flatMap(([homeserver, { budget }]) => (budget.limited ? [homeserver] : [])),
   };

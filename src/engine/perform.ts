@@ -1,6 +1,6 @@
 // Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
 import type { Clock } from '../clock.ts';
-import type { Action, Answer, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
+import type { Action, Answer, Delegation, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
 import { FRESH_MS, isProven, leaseMs, restartTimeoutMs } from '../delegation/steps/moves.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
@@ -104,7 +104,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
     if (event === null) return deps.onUndone();
     // A homeserver's answer can be had again: the same call a second time finds the event restarted or final.
     const urgency = effect.kind === 'check' ? 'now' : 'soon';
-    const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, () => event, urgency).catch((error) => {
+    const eventFor = (now: Delegation): Event | null => (isOutdated(event, row, now) ? null : event);
+    const applied = await apply({ by: 'id', room: row.room, id: row.id }, null, eventFor, urgency).catch((error) => {
       if (event.kind === 'restart_answered' && error instanceof StoreUnavailable) deps.onUnwritten(row, event);
       throw error;
     });
@@ -233,6 +234,11 @@ export function createPerformer(deps: PerformerDeps): Performer {
     restart: (row, effect, { isStillSo, always: remembered }) =>
       once(row, effect, async () => (effect.kind === 'restart' ? restart(row, { claim: null, isStillSo }, remembered) : null)),
   };
+}
+
+/** What was not let through, or not even called, says nothing of an event that another process has restarted meanwhile. */
+function isOutdated(event: Event, before: LiveDelegation, now: Delegation): boolean {
+  return event.kind === 'restart_answered' && event.answer.kind === 'limited' && now.expiry.latestMs !== before.expiry.latestMs;
 }
 
 function wantedBy(row: LiveDelegation): Wanted {

@@ -120,7 +120,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       const claimed = await heard(store.claimDue(lookedMs, LEASE_MS, BATCH, excluded, nextFirst()));
       full = claimed.length === BATCH;
       if (excluded.restarts.size > 0) rest(clock.nowMs() - lookedMs);
-      if (full) for (const { row } of claimed) if (hasRunOut(row, lookedMs)) lanes.missed(row.homeserver);
+      if (full) for (const { row } of claimed) if (hasRunOut(row, lookedMs)) lanes.missed(row.homeserver, row.expiry.latestMs);
       for (const one of claimed) start(one);
       // What was begun goes on before more is.
       if (full) await new Promise<void>((resolve) => void clock.endOfTurn(resolve));

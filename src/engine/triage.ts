@@ -7,12 +7,14 @@ import type { Wanted } from './budget.ts';
 export interface Triage {
   /** Of late there was not enough for all. */
   readonly on: boolean;
-  /** It ran out before its turn came, by `lostMs`. */
+  /** It ran out before its turn came, by `lostMs`: so much is known of those alone that we could have restarted. */
   hasRunOut(wanted: Pick<Wanted, 'lostMs'>): boolean;
   /** So little is left that a call may come too late. */
   isLate(wanted: Pick<Wanted, 'expiryMs' | 'delayMs'>): boolean;
   /** One that waited has run out, or waits behind others that have more time. */
   missed(): void;
+  /** A call was not answered. A homeserver that is away keeps no time, or its timers wait: what has run out by our count until now may not have. */
+  failed(): void;
   /** What became of a restart that began at `beganMs`: that it was late may be ours. */
   answered(wanted: Wanted, beganMs: number, answer: Answer): void;
 }
@@ -26,6 +28,8 @@ const LATE_MS = 1_000;
 
 export function createTriage(nowMs: () => number): Triage {
   let untilMs = Number.NEGATIVE_INFINITY;
+  /** Nor is it known of what ran out before we had to do with the homeserver: a process before us may have restarted it. */
+  let countsFromMs = nowMs();
   const isLateAt = (atMs: number, { expiryMs, delayMs }: Pick<Wanted, 'expiryMs' | 'delayMs'>): boolean =>
     expiryMs - atMs < Math.min(delayMs * LATE_PART, LATE_MS);
   const missed = (): void => {
@@ -36,9 +40,12 @@ export function createTriage(nowMs: () => number): Triage {
     get on() {
       return nowMs() < untilMs;
     },
-    hasRunOut: ({ lostMs }) => lostMs < nowMs(),
+    hasRunOut: ({ lostMs }) => lostMs >= countsFromMs && lostMs < nowMs(),
     isLate: (wanted) => isLateAt(nowMs(), wanted),
     missed,
+    failed: () => {
+      countsFromMs = nowMs();
+    },
     answered: (wanted, beganMs, { kind }) => {
       if (kind === 'final' && wanted.lostMs > beganMs && isLateAt(beganMs, wanted)) missed();
     },

@@ -60,3 +60,27 @@ test.each([
   // And as soon as they can be: those who stay need three calls in ten at most.
   expect(goneAfterMs).toBeLessThan((leaving * eachMs) / 0.7 + 3_000);
 });
+
+test('who waits for longer than a claim lasts is claimed anew once in a while, and not all the time', async () => {
+  const [members, takesMs] = [3_000, 700];
+  const world = new EngineWorld();
+  const { clock } = world;
+  for (let n = 1; n <= members; n += 1) await world.enter(n, room(n % 50), 24 * 3_600_000, `d-${n}` as DelayId);
+  await clock.advance(60_000);
+  world.takesMs = () => takesMs;
+  let claimed = 0;
+  const { claimDue } = world.store;
+  world.store.claimDue = async (...asked) => {
+    const rows = await claimDue.apply(world.store, asked);
+    claimed += rows.length;
+    if (claimed > 100 * members) throw new Error('time stands still');
+    return rows;
+  };
+  for (let n = 1; n <= members; n += 1) {
+    world.leave(room(n % 50), identity(n));
+    await world.webhook(room(n % 50), identity(n), sid(n), 'left');
+  }
+  await clock.advance(150_000);
+  expect(new Set(world.actions('send').map(({ target }) => target)).size).toBe(members);
+  expect(claimed).toBeLessThan(8 * members);
+});

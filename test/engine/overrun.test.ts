@@ -1,9 +1,7 @@
 // A homeserver that does one call after another, and fewer than come due: what can't be kept is lost, and nobody else.
 import { expect, test } from 'vitest';
 import type { DelayId } from '../../src/delegation/ids.ts';
-import { createLanes } from '../../src/engine/lanes.ts';
-import { HOMESERVER, idOf, room } from '../support/fixtures.ts';
-import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
+import { room } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const FOR_MS = 120_000;
@@ -85,26 +83,4 @@ test('who has a long delay is kept among those who are lost', async () => {
   const { lost } = await ranOut({ members: 500, eachMs: 25, delayMsOf });
   expect([...lost].filter((n) => n % 10 === 0)).toEqual([]);
   expect(lost.size).toBeLessThan(250);
-});
-
-test('who has little time left does not wait for calls that nobody would miss, and that are not made yet', async () => {
-  const clock = createVirtualClock();
-  const nothing = (): void => {};
-  const lanes = createLanes({ clock, onFree: nothing, onPause: nothing, onGivenUp: nothing });
-  const delayMs = 10_000;
-  const lostMs = START_MS + delayMs;
-  const called: string[] = [];
-  const run = (n: number, kind: 'restart' | 'doubtful', expiryMs: number): void => {
-    const work = async () => {
-      called.push(kind);
-      return { kind: 'ok' } as const;
-    };
-    const whose = { id: idOf(n), createdAtMs: START_MS, delayMs, proven: true };
-    void lanes.run(HOMESERVER, { ...whose, kind, goesOn: kind === 'restart', expiryMs, lostMs, beginByMs: lostMs, work });
-  };
-  lanes.missed(HOMESERVER);
-  for (let n = 1; n <= 5; n += 1) run(n, 'doubtful', lostMs);
-  run(6, 'restart', START_MS + 500);
-  await clock.advance(100);
-  expect(called).toContain('restart');
 });

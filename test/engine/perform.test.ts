@@ -1,10 +1,12 @@
-// What a list says about each of many rows is what it says about one.
+// What a list says about each of many rows is what it says about one; and what an answer says of a row that has changed since.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Identity, Sid } from '../../src/delegation/ids.ts';
-import { eventOf, eventsOf } from '../../src/engine/perform.ts';
+import type { Answer, LiveDelegation } from '../../src/delegation/state.ts';
+import { createPerformer, eventOf, eventsOf, type PerformerDeps } from '../../src/engine/perform.ts';
 import type { List } from '../../src/engine/presence.ts';
-import { ROWS, rowIn } from '../delegation/cases.ts';
+import { POLICY, ROWS, rowIn } from '../delegation/cases.ts';
+import { createVirtualClock } from '../support/virtual-clock.ts';
 
 const anIdentity = fc.constantFrom('@a:x:A', '@b:x:B', '@c:x:C', '@d:x:D').map((text) => text as Identity);
 const aList: fc.Arbitrary<List> = fc.record({
@@ -26,4 +28,30 @@ test('by an index of the list: in the same order, for the first one binds', () =
       expect(eventsOf(list)(row)).toEqual(eventOf(list, row));
     }),
   );
+});
+
+test.each<[Answer, boolean]>([
+  [{ kind: 'limited', retryAfterMs: 30_000 }, false],
+  [{ kind: 'ok' }, true],
+  [{ kind: 'final', how: 'gone' }, true],
+])('%j to a restart says something of an event that another process has restarted meanwhile: %s', async (answer, says) => {
+  const row = rowIn(ROWS['connected, restart due, fresh']);
+  const restarted: LiveDelegation = {
+    ...row,
+    expiry: { earliestMs: row.expiry.earliestMs + 9_000, latestMs: row.expiry.latestMs + 9_000 },
+  };
+  const told: boolean[] = [];
+  const deps = {
+    lanes: { run: async () => answer },
+    apply: async (...[, , eventFor]: Parameters<PerformerDeps['apply']>) => {
+      told.push(eventFor(restarted) !== null);
+      expect(eventFor(row)).not.toBeNull();
+      return { rows: 1, changed: 0, duplicate: false, earliestDueMs: null, todo: [] };
+    },
+    clock: createVirtualClock(),
+    policy: POLICY,
+    metrics: { restart: () => {}, lateRestart: () => {} },
+  } as unknown as PerformerDeps;
+  await createPerformer(deps).perform({ row, effects: [{ kind: 'restart' }], claim: null });
+  expect(told).toEqual([says]);
 });
