@@ -204,6 +204,7 @@ describe('restarts', () => {
   it.each([
     ['is known to be slow: as long as it took, and half as long again', { failures: 0 }, 3_000, 1_500, 2_250],
     ['is known to be slow: not longer than is left', { failures: 0 }, 3_000, 2_500, 3_000],
+    ['has failed in a session before this one: another try', { failures: 0 }, 3_000, 6_000, 1_500],
     ['was slow, and has failed since: another try', { failures: 1 }, 3_000, 1_500, 1_500],
     ['may have restarted it by a call that failed: a part of what is left by that', { failures: 1 }, -500, 8_500, 2_000],
     ['may have, and is not heard of for the third time: as much as it may need', { failures: 3 }, -500, 8_500, 4_000],

@@ -138,9 +138,13 @@ function isForNextTry({ state, expiry }: LiveDelegation, nowMs: number): boolean
   return expiry.earliestMs <= nowMs && state.kind === 'connected' && state.failures % LONG_TRY_EVERY !== 0;
 }
 
-/** How long the last restart took; nothing is known of that once one has failed. */
-function lastTookMs({ state, expiry }: LiveDelegation): number {
-  return state.kind === 'connected' && state.failures === 0 ? expiry.latestMs - expiry.earliestMs : 0;
+/** A restart is due no sooner after the last one: what is not known for longer than this of a delay is whether one that failed was carried out. */
+export const EARLIEST_PART = 0.4;
+
+/** How long the last restart took; nothing is known of that once one has failed, in whichever session. */
+function lastTookMs({ state, expiry, delayMs }: LiveDelegation): number {
+  const tookMs = expiry.latestMs - expiry.earliestMs;
+  return state.kind === 'connected' && state.failures === 0 && tookMs < delayMs * EARLIEST_PART ? tookMs : 0;
 }
 
 /** However little is left. */
