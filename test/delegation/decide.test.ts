@@ -207,7 +207,7 @@ describe('restarts', () => {
     ['has failed in a session before this one: another try', { failures: 0 }, 3_000, 6_000, 1_500],
     ['was slow, and has failed since: another try', { failures: 1 }, 3_000, 1_500, 1_500],
     ['may have restarted it by a call that failed: a part of what is left by that', { failures: 1 }, -500, 8_500, 2_000],
-    ['may have, and is not heard of for the third time: as much as it may need', { failures: 3 }, -500, 8_500, 4_000],
+    ['may have, and is not heard of for the sixth time: as much as it may need', { failures: 6 }, -500, 8_500, 4_000],
     ['has let it run out, unless its client restarts it', { failures: 1 }, -8_000, 1_000, 2_000],
   ])('give a homeserver time that %s', (_, over, earliestInMs, spreadMs, expected) => {
     const expiry = { earliestMs: NOW + earliestInMs, latestMs: NOW + earliestInMs + spreadMs };

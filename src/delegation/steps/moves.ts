@@ -127,15 +127,18 @@ export function restartTimeoutMs(row: LiveDelegation, nowMs: number, latelyMs: n
   return timeoutMsOf(Math.max(shareMs, Math.min(leftMs, Math.max(lastTookMs(row), latelyMs) * AS_SLOW_AGAIN)));
 }
 
-/** Of so many tries of a restart one has the time that a homeserver needs who has become slow: its answer gives all others theirs. */
-const LONG_TRY_EVERY = 3;
+/**
+ * Of so many tries of a restart one has the time that a homeserver needs who has become slow: its answer gives all others theirs. Not one of
+ * those that come just when the event has run out by our count, and three or four have failed: it may have a little longer.
+ */
+const LONG_TRY = { every: 4, nth: 2 };
 
 /**
  * Whether a call was lost that may have been carried out. What would be left then is not left for sure, and who is not heard of after a part of
  * it hangs, or is asked anew as soon as the homeserver is back.
  */
 function isForNextTry({ state, expiry }: LiveDelegation, nowMs: number): boolean {
-  return expiry.earliestMs <= nowMs && state.kind === 'connected' && state.failures % LONG_TRY_EVERY !== 0;
+  return expiry.earliestMs <= nowMs && state.kind === 'connected' && state.failures % LONG_TRY.every !== LONG_TRY.nth;
 }
 
 /** A restart is due no sooner after the last one: what is not known for longer than this of a delay is whether one that failed was carried out. */
