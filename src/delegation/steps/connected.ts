@@ -13,7 +13,6 @@ import {
   type Decision,
   depart,
   departureTold,
-  EARLIEST_PART,
   end,
   expiryAfter,
   type In,
@@ -176,6 +175,7 @@ export function connectedUnreachable(row: Row, at: Moment): Decision {
 }
 
 const USUAL_PART = 0.75;
+const EARLIEST_PART = 0.4;
 const JITTER = 0.1;
 /** Of what the last restart took, so much must be left for the next one: for itself, and for one that takes as long again. */
 const TIMES_AS_LONG = 2;

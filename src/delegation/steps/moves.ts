@@ -141,13 +141,13 @@ function isForNextTry({ state, expiry }: LiveDelegation, nowMs: number): boolean
   return expiry.earliestMs <= nowMs && state.kind === 'connected' && state.failures % LONG_TRY.every !== LONG_TRY.nth;
 }
 
-/** A restart is due no sooner after the last one: what is not known for longer than this of a delay is whether one that failed was carried out. */
-export const EARLIEST_PART = 0.4;
+/** A restart is due no sooner after the last one: where the end is not known by more than this of a delay, one has failed since. */
+const LONGEST_TOOK_PART = 0.4;
 
 /** How long the last restart took; nothing is known of that once one has failed, in whichever session. */
 function lastTookMs({ state, expiry, delayMs }: LiveDelegation): number {
   const tookMs = expiry.latestMs - expiry.earliestMs;
-  return state.kind === 'connected' && state.failures === 0 && tookMs < delayMs * EARLIEST_PART ? tookMs : 0;
+  return state.kind === 'connected' && state.failures === 0 && tookMs < delayMs * LONGEST_TOOK_PART ? tookMs : 0;
 }
 
 /** However little is left. */
