@@ -49,6 +49,9 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const now = { nowMs: clock.nowMs(), roll };
     const same = rows.find((row) => isSame(row, handOver));
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
+    // Nor does what somebody else looked after before its owner delegated to us take the place of that.
+    const newer = adopted === null ? undefined : rows.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
+    if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
     // Who delegates anew may say less of itself than before.
     const known = { ...handOver, identities: rows.reduce((all, row) => joinedTo(all, row.identities), handOver.identities) };
     const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy) : adopt(known, adopted, now.nowMs, roll, policy);
@@ -111,6 +114,8 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     },
   };
 }
+
+const isLive = ({ state: { kind } }: Delegation): boolean => kind !== 'ended' && kind !== 'cancelling';
 
 function isSame(row: Delegation, handOver: Omit<HandOver, 'id'>): boolean {
   if (row.handlesHash !== handOver.handlesHash || row.homeserver !== handOver.homeserver) return false;

@@ -34,6 +34,10 @@ export interface RoomDeparturesDeps {
 const TOKEN_MS = 3_600_000;
 /** Who is not looked at any more has been untracked, here or by another process. */
 const FORGET_AFTER_MS = 2 * TOKEN_MS;
+/** An answer of the homeserver is acted upon for so long: removals take their time, and who has come back meanwhile stays. */
+const FRESH_MS = 10_000;
+/** Absent at two looks further apart, somebody may have been there in between, seen by another process. */
+const LONGEST_GAP_MS = 600_000;
 /** Where several processes share the store, one of them looks in so long a part of the interval. */
 const SHARED_TURN = 0.75;
 /** After a 429 that does not say for how long. */
@@ -44,8 +48,8 @@ type Gone = { readonly kind: 'server' } | { readonly kind: 'users'; readonly sti
 
 export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
   const { attendance, service, rooms, evictions, clock, intervalMs, log } = deps;
-  /** Since when somebody tracked is not on the SFU. */
-  const absentSinceMs = new Map<string, number>();
+  /** Since when somebody tracked is not on the SFU, and when that was last seen. */
+  const absent = new Map<string, { readonly sinceMs: number; readonly seenMs: number }>();
   let stopped = false;
   let cancel: Cancel = () => {};
   let running: Promise<void> = Promise.resolve();
@@ -53,7 +57,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
 
   /** One room after the other: a homeserver is not to be hurried by us. */
   async function round(): Promise<void> {
-    for (const [key, sinceMs] of absentSinceMs) if (clock.nowMs() - sinceMs > FORGET_AFTER_MS) absentSinceMs.delete(key);
+    for (const [key, { sinceMs }] of absent) if (clock.nowMs() - sinceMs > FORGET_AFTER_MS) absent.delete(key);
     for (const roomId of await attendance.trackedRooms(intervalMs * SHARED_TURN)) {
       if (stopped) return;
       await check(roomId);
@@ -66,11 +70,18 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
     const askedAtMs = clock.nowMs();
     const gone = await goneFrom(roomId);
     if (gone.kind === 'nobody') return;
-    // Who was given a token meanwhile was found to be a member after the question.
-    const now = (await attendance.trackedIn(roomId)).filter(({ grantedAtMs }) => grantedAtMs < askedAtMs);
-    const judged = now.filter((one) => present.some((other) => keyOf(other) === keyOf(one)));
-    if (gone.kind === 'server') return closeRooms(new Set(judged.map(({ room }) => room)));
-    for (const one of judged) if (!stopped && !gone.stillIn.has(one.userId)) await remove(one);
+    /** Who was given a token since then was found to be a member after the question. Null: the answer is too old. */
+    const lately = async (): Promise<ReadonlySet<string> | null> => {
+      const given = (await attendance.trackedIn(roomId)).filter(({ grantedAtMs }) => grantedAtMs >= askedAtMs).map(keyOf);
+      return stopped || clock.nowMs() - askedAtMs > FRESH_MS ? null : new Set(given);
+    };
+    if (gone.kind === 'server') return closeRooms(new Set(present.map(({ room }) => room)), async () => (await lately())?.size === 0);
+    for (const one of present) {
+      if (gone.stillIn.has(one.userId)) continue;
+      const given = await lately();
+      if (given === null) return;
+      if (!given.has(keyOf(one))) await remove(one);
+    }
   }
 
   /** Those on the SFU. Who has not been there for as long as a token lasts is forgotten. */
@@ -83,7 +94,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
       const identities = new Set(look.present.map(({ identity }) => identity));
       for (const one of ones) {
         if (identities.has(one.identity)) {
-          absentSinceMs.delete(keyOf(one));
+          absent.delete(keyOf(one));
           present.push(one);
         } else await missing(one);
       }
@@ -93,10 +104,11 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
 
   async function missing(one: Tracked): Promise<void> {
     const nowMs = clock.nowMs();
-    const sinceMs = absentSinceMs.get(keyOf(one)) ?? nowMs;
-    absentSinceMs.set(keyOf(one), sinceMs);
+    const before = absent.get(keyOf(one));
+    const sinceMs = before !== undefined && nowMs - before.seenMs <= Math.max(LONGEST_GAP_MS, 2 * intervalMs) ? before.sinceMs : nowMs;
+    absent.set(keyOf(one), { sinceMs, seenMs: nowMs });
     if (nowMs - Math.max(sinceMs, one.grantedAtMs) < TOKEN_MS) return;
-    absentSinceMs.delete(keyOf(one));
+    absent.delete(keyOf(one));
     await attendance.untrack(one);
   }
 
@@ -138,9 +150,9 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
     log.info({ room, identity, done }, 'a participant who is no longer in the Matrix room was removed from the SFU');
   }
 
-  async function closeRooms(names: ReadonlySet<RoomName>): Promise<void> {
+  async function closeRooms(names: ReadonlySet<RoomName>, isStillSo: () => Promise<boolean>): Promise<void> {
     for (const room of names) {
-      if (stopped) return;
+      if (!(await isStillSo())) return;
       const done = await evictions.close(room);
       log.info({ room, done }, 'our homeserver is no longer in the Matrix room: its room on the SFU was closed');
     }

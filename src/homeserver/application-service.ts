@@ -120,8 +120,8 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
       const reply = await membership(`${segment(roomId)}/is_joined?${query}`, { method: 'GET' });
       const body = JoinedBody.safeParse(bodyOf(reply));
       if (body.success) return { kind: body.data.joined ? 'joined' : 'not_joined' };
-      // Nobody is in a room that can't be.
-      return isError(reply, 400, 'M_INVALID_PARAM') ? { kind: 'not_joined' } : failed(reply);
+      // Nobody is in a room that can't be. A server of which somebody was is asked about a room that can, and only a plain no closes it.
+      return 'userId' in subject && isError(reply, 400, 'M_INVALID_PARAM') ? { kind: 'not_joined' } : failed(reply);
     },
     joinedMembers: async (roomId) => {
       if (isFolded(roomId)) return { kind: 'members', userIds: new Set() };

@@ -46,6 +46,11 @@ export interface App {
   readonly listener: RequestListener;
 }
 
+/** Of one participant: each makes us call its homeserver. */
+const DELEGATIONS = { burst: 100, perSecond: 10 };
+/** Of one user: each is kept, and looked for on the SFU, for an hour. */
+const TOKENS = { burst: 100, perSecond: 1 };
+
 /** A segment that a URL leaves out, with the one before it. */
 const CLIMBS = /[\\/](?:\.|%2e){1,2}(?:[\\/?#]|$)/i;
 
@@ -73,11 +78,11 @@ export function createApp(deps: AppDeps): App {
   });
   const webhooks = webhookRoutes(taker, bodies);
   for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
-  app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createLimit(deps.clock) }));
+  app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createLimit(deps.clock, DELEGATIONS) }));
   const memberships = behind ?? createMemberships(deps);
   app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, memberships, bodies, assertOpen, seldom: createSeldom(deps.clock) }));
   if (proxied !== undefined && behind !== null)
-    app.route('/', proxiedRoutes({ ...deps, ...proxied, memberships: behind, bodies, assertOpen }));
+    app.route('/', proxiedRoutes({ ...deps, ...proxied, memberships: behind, bodies, assertOpen, limit: createLimit(deps.clock, TOKENS) }));
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => errorResponse(c, refusalOf(error, log)));

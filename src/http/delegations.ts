@@ -19,7 +19,7 @@ export interface DelegationsDeps {
   readonly served: Served;
   readonly discovery: Discovery;
   readonly metrics: Metrics;
-  readonly limit: Limit;
+  readonly limit: Limit<Owner>;
   readonly bodies: Bodies;
   readonly assertOpen: () => void;
 }

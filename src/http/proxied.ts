@@ -18,6 +18,7 @@ import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Bodies } from './body.ts';
 import { MatrixError, unavailable } from './errors.ts';
+import type { Limit } from './limit.ts';
 import { leaveOrProbe } from './matrixrtc.ts';
 import type { Memberships } from './memberships.ts';
 import {
@@ -53,6 +54,7 @@ export interface ProxiedDeps extends Proxied {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly bodies: Bodies;
+  readonly limit: Limit<UserId>;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
 }
@@ -163,6 +165,7 @@ async function tokenForUser(
   const { serverName, membership } = request;
   const isOurs = serverName === null || serverName === service.home.serverName;
   if (isOurs) assertOurSfu(deps, request.url);
+  assertSeldom(deps, userId);
   await assertJoined(deps, membership.roomId, { userId });
   if (!isOurs) return relay(deps, userId, { ...request, serverName }, edition);
   const member: ProxiedMember = { ...membership, userId };
@@ -177,6 +180,7 @@ async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: Buffe
   const { userId, membership } = request;
   if (serverOf(userId) !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'user_id is of another server than the one that asks');
   assertOurSfu(deps, request.url);
+  assertSeldom(deps, userId);
   await assertJoined(deps, membership.roomId, { serverName: service.home.serverName });
   await assertJoined(deps, membership.roomId, { userId });
   return { url, jwt: await grant(deps, { ...membership, userId }, 'listen') };
@@ -191,6 +195,11 @@ async function grant(deps: ProxiedDeps, member: ProxiedMember, may: 'publish' | 
   await Promise.all([attendance?.track(stay), memberships.given(member, identity)]);
   const rights = may === 'publish' ? { canPublish: true } : { canPublish: false, roomCreate: false as const };
   return tokens.join({ room, identity, canUpdateOwnMetadata, ...rights });
+}
+
+function assertSeldom({ limit }: ProxiedDeps, userId: UserId): void {
+  const waitMs = limit.take(userId);
+  if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many tokens for this user', waitMs);
 }
 
 function assertOurSfu({ url }: ProxiedDeps, asked: string | null): void {

@@ -11,7 +11,8 @@ export interface JobHash {
   release(): Promise<void>;
   /** Every field and value. @throws Error when Redis can't be read. */
   read(): Promise<ReadonlyMap<string, string>>;
-  remove(fields: readonly string[]): Promise<void>;
+  /** By their fields, those that are still as they were read. */
+  remove(jobs: ReadonlyMap<string, string>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -20,6 +21,8 @@ const CLAIM = 'lastwill:takeover';
 const CLAIM_SECONDS = 120;
 const CONNECT_TIMEOUT_MS = 5_000;
 const CLAIM_BYTES = 16;
+const REMOVE =
+  "for i = 1, #ARGV, 2 do if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end end";
 const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /**
@@ -46,8 +49,8 @@ export async function openJobHash(place: RedisPlace, random: Random): Promise<Jo
       await client.eval(RELEASE, { keys: [CLAIM], arguments: [mine] });
     },
     read: async () => new Map(Object.entries(await client.hGetAll(KEY))),
-    remove: async (fields) => {
-      if (fields.length > 0) await client.hDel(KEY, [...fields]);
+    remove: async (jobs) => {
+      if (jobs.size > 0) await client.eval(REMOVE, { keys: [KEY], arguments: [...jobs].flat() });
     },
     close: async () => {
       client.destroy();

@@ -27,6 +27,8 @@ export interface TakeOverDeps {
 
 interface Wanted {
   readonly field: string;
+  /** As it was read: what has taken its place since is another job. */
+  readonly value: string;
   readonly job: Job;
   readonly homeserver: ServedHomeserver;
   /** Its event was restarted before we read the job, at the latest. */
@@ -37,6 +39,8 @@ interface Wanted {
 const PATIENCE_MS = 1_000;
 const LOOK_AGAIN_MS = 1_000;
 const RESOLVE_AGAIN_MS = 10_000;
+/** Jobs that could not be read, or kept: the longer that takes, the fewer of their events there still are. */
+const FAILED_AGAIN_MS = { least: 10_000, most: 300_000 };
 const NOT_YET: Resolved = { kind: 'unresolvable', why: 'it is still looked for' };
 
 /** Resolves when everything that can be taken at once has been. Never throws: without the jobs, new calls are served all the same. */
@@ -45,6 +49,7 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
   const timers = new Set<Cancel>();
   let stopped = false;
   let waited = false;
+  let failures = 0;
 
   function later(delayMs: number, work: () => Promise<void>): void {
     if (stopped) return;
@@ -64,7 +69,10 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
         later(LOOK_AGAIN_MS, begin);
       });
     } catch (err) {
-      log.error({ err }, 'the jobs of lk-jwt-service could not be taken over');
+      const againMs = Math.min(FAILED_AGAIN_MS.least * 2 ** failures, FAILED_AGAIN_MS.most);
+      log[failures === 0 ? 'error' : 'debug']({ err, againMs }, 'the jobs of lk-jwt-service could not be taken over: it is tried again');
+      failures += 1;
+      later(againMs, begin);
     }
   }
 
@@ -80,7 +88,7 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
       }
     }
     const counts = { taken: 0, known: 0, refused, waiting: 0 };
-    const done: string[] = [];
+    const done = new Map<string, string>();
     const patience = new Promise<Resolved>((resolve) => clock.after(PATIENCE_MS, () => resolve(NOT_YET)));
     // All at once, so that one who hangs costs nobody else their time.
     const found = wanted.map(({ homeserver }) => deps.discovery.resolve(homeserver));
@@ -89,7 +97,7 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
       if (stopped || !isOpen()) break;
       if (resolved.kind === 'resolved') {
         counts[await adopt(one.job, resolved.url, deps)] += 1;
-        done.push(one.field);
+        done.set(one.field, one.value);
       } else {
         counts.waiting += 1;
         log.error({ job: nameOf(one.field), why: `its homeserver: ${resolved.why}` }, 'a job of lk-jwt-service can not be taken over yet');
@@ -97,7 +105,7 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
       }
     }
     if (remove) await hash.remove(done);
-    log.info({ ...counts, removed: remove ? done.length : 0 }, 'took over the jobs of lk-jwt-service');
+    log.info({ ...counts, removed: remove ? done.size : 0 }, 'took over the jobs of lk-jwt-service');
   }
 
   /** Again and again, until its event must have run out. */
@@ -113,7 +121,10 @@ export async function takeOver(deps: TakeOverDeps): Promise<Cancel> {
       log.debug({ job: nameOf(one.field), err }, 'a job of lk-jwt-service can not be kept now');
       return later(RESOLVE_AGAIN_MS, () => pursue(one));
     }
-    if (remove) await using(open, (hash) => hash.remove([one.field])).catch((err) => log.warn({ err }, 'a job of lk-jwt-service stays'));
+    if (remove)
+      await using(open, (hash) => hash.remove(new Map([[one.field, one.value]]))).catch((err) =>
+        log.warn({ err }, 'a job of lk-jwt-service stays'),
+      );
   }
 
   await begin();
@@ -134,7 +145,7 @@ function readWanted(field: string, value: string, { served, clock }: TakeOverDep
   if (read.kind === 'unreadable') return read.why;
   const homeserver = served.parse(read.job.serverName);
   if (homeserver.kind === 'malformed' || homeserver.kind === 'not_served') return 'its homeserver is not served';
-  return { field, job: read.job, homeserver, runsOutMs: clock.nowMs() + read.job.delayMs };
+  return { field, value, job: read.job, homeserver, runsOutMs: clock.nowMs() + read.job.delayMs };
 }
 
 /** @throws StoreUnavailable when it can't be kept. */

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Identity, RoomName, Sid, UserId } from '../../src/delegation/ids.ts';
 import { createRoomDepartures, type RoomDepartures } from '../../src/engine/room-departures.ts';
 import type { FailureWhy } from '../../src/homeserver/dialect.ts';
@@ -19,6 +19,7 @@ const ROOM_ID = '!room:example.org';
 const ROOM = 'sfu-room' as RoomName;
 const ALICE = `@alice:${HOME_NAME}` as UserId;
 const BOB = '@bob:other.example' as UserId;
+const CAROL = '@carol:other.example' as UserId;
 
 const folders: string[] = [];
 afterEach(() => {
@@ -33,6 +34,9 @@ class World {
   readonly looks: RoomName[] = [];
   readonly inRooms = new Map<RoomName, Set<Identity>>();
   sfuUp = true;
+  /** Whom the SFU was last told to remove, and what happens before it is done. */
+  removing: Identity | null = null;
+  onRemoval = async (): Promise<void> => {};
   readonly #path: string;
   store;
   departures: RoomDepartures;
@@ -65,6 +69,8 @@ class World {
       rooms: { look, answers: async () => this.sfuUp },
       evictions: {
         remove: async (room, identity) => {
+          this.removing = identity;
+          await this.onRemoval();
           this.done.push(`remove ${identity} from ${room}`);
           return this.inRooms.get(room)?.delete(identity) ?? false;
         },
@@ -172,7 +178,9 @@ describe('who is no longer in the Matrix room', () => {
   test('and is given a token while the homeserver answers: was found a member after the question, and stays', async () => {
     await at.arrives(ALICE);
     const bob = await at.arrives(BOB);
+    const carol = await at.arrives(CAROL);
     at.leavesMatrix(BOB);
+    at.leavesMatrix(CAROL);
     const ask = at.ours.joinedMembers.bind(at.ours);
     at.ours.joinedMembers = async (roomId) => {
       const answer = await ask(roomId);
@@ -180,6 +188,61 @@ describe('who is no longer in the Matrix room', () => {
       return answer;
     };
     await at.next();
+    await vi.waitFor(() => expect(at.done).toEqual([`remove ${carol} from ${ROOM}`]));
+  });
+
+  test('and is given a token while others are removed, which takes the SFU its time', async () => {
+    await at.arrives(ALICE);
+    const bob = await at.arrives(BOB);
+    const carol = await at.arrives(CAROL);
+    at.leavesMatrix(BOB);
+    at.leavesMatrix(CAROL);
+    at.onRemoval = async () => {
+      at.onRemoval = async () => {};
+      const other = at.done.length === 0 && at.removing === bob ? carol : bob;
+      const userId = other === bob ? BOB : CAROL;
+      await new Promise<void>((resolve) => void at.clock.after(4_000, resolve));
+      await at.store.track({ roomId: ROOM_ID, room: ROOM, identity: other, userId, grantedAtMs: at.clock.nowMs() - 1_000 });
+    };
+    const looks = vi.spyOn(at.store, 'trackedIn');
+    await at.next();
+    await vi.waitFor(() => expect(looks.mock.calls.length).toBe(2));
+    await at.clock.advance(5_000);
+    await vi.waitFor(() => expect(looks.mock.calls.length).toBe(3));
+    await at.clock.advance(1_000);
+    expect(at.done).toHaveLength(1);
+  });
+
+  test('and comes back while others are removed, without asking for a token: an old answer is not acted upon', async () => {
+    await at.arrives(ALICE);
+    await at.arrives(BOB);
+    await at.arrives(CAROL);
+    at.leavesMatrix(BOB);
+    at.leavesMatrix(CAROL);
+    at.onRemoval = () => new Promise<void>((resolve) => void at.clock.after(11_000, resolve));
+    await at.next();
+    await vi.waitFor(() => expect(at.removing).not.toBeNull());
+    for (const userId of [BOB, CAROL]) at.ours.rooms.get(ROOM_ID)?.add(userId);
+    await at.clock.advance(3 * MINUTE_MS);
+    await vi.waitFor(() => expect(at.done).toHaveLength(1));
+    await at.clock.advance(3 * MINUTE_MS);
+    expect(at.done).toHaveLength(1);
+  });
+
+  test('or the first of our homeserver to be back is given a token while it answers about itself: the room stays open', async () => {
+    const alice = await at.arrives(ALICE);
+    await at.arrives(BOB);
+    at.leavesMatrix(ALICE);
+    const ask = at.ours.isJoined.bind(at.ours);
+    at.ours.isJoined = async (...asked) => {
+      const answer = await ask(...asked);
+      await at.store.track({ roomId: ROOM_ID, room: ROOM, identity: alice, userId: ALICE, grantedAtMs: at.clock.nowMs() });
+      return answer;
+    };
+    const looks = vi.spyOn(at.store, 'trackedIn');
+    await at.next();
+    await vi.waitFor(() => expect(looks.mock.calls.length).toBe(2));
+    await at.clock.advance(1_000);
     expect(at.done).toEqual([]);
   });
 });

@@ -171,6 +171,8 @@ test.each([
 test('who can not be in a room is not in it', async () => {
   const { service } = await bench(says(400, { errcode: 'M_INVALID_PARAM' }));
   expect(await service.isJoined('no room', { userId: ALICE })).toEqual({ kind: 'not_joined' });
+  // A server of which somebody was there is asked about a room that can be: this is no answer to that.
+  expect(await service.isJoined('no room', { serverName: 'example.org' as ServerName })).toMatchObject({ kind: 'failed' });
 });
 
 test.each<[string, unknown]>([

@@ -491,3 +491,11 @@ describe('of an application service besides', () => {
       expectRefusal(await post(path, tokenBody()), 404, 'M_UNRECOGNIZED', 'No such endpoint');
   });
 });
+
+test('a user who asks for ever more tokens has to wait, and nobody else', async () => {
+  const slots = Array.from({ length: 100 }, (_, nth) => getToken({ slot_id: `m.call#${nth}` }));
+  for (const { status } of await Promise.all(slots)) expect(status).toBe(200);
+  const { status, json } = await getToken({ slot_id: 'm.call#one-more' });
+  expect([status, json]).toEqual([429, expect.objectContaining({ errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: expect.any(Number) })]);
+  expect((await guestToken()).status).toBe(200);
+});

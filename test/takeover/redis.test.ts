@@ -47,8 +47,11 @@ for (const { name, binary, missing } of KINDS)
           ['b', '2'],
         ]),
       );
-      await hash.remove(['a']);
-      await hash.remove([]);
+      await hash.remove(new Map([['a', '1']]));
+      await hash.remove(new Map());
+      expect([...(await hash.read()).keys()]).toEqual(['b']);
+      // What is there now is another job than the one that was read.
+      await hash.remove(new Map([['b', '1']]));
       expect([...(await hash.read()).keys()]).toEqual(['b']);
     });
   });

@@ -1,13 +1,14 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Cancel } from '../../src/clock.ts';
-import type { HomeserverUrl, ServerName } from '../../src/delegation/ids.ts';
+import { type DelayId, type HomeserverUrl, participantOwner, type ServerName } from '../../src/delegation/ids.ts';
 import type { Discovery, Resolved } from '../../src/homeserver/discovery.ts';
 import { createServed } from '../../src/homeserver/served.ts';
+import { StoreUnavailable } from '../../src/store/store.ts';
 import type { JobHash } from '../../src/takeover/redis.ts';
 import { takeOver } from '../../src/takeover/take-over.ts';
 import { createLogger } from '../../src/telemetry.ts';
 import { EngineWorld } from '../engine/world.ts';
-import { identity, room, sid } from '../support/fixtures.ts';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
 import { START_MS } from '../support/virtual-clock.ts';
 
 const URL = 'https://matrix.example.org' as HomeserverUrl;
@@ -32,7 +33,13 @@ const LOST: Resolved = { kind: 'unresolvable', why: 'told to be' };
 
 function setUp(jobs: Record<string, string>, place: Place = {}) {
   const world = new EngineWorld();
-  const at = { heldBy: place.held ? 'another' : null, open: 0, isOpen: true, found: place.found ?? (async () => FOUND) };
+  const at = {
+    away: place.away ?? false,
+    heldBy: place.held ? 'another' : null,
+    open: 0,
+    isOpen: true,
+    found: place.found ?? (async () => FOUND),
+  };
   const hash = new Map(Object.entries(jobs));
   const served = createServed({
     ...{ fullAccess: { all: false, names: ['example.org' as ServerName] }, overrides: new Map([['example.org' as ServerName, URL]]) },
@@ -51,11 +58,11 @@ function setUp(jobs: Record<string, string>, place: Place = {}) {
         if (at.heldBy === 'us') at.heldBy = null;
       },
       read: async () => {
-        if (place.away) throw new Error('away');
-        return hash;
+        if (at.away) throw new Error('away');
+        return new Map(hash);
       },
-      remove: async (fields) => {
-        for (const one of fields) hash.delete(one);
+      remove: async (jobs) => {
+        for (const [one, value] of jobs) if (hash.get(one) === value) hash.delete(one);
       },
       close: async () => {
         at.open -= 1;
@@ -202,4 +209,59 @@ it('takes no more once we are to end, and leaves the rest to the next', async ()
   await run();
   expect([hash.size, at.heldBy, at.open]).toEqual([2, null, 0]);
   expect(await world.store.count()).toMatchObject({ awaiting: 0, connected: 0 });
+});
+
+describe('what has failed once is tried again', () => {
+  const HOUR_MS = 3_600_000;
+  const ofAnHour = (n: number) => job(n).replace('10000000000', String(HOUR_MS * 1e6));
+
+  it('where the jobs can not be read for a while, which is said once', async () => {
+    const { world, run, at, counts } = setUp({ [field(1)]: ofAnHour(1) }, { away: true });
+    world.join(room(1), identity(1), sid(1));
+    await run();
+    await world.clock.advance(60_000);
+    at.away = false;
+    await world.clock.advance(300_000);
+    expect(counts()).toMatchObject({ taken: 1 });
+    expect(world.lines.filter((line) => line.includes('could not be taken over'))).toHaveLength(1);
+    expect(at).toMatchObject({ heldBy: null, open: 0 });
+  });
+
+  it('where one of them can not be kept', async () => {
+    const { world, run, counts } = setUp(Object.fromEntries([1, 2, 3].map((n) => [field(n), ofAnHour(n)])));
+    for (const n of [1, 2, 3]) world.join(room(n), identity(n), sid(n));
+    const update = world.store.update.bind(world.store);
+    let updates = 0;
+    world.store.update = (where, once, step, urgency) => {
+      updates += 1;
+      if (updates === 2) return Promise.reject(new StoreUnavailable(new Error('told to be')));
+      return update(where, once, step, urgency);
+    };
+    await run();
+    await world.clock.advance(20_000);
+    expect(counts()).toMatchObject({ taken: 2, known: 1 });
+    expect(await world.store.count()).toMatchObject({ connected: 3 });
+  });
+});
+
+it('an old job does not take the place of what its participant has delegated to us since', async () => {
+  const { world, run } = setUp({ [field(1)]: job(1) });
+  world.join(room(1), identity(1), sid(1));
+  const handles = { kind: 'delay', delayId: 'delay-newer' as DelayId } as const;
+  const owner = participantOwner(room(1), identity(1));
+  const { id: _, ...rest } = handOver(1, { owner, room: room(1), identities: [identity(1)], handles, delayMs: 60_000 });
+  await world.engine.handOver(rest);
+  await run();
+  await world.clock.advance(10_000);
+  expect(world.actions('cancel')).toEqual([]);
+  expect(await world.store.count()).toMatchObject({ connected: 1, cancelling: 0 });
+});
+
+it('a job that another one has replaced while it waited for its homeserver is not removed', async () => {
+  const { world, hash, run, at } = setUp({ [field(1)]: job(1) }, { found: async () => LOST, remove: true });
+  await run();
+  hash.set(field(1), job(1).replace('delay-1', 'delay-newer'));
+  at.found = async () => FOUND;
+  await world.clock.advance(11_000);
+  expect([...hash.keys()]).toEqual([field(1)]);
 });
