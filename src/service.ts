@@ -168,15 +168,19 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const stop = (signal: string): Promise<void> => {
     stopping ??= (async () => {
       open = false;
-      const endsAtMs = systemTime.nowMs() + GRACE_MS;
       log.info({ signal }, 'draining');
       stopWarming();
       stopTakingOver();
       stopKeeping();
       stopWatching?.();
-      await Promise.all([engine.drain(GRACE_MS - LAST_ANSWERS_MS), behind?.departures?.stop(GRACE_MS - LAST_ANSWERS_MS)]);
-      const leftMs = endsAtMs - systemTime.nowMs();
-      await Promise.race([closed(server), new Promise<void>((resolve) => systemTime.after(leftMs, resolve))]);
+      let answered: Promise<void> | null = null;
+      const answerAll = (): Promise<void> => {
+        answered ??= closed(server);
+        return answered;
+      };
+      const graceMs = GRACE_MS - LAST_ANSWERS_MS;
+      await Promise.all([engine.drain(graceMs, answerAll), behind?.departures?.stop(graceMs)]);
+      await Promise.race([answerAll(), new Promise<void>((resolve) => systemTime.after(LAST_ANSWERS_MS, resolve))]);
       await Promise.allSettled([delayedEvents.close(), outbound.close()]);
       await store.close();
       log.info({}, 'stopped');

@@ -72,14 +72,18 @@ export interface Engine extends HandOvers {
   /** Homeservers that refuse calls because there are too many, and so may lose participants. */
   readonly limiting: readonly HomeserverUrl[];
   start(): void;
-  /** Takes no new work and resolves when what is under way is done, or after `graceMs`. */
-  drain(graceMs: number): Promise<void>;
+  /**
+   * Takes no new work and resolves when what is under way is done, and then `lastly`, or after `graceMs`. Until then who is there is restarted:
+   * others may have to be waited for, and whoever comes after us has to start first.
+   */
+  drain(graceMs: number, lastly?: () => Promise<void>): Promise<void>;
 }
 
 export function createEngine(deps: EngineDeps): Engine {
   const { store, rooms, delayedEvents, clock, random, policy, metrics, log, sightings } = deps;
   const shared = sightings !== undefined;
   const underWay = new Set<Promise<void>>();
+  const restarts = new WeakSet<Promise<void>>();
   let storeAvailable = true;
   /** What the store refuses from now on it refuses because it is closed. */
   let drained = false;
@@ -204,6 +208,7 @@ export function createEngine(deps: EngineDeps): Engine {
     const dueMs = dueAtMs(row.state);
     if (dueMs !== null) metrics.dueLag(Math.max(clock.nowMs() - dueMs, 0));
     const work = due(row, claim);
+    if (row.state.kind === 'connected') restarts.add(work);
     track(work);
     return work;
   }
@@ -261,12 +266,15 @@ export function createEngine(deps: EngineDeps): Engine {
       scheduler.start();
       ticking = clock.everySecond(tick);
     },
-    drain: async (graceMs) => {
+    drain: async (graceMs, lastly = async () => {}) => {
       ticking();
       sweep.stop();
-      scheduler.stop();
       keepAlive.stop();
-      await Promise.race([settled(underWay), new Promise<void>((resolve) => clock.after(graceMs, resolve))]);
+      scheduler.restartsOnly();
+      const over = new Promise<void>((resolve) => clock.after(graceMs, resolve));
+      await Promise.race([settled(underWay, (work) => !restarts.has(work)).then(lastly), over]);
+      scheduler.stop();
+      await Promise.race([settled(underWay), over]);
       drained = true;
     },
   };
@@ -275,6 +283,7 @@ export function createEngine(deps: EngineDeps): Engine {
 const roomOf = (room: RoomName) => ({ by: 'room', room }) as const;
 
 /** Work under way may begin more; all of it has ended when the set is empty. */
-async function settled(work: ReadonlySet<Promise<void>>): Promise<void> {
-  while (work.size > 0) await Promise.allSettled(work);
+async function settled(work: ReadonlySet<Promise<void>>, counts: (one: Promise<void>) => boolean = () => true): Promise<void> {
+  const left = () => [...work].filter(counts);
+  for (let waited = left(); waited.length > 0; waited = left()) await Promise.allSettled(waited);
 }

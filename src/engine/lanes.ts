@@ -300,6 +300,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   }
 
   function learn(lane: Lane, errand: Waiting, answer: Answer, { beganMs, idleMs }: { beganMs: number; idleMs: number }): void {
+    if (answer.kind !== 'failed') lane.triage.heard();
     if (isRestart(lane, errand)) lane.triage.answered(errand, beganMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
       lane.budget.passed(errand.id, beganMs);

@@ -12,6 +12,8 @@ export interface Scheduler {
   wake(): void;
   /** As wake, when a row was written that is due at `dueMs`. */
   expect(dueMs: number | null): void;
+  /** From now on nothing is begun but restarts. */
+  restartsOnly(): void;
   stop(): void;
 }
 
@@ -50,6 +52,7 @@ const OLDEST_FIRST_EVERY = 4;
 export function createScheduler(deps: SchedulerDeps): Scheduler {
   const { store, lanes, clock, longestSleepMs, gatherMs, take, onFailure } = deps;
   let running = false;
+  let restartsOnly = false;
   let looking = false;
   let looks = 0;
   let again = false;
@@ -114,7 +117,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     while (full && running && taken.restarts + taken.others < MOST_AT_ONCE) {
       lookedMs = clock.nowMs();
       const allRestarts = isSwamped() && taken.restarts >= BATCH;
-      const excluded = { ...lanes.excluded(), allRestarts, others: taken.others >= MOST_OTHERS_AT_ONCE };
+      const excluded = { ...lanes.excluded(), allRestarts, others: restartsOnly || taken.others >= MOST_OTHERS_AT_ONCE };
       notBeforeMs = lookedMs + Math.max(gatherMs, excluded.restarts.size > 0 ? AFTER_EXCLUSION_MS : 0);
       if (allRestarts) sleepUntil(lookedMs + AFTER_EXCLUSION_MS);
       const claimed = await heard(store.claimDue(lookedMs, LEASE_MS, BATCH, excluded, nextFirst()));
@@ -147,6 +150,9 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     wake,
     expect: (dueMs) => {
       if (dueMs !== null) sleepUntil(dueMs);
+    },
+    restartsOnly: () => {
+      restartsOnly = true;
     },
     stop: () => {
       running = false;

@@ -13,8 +13,10 @@ export interface Triage {
   isLate(wanted: Pick<Wanted, 'expiryMs' | 'delayMs'>): boolean;
   /** One that waited has run out, or waits behind others that have more time. */
   missed(): void;
-  /** A call was not answered. A homeserver that is away keeps no time, or its timers wait: what has run out by our count until now may not have. */
+  /** A call was not answered. A homeserver that is away keeps no time, or its timers wait: what has run out by our count meanwhile may not have. */
   failed(): void;
+  /** A call was answered, in whatever way. */
+  heard(): void;
   /** What became of a restart that began at `beganMs`: that it was late may be ours. */
   answered(wanted: Wanted, beganMs: number, answer: Answer): void;
 }
@@ -25,11 +27,15 @@ const FORGET_AFTER_MS = 10_000;
 export const LATE_PART = 0.1;
 /** And so it is not with more than a slow call takes. */
 const LATE_MS = 1_000;
+/** A homeserver of which nothing was heard for so long is away, and not only some of the calls that fail. */
+const AWAY_MS = 1_000;
 
 export function createTriage(nowMs: () => number): Triage {
   let untilMs = Number.NEGATIVE_INFINITY;
   /** Nor is it known of what ran out before we had to do with the homeserver: a process before us may have restarted it. */
   let countsFromMs = nowMs();
+  let heardMs = Number.NEGATIVE_INFINITY;
+  let isAway = false;
   const isLateAt = (atMs: number, { expiryMs, delayMs }: Pick<Wanted, 'expiryMs' | 'delayMs'>): boolean =>
     expiryMs - atMs < Math.min(delayMs * LATE_PART, LATE_MS);
   const missed = (): void => {
@@ -40,11 +46,16 @@ export function createTriage(nowMs: () => number): Triage {
     get on() {
       return nowMs() < untilMs;
     },
-    hasRunOut: ({ lostMs }) => lostMs >= countsFromMs && lostMs < nowMs(),
+    hasRunOut: ({ lostMs }) => !isAway && lostMs >= countsFromMs && lostMs < nowMs(),
     isLate: (wanted) => isLateAt(nowMs(), wanted),
     missed,
     failed: () => {
-      countsFromMs = nowMs();
+      isAway ||= nowMs() - heardMs >= AWAY_MS;
+    },
+    heard: () => {
+      heardMs = nowMs();
+      if (isAway) countsFromMs = nowMs();
+      isAway = false;
     },
     answered: (wanted, beganMs, { kind }) => {
       if (kind === 'final' && wanted.lostMs > beganMs && isLateAt(beganMs, wanted)) missed();
