@@ -44,6 +44,8 @@ export interface Budget {
   putOffMs(wanted: Wanted): number;
   /** When this restart, the most urgent one, has to begin so that all are in time. */
   beginMs(wanted: Wanted): number;
+  /** Whether it would be too late for this one, who can be kept, if what is owed went first. */
+  isUrgent(wanted: Wanted): boolean;
 }
 
 /** Without a refusal for so long we do as if there were no limit: it may have been raised. */
@@ -72,6 +74,8 @@ const CALLS_TO_FIND_OUT = 2;
 /** The parts of a delay after which a restart is made: where enough is left, and at the latest. */
 const USUAL_PART = 0.8;
 const LATEST_PART = 0.93;
+/** Where the rate is not known, or has just been forgotten, a pause may be as long as what is left after this part. */
+const URGENT_PART = 0.75;
 /** Nobody needs one before. */
 const EARLIEST_PART = 0.4;
 /** Who is reckoned with is made wait until then at the very most: a rate measured some percent too low must cost nobody. */
@@ -174,6 +178,15 @@ export function createBudget(nowMs: () => number): Budget {
   /** When the homeserver will let a call through: one that comes before is refused, and Synapse takes half a second to say so. */
   const willingMs = (perMs: number): number => nowMs() + (savedNow() < 1 ? (1 - savedNow()) / perMs + CLOCKS_MS : 0);
 
+  /** When the next restart has to begin at the latest, for all who are kept to be in time after this part of their delays. */
+  function latestMs(perMs: number, part: number): number {
+    const latest = [...kept]
+      .flatMap((id) => remembered.get(id) ?? [])
+      .map(({ expiryMs, delayMs }) => expiryMs - delayMs * (1 - part))
+      .sort((a, b) => a - b);
+    return Math.min(...latest.map((ms, place) => ms - place / perMs));
+  }
+
   const isIdle = (atMs: number): boolean => (rate === null ? atMs - refusedAtMs >= AGAIN_MS : savedNow() >= mostSaved);
   const spareMs = (): number => ((rate !== null || isLimited()) && !isIdle(nowMs()) ? AGAIN_MS : 0);
   const isKnown = (): boolean => nowMs() - refusedAtMs < KNOWN_FOR_MS;
@@ -253,14 +266,15 @@ export function createBudget(nowMs: () => number): Budget {
     beginMs: (wanted) => {
       if (rate === null || !isLimited() || wanted.delayMs > SHORT_DELAY_MS) return Number.NEGATIVE_INFINITY;
       reckon(rate);
-      const gapMs = 1 / rate;
       const part = savedNow() > mostSaved - SPARE ? USUAL_PART : LATEST_PART;
-      const latest = [...kept]
-        .flatMap((id) => remembered.get(id) ?? [])
-        .map(({ expiryMs, delayMs }) => expiryMs - delayMs * (1 - part))
-        .sort((a, b) => a - b);
-      const urgentMs = Math.min(...latest.map((ms, place) => ms - place * gapMs));
-      return Math.max(urgentMs, Math.min(willingMs(rate), endMs(wanted, nowMs())));
+      return Math.max(latestMs(rate, part), Math.min(willingMs(rate), endMs(wanted, nowMs())));
+    },
+    isUrgent: (wanted) => {
+      const atMs = nowMs();
+      if (wanted.delayMs > SHORT_DELAY_MS || wanted.lostMs < atMs) return false;
+      if (rate === null) return atMs >= wanted.expiryMs - wanted.delayMs * (1 - URGENT_PART);
+      reckon(rate);
+      return kept.has(wanted.id) && atMs + 1 / rate >= latestMs(rate, LATEST_PART);
     },
   };
 }

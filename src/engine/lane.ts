@@ -1,8 +1,9 @@
 // What is known of one homeserver: who is called and who waits, how many calls it takes at once, how it limits them, who can't be kept.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
+import type { Answer } from '../delegation/state.ts';
 import { type Budget, createBudget } from './budget.ts';
-import { type Errand, Queue } from './errand.ts';
+import { type Errand, Queue, type Waiting } from './errand.ts';
 import { createPace, type Pace } from './pace.ts';
 import { createTriage, type Triage } from './triage.ts';
 import { createWidth, type Width } from './width.ts';
@@ -12,6 +13,8 @@ export interface Lane {
   running: number;
   /** Of those that run. */
   restarting: number;
+  /** How many of the newest calls that were let through were restarts. */
+  restartsInARow: number;
   /** When the newest of them began. */
   beganMs: number;
   readonly width: Width;
@@ -37,6 +40,11 @@ export interface Lane {
 const QUEUE_FACTOR = 64;
 /** Their turn comes seldom, and those who wait for it keep places that others need. */
 const MOST_DOUBTFUL = 16;
+const DOUBTFUL_AGAIN_MS = { least: 250, most: 10_000 };
+/** A restart's evidence may be renewed so long before it is too old; it is back within a fraction of that. */
+const REFRESH_MS = 1_000;
+/** Without a refusal for so long more may be let through at once. */
+const UNCLEAR_MS = 1_500;
 /** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
 const MOST_OWED = 2_048;
 
@@ -45,6 +53,7 @@ export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce?:
     homeserver,
     running: 0,
     restarting: 0,
+    restartsInARow: 0,
     beganMs: 0,
     width: createWidth(mostAtOnce),
     queue: new Queue(),
@@ -59,7 +68,21 @@ export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce?:
   };
 }
 
-export const hasEnoughDoubts = ({ queue }: Lane): boolean => queue.doubtful >= MOST_DOUBTFUL;
+/** What one that nobody would miss is answered, where as many wait as are called in a while. */
+export function beyondDoubts({ queue }: Lane, { kind, beginByMs }: Errand, nowMs: number): Answer | null {
+  if (kind !== 'doubtful' || queue.doubtful < MOST_DOUBTFUL) return null;
+  const { least, most } = DOUBTFUL_AGAIN_MS;
+  return { kind: 'limited', retryAfterMs: Math.min(Math.max(beginByMs - nowMs, least), most) };
+}
+
+/**
+ * Its evidence is too old, or will be when its turn comes: whoever is asked about anew just then is not there when the call is, and it goes
+ * to somebody less urgent.
+ */
+export function isStale({ budget }: Lane, next: Waiting, nowMs: number): boolean {
+  const restMs = next.beginByMs - nowMs;
+  return restMs < 0 || (next.kind !== 'owed' && restMs < REFRESH_MS && budget.beginMs(next) > next.beginByMs);
+}
 
 /** Leaves and cancellations (`owed`), or all others: no more can wait. */
 export function isFull(lane: Lane, owed: boolean): boolean {
@@ -77,6 +100,11 @@ function mostOwed({ width }: Lane): number {
 /** Of the calls at once: restarts leave a quarter for leaves; where calls are counted, one at a time shows what is left. */
 export function mostRestarts({ budget, width }: Lane): number {
   return budget.limited ? 1 : Math.ceil(width.atOnce * 0.75);
+}
+
+/** Where calls are refused at a rate that is not known, what goes beside another is refused, and of that nobody learns anything. */
+export function mostWhereUnclear({ budget: { limit } }: Lane): number {
+  return limit !== null && limit.perMs === null && limit.refusedAgoMs < UNCLEAR_MS ? 1 : Number.POSITIVE_INFINITY;
 }
 
 /** Whether this process may make it. */

@@ -7,7 +7,19 @@ import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import { type Limit, RESERVED_MS } from '../store/store.ts';
 import type { Errand, Waiting } from './errand.ts';
-import { createLane, hasEnoughDoubts, hasRoom, isFull, isIdle, isOurs, isRestart, type Lane, mostRestarts } from './lane.ts';
+import {
+  beyondDoubts,
+  createLane,
+  hasRoom,
+  isFull,
+  isIdle,
+  isOurs,
+  isRestart,
+  isStale,
+  type Lane,
+  mostRestarts,
+  mostWhereUnclear,
+} from './lane.ts';
 
 export interface Lanes {
   /**
@@ -29,6 +41,8 @@ export interface Lanes {
 const HANGING_MS = 1_000;
 /** A restart with less time left goes before leaves. */
 const URGENT_MS = 10_000;
+/** Where calls are counted, a leave comes after so many restarts that could not wait for it. */
+const MOST_IN_A_ROW = 2;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
 const LONGEST_PAUSE_MS = 300_000;
 const MOST_LANES = 10_000;
@@ -40,10 +54,6 @@ const GIVEN_UP: Answer = { kind: 'limited', retryAfterMs: 30_000 };
 const PATIENT_MS = 20_000;
 /** Whether there is any such is looked at so often. */
 const GIVE_BACK_EVERY_MS = 1_000;
-/** A call that nobody would miss, where enough of them wait. */
-const DOUBTFUL_AGAIN_MS = { least: 250, most: 10_000 };
-/** A restart's evidence may be renewed so long before it is too old; it is back within a fraction of that. */
-const REFRESH_MS = 1_000;
 /** What has to be done by when may change while a restart waits for its time. */
 const LOOK_AGAIN_MS = 250;
 
@@ -166,7 +176,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     while (!isBlocked(lane)) {
       const next = nextOf(lane);
       if (next === undefined) break;
-      if (isStale(lane, next)) {
+      if (isStale(lane, next, clock.nowMs())) {
         lane.queue.remove(next);
         next.resolve(null);
         continue;
@@ -187,26 +197,19 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     }
   }
 
-  /**
-   * Its evidence is too old, or will be when its turn comes: whoever is asked about anew just then is not there when the call is, and it goes
-   * to somebody less urgent.
-   */
-  function isStale(lane: Lane, next: Waiting): boolean {
-    const restMs = next.beginByMs - clock.nowMs();
-    return restMs < 0 || (next.kind !== 'owed' && restMs < REFRESH_MS && lane.budget.beginMs(next) > next.beginByMs);
-  }
-
-  /** One that is about to run out does not wait for all the leaves of a crowd. Where calls are counted, it has its time (budget.ts). */
-  function isUrgent(lane: Lane, { kind, orderMs }: Waiting): boolean {
-    if (kind !== 'restart' || lane.budget.limited || lane.restarting >= mostRestarts(lane)) return false;
-    return orderMs - clock.nowMs() < URGENT_MS;
+  /** One that is about to run out does not wait for all the leaves of a crowd. */
+  function isUrgent(lane: Lane, one: Waiting): boolean {
+    if (one.kind !== 'restart' || lane.restarting >= mostRestarts(lane)) return false;
+    if (lane.budget.limited) return lane.restartsInARow < MOST_IN_A_ROW && lane.budget.isUrgent(one);
+    return one.orderMs - clock.nowMs() < URGENT_MS;
   }
 
   /**
    * Calls that hang, for up to 10 s, must not cost those their turn who have less time: one more may begin beside them.
    */
   function isBusy(lane: Lane, next: Waiting): boolean {
-    if (lane.running < (next.kind === 'owed' || isUrgent(lane, next) ? lane.width.atOnce : mostRestarts(lane))) return false;
+    const most = next.kind === 'owed' || isUrgent(lane, next) ? lane.width.atOnce : mostRestarts(lane);
+    if (lane.running < Math.min(most, mostWhereUnclear(lane))) return false;
     const hangsInMs = lane.beganMs + HANGING_MS - clock.nowMs();
     if (hangsInMs > 0) lookLater(lane, hangsInMs);
     return hangsInMs > 0;
@@ -224,13 +227,6 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     if (nowMs < lane.givenBackMs + GIVE_BACK_EVERY_MS) return;
     lane.givenBackMs = nowMs;
     for (const { resolve } of lane.queue.take(({ beginByMs }) => beginByMs < nowMs)) resolve(null);
-  }
-
-  /** What one that nobody would miss is answered, where as many wait as are called in a while. */
-  function beyondDoubts(lane: Lane, { kind, beginByMs }: Errand): Answer | null {
-    if (kind !== 'doubtful' || !hasEnoughDoubts(lane)) return null;
-    const { least, most } = DOUBTFUL_AGAIN_MS;
-    return { kind: 'limited', retryAfterMs: Math.min(Math.max(beginByMs - clock.nowMs(), least), most) };
   }
 
   /** What a call that the budget has no room for is answered. */
@@ -303,6 +299,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     if (answer.kind !== 'failed') lane.triage.heard();
     if (isRestart(lane, errand)) lane.triage.answered(errand, beganMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
+      lane.restartsInARow = errand.kind === 'restart' ? lane.restartsInARow + 1 : 0;
       lane.budget.passed(errand.id, beganMs);
       lane.pace.passed();
     }
@@ -364,7 +361,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
         onGivenUp(homeserver, 1);
         return Promise.resolve(GIVEN_UP);
       }
-      const putOff = putOffBy(lane, errand) ?? beyondDoubts(lane, errand);
+      const putOff = putOffBy(lane, errand) ?? beyondDoubts(lane, errand, clock.nowMs());
       if (putOff !== null) return Promise.resolve(putOff);
       return new Promise((resolve, reject) => {
         const beginByMs = Math.min(clock.nowMs() + PATIENT_MS, errand.beginByMs);
