@@ -49,7 +49,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const now = { nowMs: clock.nowMs(), roll };
     const same = rows.find((row) => isSame(row, handOver));
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
-    // Nor does what somebody else looked after before its owner delegated to us take the place of that.
+    // What somebody else looked after takes the place of nothing that its owner has delegated to us since.
     const newer = adopted === null ? undefined : rows.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
     if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
     // Who delegates anew may say less of itself than before.

@@ -204,9 +204,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     return one.orderMs - clock.nowMs() < URGENT_MS;
   }
 
-  /**
-   * Calls that hang, for up to 10 s, must not cost those their turn who have less time: one more may begin beside them.
-   */
+  /** Calls that hang, for up to 10 s, must not cost those their turn who have less time: one more may begin beside them. */
   function isBusy(lane: Lane, next: Waiting): boolean {
     const most = next.kind === 'owed' || isUrgent(lane, next) ? lane.width.atOnce : mostRestarts(lane);
     if (lane.running < Math.min(most, mostWhereUnclear(lane))) return false;
@@ -215,16 +213,12 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     return hangsInMs > 0;
   }
 
-  /** Nothing but what may wait for long is there, and of that some is to be thought about anew. */
+  /**
+   * Those who have waited for too long are thought about anew: what nobody would miss as soon as nothing else is there, all others before more
+   * are claimed, for whose claim ends while they wait would be claimed again and again.
+   */
   function giveBack(lane: Lane): void {
     const nowMs = clock.nowMs();
-    for (const { resolve } of lane.queue.takeOthers(({ beginByMs }) => beginByMs < nowMs)) resolve(null);
-  }
-
-  /** Before others are claimed: whose claim ends while they wait would be claimed again and again. */
-  function giveBackLate(lane: Lane): void {
-    const nowMs = clock.nowMs();
-    if (nowMs < lane.givenBackMs + GIVE_BACK_EVERY_MS) return;
     lane.givenBackMs = nowMs;
     for (const { resolve } of lane.queue.take(({ beginByMs }) => beginByMs < nowMs)) resolve(null);
   }
@@ -374,7 +368,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       const restarts = new Set<HomeserverUrl>();
       const leaves = new Set<HomeserverUrl>();
       for (const [homeserver, lane] of lanes) {
-        giveBackLate(lane);
+        if (clock.nowMs() >= lane.givenBackMs + GIVE_BACK_EVERY_MS) giveBack(lane);
         const blocked = isShut(lane);
         if (blocked || isFull(lane, false) || !lane.ours) restarts.add(homeserver);
         if (blocked || isFull(lane, true)) leaves.add(homeserver);

@@ -52,7 +52,7 @@ const DELEGATIONS = { burst: 100, perSecond: 10 };
 const TOKENS = { burst: 100, perSecond: 1 };
 
 /** A segment that a URL leaves out, with the one before it. */
-const CLIMBS = /[\\/](?:\.|%2e){1,2}(?:[\\/?#]|$)/i;
+const CLIMBS = /^[^?#]*[\\/](?:\.|%2e){1,2}(?:[\\/?#]|$)/i;
 
 /**
  * The path as it was sent, if it climbs: a proxy that has let it through for its beginning means no page that is reached from there. Undefined:
@@ -60,7 +60,7 @@ const CLIMBS = /[\\/](?:\.|%2e){1,2}(?:[\\/?#]|$)/i;
  */
 function climbing(env: object | undefined): string | undefined {
   const { incoming } = (env ?? {}) as { readonly incoming?: IncomingMessage };
-  return incoming?.url !== undefined && CLIMBS.test(incoming.url.replace(/[?#].*$/, '')) ? incoming.url : undefined;
+  return incoming?.url !== undefined && CLIMBS.test(incoming.url) ? incoming.url : undefined;
 }
 
 export function createApp(deps: AppDeps): App {

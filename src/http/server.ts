@@ -10,7 +10,7 @@ import { createServer, ServerResponse } from '../library-parts.ts';
 const LONGEST_REQUEST_MS = 15_000;
 const LONGEST_HEAD_MS = 10_000;
 const LOOK_EVERY_MS = 2_000;
-/** As much as others of our kind take, or nearly: a proxy may add to what a browser sends, and cookies may be among it. */
+/** Four times what Node takes by itself: a proxy may add to what a browser sends, and cookies may be among it. */
 const MOST_HEAD_BYTES = 64 * 1024;
 /**
  * A connection that idles is closed by whoever sends requests on it, or the next one may be lost on its way: Caddy keeps one for 2 minutes, the

@@ -40,19 +40,17 @@ export function makeFolder(folder: string): void {
 
 /** One after the other: Node's own way to make all of them never ends under /proc. */
 function makeAll(path: string): void {
-  if (existsSync(path)) {
-    // As it would be if all had been made: what is no folder is told of.
-    if (!statSync(path).isDirectory()) mkdirSync(path);
-    return;
-  }
+  if (isFolder(path)) return;
   makeAll(dirname(path));
   try {
     mkdirSync(path);
   } catch (error) {
-    // Another process has made it, or a link leads to nowhere.
-    if (codeOf(error) !== 'EEXIST' || !existsSync(path)) throw error;
+    // Another process may have made it.
+    if (!isFolder(path)) throw error;
   }
 }
+
+const isFolder = (path: string): boolean => existsSync(path) && statSync(path).isDirectory();
 
 function advice(error: unknown, path: string): string {
   const [code, sqlite] = [codeOf(error), resultCode(error)];
