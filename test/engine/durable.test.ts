@@ -65,10 +65,12 @@ test('a disk that fails: the webhook is refused, and when it comes again it is n
   await world.clock.advance(1);
   expect(told.state).toBeInstanceOf(StoreUnavailable);
   expect(world.lines.find((line) => line.includes('can not make writes durable'))).toContain('"why":"EIO: i/o error, fdatasync"');
+  expect(await world.metric('lastwill_store_up')).toBe(0);
   const again = watch(world.webhook(room(), identity(1), sid(1), 'left'));
   await world.clock.advance(50);
   expect(again.state).toBe('waits');
   disk.wrote();
   await world.clock.advance(1);
   expect(again.state).toBe('ignored');
+  expect(await world.metric('lastwill_store_up')).toBe(1);
 });
