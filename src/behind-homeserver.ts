@@ -1,6 +1,6 @@
 // The parts of a service behind its homeserver (protocol.md §2c), wired as the settings say: nothing, the as_token alone, or all of it.
 import type { Clock } from './clock.ts';
-import type { ApiKey, Config } from './config.ts';
+import type { ApiKey, Config } from './config/config.ts';
 import { createRoomDepartures, type RoomDepartures } from './engine/room-departures.ts';
 import { createApplicationService } from './homeserver/application-service.ts';
 import type { Discovery } from './homeserver/discovery.ts';

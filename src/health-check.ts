@@ -1,8 +1,8 @@
 // What the HEALTHCHECK of the image runs: whether the process answers where its settings have it listen. Asked at another port, it would
 // count as ill for ever, and a proxy that goes by that (Traefik) would send it nothing. By no library, for it starts every ten seconds.
 import { get } from 'node:http';
-import { parseBind } from './bind.ts';
-import { withoutServiceLinks } from './service-links.ts';
+import { parseBind } from './config/bind.ts';
+import { withoutServiceLinks } from './config/service-links.ts';
 
 const EVERYWHERE: Readonly<Record<string, string>> = { '': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1' };
 

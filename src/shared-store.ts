@@ -1,7 +1,7 @@
 // The store on Redis, opened: it is waited for a while, what it can lose is said, and its time becomes ours. Loaded only where it is
 // configured: its client takes a while to load.
 import { type Clock, type Random, shiftedClock } from './clock.ts';
-import type { Config } from './config.ts';
+import type { Config } from './config/config.ts';
 import type { Attendance } from './store/attendance.ts';
 import { connectRedis } from './store/redis/connection.ts';
 import { durabilityOf, readRedisSettings } from './store/redis/durability.ts';

@@ -4,11 +4,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
+import { createReader, type Env, type Fault } from './config/reader.ts';
+import { readStoreKey } from './config/store-settings.ts';
 import type { RoomName } from './delegation/ids.ts';
 import type { Delegation } from './delegation/state.ts';
+import { faultLines } from './process/startup-report.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
-import { createReader, type Env, type Fault } from './settings-reader.ts';
-import { faultLines } from './startup-report.ts';
 import { type Attendance, type Given, MOST_GIVEN, type MovableGiven, type Tracked } from './store/attendance.ts';
 import { connectRedis, type RedisConnection } from './store/redis/connection.ts';
 import { readBeats } from './store/redis/pulse.ts';
@@ -17,7 +18,6 @@ import { createSeal, type Seal } from './store/seal.ts';
 import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
 import { makeFolder } from './store/sqlite/unusable.ts';
 import { SLOTS, type Store } from './store/store.ts';
-import { readStoreKey } from './store-settings.ts';
 
 export const COPY_USAGE = `Usage: npm run store -- copy --from <store> --to <store>
   <store> is sqlite:<folder> (LASTWILL_DATA_DIR) or a Redis URL (LIVEKIT_REDIS_URL). lastwill must be stopped.

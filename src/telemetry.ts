@@ -2,7 +2,7 @@
 // Labels are bounded here, not by the callers: a stranger who invents homeservers or webhooks can't grow the registry.
 import pino from 'pino';
 import type { Registry } from 'prom-client';
-import type { Config, LogLevel } from './config.ts';
+import type { Config, LogLevel } from './config/config.ts';
 import type { Answer, Cause, Effect, Outcome, State } from './delegation/state.ts';
 import { Counter, defaultMetrics, Gauge, Histogram } from './library-parts.ts';
 

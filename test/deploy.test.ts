@@ -8,7 +8,7 @@ import path from 'node:path';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { readConfig } from '../src/config.ts';
+import { readConfig } from '../src/config/config.ts';
 import type { ServerName } from '../src/delegation/ids.ts';
 import { createMetrics, METRICS } from '../src/telemetry.ts';
 import { createHarness } from './http/harness.ts';

@@ -1,7 +1,7 @@
 // A Redis that is not there at the start is waited for, and then it is said which, and what was the matter.
 import { expect, test } from 'vitest';
 import { systemRandom } from '../src/clock.ts';
-import { readConfig } from '../src/config.ts';
+import { readConfig } from '../src/config/config.ts';
 import { Registry } from '../src/library-parts.ts';
 import { openSharedStore } from '../src/shared-store.ts';
 import { createLogger, createMetrics } from '../src/telemetry.ts';

@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { SETTINGS, settingsTable } from '../src/settings.ts';
+import { SETTINGS, settingsTable } from '../src/config/settings.ts';
 import { METRICS, metricsTable } from '../src/telemetry.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
@@ -28,39 +28,40 @@ const STORE = ['store', 'attendance', 'codec', 'seal', 'short-name', 'sightings'
 const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/delegation/', []],
   ['src/clock.ts', []],
-  ['src/settings.ts', []],
-  ['src/settings-reader.ts', ['src/settings.ts']],
-  ['src/service-links.ts', ['src/settings-reader.ts']],
-  ['src/bind.ts', []],
-  ['src/health-check.ts', ['src/bind.ts', 'src/service-links.ts']],
   ['src/redis-url.ts', []],
   ['src/library-parts.ts', []],
-  ['src/registration.ts', []],
-  ['src/key-file.ts', []],
-  ['src/store-settings.ts', ['src/redis-url.ts', 'src/settings.ts', 'src/settings-reader.ts']],
-  ['src/new-registration.ts', ['src/registration.ts', 'src/clock.ts', 'src/homeserver/names.ts']],
+  ['src/config/settings.ts', []],
+  ['src/config/reader.ts', ['src/config/settings.ts']],
+  ['src/config/service-links.ts', ['src/config/reader.ts']],
+  ['src/config/bind.ts', []],
+  ['src/config/registration.ts', []],
+  ['src/config/key-file.ts', []],
+  ['src/config/store-settings.ts', ['src/redis-url.ts', 'src/config/settings.ts', 'src/config/reader.ts']],
+  ['src/config/new-registration.ts', ['src/config/registration.ts', 'src/clock.ts', 'src/homeserver/names.ts']],
   [
-    'src/config.ts',
+    'src/config/config.ts',
     [
       'src/delegation/',
       'src/homeserver/names.ts',
-      'src/bind.ts',
-      'src/key-file.ts',
+      'src/config/bind.ts',
+      'src/config/key-file.ts',
       'src/redis-url.ts',
-      'src/registration.ts',
-      'src/service-links.ts',
-      'src/settings.ts',
-      'src/settings-reader.ts',
-      'src/store-settings.ts',
+      'src/config/registration.ts',
+      'src/config/service-links.ts',
+      'src/config/settings.ts',
+      'src/config/reader.ts',
+      'src/config/store-settings.ts',
     ],
   ],
-  ['src/stdout.ts', ['src/clock.ts']],
-  ['src/descriptors.ts', []],
+  ['src/health-check.ts', ['src/config/bind.ts', 'src/config/service-links.ts']],
+  ['src/process/descriptors.ts', []],
+  ['src/process/memory.ts', ['src/clock.ts']],
+  ['src/process/priority.ts', []],
+  ['src/process/startup-report.ts', ['src/config/config.ts']],
+  ['src/process/stdout.ts', ['src/clock.ts']],
+  ['src/process/stop-signals.ts', []],
   ['src/gathered.ts', []],
-  ['src/telemetry.ts', ['src/delegation/', 'src/config.ts', 'src/library-parts.ts']],
-  ['src/priority.ts', []],
-  ['src/memory.ts', ['src/clock.ts']],
-  ['src/startup-report.ts', ['src/config.ts']],
+  ['src/telemetry.ts', ['src/delegation/', 'src/config/config.ts', 'src/library-parts.ts']],
   // Each store knows what all of them are, and none of the others.
   ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],
@@ -86,7 +87,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
       'src/sfu/',
       'src/homeserver/',
       'src/telemetry.ts',
-      'src/config.ts',
+      'src/config/config.ts',
       'src/clock.ts',
       'src/gathered.ts',
       'src/library-parts.ts',
@@ -99,8 +100,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/store-copy.ts', ['src/']],
   ['src/service.ts', ['src/']],
   ['src/compile-cache.js', []],
-  ['src/stop-signals.ts', []],
-  ['src/main.ts', ['src/compile-cache.js', 'src/stop-signals.ts', 'src/memory.ts', 'src/service.ts']],
+  ['src/main.ts', ['src/compile-cache.js', 'src/process/stop-signals.ts', 'src/process/memory.ts', 'src/service.ts']],
 ];
 
 interface Ban {
@@ -116,11 +116,11 @@ const BANS: readonly Ban[] = [
   { pattern: /\bMath\.random\b|\brandom(UUID|Int)\b|\bgetRandomValues\b/, except: ['src/clock.ts'], reason: TIME },
   // The nonce of a seal must never come twice, and what a simulation owns does.
   { pattern: /\brandomBytes\b/, except: ['src/clock.ts', 'src/store/seal.ts'], reason: TIME },
-  { pattern: /\bconsole\b|\bprocess\.(stdout|stderr)\b/, except: ['src/service.ts', 'src/startup-report.ts'], reason: OUTPUT },
+  { pattern: /\bconsole\b|\bprocess\.(stdout|stderr)\b/, except: ['src/service.ts', 'src/process/startup-report.ts'], reason: OUTPUT },
   {
     pattern: /\bprocess\.env\b/,
     except: ['src/service.ts', 'src/health-check.ts'],
-    reason: 'settings come from src/config.ts, checked and all at once',
+    reason: 'settings come from src/config/config.ts, checked and all at once',
   },
   {
     pattern: /\bprocess\.(exit|kill|abort)\b/,

@@ -1,5 +1,5 @@
 // `npm run reasons [-- --runs 3 --only <part of a name> --client rtc-node --write-docs]`: what LiveKit tells, and when, for each way of
-// leaving or of coming back, of two client SDKs. The waits of src/config.ts are chosen from what it shows.
+// leaving or of coming back, of two client SDKs. The waits of src/config/config.ts are chosen from what it shows.
 import { parseArgs } from 'node:util';
 import { noChromium } from '../browser/stack/chromium-binary.ts';
 import { Pages } from '../browser/stack/pages.ts';

@@ -1,5 +1,5 @@
 // lastwill's own waits, where no setting changes them: the promise that everything here is held to.
-import { readConfig } from '../../../src/config.ts';
+import { readConfig } from '../../../src/config/config.ts';
 import type { Policy } from '../../../src/delegation/state.ts';
 
 export function defaultWaits(): Policy['waitMs'] {

@@ -1,6 +1,6 @@
 // What a crowd's arrival leaves behind: pages that V8 keeps at hand for more of the same, and returns some 10 to 20 s later, though beside an
 // SFU others need them; and a wrong idea of how long things live.
-import type { Cancel, Clock } from './clock.ts';
+import type { Cancel, Clock } from '../clock.ts';
 
 export interface MemoryDeps {
   readonly clock: Clock;

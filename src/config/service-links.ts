@@ -1,6 +1,6 @@
 // Kubernetes tells every container of the Services around it, in variables made of their names (as Docker's old links did). A Service named
 // livekit-jwt sets LIVEKIT_JWT_PORT to its own address so, and one named livekit or lastwill what looks like our settings misspelt.
-import { type Env, rank } from './settings-reader.ts';
+import { type Env, rank } from './reader.ts';
 
 const LINK = /_SERVICE_(?:HOST|PORT(?:_[A-Z0-9_]+)?)$|_PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?$/;
 const ADDRESS = /^(?:tcp|udp|sctp):\/\//;

@@ -5,10 +5,10 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { getHeapSpaceStatistics } from 'node:v8';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
-import { systemClock } from '../src/clock.ts';
-import { exchange } from '../src/exchange.ts';
-import { Pool } from '../src/library-parts.ts';
-import { letShortLivedDie } from '../src/memory.ts';
+import { systemClock } from '../../src/clock.ts';
+import { exchange } from '../../src/exchange.ts';
+import { Pool } from '../../src/library-parts.ts';
+import { letShortLivedDie } from '../../src/process/memory.ts';
 
 const [crowd, settling, counted] = [200, 200, 200];
 const one = { sid: 'PA_1', identity: '@alice:example.org:DEVICE', state: 'ACTIVE', joinedAtMs: '1795420800000', attributes: {} };

@@ -3,7 +3,7 @@
 //
 // What can't be written is lost, and counted: a full disk under the log, or a reader that has gone, is no reason for a ghost.
 import { writeSync } from 'node:fs';
-import { standStill } from './clock.ts';
+import { standStill } from '../clock.ts';
 
 export interface StdoutDeps {
   readonly onLost: (lines: number) => void;

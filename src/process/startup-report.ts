@@ -1,5 +1,5 @@
 // What a person reads in the terminal: what runs and what to do next, or everything that keeps it from running.
-import type { Config, Fault } from './config.ts';
+import type { Config, Fault } from '../config/config.ts';
 
 /** For the start in development; in production the log has it all, and the notes belong there as warnings. */
 export function startupLines(config: Config, notes: readonly string[]): string[] {

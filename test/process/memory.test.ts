@@ -3,8 +3,8 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { beforeEach, expect, test } from 'vitest';
-import { collectAll, keepSmall } from '../src/memory.ts';
-import { createVirtualClock, type VirtualClock } from './support/virtual-clock.ts';
+import { collectAll, keepSmall } from '../../src/process/memory.ts';
+import { createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
 
 let clock: VirtualClock;
 let asked: number;

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Config, type Fault, readConfig } from '../src/config.ts';
-import type { ServerName } from '../src/delegation/ids.ts';
-import { SETTINGS, settingsTable } from '../src/settings.ts';
-import { faultLines, startupLines } from '../src/startup-report.ts';
+import { type Config, type Fault, readConfig } from '../../src/config/config.ts';
+import { SETTINGS, settingsTable } from '../../src/config/settings.ts';
+import type { ServerName } from '../../src/delegation/ids.ts';
+import { faultLines, startupLines } from '../../src/process/startup-report.ts';
 
 type Env = Record<string, string | undefined>;
 

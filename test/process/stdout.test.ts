@@ -1,6 +1,6 @@
 // Lines of the log reach stdout whole, or are counted as lost.
 import { beforeEach, expect, test } from 'vitest';
-import { createStdout } from '../src/stdout.ts';
+import { createStdout } from '../../src/process/stdout.ts';
 
 let written: string;
 let lost: number;

@@ -3,7 +3,7 @@ import { getPriority } from 'node:os';
 import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
 
-const PRIORITY = resolve(import.meta.dirname, '../src/priority.ts');
+const PRIORITY = resolve(import.meta.dirname, '../../src/process/priority.ts');
 /** Of whoever runs the tests. */
 const OURS = getPriority();
 /** What a process of its own says last, started so much nicer than we are. */

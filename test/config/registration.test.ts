@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { systemRandom } from '../src/clock.ts';
-import { newRegistration } from '../src/new-registration.ts';
-import { parseRegistration, registrationText } from '../src/registration.ts';
+import { systemRandom } from '../../src/clock.ts';
+import { newRegistration } from '../../src/config/new-registration.ts';
+import { parseRegistration, registrationText } from '../../src/config/registration.ts';
 
 const NAMES = ['example.org', 'localhost:8448', '1.2.3.4:80', '[2001:db8::1]:8448', 'xn--bcher-kva.example-1.org'];
 const MADE = { serverName: 'example.org', proxyUrl: 'http://lastwill:8080', asToken: 'as-secret', hsToken: 'hs-secret' };
@@ -57,7 +57,7 @@ describe('a new file', () => {
 
 describe('npm run registration', () => {
   const run = (...words: string[]) => {
-    const root = join(import.meta.dirname, '..');
+    const root = join(import.meta.dirname, '../..');
     return spawnSync(join(root, 'node_modules/node/bin/node'), ['src/main.ts', 'registration', ...words], { cwd: root, encoding: 'utf8' });
   };
 

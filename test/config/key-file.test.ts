@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { parseKeyFile } from '../src/key-file.ts';
+import { parseKeyFile } from '../../src/config/key-file.ts';
 
 const LINES = [
   'key1: secret',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type Connections, shareConnections } from '../src/descriptors.ts';
+import { type Connections, shareConnections } from '../../src/process/descriptors.ts';
 
 const told = (soft: string) => () =>
   `Limit                     Soft Limit           Hard Limit           Units

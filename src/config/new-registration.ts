@@ -1,6 +1,6 @@
 // `npm run registration`: a registration file with fresh tokens, made of two words of the operator.
-import type { Random } from './clock.ts';
-import { parseBaseUrl, parseServerName } from './homeserver/names.ts';
+import type { Random } from '../clock.ts';
+import { parseBaseUrl, parseServerName } from '../homeserver/names.ts';
 import { registrationText } from './registration.ts';
 
 const TOKEN_BYTES = 32;

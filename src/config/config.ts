@@ -1,13 +1,11 @@
 // The environment, read once: either a frozen Config or every fault in it, so that an operator mends them all in one go.
 // Pure: variables and a file reader come in, nothing else is looked at. A fault never shows what could be a secret.
+
+import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
+import type { Policy } from '../delegation/state.ts';
+import { parseServerName } from '../homeserver/names.ts';
 import { type Bind, parseBind } from './bind.ts';
-import type { HomeserverUrl, ServerName } from './delegation/ids.ts';
-import type { Policy } from './delegation/state.ts';
-import { parseServerName } from './homeserver/names.ts';
 import { type ApiKey, parseKeyFile } from './key-file.ts';
-import { parseRegistration, TOKEN } from './registration.ts';
-import { withoutServiceLinks } from './service-links.ts';
-import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS } from './settings.ts';
 import {
   createReader,
   type Env,
@@ -19,11 +17,14 @@ import {
   readInteger,
   readUrl,
   splitList,
-} from './settings-reader.ts';
+} from './reader.ts';
+import { parseRegistration, TOKEN } from './registration.ts';
+import { withoutServiceLinks } from './service-links.ts';
+import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS } from './settings.ts';
 import { type RedisConfig, readRedis, readStoreKey } from './store-settings.ts';
 
 export type { ApiKey } from './key-file.ts';
-export type { Fault } from './settings-reader.ts';
+export type { Fault } from './reader.ts';
 export type { RedisConfig } from './store-settings.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';

@@ -1,7 +1,7 @@
 // Where delegations are kept, and the key that seals them there: of the service, and of the command that copies stores.
-import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
+import { parseRedisUrl, type RedisPlace } from '../redis-url.ts';
+import { type Reader, readBoolean, readInteger } from './reader.ts';
 import { SHORTEST_STORE_KEY } from './settings.ts';
-import { type Reader, readBoolean, readInteger } from './settings-reader.ts';
 
 export interface RedisConfig {
   readonly place: RedisPlace;
