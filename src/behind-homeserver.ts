@@ -8,7 +8,7 @@ import { createHome, type Home } from './homeserver/home.ts';
 import type { Outbound } from './homeserver/outbound.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import type { Proxied } from './http/proxied.ts';
-import { createSeldom } from './http/seldom.ts';
+import { onceAMinute } from './once-a-minute.ts';
 import { createEvictions } from './sfu/evictions.ts';
 import type { RoomServiceDeps } from './sfu/room-service.ts';
 import type { Rooms } from './sfu/rooms.ts';
@@ -19,9 +19,9 @@ export function createHomeOf(config: Config, deps: { clock: Clock; discovery: Di
   const { applicationService } = config.homeservers;
   if (applicationService === null) return null;
   const { log, ...parts } = deps;
-  const seldom = createSeldom(deps.clock);
+  const mayTell = onceAMinute(deps.clock);
   const onUnresolved = (why: string): void => {
-    if (seldom()) log.error({ why }, 'the homeserver of LIVEKIT_HS_SERVER_NAME can not be resolved; it is tried again');
+    if (mayTell()) log.error({ why }, 'the homeserver of LIVEKIT_HS_SERVER_NAME can not be resolved; it is tried again');
   };
   return createHome({ ...parts, serverName: applicationService.serverName, onUnresolved });
 }

@@ -1,8 +1,8 @@
 // One HTTP request and its answer over pooled connections, capped in bytes and time. It answers with values and never throws: an error's
 // text could carry the URL, and URLs here carry secrets.
 import type { Dispatcher } from 'undici';
+import { BodyBuffer } from './body-buffer.ts';
 import type { Clock } from './clock.ts';
-import { Gathered } from './gathered.ts';
 
 export type FailureKind = 'timeout' | 'refused' | 'address' | 'certificate' | 'too_large' | 'garbage' | 'redirects';
 export type Reply =
@@ -57,7 +57,7 @@ function createHandler(
   let controller: Dispatcher.DispatchController | null = null;
   let status = 0;
   let headers: Record<string, string> = {};
-  const body = new Gathered(mostBytes);
+  const body = new BodyBuffer(mostBytes);
 
   const settle = (reply: Reply): void => {
     if (done) return;

@@ -7,8 +7,8 @@ import { type Cancel, type Clock, systemClock, systemRandom } from './clock.ts';
 import { type ApiKey, type Config, readConfig } from './config/config.ts';
 import { newRegistration } from './config/new-registration.ts';
 import { helpText, NO_SUCH_ARGUMENT } from './config/settings.ts';
+import { createResolve } from './dns/choose-resolver.ts';
 import type { Resolve } from './dns/resolve.ts';
-import { createResolve } from './dns/ways.ts';
 import { createAlarms } from './engine/alarms.ts';
 import { createEngine } from './engine/engine.ts';
 import { createSfuAlarm } from './engine/sfu-alarm.ts';
@@ -23,9 +23,9 @@ import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
-import { createSeldom } from './http/seldom.ts';
 import { createWebServer } from './http/server.ts';
 import { Registry } from './library-parts.ts';
+import { onceAMinute } from './once-a-minute.ts';
 import { type Connections, shareConnections } from './process/descriptors.ts';
 import { collectAll, keepSmall } from './process/memory.ts';
 import { goFirst } from './process/priority.ts';
@@ -194,10 +194,10 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 /** An address that is taken, or not there yet at boot, may be free the next time. */
 function listen(server: Server, config: Config, notes: readonly string[], { incoming }: Connections): void {
   const { host, port } = config.bind;
-  const seldom = createSeldom(systemTime);
+  const mayTell = onceAMinute(systemTime);
   server.maxConnections = incoming;
   server.on('drop', () => {
-    if (seldom()) log.warn({ most: server.maxConnections }, 'connections are turned away: as many as may be are open');
+    if (mayTell()) log.warn({ most: server.maxConnections }, 'connections are turned away: as many as may be are open');
   });
   server.on('error', (err) => {
     if (server.listening) return log.error({ err }, 'the server told of an error');

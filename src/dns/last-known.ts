@@ -2,7 +2,7 @@
 // every time it is dialled, so that a new address is used as soon as it is told.
 import type { LookupAddress } from 'node:dns';
 import type { Clock } from '../clock.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 import { type Resolve, saysNoAddress } from './resolve.ts';
 
 /** A name service that is well has answered by then, and who waits has a membership to keep. */
@@ -24,7 +24,7 @@ interface Asked {
 
 /** One question at a time for each name, however many dial it: whoever comes meanwhile waits for its answer. */
 export function lastKnown({ clock, resolve }: { readonly clock: Clock; readonly resolve: Resolve }): Resolve {
-  const known = new Remembered<string, Known>(MOST_NAMES);
+  const known = new LruMap<string, Known>(MOST_NAMES);
   const underWay = new Map<string, Asked>();
 
   function ask(host: string): Asked {

@@ -15,13 +15,13 @@ import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { createAlarms } from './alarms.ts';
 import { type Applied, createApply, type Todo } from './apply.ts';
-import { createCalm, moves } from './calm.ts';
 import { createHandOvers, type HandOvers } from './hand-over.ts';
 import { createKeepAlive } from './keep-alive.ts';
 import { createLanes } from './lanes.ts';
 import { createObserver } from './observe.ts';
 import { createPerformer } from './perform.ts';
 import { createPresence } from './presence.ts';
+import { createQuietRooms, moves } from './quiet-rooms.ts';
 import { createScheduler } from './scheduler.ts';
 import { createSweep } from './sweep.ts';
 import { createWebhookWatch } from './webhook-watch.ts';
@@ -112,10 +112,10 @@ export function createEngine(deps: EngineDeps): Engine {
     ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),
   });
   const [intervalMs, kept] = [policy.presenceIntervalMs, shared ? KEPT_SHARED : KEPT];
-  const calm = shared ? null : createCalm({ clock, intervalMs });
+  const quietRooms = shared ? null : createQuietRooms({ clock, intervalMs });
   const onRow = (row: Delegation): void => keepAlive.remember(row);
   const onWrite = (before: Delegation | undefined, after: Delegation): void => {
-    if (calm !== null && moves(before, after)) calm.moved(after.room);
+    if (quietRooms !== null && moves(before, after)) quietRooms.moved(after.room);
   };
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics, watch), log, onStore, onRow, onWrite });
   const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
@@ -137,7 +137,7 @@ export function createEngine(deps: EngineDeps): Engine {
     onSilence: () => keepAlive.begin(),
     onAnswer: () => storeAvailable && void keepAlive.end(),
   });
-  const sweep = createSweep({ store, presence, calm, apply: watched, clock, intervalMs, kept, perform, log });
+  const sweep = createSweep({ store, presence, quietRooms, apply: watched, clock, intervalMs, kept, perform, log });
 
   /** Whatever is written may be due before anything the scheduler waits for. */
   async function watched(...args: Parameters<typeof apply>): Promise<Applied> {

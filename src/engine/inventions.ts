@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts';
 import type { DelegationId } from '../delegation/ids.ts';
 import type { LiveDelegation, Policy } from '../delegation/state.ts';
 import { isProven, leaseMs } from '../delegation/steps/moves.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 import type { Errand } from './errand.ts';
 import type { Presence } from './presence.ts';
 
@@ -56,7 +56,7 @@ export function createInventions({ presence, clock, policy }: { presence: Presen
 
 /** A few delegations of a participant at a time. */
 function createFew(clock: Clock, most: number) {
-  const few = new Remembered<string, { readonly ids: readonly DelegationId[]; readonly sinceMs: number }>(MOST_PARTICIPANTS);
+  const few = new LruMap<string, { readonly ids: readonly DelegationId[]; readonly sinceMs: number }>(MOST_PARTICIPANTS);
   const keyOf = ({ room, identities: [identity] }: LiveDelegation): string => JSON.stringify([room, identity]);
 
   function lately(row: LiveDelegation): { readonly ids: readonly DelegationId[]; readonly sinceMs: number } {

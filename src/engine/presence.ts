@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Identity, RoomName, RoomSid, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 import type { Look, Rooms } from '../sfu/rooms.ts';
 import type { Sightings } from '../store/sightings.ts';
 import { createTurns, type Reason, type Turn } from './turns.ts';
@@ -106,7 +106,7 @@ const FORGETFUL_MS = 20_000;
 export function createPresence(deps: PresenceDeps): Presence {
   const { rooms, clock } = deps;
   const desks = new Map<RoomName, Desk>();
-  const startedAtMs = new Remembered<RoomName, number>(MOST_ROOMS);
+  const startedAtMs = new LruMap<RoomName, number>(MOST_ROOMS);
   const turns = createTurns(MOST_QUESTIONS);
   /** How many are on the lists of all desks. */
   let remembered = 0;

@@ -4,7 +4,7 @@ import type { Delegation } from '../delegation/state.ts';
 import type { Claimed, First, Store } from '../store/store.ts';
 import { LEASE_MS } from './apply.ts';
 import type { Lanes } from './lanes.ts';
-import { createSpare } from './spare.ts';
+import { watchSaturation } from './saturation.ts';
 
 export interface Scheduler {
   start(): void;
@@ -56,7 +56,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
   let looking = false;
   let looks = 0;
   let again = false;
-  const isSwamped = createSpare(clock);
+  const isSaturated = watchSaturation(clock);
   const taken = { restarts: 0, others: 0 };
   let notBeforeMs = Number.NEGATIVE_INFINITY;
   let timer: { readonly atMs: number; readonly cancel: Cancel } | null = null;
@@ -116,7 +116,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     let full = true;
     while (full && running && taken.restarts + taken.others < MOST_AT_ONCE) {
       lookedMs = clock.nowMs();
-      const allRestarts = isSwamped() && taken.restarts >= BATCH;
+      const allRestarts = isSaturated() && taken.restarts >= BATCH;
       const excluded = { ...lanes.excluded(), allRestarts, others: restartsOnly || taken.others >= MOST_OTHERS_AT_ONCE };
       notBeforeMs = lookedMs + Math.max(gatherMs, excluded.restarts.size > 0 ? AFTER_EXCLUSION_MS : 0);
       if (allRestarts) sleepUntil(lookedMs + AFTER_EXCLUSION_MS);

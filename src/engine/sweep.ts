@@ -6,9 +6,9 @@ import type { Delegation } from '../delegation/state.ts';
 import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
-import type { Calm } from './calm.ts';
 import { eventsOf } from './perform.ts';
 import type { Presence } from './presence.ts';
+import type { QuietRooms } from './quiet-rooms.ts';
 
 export interface Sweep {
   /** To be called every second: looks at the rooms whose turn has come, and forgets what is old. */
@@ -22,7 +22,7 @@ export interface SweepDeps {
   readonly store: Store;
   readonly presence: Presence;
   /** Null: others write as well. */
-  readonly calm: Calm | null;
+  readonly quietRooms: QuietRooms | null;
   readonly apply: Apply;
   readonly clock: Clock;
   readonly intervalMs: number;
@@ -64,8 +64,8 @@ const PURGE_EVERY_MS = 10_000;
 const PURGE_PORTION = 250;
 
 export function createSweep(deps: SweepDeps): Sweep {
-  const { store, presence, calm, apply, clock, intervalMs, kept, perform, log } = deps;
-  const shared = calm === null;
+  const { store, presence, quietRooms, apply, clock, intervalMs, kept, perform, log } = deps;
+  const shared = quietRooms === null;
   let position = 0;
   let lastTickMs: number | null = null;
   let lastPurgeMs = Number.NEGATIVE_INFINITY;
@@ -79,24 +79,24 @@ export function createSweep(deps: SweepDeps): Sweep {
   }
 
   async function look(room: RoomName): Promise<void> {
-    const underWay = calm?.look(room);
+    const underWay = quietRooms?.beginLook(room);
     try {
       const evidence = await presence.ask(room, clock.nowMs(), 0);
       // An outage says nothing about anyone; rows that need an answer ask for themselves.
-      if (evidence.kind === 'unreachable' || calm?.holds(room, evidence)) return;
+      if (evidence.kind === 'unreachable' || quietRooms?.isQuiet(room, evidence)) return;
       const eventOf = eventsOf(evidence);
       const rows: Delegation[] = [];
-      let calmSoFar = true;
+      let quietSoFar = true;
       const of = portions(evidence.present.length);
       for (let nth = 0; nth < of; nth += 1) {
         const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
           rows.push(row);
           return row.handles === null ? null : eventOf(row);
         });
-        calmSoFar &&= applied.changed === 0 && applied.todo.length === 0;
+        quietSoFar &&= applied.changed === 0 && applied.todo.length === 0;
         for (const todo of applied.todo) perform(todo);
       }
-      if (calmSoFar) underWay?.wasCalm(evidence, rows);
+      if (quietSoFar) underWay?.wasQuiet(evidence, rows);
     } finally {
       underWay?.end();
     }
@@ -124,7 +124,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     const notWithinMs = intervalMs * SHARED_TURN;
     const rooms = [...(await store.rooms(fromSlot, Math.min(toSlot, SLOTS), notWithinMs))];
     if (toSlot > SLOTS) rooms.push(...(await store.rooms(0, toSlot - SLOTS, notWithinMs)));
-    const { short = [], long = [] } = Object.groupBy(rooms, (room) => (calm?.isLikely(room) ? 'short' : 'long'));
+    const { short = [], long = [] } = Object.groupBy(rooms, (room) => (quietRooms?.isLikelyQuiet(room) ? 'short' : 'long'));
     inTurn = [...apart(short, SHORT_LOOK_MS), ...apart(long, TICK_MS)];
   }
 

@@ -6,7 +6,7 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 import {
   asUser,
   type Call,
@@ -94,10 +94,10 @@ const NOT_WANTED: Result = { answer: { kind: 'failed', reached: false }, why: nu
 
 export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const { clock, outbound } = deps;
-  const memory = new Remembered<string, Knowledge>(MOST_HOMESERVERS);
-  const hints = new Remembered<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
+  const memory = new LruMap<string, Knowledge>(MOST_HOMESERVERS);
+  const hints = new LruMap<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
   /** Whether a homeserver has ever said what its versions are: one that never does can't say that it is there. */
-  const tells = new Remembered<HomeserverUrl, boolean>(MOST_HOMESERVERS);
+  const tells = new LruMap<HomeserverUrl, boolean>(MOST_HOMESERVERS);
 
   async function act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer> {
     const service = deps.applicationService;

@@ -1,6 +1,6 @@
 // What was looked up holds for a time: remembered within bounds, asked for once by those who ask together.
 import type { Clock } from '../clock.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 
 export interface Found<Value> {
   readonly value: Value;
@@ -24,7 +24,7 @@ export function createLookUps<Key, Value>(options: {
   readonly look: (key: Key, before: Value | null) => Promise<Found<Value>>;
 }): LookUps<Key, Value> {
   const { clock, most, look } = options;
-  const known = new Remembered<Key, Entry<Value>>(most);
+  const known = new LruMap<Key, Entry<Value>>(most);
 
   async function renew(key: Key, before: Entry<Value> | undefined): Promise<Found<Value>> {
     const last = await before?.answer.catch(() => null);

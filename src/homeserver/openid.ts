@@ -4,8 +4,8 @@ import { parseUserId, type ServerName, type UserId } from '../delegation/ids.ts'
 import { z } from '../library-parts.ts';
 import { ADVICE } from './advice.ts';
 import type { Federation, FederationTarget } from './federation.ts';
+import { createOpenIdLimit } from './openid-limit.ts';
 import type { Outbound, Reply } from './outbound.ts';
-import { createStrangers } from './strangers.ts';
 
 const TIMEOUT_MS = 10_000;
 const LONGEST_TOKEN = 4096;
@@ -36,10 +36,10 @@ export interface OpenIdDeps {
 }
 
 export function createOpenId({ clock, federation, outbound, isListed }: OpenIdDeps): OpenId {
-  const strangers = createStrangers(isListed);
+  const limit = createOpenIdLimit(isListed);
 
   async function check(token: OpenIdToken): Promise<OpenIdResult> {
-    const leave = strangers.enter(token.serverName);
+    const leave = limit.enter(token.serverName);
     if (leave === null) return refused('too many other homeservers are being asked');
     let result: OpenIdResult | null = null;
     try {

@@ -8,18 +8,18 @@ import type { Engine } from '../engine/engine.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
 import type { Served } from '../homeserver/served.ts';
 import { getRequestListener } from '../library-parts.ts';
+import { onceAMinute } from '../once-a-minute.ts';
 import type { Keys } from '../sfu/keys.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { createBodies } from './body.ts';
 import { delegationRoutes } from './delegations.ts';
 import { errorResponse, MatrixError, refusalOf, unavailable } from './errors.ts';
-import { createLimit } from './limit.ts';
 import { type MatrixRtc, matrixRtcRoutes } from './matrixrtc.ts';
 import { createMemberships, createMembershipsBehind } from './memberships.ts';
 import { operationRoutes } from './operations.ts';
 import { type Proxied, proxiedRoutes } from './proxied.ts';
-import { createSeldom } from './seldom.ts';
+import { createRateLimit } from './rate-limit.ts';
 import { webhookListener } from './webhook-listener.ts';
 import { WEBHOOK_PATHS, webhookRoutes, webhookTaker } from './webhooks.ts';
 
@@ -78,11 +78,14 @@ export function createApp(deps: AppDeps): App {
   });
   const webhooks = webhookRoutes(taker, bodies);
   for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
-  app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createLimit(deps.clock, DELEGATIONS) }));
+  app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createRateLimit(deps.clock, DELEGATIONS) }));
   const memberships = behind ?? createMemberships(deps);
-  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, memberships, bodies, assertOpen, seldom: createSeldom(deps.clock) }));
+  app.route('/', matrixRtcRoutes({ ...deps, ...matrixRtc, memberships, bodies, assertOpen, mayTell: onceAMinute(deps.clock) }));
   if (proxied !== undefined && behind !== null)
-    app.route('/', proxiedRoutes({ ...deps, ...proxied, memberships: behind, bodies, assertOpen, limit: createLimit(deps.clock, TOKENS) }));
+    app.route(
+      '/',
+      proxiedRoutes({ ...deps, ...proxied, memberships: behind, bodies, assertOpen, limit: createRateLimit(deps.clock, TOKENS) }),
+    );
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => errorResponse(c, refusalOf(error, log)));

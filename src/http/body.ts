@@ -2,7 +2,7 @@
 // and what was kept of it is let go.
 import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
-import { Gathered } from '../gathered.ts';
+import { BodyBuffer } from '../body-buffer.ts';
 import { MatrixError, unavailable } from './errors.ts';
 
 export interface Bodies {
@@ -32,7 +32,7 @@ export function createBodies(mostUnfinishedBytes = MOST_UNFINISHED_BYTES): Bodie
         const incoming = incomingOf(c);
         // Null: it comes in pieces, and says when it ends. The parser holds it to what it announces.
         const announced = incoming.headers['transfer-encoding'] === undefined ? Number(incoming.headers['content-length'] ?? 0) : null;
-        let gathered = new Gathered(mostBytes);
+        let body = new BodyBuffer(mostBytes);
         let heldBytes = 0;
 
         const hold = (bytes: number): void => {
@@ -41,21 +41,21 @@ export function createBodies(mostUnfinishedBytes = MOST_UNFINISHED_BYTES): Bodie
         };
         const refuse = (error: MatrixError): void => {
           incoming.off('data', take).off('end', end);
-          gathered = new Gathered(0);
+          body = new BodyBuffer(0);
           hold(0);
           reject(error);
         };
         const take = (piece: Buffer): void => {
-          if (!gathered.add(piece)) {
+          if (!body.add(piece)) {
             refuse(tooLarge(mostBytes));
             return;
           }
           if (piece.length === announced) return;
           if (heldBytes === 0) incoming.once('close', () => hold(0));
-          hold(gathered.heldBytes);
+          hold(body.heldBytes);
           if (unfinishedBytes > mostUnfinishedBytes) refuse(unavailable('Too many requests are unfinished'));
         };
-        const end = (): void => resolve(gathered.bytes);
+        const end = (): void => resolve(body.bytes);
 
         if (announced !== null && announced > mostBytes) return reject(tooLarge(mostBytes));
         incoming.on('data', take).on('end', end);

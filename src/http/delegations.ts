@@ -10,7 +10,7 @@ import type { Keys, Participant } from '../sfu/keys.ts';
 import type { Metrics } from '../telemetry.ts';
 import { authorizationOf, type Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
-import type { Limit } from './limit.ts';
+import type { RateLimit } from './rate-limit.ts';
 import { parseDelegation, parseJson } from './requests.ts';
 
 export interface DelegationsDeps {
@@ -19,7 +19,7 @@ export interface DelegationsDeps {
   readonly served: Served;
   readonly discovery: Discovery;
   readonly metrics: Metrics;
-  readonly limit: Limit<Owner>;
+  readonly limit: RateLimit<Owner>;
   readonly bodies: Bodies;
   readonly assertOpen: () => void;
 }

@@ -42,7 +42,7 @@ export interface MatrixRtcDeps extends MatrixRtc {
   readonly log: Log;
   readonly bodies: Bodies;
   /** Whether a refusal may be said loudly now. */
-  readonly seldom: () => boolean;
+  readonly mayTell: () => boolean;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
 }
@@ -157,11 +157,11 @@ async function delegateLeave(deps: MatrixRtcDeps, request: MatrixRtcRequest): Pr
 }
 
 /** One answer to all who are not who they say, whatever was wrong: the log knows. */
-async function authenticate({ openId, grants, log, seldom }: MatrixRtcDeps, request: MatrixRtcRequest): Promise<Authenticated> {
+async function authenticate({ openId, grants, log, mayTell }: MatrixRtcDeps, request: MatrixRtcRequest): Promise<Authenticated> {
   const { roomId, slotId, deviceId, member, openId: token } = request;
   const { accessToken, serverName } = token;
   const refuse = (why: string): never => {
-    log[seldom() ? 'info' : 'debug']({ why, homeserver: serverName }, 'an OpenID token was refused');
+    log[mayTell() ? 'info' : 'debug']({ why, homeserver: serverName }, 'an OpenID token was refused');
     throw new MatrixError(401, 'M_UNAUTHORIZED', 'The OpenID token does not prove this user');
   };
   if (serverName === null) return refuse('its server name is none');

@@ -11,6 +11,7 @@ import { type ServerName, sha256, type UserId } from '../delegation/ids.ts';
 import { memberRoom, type ProxiedMember, proxiedIdentity } from '../delegation/names.ts';
 import type { Handles } from '../delegation/state.ts';
 import type { ApplicationService, Failed, Relayed, Subject } from '../homeserver/application-service.ts';
+import { onceAMinute } from '../once-a-minute.ts';
 import type { RoomCreation } from '../sfu/room-creation.ts';
 import type { Tokens } from '../sfu/tokens.ts';
 import type { Attendance } from '../store/attendance.ts';
@@ -18,7 +19,6 @@ import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Bodies } from './body.ts';
 import { MatrixError, unavailable } from './errors.ts';
-import type { Limit } from './limit.ts';
 import { leaveOrProbe } from './matrixrtc.ts';
 import type { Memberships } from './memberships.ts';
 import {
@@ -32,7 +32,7 @@ import {
   serverOf,
   type TokenRequest,
 } from './proxied-requests.ts';
-import { createSeldom } from './seldom.ts';
+import type { RateLimit } from './rate-limit.ts';
 
 export interface Proxied {
   readonly service: ApplicationService;
@@ -54,7 +54,7 @@ export interface ProxiedDeps extends Proxied {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly bodies: Bodies;
-  readonly limit: Limit<UserId>;
+  readonly limit: RateLimit<UserId>;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
 }
@@ -122,9 +122,9 @@ async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void>
 function homeserverOnly({ hsToken, clock, log }: ProxiedDeps): MiddlewareHandler {
   const digest = (text: string) => createHash('sha256').update(text).digest();
   const expected = digest(hsToken);
-  const seldom = createSeldom(clock);
+  const mayTell = onceAMinute(clock);
   const refused = (): void => {
-    if (!seldom()) return;
+    if (!mayTell()) return;
     log.error({}, 'a request came with another hs_token: if it was of the homeserver, its registration file and ours differ');
   };
   return async (c, next) => {
@@ -165,7 +165,7 @@ async function tokenForUser(
   const { serverName, membership } = request;
   const isOurs = serverName === null || serverName === service.home.serverName;
   if (isOurs) assertOurSfu(deps, request.url);
-  assertSeldom(deps, userId);
+  assertWithinLimit(deps, userId);
   await assertJoined(deps, membership.roomId, { userId });
   if (!isOurs) return relay(deps, userId, { ...request, serverName }, edition);
   const member: ProxiedMember = { ...membership, userId };
@@ -180,7 +180,7 @@ async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: Buffe
   const { userId, membership } = request;
   if (serverOf(userId) !== origin) throw new MatrixError(403, 'M_FORBIDDEN', 'user_id is of another server than the one that asks');
   assertOurSfu(deps, request.url);
-  assertSeldom(deps, userId);
+  assertWithinLimit(deps, userId);
   await assertJoined(deps, membership.roomId, { serverName: service.home.serverName });
   await assertJoined(deps, membership.roomId, { userId });
   return { url, jwt: await grant(deps, { ...membership, userId }, 'listen') };
@@ -197,7 +197,7 @@ async function grant(deps: ProxiedDeps, member: ProxiedMember, may: 'publish' | 
   return tokens.join({ room, identity, canUpdateOwnMetadata, ...rights });
 }
 
-function assertSeldom({ limit }: ProxiedDeps, userId: UserId): void {
+function assertWithinLimit({ limit }: ProxiedDeps, userId: UserId): void {
   const waitMs = limit.take(userId);
   if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many tokens for this user', waitMs);
 }

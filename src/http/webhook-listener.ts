@@ -2,7 +2,7 @@
 // of what such a webhook costs would be the objects that a framework makes of a request and its answer. Only the plainest requests come
 // this way; all others, and whatever is wrong with them, are the framework's.
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { Gathered } from '../gathered.ts';
+import { BodyBuffer } from '../body-buffer.ts';
 import type { Log } from '../telemetry.ts';
 import { bodyOf, headersOf, refusalOf } from './errors.ts';
 import { MOST_WEBHOOK_BYTES, WEBHOOK_PATHS, type WebhookTaker } from './webhooks.ts';
@@ -18,7 +18,7 @@ export function webhookListener({ admit, take }: WebhookTaker, log: Log, otherwi
       return refuse(error);
     }
     // The SFU has signed for it, so it counts for no bound that strangers could use up; the parser holds it to its length.
-    const body = new Gathered(MOST_WEBHOOK_BYTES);
+    const body = new BodyBuffer(MOST_WEBHOOK_BYTES);
     incoming.on('data', (piece: Buffer) => body.add(piece));
     // A body that was cut off has no end, and nobody waits for the answer.
     incoming.on('end', () => {

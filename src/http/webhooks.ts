@@ -2,12 +2,12 @@
 import { Hono } from 'hono';
 import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/engine.ts';
+import { onceAMinute } from '../once-a-minute.ts';
 import type { Keys } from '../sfu/keys.ts';
 import { readWebhook, signedHashOf } from '../sfu/webhook.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { authorizationOf, type Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
-import { createSeldom } from './seldom.ts';
 
 export interface WebhooksDeps {
   readonly engine: Engine;
@@ -31,11 +31,11 @@ export const MOST_WEBHOOK_BYTES = 1024 * 1024;
 export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'];
 
 export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen }: WebhooksDeps): WebhookTaker {
-  const seldom = createSeldom(clock);
+  const mayTell = onceAMinute(clock);
 
   function refuse(): never {
     metrics.webhook('other', 'rejected');
-    log[seldom() ? 'warn' : 'debug']({}, 'a webhook was refused: its signature, time or body hash is wrong');
+    log[mayTell() ? 'warn' : 'debug']({}, 'a webhook was refused: its signature, time or body hash is wrong');
     throw new MatrixError(401, 'M_UNAUTHORIZED', 'The webhook is not signed with an API key of this SFU');
   }
 

@@ -2,7 +2,7 @@
 // stays written: its participants would be there for ever. A call that a room's node has to answer tells.
 import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 import type { RoomService } from './room-service.ts';
 
 export interface Hosting {
@@ -28,7 +28,7 @@ const TO_NOBODY = { data: '', kind: 'LOSSY', destinationSids: ['-'], destination
 
 export function createHosting(service: RoomService, clock: Clock): Hosting {
   const underWay = new Map<RoomName, Promise<boolean>>();
-  const rooms = new Remembered<RoomName, Known>(MOST_ROOMS);
+  const rooms = new LruMap<RoomName, Known>(MOST_ROOMS);
   /** What became of the SFU before is not known. */
   const startedMs = clock.nowMs();
   let failedMs = startedMs;

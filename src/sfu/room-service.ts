@@ -5,7 +5,7 @@ import { type Clock, systemClock, wallSeconds } from '../clock.ts';
 import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
 import { exchange, type Reply, USER_AGENT } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 import { isMessage, type Message } from './protojson.ts';
@@ -69,7 +69,7 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
   const { pathname } = new URL(apiUrl);
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
   const signing = hmacKey(secret);
-  const recent = new Remembered<string, { readonly nbf: number; readonly authorization: string }>(MOST_REUSED);
+  const recent = new LruMap<string, { readonly nbf: number; readonly authorization: string }>(MOST_REUSED);
 
   function authorizationFor(video: Grant): string {
     const nbf = wallSeconds();

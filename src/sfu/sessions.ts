@@ -4,7 +4,7 @@
 import type { Clock } from '../clock.ts';
 import type { RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
-import { Remembered } from '../remembered.ts';
+import { LruMap } from '../lru-map.ts';
 import type { RoomService } from './room-service.ts';
 
 export interface Sessions {
@@ -54,9 +54,9 @@ const JUST_LOST_MS = 20_000;
 
 /** `onLost`: a node has died, and others were there as well. */
 export function createSessions(service: RoomService, clock: Clock, onLost: () => void): Sessions {
-  const known = new Remembered<Sid, Known>(MOST_SESSIONS);
+  const known = new LruMap<Sid, Known>(MOST_SESSIONS);
   /** Nearly always nobody, and then no look has to go through its list for them. */
-  const lostOnes = new Remembered<Sid, Lost>(MOST_SESSIONS);
+  const lostOnes = new LruMap<Sid, Lost>(MOST_SESSIONS);
   const underWay = new Set<Sid>();
   const waiting: (() => Promise<void>)[] = [];
   let atWork = 0;

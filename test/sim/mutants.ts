@@ -121,7 +121,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a room that was found in order is so for long, whoever is there',
-    file: 'src/engine/calm.ts',
+    file: 'src/engine/quiet-rooms.ts',
     from: ' && known.print === printOf(list);',
     to: ';',
   },

@@ -1,10 +1,10 @@
-// Whose name it is decides how it is resolved, so that no stranger's can hold up what the operator's own depend on:
+// Who named a host decides how it is resolved, so that no name of a stranger's can hold up those that the operator depends on:
 //
 //   named by the operator              the system's way
 //   in the hosts file, or this machine the system's way, which needs no name server for them
 //   anything else                      name servers, asked by ourselves
 //
-// The first and the last have a memory each: strangers may fill theirs.
+// The first and the last remember their answers apart from each other: strangers may fill their own memory, and only that.
 import type { Clock } from '../clock.ts';
 import { hostsFile } from './hosts-file.ts';
 import { lastKnown } from './last-known.ts';

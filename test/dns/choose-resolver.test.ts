@@ -1,8 +1,8 @@
 import { lookup } from 'node:dns/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
+import { createResolve } from '../../src/dns/choose-resolver.ts';
 import { askNameServers } from '../../src/dns/name-servers.ts';
-import { createResolve } from '../../src/dns/ways.ts';
 import { createOutbound } from '../../src/homeserver/outbound.ts';
 import { startNameServer } from '../support/name-server.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';

@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { decide } from '../../src/delegation/decide.ts';
 import type { Identity, Sid } from '../../src/delegation/ids.ts';
 import type { Event, LiveDelegation, Seen } from '../../src/delegation/state.ts';
-import { type Calm, createCalm, moves } from '../../src/engine/calm.ts';
+import { createQuietRooms, moves, type QuietRooms } from '../../src/engine/quiet-rooms.ts';
 import { DELAY, GROUP, ME, POLICY, ROOM, ROWS, rowIn } from '../delegation/cases.ts';
 import { handOver as build, identity, room, sid } from '../support/fixtures.ts';
 import { createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';
@@ -30,30 +30,30 @@ const later = (row: LiveDelegation, ms: number, expiryMs = ms): LiveDelegation =
 const CONNECTED = later(rowIn(ROWS['connected, just seen']), HOUR_MS);
 
 let clock: VirtualClock;
-let calm: Calm;
+let quietRooms: QuietRooms;
 beforeEach(() => {
   clock = createVirtualClock(NOW_MS);
-  calm = createCalm({ clock, intervalMs: INTERVAL_MS });
+  quietRooms = createQuietRooms({ clock, intervalMs: INTERVAL_MS });
 });
 
 function found(present: readonly Seen[], rows: readonly LiveDelegation[] = [CONNECTED]): void {
-  const look = calm.look(ROOM);
-  look.wasCalm(list(present), rows);
+  const look = quietRooms.beginLook(ROOM);
+  look.wasQuiet(list(present), rows);
   look.end();
 }
 
 describe('a room in which nothing was to be done', () => {
   it('is one again with the same list, in whichever order', () => {
     found([A, OTHER]);
-    expect(calm.holds(ROOM, list([A, OTHER]))).toBe(true);
-    expect(calm.holds(ROOM, list([OTHER, A]))).toBe(true);
+    expect(quietRooms.isQuiet(ROOM, list([A, OTHER]))).toBe(true);
+    expect(quietRooms.isQuiet(ROOM, list([OTHER, A]))).toBe(true);
   });
 
   it('is looked at when the very same list comes with a sign that the SFU has forgotten', () => {
     const present = [A, OTHER];
     found(present);
-    expect(calm.holds(ROOM, list(present))).toBe(true);
-    expect(calm.holds(ROOM, list(present, { afterRestart: true }))).toBe(false);
+    expect(quietRooms.isQuiet(ROOM, list(present))).toBe(true);
+    expect(quietRooms.isQuiet(ROOM, list(present, { afterRestart: true }))).toBe(false);
   });
 
   it.each([
@@ -65,17 +65,17 @@ describe('a room in which nothing was to be done', () => {
     ['a sign that the SFU has forgotten', list([A, OTHER], { afterRestart: true })],
   ])('is looked at when the list has %s', (_, now) => {
     found([A, OTHER]);
-    expect(calm.holds(ROOM, now)).toBe(false);
+    expect(quietRooms.isQuiet(ROOM, now)).toBe(false);
   });
 
   it('is looked at when somebody has moved, and when somebody did while it was judged', () => {
     found([A]);
-    calm.moved(ROOM);
-    expect(calm.holds(ROOM, list([A]))).toBe(false);
-    const look = calm.look(ROOM);
-    calm.moved(ROOM);
-    look.wasCalm(list([A]), [CONNECTED]);
-    expect(calm.holds(ROOM, list([A]))).toBe(false);
+    quietRooms.moved(ROOM);
+    expect(quietRooms.isQuiet(ROOM, list([A]))).toBe(false);
+    const look = quietRooms.beginLook(ROOM);
+    quietRooms.moved(ROOM);
+    look.wasQuiet(list([A]), [CONNECTED]);
+    expect(quietRooms.isQuiet(ROOM, list([A]))).toBe(false);
   });
 
   it('is looked at before one of its rows is due, so that a routine look can restart it', () => {
@@ -83,17 +83,17 @@ describe('a room in which nothing was to be done', () => {
     const soon = later(rowIn(ROWS['connected, just seen']), dueInMs - 20_000);
     found([A], [CONNECTED, soon]);
     clock.stall(dueInMs - INTERVAL_MS - 1);
-    expect(calm.holds(ROOM, list([A]))).toBe(true);
+    expect(quietRooms.isQuiet(ROOM, list([A]))).toBe(true);
     clock.stall(1);
-    expect(calm.holds(ROOM, list([A]))).toBe(false);
+    expect(quietRooms.isQuiet(ROOM, list([A]))).toBe(false);
   });
 
   it('is looked at all the same from time to time', () => {
     found([A]);
     clock.stall(30 * INTERVAL_MS - 1);
-    expect([calm.isLikely(ROOM), calm.holds(ROOM, list([A]))]).toEqual([true, true]);
+    expect([quietRooms.isLikelyQuiet(ROOM), quietRooms.isQuiet(ROOM, list([A]))]).toEqual([true, true]);
     clock.stall(1);
-    expect([calm.isLikely(ROOM), calm.holds(ROOM, list([A]))]).toEqual([false, false]);
+    expect([quietRooms.isLikelyQuiet(ROOM), quietRooms.isQuiet(ROOM, list([A]))]).toEqual([false, false]);
   });
 
   it('is none whose members are not where their rows have them', () => {
@@ -104,7 +104,7 @@ describe('a room in which nothing was to be done', () => {
       [[], rowIn(ROWS.leaving)],
     ] as const) {
       found(present, [row]);
-      expect(calm.holds(ROOM, list(present))).toBe(false);
+      expect(quietRooms.isQuiet(ROOM, list(present))).toBe(false);
     }
   });
 
@@ -121,7 +121,7 @@ describe('a room in which nothing was to be done', () => {
         fc.nat(1),
         (row, [longerMs, expiryMs], present, ms, roll) => {
           clock = createVirtualClock(NOW_MS);
-          calm = createCalm({ clock, intervalMs: INTERVAL_MS });
+          quietRooms = createQuietRooms({ clock, intervalMs: INTERVAL_MS });
           const longer = later({ ...row, delayMs: row.delayMs + longerMs }, longerMs, expiryMs);
           const event = (askedAtMs: number): Event => ({
             ...{
@@ -138,7 +138,7 @@ describe('a room in which nothing was to be done', () => {
           if (judged.next !== longer || judged.effects.length > 0) return;
           found(present, [longer]);
           clock.stall(ms);
-          if (!calm.holds(ROOM, list(present))) return;
+          if (!quietRooms.isQuiet(ROOM, list(present))) return;
           held += 1;
           const nowMs = clock.nowMs();
           expect(decide(longer, event(nowMs), { nowMs, roll }, POLICY)).toEqual({ next: longer, effects: [] });

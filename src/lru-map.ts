@@ -1,10 +1,11 @@
-// A map that forgets: past its bound, what has not been used for longest goes first. Strangers name homeservers and rooms, so memory needs
-// an end.
+// A map with a bound: past it, the entry that has not been read or written for longest is dropped. Keys here are often named by strangers
+// (homeservers, rooms, sessions), so whatever is remembered of them needs an end.
 
-export class Remembered<Key, Value> {
+export class LruMap<Key, Value> {
   readonly #entries = new Map<Key, Value>();
   readonly #most: number;
 
+  /** `most`: how many entries are kept; at least 1. */
   constructor(most: number) {
     this.#most = most;
   }
@@ -13,6 +14,7 @@ export class Remembered<Key, Value> {
     return this.#entries.size;
   }
 
+  /** Counts as a use: what is read stays. */
   get(key: Key): Value | undefined {
     const value = this.#entries.get(key);
     if (value !== undefined) this.set(key, value);

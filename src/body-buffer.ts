@@ -1,11 +1,11 @@
-// Bytes that come in pieces, of which whoever sends them chooses the size: kept as bytes. A piece that is kept as it came costs a hundred
-// bytes of its own, and a stranger's may hold one.
+// A body that arrives in pieces, whose size its sender chooses, put together in one growing buffer. A list of the pieces would cost a
+// hundred bytes for each of them, and a stranger may send them one byte long.
 
 const NOTHING = Buffer.alloc(0);
-/** Pieces are mostly a piece of a packet: a buffer that grows from less would be copied for nothing. */
+/** The buffer begins with no less: pieces are mostly of a packet's size, and it would be copied again with the next one. */
 const LEAST_BYTES = 1_024;
 
-export class Gathered {
+export class BodyBuffer {
   readonly #mostBytes: number;
   #kept: Buffer = NOTHING;
   #length = 0;
@@ -14,7 +14,7 @@ export class Gathered {
     this.#mostBytes = mostBytes;
   }
 
-  /** False: that would be more than the most, and is not kept. The first piece is kept as it came, for it is mostly the only one. */
+  /** False: the body would exceed its bound, and the piece is not kept. The first piece is not copied: it is mostly the only one. */
   add(piece: Buffer): boolean {
     const length = this.#length + piece.length;
     if (length > this.#mostBytes) return false;
@@ -31,7 +31,7 @@ export class Gathered {
     return this.#kept.length === this.#length ? this.#kept : this.#kept.subarray(0, this.#length);
   }
 
-  /** The memory that is taken: of a piece that is kept as it came, all that came with it. */
+  /** The memory that is taken; a first piece that was not copied keeps the whole buffer alive that it is a part of. */
   get heldBytes(): number {
     return this.#kept.buffer.byteLength;
   }

@@ -2,42 +2,42 @@ import { expect, test } from 'vitest';
 import type { ServerName } from '../../src/delegation/ids.ts';
 import type { Federation } from '../../src/homeserver/federation.ts';
 import { createOpenId } from '../../src/homeserver/openid.ts';
+import { createOpenIdLimit } from '../../src/homeserver/openid-limit.ts';
 import type { Outbound } from '../../src/homeserver/outbound.ts';
-import { createStrangers } from '../../src/homeserver/strangers.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
 const name = (text: string): ServerName => text as ServerName;
 const crowd = (count: number, of = 'slow.test') => Array.from({ length: count }, (_, n) => name(`${n}.${of}`));
 
 test('there is room for 256 homeservers at once that nobody knows', () => {
-  const strangers = createStrangers(() => false);
-  const leaves = crowd(256).map((one) => strangers.enter(one));
+  const limit = createOpenIdLimit(() => false);
+  const leaves = crowd(256).map((one) => limit.enter(one));
   expect(leaves).not.toContain(null);
-  expect(strangers.enter(name('one.more.test'))).toBeNull();
+  expect(limit.enter(name('one.more.test'))).toBeNull();
   leaves[0]?.(false);
-  expect(strangers.enter(name('one.more.test'))).not.toBeNull();
-  expect(strangers.enter(name('another.test'))).toBeNull();
+  expect(limit.enter(name('one.more.test'))).not.toBeNull();
+  expect(limit.enter(name('another.test'))).toBeNull();
 });
 
 test('all tokens of one homeserver take one place, until the last has been asked about', () => {
-  const strangers = createStrangers(() => false);
-  crowd(255).map((one) => strangers.enter(one));
-  const leaves = Array.from({ length: 1_000 }, () => strangers.enter(name('busy.test')));
+  const limit = createOpenIdLimit(() => false);
+  crowd(255).map((one) => limit.enter(one));
+  const leaves = Array.from({ length: 1_000 }, () => limit.enter(name('busy.test')));
   expect(leaves).not.toContain(null);
   for (const leave of leaves.slice(1)) leave?.(false);
-  expect(strangers.enter(name('one.more.test'))).toBeNull();
+  expect(limit.enter(name('one.more.test'))).toBeNull();
   leaves[0]?.(false);
-  expect(strangers.enter(name('one.more.test'))).not.toBeNull();
+  expect(limit.enter(name('one.more.test'))).not.toBeNull();
 });
 
 test('there is always room for those that the operator named, and those that have named a user before', () => {
-  const strangers = createStrangers((one) => one === 'listed.test');
-  strangers.enter(name('real.test'))?.(true);
-  strangers.enter(name('unreal.test'))?.(false);
-  crowd(256).map((one) => strangers.enter(one));
-  expect(strangers.enter(name('unreal.test'))).toBeNull();
-  expect(strangers.enter(name('real.test'))).not.toBeNull();
-  expect(strangers.enter(name('listed.test'))).not.toBeNull();
+  const limit = createOpenIdLimit((one) => one === 'listed.test');
+  limit.enter(name('real.test'))?.(true);
+  limit.enter(name('unreal.test'))?.(false);
+  crowd(256).map((one) => limit.enter(one));
+  expect(limit.enter(name('unreal.test'))).toBeNull();
+  expect(limit.enter(name('real.test'))).not.toBeNull();
+  expect(limit.enter(name('listed.test'))).not.toBeNull();
 });
 
 test('a token of one homeserver too many is refused at once, and no longer when others have been given up', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { Gathered } from '../src/gathered.ts';
+import { BodyBuffer } from '../src/body-buffer.ts';
 
 const LIMIT = 64 * 1024;
 
@@ -8,7 +8,7 @@ function pieces(...sizes: number[]): Buffer[] {
   return sizes.map((size) => Buffer.from(Array.from({ length: size }, () => next++ % 251)));
 }
 
-describe('what is gathered', () => {
+describe('a body in pieces', () => {
   test.each([
     ['nothing', []],
     ['one piece', [700]],
@@ -17,21 +17,21 @@ describe('what is gathered', () => {
     ['pieces that fit to the byte', [LIMIT - 1, 1]],
     ['single bytes', Array(3_000).fill(1)],
   ] as [string, number[]][])('is what came: %s', (_, sizes) => {
-    const gathered = new Gathered(LIMIT);
+    const gathered = new BodyBuffer(LIMIT);
     const all = pieces(...sizes);
     for (const piece of all) expect(gathered.add(piece)).toBe(true);
     expect(gathered.bytes.equals(Buffer.concat(all))).toBe(true);
   });
 
   test('is the piece itself where there is one', () => {
-    const gathered = new Gathered(LIMIT);
+    const gathered = new BodyBuffer(LIMIT);
     const [piece = Buffer.alloc(0)] = pieces(100);
     gathered.add(piece);
     expect(gathered.bytes).toBe(piece);
   });
 
   test('takes about the memory of its bytes, in however small pieces they come, and never more than the most', () => {
-    const gathered = new Gathered(LIMIT);
+    const gathered = new BodyBuffer(LIMIT);
     const one = Buffer.from('a');
     let most = 0;
     for (let count = 1; count <= LIMIT; count += 1) {
@@ -45,7 +45,7 @@ describe('what is gathered', () => {
   });
 
   test('leaves the pieces as they came', () => {
-    const gathered = new Gathered(LIMIT);
+    const gathered = new BodyBuffer(LIMIT);
     const shared = Buffer.from('first piece, and what is not of it');
     gathered.add(shared.subarray(0, 11));
     gathered.add(Buffer.from('!'));
