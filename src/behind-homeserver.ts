@@ -1,6 +1,6 @@
 // The parts of a service behind its homeserver (protocol.md §2c), wired as the settings say: nothing, the as_token alone, or all of it.
 import type { Clock } from './clock.ts';
-import type { ApiKey, Config } from './config/config.ts';
+import type { Config } from './config/config.ts';
 import { createRoomDepartures, type RoomDepartures } from './engine/room-departures.ts';
 import { createApplicationService } from './homeserver/application-service.ts';
 import type { Discovery } from './homeserver/discovery.ts';
@@ -10,6 +10,7 @@ import type { MatrixRtc } from './http/matrixrtc.ts';
 import type { Proxied } from './http/proxied.ts';
 import { onceAMinute } from './once-a-minute.ts';
 import { createEvictions } from './sfu/evictions.ts';
+import type { ApiKey } from './sfu/keys.ts';
 import type { RoomServiceDeps } from './sfu/room-service.ts';
 import type { Rooms } from './sfu/rooms.ts';
 import type { Attendance } from './store/attendance.ts';

@@ -4,6 +4,7 @@ import pino from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config, LogLevel } from './config/config.ts';
 import type { Answer, Cause, Effect, Outcome, State } from './delegation/state.ts';
+import type { HomeserverFailure } from './homeserver/failures.ts';
 import { Counter, defaultMetrics, Gauge, Histogram } from './library-parts.ts';
 
 /** What parts log with: the fields first, then a constant message. */
@@ -178,18 +179,6 @@ export function metricsTable(): string {
 
 export type WebhookVerdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored' | 'rejected' | 'failed';
 export type DelegationResult = 'created' | 'repeated' | 'superseded' | 'handed_back' | 'rejected';
-/** Why a call to a homeserver did not do what it was for; `dialect`: it knows none of ours, `address`: it may not be called. */
-export type HomeserverFailure =
-  | 'timeout'
-  | 'refused'
-  | 'status_5xx'
-  | 'garbage'
-  | 'limited'
-  | 'unauthorized'
-  | 'forbidden'
-  | 'address'
-  | 'certificate'
-  | 'dialect';
 export type DelegationCounts = Readonly<Partial<Record<State['kind'], number>>>;
 
 /** All durations in ms; the metrics have seconds, as Prometheus wants it. */

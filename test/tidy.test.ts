@@ -38,7 +38,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/config/service-links.ts', ['src/config/reader.ts']],
   ['src/config/bind.ts', []],
   ['src/config/registration.ts', []],
-  ['src/config/key-file.ts', []],
+  ['src/config/key-file.ts', ['src/sfu/keys.ts']],
   ['src/config/store-settings.ts', ['src/redis-url.ts', 'src/config/settings.ts', 'src/config/reader.ts']],
   ['src/config/new-registration.ts', ['src/config/registration.ts', 'src/clock.ts', 'src/homeserver/names.ts']],
   [
@@ -46,6 +46,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
     [
       'src/delegation/',
       'src/homeserver/names.ts',
+      'src/sfu/keys.ts',
       'src/config/bind.ts',
       'src/config/key-file.ts',
       'src/redis-url.ts',
@@ -63,7 +64,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/process/startup-report.ts', ['src/config/config.ts']],
   ['src/process/stdout.ts', ['src/clock.ts']],
   ['src/process/stop-signals.ts', []],
-  ['src/telemetry.ts', ['src/delegation/', 'src/config/config.ts', 'src/library-parts.ts']],
+  ['src/telemetry.ts', ['src/delegation/', 'src/config/config.ts', 'src/homeserver/failures.ts', 'src/library-parts.ts']],
   // Each store knows what all of them are, and none of the others.
   ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],

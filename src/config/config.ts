@@ -4,8 +4,9 @@
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import type { Policy } from '../delegation/state.ts';
 import { parseServerName } from '../homeserver/names.ts';
+import type { ApiKey } from '../sfu/keys.ts';
 import { type Bind, parseBind } from './bind.ts';
-import { type ApiKey, parseKeyFile } from './key-file.ts';
+import { parseKeyFile } from './key-file.ts';
 import {
   createReader,
   type Env,
@@ -23,7 +24,6 @@ import { withoutServiceLinks } from './service-links.ts';
 import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS } from './settings.ts';
 import { type RedisConfig, readRedis, readStoreKey } from './store-settings.ts';
 
-export type { ApiKey } from './key-file.ts';
 export type { Fault } from './reader.ts';
 export type { RedisConfig } from './store-settings.ts';
 

@@ -1,11 +1,7 @@
 // The file of LIVEKIT_KEY_FILE: a line for each key. To the SFU, which may share it, the lines are YAML, and mean here what they mean there:
 // comments, quotes, a `---` at the head. To lk-jwt-service they are not, so that `key:secret` is one as well. What YAML would spread over
 // several lines is refused rather than read as something else.
-
-export interface ApiKey {
-  readonly key: string;
-  readonly secret: string;
-}
+import type { ApiKey } from '../sfu/keys.ts';
 
 export interface KeyFile {
   /** In the order of the file. */

@@ -33,6 +33,7 @@ import type {
   Connected,
   Delegation,
   Event,
+  EventOf,
   Handles,
   Leaving,
   LiveDelegation,
@@ -114,12 +115,7 @@ export interface FirstDecision {
 }
 
 /** A new delegation: the SFU is asked at once whether its participant is there already. */
-export function delegate(
-  handOver: HandOver,
-  nowMs: number,
-  roll: number,
-  policy: Policy,
-): { next: LiveDelegation; effects: Decision['effects'] } {
+export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy): FirstDecision {
   const connectByMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
   const state: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
   // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
@@ -339,7 +335,7 @@ function cancelling(row: In<Cancelling>, event: Happening, at: Moment): Decision
 }
 
 /** An answer that finds the row in another state than the one that asked: what it says of the event itself still holds. */
-function answeredLate(row: LiveDelegation, event: Extract<Event, { kind: 'restart_answered' | 'send_answered' }>, at: Moment): Decision {
+function answeredLate(row: LiveDelegation, event: EventOf<'restart_answered' | 'send_answered'>, at: Moment): Decision {
   const { answer } = event;
   if (answer.kind === 'final') return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);
   if (event.kind === 'send_answered') return answer.kind === 'ok' ? end(row, 'sent', at) : unchanged(row);

@@ -216,6 +216,8 @@ export type Event =
   | { readonly kind: 'known_as'; readonly identities: readonly Identity[] }
   | { readonly kind: 'superseded' }
   | { readonly kind: 'handed_back' };
+/** The events of these kinds. */
+export type EventOf<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export type Effect =
   | { readonly kind: 'restart' }

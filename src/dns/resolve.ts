@@ -8,9 +8,9 @@ export type Resolve = (host: string) => Promise<readonly LookupAddress[]>;
 
 const NO_ADDRESS: ReadonlySet<unknown> = new Set(['ENOTFOUND', 'ENODATA']);
 
-/** An answer: there is no such name, or it has no address. All else that fails says nothing about the name. */
+/** True: the answer is that there is no such name, or no record of that kind. Any other failure says nothing about the name. */
 export function saysNoAddress(error: unknown): boolean {
-  return NO_ADDRESS.has((error as NodeJS.ErrnoException).code);
+  return NO_ADDRESS.has((error as NodeJS.ErrnoException | undefined)?.code);
 }
 
 /**

@@ -1,8 +1,8 @@
 // What only an operator can mend, said loudly and not too often: one line a minute for each homeserver and fault, with what to do.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
-import { ADVICE as CALLED } from '../homeserver/advice.ts';
-import type { HomeserverFailure, Log } from '../telemetry.ts';
+import { type HomeserverFailure, ADVICE as UNCALLABLE } from '../homeserver/failures.ts';
+import type { Log } from '../telemetry.ts';
 
 export interface Alarms {
   failed(homeserver: HomeserverUrl, why: HomeserverFailure | 'overrun'): void;
@@ -23,7 +23,7 @@ const ADVICE: Readonly<Partial<Record<HomeserverFailure | 'overrun', string>>> =
     'the homeserver does not know how delayed events are managed (MSC4140): Synapse does from 1.116 on, but only its main process, so a reverse proxy must not give such requests to a worker',
   overrun:
     'more restarts of delayed events come due than get through, and some run out: the homeserver is slow (lastwill_homeserver_request_seconds), or lastwill gets too little processor; or clients delegate short delays',
-  ...CALLED,
+  ...UNCALLABLE,
 };
 const QUIET_MS = 60_000;
 const MOST_REMEMBERED = 1_000;

@@ -8,7 +8,7 @@
 import type { Cancel, Clock, Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId } from '../delegation/ids.ts';
-import type { Delegation, Event, LiveDelegation, Policy } from '../delegation/state.ts';
+import type { Delegation, Event, EventOf, LiveDelegation, Policy } from '../delegation/state.ts';
 import { leaseMs } from '../delegation/steps/moves.ts';
 import type { Claim, Claimed, Store } from '../store/store.ts';
 import type { Log } from '../telemetry.ts';
@@ -32,7 +32,7 @@ export interface KeepAlive {
   stop(): void;
 }
 
-type Restarted = Extract<Event, { kind: 'restart_answered' }>;
+type Restarted = EventOf<'restart_answered'>;
 
 export interface KeepAliveDeps {
   readonly store: Store;

@@ -3,14 +3,15 @@
 import type { Clock } from '../clock.ts';
 import type { DelayId, HomeserverUrl, ServerName, UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';
-import { asUser, type FailureWhy, hear, retryAfterMs } from './dialect.ts';
+import { asUser, hear, retryAfterMs } from './dialect.ts';
+import type { HomeserverFailure } from './failures.ts';
 import type { Home } from './home.ts';
 import type { Outbound, Reply, Request } from './outbound.ts';
 
 /** No answer to the question: nothing may be concluded. */
 export interface Failed {
   readonly kind: 'failed';
-  readonly why: FailureWhy;
+  readonly why: HomeserverFailure;
   /** When to come back, if it was said. */
   readonly retryAfterMs: number | null;
 }
@@ -46,7 +47,7 @@ export interface ApplicationServiceDeps {
   readonly home: Home;
   readonly outbound: Outbound;
   readonly asToken: string;
-  readonly onFailure?: (homeserver: HomeserverUrl, why: FailureWhy) => void;
+  readonly onFailure?: (homeserver: HomeserverUrl, why: HomeserverFailure) => void;
 }
 
 const TIMEOUT_MS = 10_000;

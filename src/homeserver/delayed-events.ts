@@ -12,7 +12,6 @@ import {
   type Call,
   type Dialect,
   dependsOnHints,
-  type FailureWhy,
   type Heard,
   type Hints,
   hear,
@@ -25,6 +24,7 @@ import {
   VERSIONS_PATH,
   write,
 } from './dialect.ts';
+import type { HomeserverFailure } from './failures.ts';
 import type { Outbound, Reply } from './outbound.ts';
 
 export type { Call } from './dialect.ts';
@@ -49,7 +49,7 @@ export interface DelayedEventsDeps {
   /** `homeserver` is read at each call: null while it is not known yet. */
   readonly applicationService: { readonly homeserver: HomeserverUrl | null; readonly asToken: string } | null;
   readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
-  readonly onFailure?: (homeserver: HomeserverUrl, why: FailureWhy) => void;
+  readonly onFailure?: (homeserver: HomeserverUrl, why: HomeserverFailure) => void;
 }
 
 const LONGEST_CALL_MS = 10_000;
@@ -84,7 +84,7 @@ interface Errand {
 }
 interface Result {
   readonly answer: Answer;
-  readonly why: FailureWhy | null;
+  readonly why: HomeserverFailure | null;
 }
 
 /** A proxy's page: nothing is known of the event, nor of the dialect. */

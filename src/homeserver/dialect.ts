@@ -2,6 +2,7 @@
 // answer says. Pure; delayed-events.ts does the calling.
 import type { DelayId, FutureToken, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
+import type { HomeserverFailure } from './failures.ts';
 import type { Reply } from './outbound.ts';
 
 export type Call =
@@ -10,18 +11,6 @@ export type Call =
 
 /** A: futures, the token says what to do. B: action in the body. C: action in the path. D: C's form on the stable path. */
 export type Dialect = 'A-stable' | 'A-unstable' | 'B' | 'C' | 'D';
-
-export type FailureWhy =
-  | 'timeout'
-  | 'refused'
-  | 'status_5xx'
-  | 'garbage'
-  | 'limited'
-  | 'unauthorized'
-  | 'forbidden'
-  | 'address'
-  | 'certificate'
-  | 'dialect';
 
 /** What `GET /versions` told; null: nothing, for want of an answer. */
 export type Hints = { readonly unstable: boolean; readonly stable: boolean } | null;
@@ -87,7 +76,7 @@ export function refusalOf(reply: Reply): 'unauthorized' | 'forbidden' | null {
 }
 
 export type Heard =
-  | { readonly kind: 'answer'; readonly answer: Answer; readonly why: FailureWhy | null; readonly settles: boolean }
+  | { readonly kind: 'answer'; readonly answer: Answer; readonly why: HomeserverFailure | null; readonly settles: boolean }
   /** The homeserver does not know this endpoint. */
   | { readonly kind: 'unrecognised' }
   /** It knows the endpoint, and wants an authentication that we do not have. */
@@ -158,11 +147,11 @@ function settled(answer: Answer): Heard {
   return { kind: 'answer', answer, why: null, settles: true };
 }
 
-function failure(reached: boolean, why: FailureWhy): Heard {
+function failure(reached: boolean, why: HomeserverFailure): Heard {
   return { kind: 'answer', answer: { kind: 'failed', reached }, why, settles: false };
 }
 
-function transportWhy(why: Extract<Reply, { kind: 'failed' }>['why']): FailureWhy {
+function transportWhy(why: Extract<Reply, { kind: 'failed' }>['why']): HomeserverFailure {
   return why === 'too_large' || why === 'redirects' ? 'garbage' : why;
 }
 

@@ -7,7 +7,7 @@ import { createLookUps, type Found } from './look-ups.ts';
 import { splitServerName } from './names.ts';
 import type { Outbound, Reply } from './outbound.ts';
 import type { Served, ServedHomeserver } from './served.ts';
-import { fetchWellKnown, validityMs } from './well-known.ts';
+import { fetchWellKnown, isAway, validityMs } from './well-known.ts';
 
 const TIMEOUT_MS = 10_000;
 const MOST_NAMES = 1000;
@@ -49,18 +49,17 @@ export function createDiscovery(deps: { clock: Clock; served: Served; outbound: 
   async function lookUp(name: ServerName, before: Resolved | null): Promise<Found<Resolved>> {
     const endsAtMs = clock.nowMs() + TIMEOUT_MS;
     let first: Resolved | null = null;
-    let isAway = true;
+    let allAway = true;
     for (const host of wellKnownHosts(name)) {
       const reply = await fetchWellKnown(outbound, { of: 'client', host, timeoutMs: endsAtMs - clock.nowMs() });
       const value = read(name, reply);
       first ??= value;
-      isAway &&= reply.kind === 'failed' || reply.status >= 500 || reply.status === 429;
+      allAway &&= isAway(reply);
       if (value.kind === 'resolved' && reply.kind === 'answered') {
         return { value, validMs: validityMs(reply.headers, clock.nowMs(), SUCCESS) };
       }
     }
-    // A web server that is away has not taken its word back.
-    if (isAway && before?.kind === 'resolved') return { value: before, validMs: KEPT_MS };
+    if (allAway && before?.kind === 'resolved') return { value: before, validMs: KEPT_MS };
     return { value: first ?? { kind: 'unresolvable', why: 'not a server name' }, validMs: FAILURE_MS };
   }
 

@@ -19,7 +19,7 @@ import { createLookUps, type Found } from './look-ups.ts';
 import { type HostAndPort, splitServerName } from './names.ts';
 import type { Endpoint, Outbound, Reply } from './outbound.ts';
 import { askSrv, inOrder, type ResolveSrv, type SrvAnswer, systemResolveSrv } from './srv.ts';
-import { fetchWellKnown, validityMs } from './well-known.ts';
+import { fetchWellKnown, isAway, validityMs } from './well-known.ts';
 
 const PORT = 8448;
 /** With two SRV questions this leaves a caller with ten seconds the time for its own. */
@@ -76,9 +76,8 @@ export function createFederation(deps: FederationDeps): Federation {
     if (to !== null && reply.kind === 'answered') {
       return { value: { kind: 'delegated', to, foundAtMs: nowMs }, validMs: validityMs(reply.headers, nowMs, SUCCESS) };
     }
-    // A web server that is away for a moment has not taken its word back.
-    const isAway = reply.kind === 'failed' || reply.status >= 500 || reply.status === 429;
-    if (isAway && before?.kind === 'delegated' && nowMs - before.foundAtMs < SUCCESS.mostMs) return { value: before, validMs: MINUTE_MS };
+    const isKept = before?.kind === 'delegated' && nowMs - before.foundAtMs < SUCCESS.mostMs;
+    if (isKept && isAway(reply)) return { value: before, validMs: MINUTE_MS };
     const inARow = before?.kind === 'none' ? before.inARow + 1 : 1;
     return { value: { kind: 'none', inARow }, validMs: Math.min(inARow * MINUTE_MS, FAILURE_MOST_MS) };
   }

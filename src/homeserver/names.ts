@@ -1,10 +1,12 @@
-// Names of homeservers as people write them: the Matrix server name, and the client-server base URL. Parsed once, here.
+// Names of homeservers and their users as others write them: the Matrix server name, the client-server base URL, the user id. Parsed once,
+// here.
 import { isIPv6 } from 'node:net';
-import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
+import { type HomeserverUrl, parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
 
 /** Matrix specification, appendices: IPv4 or DNS name, or an IPv6 literal in brackets; then perhaps a port. */
 const SERVER_NAME = /^(\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(?::([0-9]{1,5}))?$/;
 const LONGEST_URL = 2000;
+const LONGEST_USER_ID_BYTES = 255;
 
 export interface HostAndPort {
   /** As written; IPv6 in brackets. */
@@ -25,6 +27,18 @@ export function splitServerName(text: string): HostAndPort | null {
 /** Server names are compared as they are written; nothing is folded. */
 export function parseServerName(text: string): ServerName | null {
   return splitServerName(text) === null ? null : (text as ServerName);
+}
+
+/** The server of a user id; names are compared as they are written. */
+export function serverOf(userId: UserId): string {
+  return userId.slice(userId.indexOf(':') + 1);
+}
+
+/** Old localparts may hold about anything, but nothing that can't be shown or sent: half a surrogate pair, a control character. */
+export function parsePrintableUserId(text: string): UserId | null {
+  const userId = parseUserId(text);
+  if (userId === null || !userId.isWellFormed() || /\p{Cc}/u.test(userId)) return null;
+  return Buffer.byteLength(userId) <= LONGEST_USER_ID_BYTES ? userId : null;
 }
 
 export type BaseUrl =

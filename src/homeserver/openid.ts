@@ -1,15 +1,15 @@
 // Whose OpenID token is this? Its homeserver is asked, once, over federation (protocol.md §2b); its word counts for its own users only.
 import type { Clock } from '../clock.ts';
-import { parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
+import type { ServerName, UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';
-import { ADVICE } from './advice.ts';
+import { ADVICE } from './failures.ts';
 import type { Federation, FederationTarget } from './federation.ts';
+import { parsePrintableUserId, serverOf } from './names.ts';
 import { createOpenIdLimit } from './openid-limit.ts';
 import type { Outbound, Reply } from './outbound.ts';
 
 const TIMEOUT_MS = 10_000;
 const LONGEST_TOKEN = 4096;
-const LONGEST_USER_ID_BYTES = 255;
 
 const UserInfo = z.object({ sub: z.string() });
 
@@ -87,11 +87,8 @@ const isAdvised = (why: string): why is keyof typeof ADVICE => Object.hasOwn(ADV
 
 /** Names are compared as they are written: another spelling of the server is another server. */
 function userOf(sub: string, serverName: ServerName): UserId | null {
-  const userId = parseUserId(sub);
-  if (userId === null || userId.slice(userId.indexOf(':') + 1) !== serverName) return null;
-  // Old localparts may hold about anything, but for what can't be shown or sent.
-  if (!userId.isWellFormed() || /\p{Cc}/u.test(userId)) return null;
-  return Buffer.byteLength(userId) <= LONGEST_USER_ID_BYTES ? userId : null;
+  const userId = parsePrintableUserId(sub);
+  return userId !== null && serverOf(userId) === serverName ? userId : null;
 }
 
 function refused(why: string): OpenIdResult {

@@ -1,6 +1,7 @@
 // SRV records (RFC 2782): asked for within bounds, and put into the order in which their targets are to be tried.
 import { Resolver } from 'node:dns/promises';
 import type { Clock, Random } from '../clock.ts';
+import { saysNoAddress } from '../dns/resolve.ts';
 
 export interface SrvRecord {
   /** A host without a dot at its end; empty: the service is not offered. */
@@ -16,7 +17,6 @@ export type ResolveSrv = (name: string) => Promise<readonly SrvRecord[]>;
 export type SrvAnswer = { readonly kind: 'records'; readonly records: readonly SrvRecord[] } | { readonly kind: 'none' | 'unknown' };
 
 const TIMEOUT_MS = 1500;
-const NO_RECORDS: ReadonlySet<unknown> = new Set(['ENOTFOUND', 'ENODATA']);
 /** A target is a host name, whatever else an answer may hold. */
 const TARGET = /^([0-9A-Za-z._-]{1,255})?$/;
 
@@ -38,7 +38,7 @@ export function askSrv(clock: Clock, resolve: ResolveSrv, name: string): Promise
         const records = found.filter((record) => TARGET.test(record.name) && record.port >= 0 && record.port <= 65535);
         answered(records.length === 0 ? { kind: 'none' } : { kind: 'records', records });
       },
-      (error: unknown) => answered({ kind: NO_RECORDS.has((error as NodeJS.ErrnoException)?.code) ? 'none' : 'unknown' }),
+      (error: unknown) => answered({ kind: saysNoAddress(error) ? 'none' : 'unknown' }),
     );
   });
 }

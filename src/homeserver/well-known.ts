@@ -8,6 +8,11 @@ export function fetchWellKnown(outbound: Outbound, wanted: { of: 'client' | 'ser
   return outbound.request({ method: 'GET', url, timeoutMs: wanted.timeoutMs, redirects: REDIRECTS });
 }
 
+/** No word of the server's own: it did not answer, or is away behind a proxy. It has not taken back what it said before. */
+export function isAway(reply: Reply): boolean {
+  return reply.kind === 'failed' || reply.status >= 500 || reply.status === 429;
+}
+
 export interface ValidityBounds {
   readonly leastMs: number;
   /** When the answer does not say. */

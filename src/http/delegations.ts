@@ -9,7 +9,8 @@ import type { Served } from '../homeserver/served.ts';
 import type { Keys, Participant } from '../sfu/keys.ts';
 import type { Metrics } from '../telemetry.ts';
 import { authorizationOf, type Bodies } from './body.ts';
-import { MatrixError } from './errors.ts';
+import { countHandedOver, countingRefusals } from './counted.ts';
+import { MatrixError, methodNotAllowed } from './errors.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { parseDelegation, parseJson } from './requests.ts';
 
@@ -37,13 +38,10 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
 
   app.post('/', async (c) => {
     assertOpen();
-    try {
+    return countingRefusals(metrics, async () => {
       const body = await bodies.read(c, MOST_BYTES);
-      return await create(c, authenticate(c, keys), body);
-    } catch (error) {
-      if (error instanceof MatrixError) metrics.delegation('rejected');
-      throw error;
-    }
+      return create(c, authenticate(c, keys), body);
+    });
   });
 
   async function create(c: Context, { room, identity }: Participant, body: Buffer): Promise<Response> {
@@ -54,8 +52,7 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
     const homeserver = await resolve(named);
     const userId = userInIdentity(identity);
     const done = await engine.handOver({ owner, room, identities: [identity], homeserver, userId, handles, handlesHash, delayMs });
-    metrics.delegation(done.kind);
-    if (done.kind === 'created') for (let count = done.superseded; count > 0; count -= 1) metrics.delegation('superseded');
+    countHandedOver(metrics, done);
     return c.json(summaryOf(done.row), done.kind === 'created' ? 201 : 200);
   }
 
@@ -89,11 +86,6 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
   app.all('/', (c) => methodNotAllowed(c, 'POST'));
   app.all('/:id', (c) => methodNotAllowed(c, 'GET, DELETE'));
   return app;
-}
-
-function methodNotAllowed(c: Context, allowed: string): never {
-  c.header('Allow', allowed);
-  throw new MatrixError(405, 'M_UNRECOGNIZED', `The method must be one of ${allowed}`);
 }
 
 const notFound = () => new MatrixError(404, 'M_NOT_FOUND', 'No such delegation of this participant');

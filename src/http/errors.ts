@@ -33,6 +33,12 @@ export class MatrixError extends Error {
   }
 }
 
+/** Answers 405 and names the methods that there are. @throws MatrixError */
+export function methodNotAllowed(c: Context, allowed: string): never {
+  c.header('Allow', allowed);
+  throw new MatrixError(405, 'M_UNRECOGNIZED', `The method must be one of ${allowed}`);
+}
+
 const UNAVAILABLE_MS = 2_000;
 
 /** Nothing was stored and nothing promised; clients and LiveKit come again. */

@@ -13,6 +13,7 @@ import type { Tokens } from '../sfu/tokens.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Bodies } from './body.ts';
+import { countingRefusals } from './counted.ts';
 import { MatrixError } from './errors.ts';
 import { type MatrixRtcRequest, parseLegacyRequest, parseMemberRequest } from './matrixrtc-requests.ts';
 import type { Memberships } from './memberships.ts';
@@ -117,14 +118,9 @@ export async function leaveOrProbe<T>(deps: Keeping, parse: () => T): Promise<T>
   }
 }
 
-/** Counts a hand-over that was refused. */
-async function counted<T>({ metrics }: MatrixRtcDeps, { delegation }: MatrixRtcRequest, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof MatrixError && delegation !== null) metrics.delegation('rejected');
-    throw error;
-  }
+/** A request without a leave is not a hand-over, and is not counted as one that was refused. */
+function counted<T>({ metrics }: MatrixRtcDeps, { delegation }: MatrixRtcRequest, work: () => Promise<T>): Promise<T> {
+  return delegation === null ? work() : countingRefusals(metrics, work);
 }
 
 async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<{ url: string; jwt: string }> {

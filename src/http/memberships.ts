@@ -16,11 +16,11 @@ import {
 } from '../delegation/names.ts';
 import type { Handles } from '../delegation/state.ts';
 import type { Engine } from '../engine/engine.ts';
-import type { HandedOver } from '../engine/hand-over.ts';
+import { serverOf } from '../homeserver/names.ts';
 import type { Attendance } from '../store/attendance.ts';
 import { StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
-import { serverOf } from './proxied-requests.ts';
+import { countHandedOver } from './counted.ts';
 
 export interface Leave {
   readonly homeserver: HomeserverUrl;
@@ -48,7 +48,7 @@ export function createMemberships({ engine, metrics }: MembershipsDeps): Members
     handOver: async (member, leave) => {
       const { userId } = member;
       const to = { owner: memberOwner(member), room: memberRoom(member), identities: identitiesOf(member), userId };
-      count(metrics, await engine.handOver({ ...to, ...leave }));
+      countHandedOver(metrics, await engine.handOver({ ...to, ...leave }));
     },
   };
 }
@@ -87,12 +87,7 @@ export function createMembershipsBehind(deps: MembershipsBehindDeps): Membership
       const done = await engine.handOver({ owner, room, identities: watched, userId, ...leave });
       const missed = (await given()).filter((identity) => !done.row.identities.includes(identity));
       if (missed.length > 0) await engine.knownAs(room, owner, missed);
-      count(metrics, done);
+      countHandedOver(metrics, done);
     },
   };
-}
-
-function count(metrics: Metrics, done: HandedOver): void {
-  metrics.delegation(done.kind);
-  if (done.kind === 'created') for (let left = done.superseded; left > 0; left -= 1) metrics.delegation('superseded');
 }

@@ -1,9 +1,9 @@
 // What a homeserver passes on to us (protocol.md §2c): headers and bodies, unknown in, parsed values out, or one error that names the fault.
 // Unlike the API for clients alone, fields that we do not know are left alone: this one may grow, and old services must stand new clients.
 import type { output as Output } from 'zod';
-import { type DelayId, parseDelayId, parseUserId, type ServerName, type UserId } from '../delegation/ids.ts';
+import { type DelayId, parseDelayId, type ServerName, type UserId } from '../delegation/ids.ts';
 import type { ProxiedMember } from '../delegation/names.ts';
-import { parseServerName } from '../homeserver/names.ts';
+import { parsePrintableUserId, parseServerName, serverOf } from '../homeserver/names.ts';
 import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
 import { firstFault, parseJson, sentence } from './requests.ts';
@@ -31,7 +31,6 @@ export interface FederatedRequest {
   readonly membership: Membership;
 }
 
-const LONGEST_USER_ID_BYTES = 255;
 const text = z.string('must be a text').nullish();
 const member = z.looseObject({ id: text, claimed_device_id: text }, 'must be an object').nullish();
 const Body = z.looseObject(
@@ -88,11 +87,6 @@ export function parseOriginHeader(header: string | undefined): ServerName {
   return origin;
 }
 
-/** The server of a user id; names are compared as they are written. */
-export function serverOf(userId: UserId): string {
-  return userId.slice(userId.indexOf(':') + 1);
-}
-
 /** How a membership is named to another server: as the client named it to us. */
 export function membershipFields({ roomId, slotId, memberId, deviceId }: Membership): Record<string, unknown> {
   const named = deviceId === null ? { member_id: memberId } : { member: { id: memberId, claimed_device_id: deviceId } };
@@ -100,10 +94,8 @@ export function membershipFields({ roomId, slotId, memberId, deviceId }: Members
 }
 
 function userOf(value: string): UserId | null {
-  const userId = parseUserId(value);
-  if (userId === null || parseServerName(serverOf(userId)) === null) return null;
-  if (!userId.isWellFormed() || /\p{Cc}/u.test(userId)) return null;
-  return Buffer.byteLength(userId) <= LONGEST_USER_ID_BYTES ? userId : null;
+  const userId = parsePrintableUserId(value);
+  return userId === null || parseServerName(serverOf(userId)) === null ? null : userId;
 }
 
 function read(bytes: Uint8Array): Fields {

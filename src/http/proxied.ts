@@ -11,6 +11,7 @@ import { type ServerName, sha256, type UserId } from '../delegation/ids.ts';
 import { memberRoom, type ProxiedMember, proxiedIdentity } from '../delegation/names.ts';
 import type { Handles } from '../delegation/state.ts';
 import type { ApplicationService, Failed, Relayed, Subject } from '../homeserver/application-service.ts';
+import { serverOf } from '../homeserver/names.ts';
 import { onceAMinute } from '../once-a-minute.ts';
 import type { RoomCreation } from '../sfu/room-creation.ts';
 import type { Tokens } from '../sfu/tokens.ts';
@@ -18,7 +19,8 @@ import type { Attendance } from '../store/attendance.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Bodies } from './body.ts';
-import { MatrixError, unavailable } from './errors.ts';
+import { countingRefusals } from './counted.ts';
+import { MatrixError, methodNotAllowed, unavailable } from './errors.ts';
 import { leaveOrProbe } from './matrixrtc.ts';
 import type { Memberships } from './memberships.ts';
 import {
@@ -29,7 +31,6 @@ import {
   parseOriginHeader,
   parseTokenRequest,
   parseUserHeader,
-  serverOf,
   type TokenRequest,
 } from './proxied-requests.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -83,7 +84,7 @@ export function proxiedRoutes(deps: ProxiedDeps): Hono {
     app.post(delegate, authentic, byUser, async (c) => {
       const bytes = await bodyOf(c);
       const request = await leaveOrProbe(deps, () => parseLeaveRequest(bytes));
-      await counted(deps, async () => delegateLeave(deps, c.var.userId, request));
+      await countingRefusals(deps.metrics, async () => delegateLeave(deps, c.var.userId, request));
       return c.json({});
     });
     const guestToken = `${federation}/get_token`;
@@ -100,11 +101,6 @@ export function proxiedRoutes(deps: ProxiedDeps): Hono {
   app.put('/_matrix/app/v1/transactions/:id', authentic, (c) => c.json({}));
   app.all('/_matrix/app/v1/transactions/:id', (c) => methodNotAllowed(c, 'PUT'));
   return app;
-}
-
-function methodNotAllowed(c: Context, allowed: string): never {
-  c.header('Allow', allowed);
-  throw new MatrixError(405, 'M_UNRECOGNIZED', `The method must be one of ${allowed}`);
 }
 
 /** For what browsers see of it: the headers that the client-server API asks for, on refusals as well. */
@@ -145,15 +141,6 @@ const byServer = createMiddleware<{ Variables: { origin: ServerName } }>(async (
   c.set('origin', parseOriginHeader(c.req.header('X-Matrix-Origin')));
   await next();
 });
-
-async function counted<T>({ metrics }: ProxiedDeps, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof MatrixError) metrics.delegation('rejected');
-    throw error;
-  }
-}
 
 async function tokenForUser(
   deps: ProxiedDeps,

@@ -3,6 +3,7 @@ import { wallSeconds } from '../clock.ts';
 import { type Identity, parseIdentity, parseRoomName, type RoomName } from '../delegation/ids.ts';
 import { type Claims, hmacKey, verifyJwt } from './jwt.ts';
 
+/** One of the SFU's API keys: it signs, and is named as issuer. */
 export interface ApiKey {
   readonly key: string;
   readonly secret: string;

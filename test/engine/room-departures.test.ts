@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Identity, RoomName, Sid, UserId } from '../../src/delegation/ids.ts';
 import { createRoomDepartures, type RoomDepartures } from '../../src/engine/room-departures.ts';
-import type { FailureWhy } from '../../src/homeserver/dialect.ts';
+import type { HomeserverFailure } from '../../src/homeserver/failures.ts';
 import type { Look } from '../../src/sfu/rooms.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { createLogger } from '../../src/telemetry.ts';
@@ -245,7 +245,7 @@ describe('who is no longer in the Matrix room', () => {
 });
 
 describe('nobody is removed', () => {
-  test.each<FailureWhy>(['timeout', 'refused', 'status_5xx', 'garbage', 'unauthorized', 'address', 'dialect'])(
+  test.each<HomeserverFailure>(['timeout', 'refused', 'status_5xx', 'garbage', 'unauthorized', 'address', 'dialect'])(
     'when the homeserver fails by %s',
     async (why) => {
       await at.arrives(ALICE);

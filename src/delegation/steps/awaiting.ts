@@ -1,7 +1,7 @@
 // Awaiting: handed over, not seen on the SFU yet. No call is made (MSC4195 starts at the connection; the client still looks after
 // its event), only the SFU is asked: at once, and when the time to connect is over.
 import { waitMsOf } from '../reasons.ts';
-import type { Awaiting, Departure, Event, LiveDelegation, Session } from '../state.ts';
+import type { Awaiting, Departure, EventOf, LiveDelegation, Session } from '../state.ts';
 import {
   ask,
   askAgainMs,
@@ -23,7 +23,6 @@ import {
 } from './moves.ts';
 
 type Row = In<Awaiting>;
-type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 /** Participants who are on the SFU already are found within 2 s; hand-overs of one room that come together share the question. */
 export const FIRST_ASK_BATCH_MS = 1_000;
@@ -35,7 +34,7 @@ export function awaitingDue(row: Row, at: Moment): Decision {
   return unchanged(row, [ask(Math.max(row.state.nextAskMs, at.nowMs - FRESH_MS), { whichRoom: true })]);
 }
 
-export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+export function awaitingJoined(row: Row, event: EventOf<'joined'>, at: Moment): Decision {
   const { departed } = row.state;
   // A late word of a session that has gone already.
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
@@ -47,7 +46,7 @@ export function awaitingJoined(row: Row, event: Of<'joined'>, at: Moment): Decis
  * gone before the hand-over, as when a page was loaded anew, and its departure must not end us; or it left right after, before any list
  * could show it. They can't be told apart: the member gets the time of an aborted connection to appear again.
  */
-export function awaitingLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
+export function awaitingLeft(row: Row, event: EventOf<'left'>, at: Moment): Decision {
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
   if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) {
     const certain = event.joinedAtMs >= row.createdAtMs + CLOCKS_MS;
@@ -64,7 +63,7 @@ function mayReturnUntilMs({ atMs, cause }: Departure, at: Moment): number {
   return atMs + waitMsOf(cause, at.policy);
 }
 
-function sessionThatLeft(event: Of<'left'>): Session {
+function sessionThatLeft(event: EventOf<'left'>): Session {
   return { identity: event.identity, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid, established: true };
 }
 
@@ -84,7 +83,7 @@ export function awaitAnotherAttempt(row: LiveDelegation, at: Moment): Awaiting {
   return { kind: 'awaiting', connectByMs, nextAskMs: connectByMs, failures: 0, seenAbsent: true, departed: null };
 }
 
-export function awaitingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+export function awaitingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   const { state } = row;
   const seen = choose(event.present, null);
   if (seen !== null) {

@@ -1,6 +1,6 @@
 // Connected: the participant is on the SFU, so the event is kept alive, but only on fresh evidence of presence: a lease, not a hope.
 import { backoffMs, limitedMs } from '../retry.ts';
-import type { Cause, Connected, Event, LiveDelegation, Session } from '../state.ts';
+import type { Cause, Connected, EventOf, LiveDelegation, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
 import {
   ask,
@@ -33,7 +33,6 @@ import {
 } from './moves.ts';
 
 type Row = In<Connected>;
-type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export function connectedDue(row: Row, at: Moment): Decision {
   const { state } = row;
@@ -49,7 +48,7 @@ function letExpire({ state, expiry }: Row, evidenceMs: number): 'false-leave' | 
   return evidenceMs >= expiry.earliestMs && (joinedAtMs === null || joinedAtMs < expiry.earliestMs) ? 'false-leave' : null;
 }
 
-export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+export function connectedJoined(row: Row, event: EventOf<'joined'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   const { identity, sid, joinedAtMs, roomSid } = event;
   // The first identity seen binds the delegation; another of the same member is somebody else's connection until the SFU says otherwise.
@@ -71,7 +70,7 @@ export function connectedJoined(row: Row, event: Of<'joined'>, at: Moment): Deci
   return connectByJoin(row, event, attempted, at);
 }
 
-export function connectedLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
+export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   if (event.identity !== session.identity) return unchanged(row);
   const onWayBack = session.after === 'sfu_down' || isAnotherRoom(session, event.roomSid ?? undefined);
@@ -96,7 +95,7 @@ function isSeenSince({ state }: Row, sinceMs: number): boolean {
   return state.seenAtMs >= sinceMs;
 }
 
-export function connectedAborted(row: Row, event: Of<'aborted'>, at: Moment): Decision {
+export function connectedAborted(row: Row, event: EventOf<'aborted'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   if (event.identity !== session.identity) return unchanged(row);
   if (event.sid !== null && session.sid !== null && event.sid !== session.sid) return unchanged(row, [ask(at.nowMs)]);
@@ -109,12 +108,12 @@ export function connectedAborted(row: Row, event: Of<'aborted'>, at: Moment): De
 }
 
 /** A room that starts while we believe somebody in it: the SFU may have forgotten them; it is asked. */
-export function connectedRoomStarted(row: Row, event: Of<'room_started'>, at: Moment): Decision {
+export function connectedRoomStarted(row: Row, event: EventOf<'room_started'>, at: Moment): Decision {
   return event.roomSid !== null && event.roomSid === row.state.session.roomSid ? unchanged(row) : unchanged(row, [ask(at.nowMs)]);
 }
 
 /** Nobody is in a finished room, so a departure was missed; a list decides, since the event may be an older room's. */
-export function connectedRoomFinished(row: Row, event: Of<'room_finished'>, at: Moment): Decision {
+export function connectedRoomFinished(row: Row, event: EventOf<'room_finished'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   // Late word of an older room of this name, as far as we know: to wait for a return without restarts would cost a short delay its event.
   if (event.roomSid === null || session.roomSid === null) return unchanged(row, [ask(at.nowMs)]);
@@ -122,7 +121,7 @@ export function connectedRoomFinished(row: Row, event: Of<'room_finished'>, at: 
   return depart(row, session, { cause: 'left', atMs: at.nowMs, fence: null, certain: false }, attempted, at);
 }
 
-export function connectedSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+export function connectedSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   const { state } = row;
   const { session } = state;
   const seen = choose(event.present, session);
@@ -155,11 +154,11 @@ function earlyMs(row: LiveDelegation, at: Moment): number {
   return Math.min(at.policy.presenceIntervalMs, row.delayMs / 20);
 }
 
-function isForgotten(session: Session, event: Of<'snapshot'>): boolean {
+function isForgotten(session: Session, event: EventOf<'snapshot'>): boolean {
   return event.afterRestart || isAnotherRoom(session, event.roomSid);
 }
 
-function missing(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+function missing(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   const cause: Cause = isForgotten(session, event) ? 'sfu_down' : 'missing';
   const seenAtMs = event.lastSeenMs ?? undefined;
@@ -191,7 +190,7 @@ function nextRestartMs({ delayMs }: LiveDelegation, askedAtMs: number, at: Momen
   return askedAtMs + Math.floor(delayMs * Math.min(USUAL_PART + jitter, Math.max(EARLIEST_PART + jitter, inTimePart)));
 }
 
-export function connectedRestartAnswered(row: Row, event: Of<'restart_answered'>, at: Moment): Decision {
+export function connectedRestartAnswered(row: Row, event: EventOf<'restart_answered'>, at: Moment): Decision {
   const { state } = row;
   const { answer, askedAtMs } = event;
   const expiry = expiryAfter(row, askedAtMs, answer, at);

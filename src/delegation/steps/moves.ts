@@ -12,6 +12,7 @@ import type {
   Effect,
   Ended,
   Event,
+  EventOf,
   LiveDelegation,
   LiveState,
   Outcome,
@@ -221,12 +222,7 @@ export function connect(row: LiveDelegation, session: Session, seenAtMs: number,
 }
 
 /** Seen on the SFU, by the word of a join. Where that has waited they may have left since, and before the hand-over: they are looked for. */
-export function connectByJoin(
-  row: LiveDelegation,
-  event: Extract<Event, { kind: 'joined' }>,
-  attempted: Action | null,
-  at: Moment,
-): Decision {
+export function connectByJoin(row: LiveDelegation, event: EventOf<'joined'>, attempted: Action | null, at: Moment): Decision {
   const { identity, sid, joinedAtMs, roomSid } = event;
   const seenAtMs = seenByJoinMs(joinedAtMs, at);
   const { next, effects } = connect(row, { identity, sid, joinedAtMs, roomSid, established: true }, seenAtMs, attempted, at);
@@ -281,7 +277,7 @@ export function nextLookMs({ expiry, delayMs }: LiveDelegation, untilMs: number,
  * What a webhook tells of a session's departure. Who was taken over on the way back to an SFU that had forgotten them, and was never told to
  * be up, is still on that way: it was one more attempt.
  */
-export function departureTold(event: Extract<Event, { kind: 'left' }>, fence: Sid | null, onWayBack: boolean, at: Moment): Departure {
+export function departureTold(event: EventOf<'left'>, fence: Sid | null, onWayBack: boolean, at: Moment): Departure {
   const isAttempt = event.cause === 'replaced' && onWayBack;
   return { cause: isAttempt ? 'sfu_down' : event.cause, atMs: at.nowMs, fence, certain: !isAttempt };
 }
@@ -339,7 +335,7 @@ export function sessionOf(seen: Seen, roomSid: RoomSid | null | undefined, befor
 }
 
 /** A join that is no news: of the session that is gone, or of one before it. If it is there all the same, a list will show it. */
-export function isLateWord(event: Extract<Event, { kind: 'joined' }>, gone: Session | null): boolean {
+export function isLateWord(event: EventOf<'joined'>, gone: Session | null): boolean {
   if (gone === null) return false;
   if (event.sid !== null && event.sid === gone.sid) return true;
   return event.joinedAtMs !== null && gone.joinedAtMs !== null && event.joinedAtMs < gone.joinedAtMs;

@@ -1,7 +1,7 @@
 // Settling: a departure was seen, and for a moment it may be a reconnection. After the wait the SFU is asked: another session of the
 // identity is there, nobody is there, or the very session that left (a stale list).
 import { waitMsOf } from '../reasons.ts';
-import type { Event, Session, Settling } from '../state.ts';
+import type { EventOf, Session, Settling } from '../state.ts';
 import {
   ask,
   askAgainMs,
@@ -29,7 +29,6 @@ import {
 } from './moves.ts';
 
 type Row = In<Settling>;
-type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
 export function settlingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
@@ -38,14 +37,14 @@ export function settlingDue(row: Row, at: Moment): Decision {
   return unchanged(row, [ask(notBeforeMs, { whichRoom: mayBeForgotten(row.state) })]);
 }
 
-export function settlingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+export function settlingJoined(row: Row, event: EventOf<'joined'>, at: Moment): Decision {
   const { session, attempted } = row.state;
   if (isLateWord(event, session)) return unchanged(row);
   return connectByJoin(row, event, attempted, at);
 }
 
 /** A newer session left as well: its departure is the one to weigh. */
-export function settlingLeft(row: Row, event: Of<'left'>, at: Moment): Decision {
+export function settlingLeft(row: Row, event: EventOf<'left'>, at: Moment): Decision {
   const { session, departure, attempted } = row.state;
   if (event.identity !== session.identity) return unchanged(row);
   const same = event.sid === null || event.sid === departure.fence;
@@ -59,7 +58,7 @@ export function settlingLeft(row: Row, event: Of<'left'>, at: Moment): Decision 
 }
 
 /** The member was on its way back, and is likely to try again: it has the wait anew, from the end of that attempt. */
-export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Decision {
+export function settlingAborted(row: Row, event: EventOf<'aborted'>, at: Moment): Decision {
   const { state } = row;
   const { session, departure, attempted } = state;
   if (event.identity !== session.identity || event.sid === null || event.sid === departure.fence) return unchanged(row);
@@ -79,7 +78,7 @@ export function settlingAborted(row: Row, event: Of<'aborted'>, at: Moment): Dec
  * The room started anew under a departure that we know from a list only, or under a session that another had taken over: the SFU forgot
  * it, and its clients are on their way back.
  */
-export function settlingRoomStarted(row: Row, event: Of<'room_started'>, at: Moment): Decision {
+export function settlingRoomStarted(row: Row, event: EventOf<'room_started'>, at: Moment): Decision {
   const { session, departure } = row.state;
   if (departure.cause === 'sfu_down' || (departure.fence !== null && !mayBeForgotten(row.state))) return unchanged(row);
   if (event.roomSid !== null && event.roomSid === session.roomSid) return unchanged(row);
@@ -97,7 +96,7 @@ function waitForForgotten(row: Row, at: Moment, sinceMs = at.nowMs): Decision {
  * Since when clients that an SFU has forgotten can be back, where that is later than the departure: they can't be before the SFU is. Where we
  * were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
  */
-function backSinceMs(row: Row, event: Of<'snapshot'>): number | null {
+function backSinceMs(row: Row, event: EventOf<'snapshot'>): number | null {
   const { session, departure, failures, untilMs } = row.state;
   const { roomSid, afterRestart, answersSinceMs, askedAtMs } = event;
   if (departure.cause === 'sfu_down') {
@@ -110,7 +109,7 @@ function backSinceMs(row: Row, event: Of<'snapshot'>): number | null {
   return isForgotten ? askedAtMs : null;
 }
 
-export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+export function settlingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   const { state } = row;
   const seen = choose(event.present, state.session);
   if (seen !== null && seen.sid !== state.departure.fence && event.askedAtMs >= state.departure.atMs) {
@@ -128,20 +127,20 @@ export function settlingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): D
 }
 
 /** We have looked again before, and were there ever since, with too much to do: each look would be as late as the one before. */
-function isOnlyBusy({ state: { departure, untilMs } }: Row, { answersSinceMs }: Of<'snapshot'>, { policy }: Moment): boolean {
+function isOnlyBusy({ state: { departure, untilMs } }: Row, { answersSinceMs }: EventOf<'snapshot'>, { policy }: Moment): boolean {
   const firstUntilMs = departure.atMs + waitMsOf(departure.cause, policy);
   return untilMs - firstUntilMs >= ASKED_LATE_MS + waitMsOf('missing', policy) && answersSinceMs <= untilMs;
 }
 
 /** Where nobody saw the SFU away, that it has forgotten everybody shows in the room alone, and a list that was asked for others does not say. */
-function isOfWhicheverRoom({ state }: Row, { roomSid }: Of<'snapshot'>): boolean {
+function isOfWhicheverRoom({ state }: Row, { roomSid }: EventOf<'snapshot'>): boolean {
   return roomSid === undefined && state.session.roomSid !== null && mayBeForgotten(state);
 }
 
 /** Asked so long after the wait, we were away ourselves, and what came and went meanwhile is not known. */
 const ASKED_LATE_MS = 2_000;
 
-function isAskedLate({ state: { untilMs } }: Row, { askedAtMs }: Of<'snapshot'>): boolean {
+function isAskedLate({ state: { untilMs } }: Row, { askedAtMs }: EventOf<'snapshot'>): boolean {
   return askedAtMs - untilMs > ASKED_LATE_MS;
 }
 
@@ -169,7 +168,7 @@ function stands({ state: { departure, failures, untilMs } }: Row, { nowMs }: Mom
   return departure.cause !== 'sfu_down' || (failures + 1 >= SFU_DOWN_FAILURES && nowMs - untilMs >= SFU_DOWN_MS);
 }
 
-export function settlingUnreachable(row: Row, event: Of<'sfu_unreachable'>, at: Moment): Decision {
+export function settlingUnreachable(row: Row, event: EventOf<'sfu_unreachable'>, at: Moment): Decision {
   const { state } = row;
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   if (stands(row, at)) return owe(row, state, event.askedAtMs, at);
