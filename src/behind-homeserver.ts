@@ -1,4 +1,5 @@
-// The parts of a service behind its homeserver (protocol.md §2c), wired as the settings say: nothing, the as_token alone, or all of it.
+// Wires the parts that are there only for lastwill as an application service of its homeserver (MSC4195 and MSC4512: requests passed on by
+// it), as the settings say: nothing, the as_token alone, or all of it.
 import type { Clock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import { createRoomDepartures, type RoomDepartures } from './engine/room-departures.ts';
@@ -16,6 +17,9 @@ import type { Rooms } from './sfu/rooms.ts';
 import type { Attendance } from './store/attendance.ts';
 import type { Log, Metrics } from './telemetry.ts';
 
+/**
+ * The homeserver whose application service we are; null: the settings name none. What is wrong with its address is logged once a minute.
+ */
 export function createHomeOf(config: Config, deps: { clock: Clock; discovery: Discovery; log: Log }): Home | null {
   const { applicationService } = config.homeservers;
   if (applicationService === null) return null;
@@ -29,7 +33,7 @@ export function createHomeOf(config: Config, deps: { clock: Clock; discovery: Di
 
 export interface BehindHomeserver {
   readonly proxied: Proxied;
-  /** Null: switched off. */
+  /** Null: LIVEKIT_MEMBERSHIP_CHECK_INTERVAL_SECONDS is 0. */
   readonly departures: RoomDepartures | null;
 }
 
@@ -46,7 +50,7 @@ export interface BehindHomeserverDeps {
   readonly log: Log;
 }
 
-/** Null unless the homeserver can prove itself to us. */
+/** Null: there is no hs_token by which the homeserver could prove itself to us, so it passes nothing on. */
 export function createBehindHomeserver(config: Config, deps: BehindHomeserverDeps): BehindHomeserver | null {
   const { home, attendance, matrixRtc, clock, log } = deps;
   const settings = config.homeservers.applicationService;

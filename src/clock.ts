@@ -8,18 +8,18 @@ export type Cancel = () => void;
 export interface Clock {
   /** Unix time in ms. Anchored to the wall clock once and then steady: a step of the wall clock moves no deadline. */
   nowMs(): number;
-  /** For how long the process has had nothing to do but wait, ms: of what an answer took, all else was not its sender's. */
+  /** How long the event loop has been idle so far, ms. Of the time that an answer took, what was not idle was ours and not the server's. */
   idleMs(): number;
   /**
-   * Runs `fire` once after `delayMs`; what it throws is told of, and ends nothing. Delays beyond what a platform timer can hold are cut, so
-   * look at the time again when it fires.
+   * Runs `fire` once after `delayMs`. An error that it throws is reported, and ends nothing. A delay that is longer than a platform timer
+   * can hold (24.8 days) fires early, so look at the time again.
    */
   after(delayMs: number, fire: () => void): Cancel;
-  /** Runs `fire` about every second, whatever it threw before; one that is missed is not made up for, so look at the time. */
+  /** Runs `fire` about every second, also after one that threw. A tick that was missed is not made up for, so look at the time. */
   everySecond(fire: () => void): Cancel;
   /**
-   * Runs `fire` when the input that is ready now has been handled, before waiting for more: the moment to commit as a group. What it throws
-   * ends the process, for others wait for the rest of it; what they were promised is in the store.
+   * Runs `fire` when the input that is ready now has been handled, before waiting for more: the moment to commit as a group. An error that
+   * it throws ends the process: others wait for what would have come after it, and whatever they were promised is in the store.
    */
   endOfTurn(fire: () => void): void;
 }
@@ -33,7 +33,7 @@ export interface Random {
 /** The longest delay of a platform timer is 2³¹ − 1 ms; a longer one would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** `failed` hears what a timer's work throws; without it that ends the process, as is right for a command. */
+/** `failed` is told what a timer's work throws; without it such an error ends the process, as is right for a command. */
 export function systemClock(failed: (error: unknown) => void = rethrow): Clock {
   const anchorMs = Date.now() - performance.now();
   const run = (fire: () => void): void => {
@@ -62,33 +62,33 @@ function rethrow(error: unknown): never {
   throw error;
 }
 
-/** Stops everything, for where nothing can be waited for. */
+/** Blocks the whole process for `delayMs`: for code that can't await, such as what runs when the process exits. */
 export function standStill(delayMs: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
 }
 
 /**
- * Runs `fire` when what this turn has begun to send is on its way: a connection that was idle is looked at for a turn before it is written to
- * (undici, GHSA-35p6-xmwp-9g52).
+ * Runs `fire` once the requests that were begun in this turn have been written: before it writes to an idle connection, undici looks at it
+ * for one turn (GHSA-35p6-xmwp-9g52).
  */
 export function onceSent({ endOfTurn }: Pick<Clock, 'endOfTurn'>, fire: () => void): void {
   endOfTurn(() => endOfTurn(fire));
 }
 
 /**
- * Unix time in whole seconds as others see it, for tokens that are made here and judged elsewhere, or the other way round: when the wall
- * clock steps, so do they.
+ * Unix time in whole seconds by the wall clock, steps and all: for tokens that are made here and judged by another machine, or the other
+ * way round.
  */
 export function wallSeconds(): number {
   return Math.floor(Date.now() / 1000);
 }
 
-/** The same clock, set to another time: that of others, so that all have one. */
+/** The clock with `shiftMs` added, read at each call: replicas that share a Redis go by its time, so that all have the same. */
 export function shiftedClock(clock: Clock, shiftMs: () => number): Clock {
   return { ...clock, nowMs: () => clock.nowMs() + shiftMs() };
 }
 
-/** To ask the platform for some bytes takes as long as to ask for many. */
+/** To ask the platform for a few random bytes takes as long as to ask for thousands. */
 const DRAWN_AT_ONCE = 4_096;
 
 export function systemRandom(): Random {

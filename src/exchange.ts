@@ -15,14 +15,16 @@ export type Reply =
       /** There is no body. */
       readonly empty: boolean;
     }
-  /** `reached`: the request was being written, so it may have been carried out. */
+  /** `reached`: the request was begun to be written, so it may have been carried out all the same. */
   | { readonly kind: 'failed'; readonly reached: boolean; readonly why: FailureKind };
 
-/** Some who guard a server turn away whoever does not say what they are. */
+/** Some proxies and firewalls refuse a request without a User-Agent. */
 export const USER_AGENT = 'lastwill';
 
 export interface Limits {
+  /** From the call to the end of the answer; 0 or less fails at once. */
   readonly timeoutMs: number;
+  /** Of the answer's body. */
   readonly mostBytes: number;
 }
 
@@ -30,7 +32,7 @@ export function failed(reached: boolean, why: FailureKind): Reply {
   return { kind: 'failed', reached, why };
 }
 
-/** `dispatch` hands the request to the pool that it is for. */
+/** Resolves with the answer, or with why there is none; never rejects. `dispatch` hands the request to its pool. */
 export function exchange(dispatch: (handler: Dispatcher.DispatchHandler) => void, clock: Clock, limits: Limits): Promise<Reply> {
   return new Promise((resolve) => {
     if (limits.timeoutMs <= 0) return resolve(failed(false, 'timeout'));
@@ -38,7 +40,7 @@ export function exchange(dispatch: (handler: Dispatcher.DispatchHandler) => void
       stopTimer();
       resolve(reply);
     });
-    // After a stall of ours timers are first: an answer that has been waiting to be read since then is in time.
+    // After a stall of this process timers fire before sockets are read: an answer that has arrived meanwhile still counts as in time.
     const stopTimer = clock.after(limits.timeoutMs, () => clock.endOfTurn(() => end('timeout')));
     try {
       dispatch(handler);
@@ -107,7 +109,7 @@ function parseJson(body: Buffer): unknown {
   }
 }
 
-/** OpenSSL's words for what is wrong with a certificate, and Node's one of its own. */
+/** In OpenSSL's error codes for a certificate, and in the one that Node adds (ERR_TLS_CERT_ALTNAME_INVALID). */
 const NOT_TRUSTED = /CERT|ISSUER|LEAF_SIGNATURE|HOSTNAME_MISMATCH/;
 
 function failureOf(error: Error): FailureKind {

@@ -1,9 +1,11 @@
-// What the HEALTHCHECK of the image runs: whether the process answers where its settings have it listen. Asked at another port, it would
-// count as ill for ever, and a proxy that goes by that (Traefik) would send it nothing. By no library, for it starts every ten seconds.
+// The HEALTHCHECK of the image: asks /healthz at the address that the settings give, and exits with 0 or 1. At a fixed port a service that
+// listens elsewhere would count as unhealthy for ever, and a proxy that goes by that (Traefik) would send it nothing. Without any library,
+// because it is started every ten seconds.
 import { get } from 'node:http';
 import { parseBind } from './config/bind.ts';
 import { withoutServiceLinks } from './config/service-links.ts';
 
+/** Where a process that listens on every interface can be called. */
 const EVERYWHERE: Readonly<Record<string, string>> = { '': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1' };
 
 const { LIVEKIT_JWT_BIND: bind, LIVEKIT_JWT_PORT: portAlone } = withoutServiceLinks(process.env, () => {});

@@ -1,7 +1,7 @@
-// What we need of some libraries, without what would come with it, which a start after a crash had to wait for. Measured: undici's index
-// loads four times as much (fetch, WebSocket, caches, mocks), prom-client's the API of OpenTelemetry, zod's its words in fifty languages, and
-// whoever imports `node:http` from a module has all its exports read, one of which is a whole WebSocket. test/library-parts.test.ts holds
-// these against the public ones (hono's is a file of its own).
+// The parts of some libraries that are used, loaded without the rest, so that a start after a crash is quick. Measured: undici's index
+// loads four times as much (fetch, WebSocket, caches, mocks), prom-client's the API of OpenTelemetry, zod's its messages in fifty
+// languages; and to import `node:http` from an ES module reads all of its exports, one of which is a whole WebSocket.
+// test/library-parts.test.ts checks that these are the same as the public exports.
 import { createRequire } from 'node:module';
 
 const require = createRequire(import.meta.url);
@@ -14,13 +14,13 @@ export const Registry: typeof import('prom-client').Registry = require('prom-cli
 export const Counter: typeof import('prom-client').Counter = require('prom-client/lib/counter.js');
 export const Gauge: typeof import('prom-client').Gauge = require('prom-client/lib/gauge.js');
 export const Histogram: typeof import('prom-client').Histogram = require('prom-client/lib/histogram.js');
-/** Loaded when it is asked for. */
+/** Loaded when it is called: only a scrape needs it. */
 export const defaultMetrics = (): typeof import('prom-client').collectDefaultMetrics => require('prom-client/lib/defaultMetrics.js');
 
 export const { createServer, ServerResponse }: typeof import('node:http') = require('node:http');
 export const { getRequestListener }: typeof import('@hono/node-server') = require('@hono/node-server');
 
-// Each language is a file, and they are more than the rest of zod. English, which is its own, comes by itself.
+// Each language is a file, and together they are more than the rest of zod. English, the default, is not among them and stays.
 const languages = require.resolve('zod/v4/locales');
 require.cache[languages] ??= { id: languages, loaded: true, exports: {} } as NodeJS.Module;
 export const { z }: typeof import('zod') = require('zod');

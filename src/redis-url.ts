@@ -6,7 +6,8 @@
 //   redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database]
 //   redis+cluster://[user[:password]@]host[:port][,host[:port]…]
 //
-// As go-redis has it, `?db=` may name the database of a server anywhere; what else a query says is for go-redis alone.
+// As in go-redis, which lk-jwt-service uses, `?db=` may name the database in any form of URL; other parameters are go-redis' own and
+// ignored.
 
 export interface RedisAddress {
   readonly host: string;
@@ -15,9 +16,9 @@ export interface RedisAddress {
 
 export interface RedisPlace {
   readonly kind: 'single' | 'sentinel' | 'cluster';
-  /** Of a server that is not called over the network; null: it has an address. */
+  /** The path of a Unix socket; null: Redis is called at `addresses`. */
   readonly socket: string | null;
-  /** Of the server, of the sentinels, or of some of the cluster's nodes. */
+  /** Of the server, of the sentinels, or of some nodes of the cluster; empty with a socket. */
   readonly addresses: readonly RedisAddress[];
   readonly tls: boolean;
   readonly username: string | null;
@@ -33,7 +34,7 @@ const HOST = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]*))(?::(\d{1,5}))?$/;
 const DEFAULT_PORT = { single: 6379, sentinel: 26_379, cluster: 6379 } as const;
 const DATABASE = /^\d{1,5}$/;
 
-/** Null: not of these forms. `password` counts where the URL has none. */
+/** Null: the URL has none of these forms. `password` counts where the URL has none. */
 export function parseRedisUrl(text: string, password: string | null): RedisPlace | null {
   const match = FORM.exec(text);
   if (match === null) return parseSocket(text, password);

@@ -1,4 +1,5 @@
-// Wiring and closing: configuration → parts → listen → signals → close. Nothing here decides anything.
+// Loaded by main.ts, it runs: a command, if there are arguments; else the service, wired and closed here: configuration → parts → listen →
+// signals → close. Nothing here decides anything about a delegation.
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -46,42 +47,20 @@ import type { Store } from './store/store.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
 import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
 
-/** What is under way gets this long at the end; an orchestrator's usual patience is 30 s. */
+/** The time from a stop signal to the exit, at most; orchestrators usually kill after 30 s. */
 const GRACE_MS = 10_000;
-/** Of that time, answers that are on their way have so much at least to reach their callers. */
+/** The last part of it, in which answers that are ready reach their callers. */
 const LAST_ANSWERS_MS = 1_000;
-/** Webhooks and restarts wait no longer for the address of our own homeserver, without which some of its calls are refused, and tried again. */
+/**
+ * How long the start waits for the address of our own homeserver. Until it is known some calls go without the as_token, are refused, and
+ * repeated.
+ */
 const FIRST_LOOK_MS = 1_000;
 const EXIT_CONFIG = 2;
-/** Another start may find it mended: the store, the address to listen on. */
+/** What another start may find mended: the store, the address to listen on. */
 const EXIT_AGAIN = 1;
 
-if (process.argv.includes('--help') || process.argv.includes('-h')) {
-  process.stdout.write(`${helpText()}\n`);
-  process.exit(0);
-}
-if (process.argv[2] === 'registration') {
-  const [serverName = '', proxyUrl = ''] = process.argv.slice(3);
-  const made = newRegistration(serverName, proxyUrl, systemRandom());
-  // Where its output goes to a file, what is wrong is still to be seen.
-  if (made === null) process.stderr.write('Usage: npm run --silent registration -- <server name> <URL of lastwill for the homeserver>\n');
-  else process.stdout.write(made);
-  process.exit(made === null ? EXIT_CONFIG : 0);
-}
-if (process.argv[2] === 'store') {
-  const { COPY_USAGE, runCopy } = await import('./store-copy.ts');
-  const done = await runCopy(process.argv.slice(3), process.env).catch((error: Error) => {
-    process.stderr.write(`${error.message}\n`);
-    return process.exit(EXIT_AGAIN);
-  });
-  if (done === null) process.stderr.write(COPY_USAGE);
-  else process.stdout.write(done);
-  process.exit(done === null ? EXIT_CONFIG : 0);
-}
-if (process.argv.length > 2) {
-  process.stderr.write(`${NO_SUCH_ARGUMENT}\n`);
-  process.exit(EXIT_CONFIG);
-}
+if (process.argv.length > 2) await runCommand(process.argv.slice(2));
 // Nothing has been promised yet, and nothing is open.
 onStopSignal(() => process.exit(0));
 const read = readConfig(process.env, (path) => readFileSync(path, 'utf8'));
@@ -95,13 +74,38 @@ const log = createLogger(read.config.logLevel, createStdout({ onLost: metrics.lo
 const systemTime = systemClock((err) => log.error({ err }, 'what a timer was to do has failed'));
 await run(read.config, read.notes);
 
+/** `npm run registration`, `npm run store`, `--help`: does what the arguments ask for, and exits. */
+async function runCommand(args: readonly string[]): Promise<never> {
+  const [command, ...rest] = args;
+  if (args.includes('--help') || args.includes('-h')) return exitWith(0, `${helpText()}\n`);
+  if (command === 'registration') {
+    const [serverName = '', proxyUrl = ''] = rest;
+    const usage = 'Usage: npm run --silent registration -- <server name> <URL of lastwill for the homeserver>\n';
+    const made = newRegistration(serverName, proxyUrl, systemRandom());
+    return made === null ? exitWith(EXIT_CONFIG, usage) : exitWith(0, made);
+  }
+  if (command === 'store') {
+    const { COPY_USAGE, runCopy } = await import('./store-copy.ts');
+    const done = await runCopy(rest, process.env).catch((error: Error) => exitWith(EXIT_AGAIN, `${error.message}\n`));
+    return done === null ? exitWith(EXIT_CONFIG, COPY_USAGE) : exitWith(0, done);
+  }
+  return exitWith(EXIT_CONFIG, `${NO_SUCH_ARGUMENT}\n`);
+}
+
+/** What went wrong goes to stderr: stdout is usually redirected to the file that is to be made. */
+function exitWith(code: number, text: string): never {
+  if (code === 0) process.stdout.write(text);
+  else process.stderr.write(text);
+  process.exit(code);
+}
+
 async function run(config: Config, notes: readonly string[]): Promise<void> {
   goFirst();
-  // Who has asked us to end while all of this was loaded is heard now, before the store is opened, and perhaps brought forward.
+  // A stop signal that came while all of this was loaded is acted upon here, before the store is opened and perhaps migrated.
   await new Promise<void>((turn) => systemTime.endOfTurn(turn));
   const { store, sightings, clock } = await openStore(config, log, metrics);
   let open = true;
-  // What has been opened is closed in order, once all of it is there.
+  // From now on a signal must not end the process at once: what has been opened is closed in order, once all of it is there.
   onStopSignal(() => {
     open = false;
   });
@@ -152,7 +156,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   });
   const server = createWebServer(app.listener, systemTime);
   let asked = 0;
-  // Not those who only look: probes come every few seconds, for ever.
+  // GET requests do not count: probes and scrapes come every few seconds, for ever.
   server.on('request', ({ method }) => {
     if (method === 'POST') asked += 1;
   });
@@ -191,7 +195,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   onStopSignal((signal) => void stop(signal));
 }
 
-/** An address that is taken, or not there yet at boot, may be free the next time. */
+/** Exits with EXIT_AGAIN if the address is taken, or not there yet (at boot). */
 function listen(server: Server, config: Config, notes: readonly string[], { incoming }: Connections): void {
   const { host, port } = config.bind;
   const mayTell = onceAMinute(systemTime);
@@ -215,7 +219,7 @@ function listen(server: Server, config: Config, notes: readonly string[], { inco
   server.listen({ port, ...(host === '' ? {} : { host }) });
 }
 
-/** Resolves when the last request has been answered; connections that only idle are closed at once. */
+/** Stops listening, and resolves when the last request has been answered; idle connections are closed at once. */
 function closed(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
@@ -269,10 +273,13 @@ function createMatrixRtc(config: Config, { served, outbound, sfu, signingKey }: 
   };
 }
 
-/** Before the first webhook is heard. Without Redis the calls of before are left to their clients and homeservers, and new ones are served. */
+/**
+ * Takes the jobs of an lk-jwt-service over from Redis, before the first webhook is heard. Without Redis there are none to be found: calls
+ * in progress are left to the timers of their homeservers.
+ */
 async function takeOverJobs({ redis }: Config, deps: Omit<TakeOverDeps, 'open' | 'remove'>): Promise<Cancel> {
   if (redis === null) return () => {};
-  // Loaded only where it is used: a client of Redis is a third of what all of us takes in memory.
+  // Imported only where it is used: the client of Redis takes a third of the memory of the whole process.
   const { openJobHash } = await import('./takeover/redis.ts');
   const random = systemRandom();
   return takeOver({ ...deps, open: () => openJobHash(redis.place, random), remove: redis.removeJobs });

@@ -1,5 +1,5 @@
-// The store on Redis, opened: it is waited for a while, what it can lose is said, and its time becomes ours. Loaded only where it is
-// configured: its client takes a while to load.
+// Opens the store on Redis: waits for a Redis that is still starting, logs what its settings can lose, and hands out its time as the clock
+// of all replicas. Imported only where it is configured: the client of Redis takes a while to load.
 import { type Clock, type Random, shiftedClock } from './clock.ts';
 import type { Config } from './config/config.ts';
 import type { Attendance } from './store/attendance.ts';
@@ -22,11 +22,11 @@ export interface SharedStoreDeps {
 export interface Opened {
   readonly store: Store & Attendance;
   readonly sightings: Sightings;
-  /** The one time of all replicas. */
+  /** Redis' time, the same for all replicas. */
   readonly clock: Clock;
 }
 
-/** Redis and its replicas of ours are often started together. */
+/** Redis and its users are often started together: so long it is tried again before the start fails. */
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 1_000;
 

@@ -75,7 +75,7 @@ async function copyGiven(from: MovableGiven, to: MovableGiven): Promise<number> 
   const given = await from.allGiven();
   for (const one of given) await to.takeGiven(one);
   const there = Map.groupBy(await to.allGiven(), ({ owner }) => owner);
-  // Of a member with too many a store may keep others of them.
+  // A store keeps only so many identities of a member, and of more than that perhaps others than the source kept.
   const isThere = ({ owner, identity }: Given): boolean => {
     const theirs = there.get(owner) ?? [];
     return theirs.length >= MOST_GIVEN || theirs.some((one) => one.identity === identity);

@@ -35,7 +35,7 @@ function redacting(logger: pino.Logger): Log {
 
 const HIDDEN = '(hidden)';
 const SECRET_NAME = /(token|tokens|secret|secrets|password|jwt|authorization|cookie|delayid|handles|apikey|storekey|^keys?)$/;
-/** Secrets inside other text: where MSC4140 and OpenID have them in URLs, where HTTP has them in headers, and anything like a JWT. */
+/** Secrets inside other text: in URLs of MSC4140 and OpenID, in headers, before the @ of a URL, and whatever looks like a JWT. */
 const SECRET_TEXT: readonly RegExp[] = [
   /(\/delayed_events\/)[^/?#\s"']+/g,
   /(\/future\/)[^/?#\s"']+/g,
@@ -44,7 +44,7 @@ const SECRET_TEXT: readonly RegExp[] = [
   /(:\/\/)[^/@\s]+(?=@)/g,
   /(\b)eyJ[\w-]{5,}\.[\w-]+\.[\w-]*/g,
 ];
-/** Something of each of them. Hardly any text has it, and then none of them needs to be tried. */
+/** Matches whatever one of SECRET_TEXT does, and more. Hardly any text does, so one try is enough for most. */
 const SUSPICIOUS = /\/delayed_events\/|\/future\/|token=|bearer|:\/\/|eyJ/i;
 const DEEPEST = 6;
 const LONGEST_LIST = 100;
@@ -84,7 +84,7 @@ function redactError(error: Error, depth: number): object {
   return { type: error.name, message: scrub(error.message), ...code, stack: scrub(error.stack ?? ''), ...cause };
 }
 
-/** Nearly all names are our own, the same ones in every line. */
+/** Which names of fields are secrets', as judged before: nearly all are our own, the same in every line. */
 const judged = new Map<string, boolean>();
 const MOST_JUDGED = 1_000;
 
@@ -203,13 +203,13 @@ export interface Metrics {
   storeSync(result: 'ok' | 'failed', tookMs: number): void;
   dueLag(lateMs: number): void;
   lostLines(count: number): void;
-  /** Who counts the delegations when Prometheus asks. */
+  /** Sets who counts the delegations when Prometheus scrapes. */
   countDelegationsWith(count: () => DelegationCounts | Promise<DelegationCounts>): void;
-  /** From the first scrape on: a start does not wait for what only a scrape needs. */
+  /** Adds prom-client's metrics of the process; called at the first scrape, so that the start does not wait for them. */
   watchProcess(): void;
 }
 
-/** Total records, so that a new cause or state can't be forgotten here. */
+/** Records rather than lists, so that a new cause or state does not compile until it is here. */
 const CAUSES: Record<Cause, true> = {
   left: true,
   lost: true,
@@ -235,7 +235,7 @@ const WEBHOOK_EVENTS: ReadonlySet<string> = new Set([
 ]);
 
 export interface MetricsOptions {
-  /** Those whose failures are told apart: what the settings name. */
+  /** The homeservers that the settings name: their failures are told apart, all others are `other`. */
   readonly homeservers?: Pick<Config['homeservers'], 'fullAccess' | 'overrides'>;
   /** False leaves out prom-client's metrics of the process: they watch the event loop, once for each registry. */
   readonly process?: boolean;
@@ -251,7 +251,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   const names = namesIn(options.homeservers);
   const homeserverLabel = createHomeserverLabel(names, options.homeservers?.overrides ?? new Map());
   const [ghosts, falseLeaves, ghostsAvoided] = [counts(METRICS.ghosts), counts(METRICS.falseLeaves), counts(METRICS.ghostsAvoided)];
-  // From the start, for an alert on an increase doesn't see the first one of a series that begins with it.
+  // The series that alerts watch begin at 0: an increase is not seen in a series that begins with its first event.
   for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, ghostsAvoided]) metric.inc({ cause }, 0);
   const [leaves, restarts, lateRestarts] = [counts(METRICS.leaves), counts(METRICS.restarts), counts(METRICS.lateRestarts)];
   const givenUp = counts(METRICS.restartsGivenUp);

@@ -1,12 +1,13 @@
-// Where to listen, as LIVEKIT_JWT_BIND has it.
+// The address to listen on, as LIVEKIT_JWT_BIND has it.
 
 export interface Bind {
-  /** Empty: everywhere. An IPv6 address has no brackets. */
+  /** Empty: every interface. An IPv6 address has no brackets. */
   readonly host: string;
+  /** 0: any that is free. */
   readonly port: number;
 }
 
-/** `:port`, `host:port` or `[address]:port`; null: none of these. */
+/** `:port`, `host:port` or `[address]:port`; null: it is none of these. */
 export function parseBind(text: string): Bind | null {
   const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9A-Za-z._-]*)):(\d{1,5})$/.exec(text);
   if (match === null) return null;

@@ -25,7 +25,6 @@ import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS,
 import { type RedisConfig, readRedis, readStoreKey } from './store-settings.ts';
 
 export type { Fault } from './reader.ts';
-export type { RedisConfig } from './store-settings.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -48,7 +47,6 @@ export interface Config {
     /** At least one. The first signs, all verify. */
     readonly keys: readonly ApiKey[];
   };
-  /** An empty host is every interface; port 0 takes a free one. */
   readonly bind: Bind;
   /** What participants' tokens allow. */
   readonly grants: { readonly restrictedCanPublish: boolean; readonly canUpdateOwnMetadata: boolean };
@@ -75,6 +73,9 @@ export type ConfigResult =
 const MEMBERSHIP_CHECK_SECONDS = 60;
 const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
 
+/**
+ * `given` is the environment; `readFile` reads the files that it names, and may throw. Faults come in the order of the table of settings.
+ */
 export function readConfig(given: Env, readFile: ReadFile): ConfigResult {
   const faults: Fault[] = [];
   const notes: string[] = [];
@@ -102,8 +103,8 @@ export function readConfig(given: Env, readFile: ReadFile): ConfigResult {
 }
 
 /**
- * Whoever names an SFU or a homeserver, or has a secret to give, means a deployment, as of services that know no mode: what they left out
- * must not be made up by the well-known key of development.
+ * Whoever names an SFU or a homeserver, or gives a secret, means a deployment, even without NODE_ENV (lk-jwt-service knows no mode): what
+ * is missing then must not be filled in with the well-known key of development.
  */
 function readMode(reader: Reader): Config['mode'] {
   const named = reader.get('NODE_ENV');
@@ -122,7 +123,7 @@ function deploymentSetting(reader: Reader): string | undefined {
   return SETTINGS.find(({ name, secret, path }) => (secret || path || PARTNERS.includes(name)) && reader.get(name) !== null)?.name;
 }
 
-/** To whom only wants to try it, and would not know why so much is asked for. */
+/** For somebody who only wants to try it, and would not know why so many settings are asked for. */
 function noteWhyProduction(reader: Reader): void {
   const cause = reader.get('NODE_ENV') === null ? deploymentSetting(reader) : undefined;
   if (cause === undefined) return;
@@ -173,7 +174,7 @@ function readKeys(reader: Reader, mode: Config['mode']): readonly ApiKey[] {
   return [{ key: key.value, secret: secret.value }];
 }
 
-/** The file goes before the variable, as in the services whose settings these are. */
+/** The file goes before the variable, as in lk-jwt-service. */
 function readEither(reader: Reader, variable: string, fileVariable: string): { set: boolean; value: string } {
   const value = reader.get(variable)?.trim() ?? '';
   if (reader.get(fileVariable) === null) return { set: value !== '', value };
@@ -337,7 +338,7 @@ function readServerName(reader: Reader, name: string | null, missing: string): S
   return serverName;
 }
 
-/** A misspelt name would else be silently without effect. */
+/** Otherwise a misspelt name would silently have no effect. */
 function noteUnused(env: Env, reader: Reader): void {
   for (const variable of Object.keys(env)) {
     if (!/^(LASTWILL|LIVEKIT)_[A-Z0-9_]+$/.test(variable) || reader.get(variable) === null || rank(variable) >= 0) continue;
@@ -345,7 +346,7 @@ function noteUnused(env: Env, reader: Reader): void {
   }
 }
 
-/** Who has to be asked by way of a proxy can't be asked; others of our kind go that way. */
+/** Nobody is called through a proxy here. lk-jwt-service does that, so an operator may count on it. */
 function noteProxies(reader: Reader): void {
   const named = ['HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY'].flatMap((name) => [name, name.toLowerCase()]);
   for (const variable of named) {
@@ -353,7 +354,7 @@ function noteProxies(reader: Reader): void {
   }
 }
 
-/** Services written in Go or Rust read their own authorities there; node doesn't unless it is told to. */
+/** Programs in Go or Rust read these variables; Node does only if it is told to use the system's authorities. */
 function noteCertificates(reader: Reader): void {
   const told = reader.get('NODE_USE_SYSTEM_CA') === '1' || /--use-(?:openssl|system)-ca/.test(reader.get('NODE_OPTIONS') ?? '');
   if (told || reader.get('NODE_EXTRA_CA_CERTS') !== null) return;

@@ -1,19 +1,19 @@
-// The file of LIVEKIT_KEY_FILE: a line for each key. To the SFU, which may share it, the lines are YAML, and mean here what they mean there:
-// comments, quotes, a `---` at the head. To lk-jwt-service they are not, so that `key:secret` is one as well. What YAML would spread over
-// several lines is refused rather than read as something else.
+// The file of LIVEKIT_KEY_FILE: one API key a line. The SFU may read the same file, as YAML, so comments, quotes and a `---` at the head
+// mean here what they mean there. lk-jwt-service does not read it as YAML, so `key:secret` without a space is a key as well. YAML that
+// takes several lines for one value is refused rather than read as something else.
 import type { ApiKey } from '../sfu/keys.ts';
 
 export interface KeyFile {
   /** In the order of the file. */
   readonly keys: readonly ApiKey[];
-  /** What would have been right where something is wrong; nothing of the file is in it. */
+  /** For each wrong line what was expected, with its number; nothing of the file's text, which is secret. */
   readonly faults: readonly string[];
 }
 
 const QUOTED = `"(?:[^"\\\\]|\\\\.)*"|'(?:[^']|'')*'`;
 const LINE = new RegExp(`^(${QUOTED}|[^\\s:#"'{[][^\\s:]*)\\s*:\\s*(${QUOTED}|[^\\s#"']\\S*)(?:\\s+#.*)?$`);
 const HEAD = /^---(?:\s+#.*)?$/;
-/** It would begin a text of several lines. */
+/** The begin of a YAML block, whose text is on the lines below. */
 const BLOCK = /^[|>][-+\d]*$/;
 
 export function parseKeyFile(text: string): KeyFile {
@@ -38,7 +38,7 @@ function pairIn(line: string): ApiKey | null {
   return key === null || secret === null || key === '' || secret === '' ? null : { key, secret };
 }
 
-/** Null where an escape is one that JSON doesn't have: YAML's others have no place in a secret. */
+/** Null where it has an escape of YAML's that JSON doesn't have. */
 function unquoted(text: string): string | null {
   if (text.startsWith("'")) return text.slice(1, -1).replaceAll("''", "'");
   if (!text.startsWith('"')) return text;

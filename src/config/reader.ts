@@ -10,7 +10,7 @@ export interface Fault {
 export type Env = Readonly<Record<string, string | undefined>>;
 export type ReadFile = (path: string) => string;
 
-/** Collects faults and notes while the sections below read; a section that finds a fault answers with something harmless. */
+/** A section that finds a fault goes on with a harmless value, so that all faults are found at once. */
 export interface Reader {
   /** Null when unset; an empty string counts as unset. */
   get(variable: string): string | null;
@@ -18,6 +18,7 @@ export interface Reader {
   /** As `fault`, for a value that may hold a password although its setting is no secret. */
   hiddenFault(variable: string, expected: string): void;
   note(text: string): void;
+  /** The text of the file that the variable names; null: unset, or a fault (unreadable, empty). */
   file(variable: string): string | null;
 }
 
@@ -95,6 +96,7 @@ export function splitList(text: string): readonly string[] {
   return text.split(',').flatMap((entry) => (entry.trim() === '' ? [] : [entry.trim()]));
 }
 
+/** The place of a setting in the table; −1: it is none of ours. */
 export function rank(variable: string): number {
   return SETTINGS.findIndex(({ name }) => name === variable);
 }

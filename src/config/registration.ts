@@ -2,13 +2,13 @@
 // the homeserver. Pure; what it says beyond the Matrix specification is of MSC4502 (membership) and MSC4512 (requests passed on).
 import { createRequire } from 'node:module';
 
-/** Loaded when there is YAML to read or write, which most starts don't have. */
+/** Loaded only when there is YAML to read or write, which at most starts there is not. */
 const yaml = (): typeof import('yaml') => createRequire(import.meta.url)('yaml');
 
 export interface Registration {
   readonly asToken: string;
   readonly hsToken: string;
-  /** Whose users it is for, where the file tells. */
+  /** The server whose users it is for; null: the file does not tell. */
   readonly serverName: string | null;
 }
 
@@ -17,7 +17,7 @@ export type RegistrationResult =
   /** `why` has no value in it: half of them are secrets. */
   | { readonly kind: 'malformed'; readonly why: string };
 
-/** Tokens become header values. */
+/** Printable ASCII without spaces: tokens become header values. */
 export const TOKEN = /^[\x21-\x7e]+$/;
 const PREFIX = 'rtc/livekit';
 
@@ -25,7 +25,7 @@ export function parseRegistration(text: string): RegistrationResult {
   const malformed = (why: string): RegistrationResult => ({ kind: 'malformed', why });
   let file: unknown;
   try {
-    // Quiet about what is merely odd; what is broken must throw, and below this level does not.
+    // Warnings about odd YAML would go to stderr. Levels below `error` would also keep it from throwing on what is broken.
     file = yaml().parse(text, { logLevel: 'error' });
   } catch {
     return malformed('a registration file in YAML');

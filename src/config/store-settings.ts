@@ -1,4 +1,4 @@
-// Where delegations are kept, and the key that seals them there: of the service, and of the command that copies stores.
+// The settings of the store: Redis or not, and the key that seals tokens. Read by the service and by the command that copies stores.
 import { parseRedisUrl, type RedisPlace } from '../redis-url.ts';
 import { type Reader, readBoolean, readInteger } from './reader.ts';
 import { SHORTEST_STORE_KEY } from './settings.ts';
@@ -13,7 +13,7 @@ export interface RedisConfig {
 
 const MOST_REDIS_REPLICAS = 10;
 
-/** `remark`: that there is none. The file goes before the variable, as with keys. */
+/** Null: not set. `remark`: note it if there is none. The file goes before the variable, as with API keys. */
 export function readStoreKey(reader: Reader, { remark }: { readonly remark: boolean }): string | null {
   const [variable, fileVariable] = ['LASTWILL_STORE_KEY', 'LASTWILL_STORE_KEY_FROM_FILE'];
   const given = reader.get(variable);

@@ -1,9 +1,9 @@
-// The names of this machine's hosts file: they are answered from it, whatever name servers say or do not say of them.
+// The names in /etc/hosts. They are left to the system's resolver, which answers them from the file without any name server.
 import { readFileSync, statSync } from 'node:fs';
 
 const PATH = '/etc/hosts';
 
-/** Whether a host (lower case) is in the file as it is now. */
+/** Tells whether a host (lower case) is in the file as it is now: it is read again when it has changed. */
 export function hostsFile(path: string = PATH): (host: string) => boolean {
   let names: ReadonlySet<string> = new Set();
   let readOfMs: number | null = null;

@@ -1,18 +1,18 @@
-// What a name led to last, for when it can't be asked: a name service that is away takes nobody's homeserver away. Each name is asked for
-// every time it is dialled, so that a new address is used as soon as it is told.
+// The last known addresses of a name, for when the name service is slow or away: an outage of DNS must not take anybody's homeserver away.
+// Apart from that a name is resolved anew for each connection, so that a new address is used as soon as it is published.
 import type { LookupAddress } from 'node:dns';
 import type { Clock } from '../clock.ts';
 import { LruMap } from '../lru-map.ts';
 import { type Resolve, saysNoAddress } from './resolve.ts';
 
-/** A name service that is well has answered by then, and who waits has a membership to keep. */
+/** A healthy name service has answered by then, and whoever waits for it may be a restart with a deadline. */
 const PATIENCE_MS = 500;
-/** In time an address is given to others (RFC 8767 has an answer kept for one to three days). */
+/** In time an address is given to somebody else. RFC 8767 (serving stale data) suggests one to three days. */
 const KEPT_MS = 24 * 3_600_000;
 const MOST_NAMES = 1_000;
 
 interface Known {
-  /** None: that was the answer. */
+  /** Empty: the answer was that there are none. */
   readonly addresses: readonly LookupAddress[];
   readonly foundMs: number;
 }
@@ -22,7 +22,7 @@ interface Asked {
   readonly answer: ReturnType<Resolve>;
 }
 
-/** One question at a time for each name, however many dial it: whoever comes meanwhile waits for its answer. */
+/** `resolve`, with a memory. One question at a time for each name: whoever asks meanwhile gets the same answer. */
 export function lastKnown({ clock, resolve }: { readonly clock: Clock; readonly resolve: Resolve }): Resolve {
   const known = new LruMap<string, Known>(MOST_NAMES);
   const underWay = new Map<string, Asked>();

@@ -1,5 +1,5 @@
-// Name servers asked by ourselves, for names that a stranger chose: whoever owns a zone also decides when it answers. Here only its own
-// question waits for it, and not for long, where the system's way would hold one of the two threads that all names share.
+// Asks the name servers directly, for names that a stranger chose. Whoever owns a zone decides how slowly it answers: here only the
+// question itself waits for that, at most three seconds, where the system's resolver would block one of the two threads that all share.
 import type { LookupAddress } from 'node:dns';
 import { Resolver } from 'node:dns/promises';
 import { isIPv6 } from 'node:net';
@@ -7,9 +7,8 @@ import { networkInterfaces } from 'node:os';
 import type { Clock } from '../clock.ts';
 import { type Resolve, saysNoAddress } from './resolve.ts';
 
-/** Of the first try with one server. */
+/** For the first try with one server; the second gets twice the time. */
 const TRY_MS = 1_000;
-/** For two tries of a server, the second of which is given twice the time. */
 const TIMEOUT_MS = 3 * TRY_MS;
 
 export interface NameServersDeps {
@@ -39,12 +38,12 @@ function failureOf(answers: readonly PromiseSettledResult<string[]>[]): Error {
   return reasons.find((reason) => !saysNoAddress(reason)) ?? first ?? Object.assign(new Error('no address'), { code: 'ENODATA' });
 }
 
-/** A new one for each question: it reads which servers to ask when it is made, and they change while we run. */
+/** A new one for each question: it reads the list of servers when it is made, and that may change while we run. */
 function openResolver(): Resolver {
   return new Resolver({ timeout: TRY_MS, tries: 2 });
 }
 
-/** As for the system's way (ADDRCONFIG): addresses that can't be reached from here cost a connection its time. */
+/** As ADDRCONFIG has it for the system's resolver: a try to connect to an IPv6 address costs time where there is no route. */
 function hasRouteForIPv6(): boolean {
   const all = Object.values(networkInterfaces()).flatMap((found) => found ?? []);
   return all.some(({ family, internal, address }) => family === 'IPv6' && !internal && !address.startsWith('fe80'));

@@ -3,7 +3,7 @@ import { ADDRCONFIG, type LookupAddress } from 'node:dns';
 import { lookup } from 'node:dns/promises';
 import type { LookupFunction } from 'node:net';
 
-/** Rejects with a code as node:dns does. */
+/** The addresses of a host, at least one. Rejects with an error that has a `code`, as node:dns does. */
 export type Resolve = (host: string) => Promise<readonly LookupAddress[]>;
 
 const NO_ADDRESS: ReadonlySet<unknown> = new Set(['ENOTFOUND', 'ENODATA']);
@@ -14,12 +14,12 @@ export function saysNoAddress(error: unknown): boolean {
 }
 
 /**
- * As every program of this machine resolves a name: hosts file, search domains and whatever else it is set up with. A thread waits for
- * the answer, ten seconds for name servers that give none, and a process has two threads for that: only for names that may be waited for.
+ * The system's resolver (getaddrinfo): hosts file, search domains and whatever else the machine is set up with. It blocks a thread until
+ * there is an answer, ten seconds if the name servers give none, and the process has two threads for it: only for names of the operator's.
  */
 export const systemResolve: Resolve = (host) => lookup(host, { all: true, hints: ADDRCONFIG });
 
-/** For net.connect. */
+/** The same as an option of net.connect. */
 export function lookupWith(resolve: Resolve): LookupFunction {
   return (hostname, options, done) => {
     resolve(hostname).then(

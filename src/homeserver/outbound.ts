@@ -9,7 +9,7 @@ import { Agent, buildConnector, Pool } from '../library-parts.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
 import { limitSockets } from './open-sockets.ts';
 
-export type { FailureKind, Reply } from '../exchange.ts';
+export type { Reply } from '../exchange.ts';
 
 const MOST_BYTES = 64 * 1024;
 const MOST_CONNECTIONS = 64;

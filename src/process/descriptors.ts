@@ -1,29 +1,29 @@
-// What is open has descriptors, of which a process may have only so many: connections that strangers make must leave some for our own, those
-// to homeservers for those to the SFU, and all of them for files. Calls for which there is no connection wait for one; a call for which
-// there is no descriptor fails, and too many of those look like an outage.
+// Divides up the file descriptors that this process may have open. Connections that strangers make to us must leave some for our own calls,
+// calls to homeservers some for the SFU, and all of them some for files. A call for which there is no connection waits for one; a call for
+// which there is no descriptor fails, and many of those would look like an outage.
 import { readFileSync } from 'node:fs';
 
-/** How many connections each may have. */
+/** How many connections may be open at once. */
 export interface Connections {
-  /** Of all who call us. */
+  /** To our own server, from everybody. */
   readonly incoming: number;
   readonly sfu: number;
   /** For delayed events, to all homeservers together. */
   readonly delayedEvents: number;
-  /** For all else that homeservers are asked, at the word of strangers, too. */
+  /** For everything else that homeservers are asked; strangers can cause such calls (.well-known, OpenID). */
   readonly lookUps: number;
 }
 
-/** Where the system does not tell: what POSIX systems have unless told otherwise. */
+/** Where the system does not tell its limit: the usual one. */
 const USUAL = 1_024;
-/** Some 28 files, pipes and the like of Node's and the store's; looks at addresses, connections to Redis, and what is read for a moment. */
+/** Some 28 files and pipes of Node and the store; the rest for DNS, connections to Redis, and files that are read for a moment. */
 const OWN = 40;
 /** Behind a reverse proxy there are never as many; each takes some 20 KB. */
 const MOST_INCOMING = 4_096;
-/** As many as questions are put to the SFU at once, and put again (engine/presence.ts), and as many for the rooms of tokens. */
+/** As many questions as engine/presence.ts puts to the SFU at once (256, and 32 again), and as many calls that make rooms for tokens. */
 const MOST_SFU = 576;
 
-/** `limits`: what the system tells of a process, in Linux' form. */
+/** `limits` answers in the form of Linux' /proc/self/limits; it may throw. */
 export function shareConnections(limits: () => string = () => readFileSync('/proc/self/limits', 'utf8')): Connections {
   const free = descriptorsIn(limits) - OWN;
   const part = (of: number, most: number): number => Math.max(1, Math.min(Math.floor(free / of), most));

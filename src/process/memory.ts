@@ -1,22 +1,22 @@
-// What a crowd's arrival leaves behind: pages that V8 keeps at hand for more of the same, and returns some 10 to 20 s later, though beside an
-// SFU others need them; and a wrong idea of how long things live.
+// Two things that the arrival of a crowd leaves behind in V8: free pages, which it keeps for 10 to 20 s though the SFU on the same machine
+// may need them; and a wrong idea of how long objects live.
 import type { Cancel, Clock } from '../clock.ts';
 
 export interface MemoryDeps {
   readonly clock: Clock;
-  /** How many have told or asked anything so far, and so were kept waiting by whatever else is done. */
+  /** How many requests have come so far. While they come nothing is collected, for each of them would wait for it. */
   readonly asked: () => number;
-  /** It may throw: to look takes a descriptor, and there may be none left. */
+  /** It may throw: it reads a file, and there may be no descriptor left. */
   readonly rssBytes: () => number;
-  /** Stops everything, on a slow machine for 50 to 120 ms. */
+  /** Collects all garbage, and stops the process for it: 50 to 120 ms on a slow machine. */
   readonly collect: () => void;
 }
 
 const QUIET_MS = 2_000;
-/** Less than this is not worth it. */
+/** A smaller growth is not worth the stop. */
 const GROWN_BYTES = 24e6;
 
-/** Has everything collected, once, when nobody has asked for a while and more is used than was left the last time. */
+/** Collects once after each rush: no request for 2 s, and much more memory in use than after the last collection. Until cancelled. */
 export function keepSmall({ clock, asked, rssBytes, collect }: MemoryDeps): Cancel {
   let askedLast = asked();
   let quietSinceMs = clock.nowMs();
@@ -47,8 +47,8 @@ function tried(rssBytes: () => number): number | null {
 }
 
 /**
- * V8's own collection for when memory runs out: the only one that empties its pool of pages. A flag at the start would have Node compile its
- * modules anew instead of reading what it has; set for a moment it does not.
+ * The collection that V8 makes when memory runs out, the only one that gives its pool of free pages back. Exposed by a flag at the start,
+ * it would have Node compile its own modules anew instead of using its code cache; set for a moment, the flag does not.
  */
 export function collectAll(): void {
   const v8 = process.getBuiltinModule('node:v8');
@@ -59,10 +59,10 @@ export function collectAll(): void {
 }
 
 /**
- * While hundreds of requests are under way at once, what they make outlives several collections of the young generation. V8 takes from that
- * that such objects live long, and makes them in the old generation from then on: whatever they refer to stays as well, until the next
- * collection of everything. Measured on the SFU's lists after a crowd's arrival, a quarter of all that was made stayed, and collections of the
- * young generation took ten times as long.
+ * Switches V8's pretenuring off. While hundreds of requests are under way at once, their objects outlive several collections of the young
+ * generation, and V8 concludes that such objects live long: it makes them in the old generation from then on, where they and all that they
+ * refer to stay until everything is collected. Measured on the SFU's lists after a crowd's arrival, a quarter of what was made stayed, and
+ * collections of the young generation took ten times as long.
  */
 export function letShortLivedDie(): void {
   process.getBuiltinModule('node:v8').setFlagsFromString('--no-allocation-site-pretenuring');

@@ -18,7 +18,7 @@ export function startupLines(config: Config, notes: readonly string[]): string[]
   ];
 }
 
-/** The SFU has to be told where its webhooks go; without them a departure is noticed by asking only. */
+/** The operator's next step. Without webhooks departures are noticed only by polling the SFU. */
 function nextLines(config: Config, webhook: string): string[] {
   const [first] = config.livekit.keys;
   if (first?.key !== 'devkey') return [`Next: let the SFU send its webhooks to ${webhook}, signed with one of these API keys.`];
@@ -29,7 +29,7 @@ function nextLines(config: Config, webhook: string): string[] {
   ];
 }
 
-/** The notes as well: a name that is misspelt is often the one that is missing. */
+/** The notes as well: a misspelt setting, which is a note, is often the one that is missing. */
 export function faultLines(faults: readonly Fault[], notes: readonly string[]): string[] {
   const summary =
     faults.length === 1 ? 'One setting keeps lastwill from starting:' : `${faults.length} settings keep lastwill from starting:`;
@@ -40,7 +40,7 @@ export function faultLines(faults: readonly Fault[], notes: readonly string[]): 
   ];
 }
 
-/** A value from outside must not move the cursor of the terminal, or fill it. */
+/** A value from outside must neither control the terminal nor fill it. */
 function printable(value: string): string {
   const plain = value.replace(/\p{Cc}/gu, '?');
   return plain.length > 120 ? `${plain.slice(0, 119)}…` : plain;

@@ -1,7 +1,7 @@
-// Where the lines of the log go: those of one turn of the event loop together at its end, for a line that waits longer in memory is lost in
-// the crash it would explain, and the last ones when the process ends, also by an error that nobody caught.
+// Writes the log. The lines of one turn of the event loop go out together at its end, no later: a line that waits in memory is lost in the
+// crash that it would explain. The last lines go out when the process exits, also by an error that nobody caught.
 //
-// What can't be written is lost, and counted: a full disk under the log, or a reader that has gone, is no reason for a ghost.
+// Lines that can't be written (a full disk, a reader that has gone) are dropped and counted: the log must never hold up a leave.
 import { writeSync } from 'node:fs';
 import { standStill } from '../clock.ts';
 
@@ -11,7 +11,7 @@ export interface StdoutDeps {
 }
 
 const STDOUT = 1;
-/** A reader that is slow is waited for, until it has not read for a tenth of a second; then not again before it has read. */
+/** A slow reader of a pipe is waited for up to a tenth of a second; if it has read nothing by then, not again until it does. */
 const WAIT_MS = 10;
 const MOST_WAITS = 10;
 const LINE_END = 0x0a;
@@ -19,10 +19,10 @@ const LINE_END = 0x0a;
 export function createStdout({ onLost, write = (bytes, from) => writeSync(STDOUT, bytes, from) }: StdoutDeps): (line: string) => void {
   let lines = '';
   let waits = MOST_WAITS;
-  /** The last line that was written has no end. */
+  /** Only a part of the last line was written: the next one has to begin on a line of its own. */
   let torn = false;
 
-  /** How many of the bytes. */
+  /** Writes as much as is taken. @returns how many of the bytes. */
   function written(bytes: Buffer): number {
     let at = 0;
     while (at < bytes.length) {

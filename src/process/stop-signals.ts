@@ -1,11 +1,12 @@
-// Being told to end, from the first moment of a start on. Without a handler the signal ends the process wherever it is just then; and process
-// 1, as which a container runs us, would not even hear it: the start would go on, and whoever wants it gone had to wait, and to kill it.
+// SIGTERM and SIGINT, from the first moment of the start on. Without a handler they end a process wherever it is just then, and process 1,
+// which is what we are in a container, does not even get them: the start would go on, and the orchestrator had to wait and then kill it.
 
 type Stop = (signal: string) => void;
 
 let asked: string | null = null;
 let stop: Stop = () => {};
 
+/** From here on a signal does what `onStopSignal` was told last; nothing until then. */
 export function hearStopSignals(): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
@@ -15,7 +16,7 @@ export function hearStopSignals(): void {
   }
 }
 
-/** How to end from now on. If it was asked for before, this is told at once. */
+/** Sets what ends the process from now on, in place of what was set before; called at once if a signal has come already. */
 export function onStopSignal(how: Stop): void {
   stop = how;
   if (asked !== null) stop(asked);
