@@ -1,5 +1,5 @@
-// Which addresses we call. A client names its homeserver, so a name may lead anywhere: what counts is the address at the moment of
-// connecting, after DNS, in whatever form it is written (IPv4 inside IPv6 included).
+// Which addresses may be called. Clients name their homeservers, so a name may lead into the operator's own network: what is checked is the
+// address at the moment of connecting, after DNS, in whatever form it is written (IPv4 inside IPv6 included).
 import { BlockList, isIP, isIPv4, isIPv6, type LookupFunction } from 'node:net';
 import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
 
@@ -9,7 +9,7 @@ export type AddressMode = 'public' | 'loopback-too' | 'any';
 export type AddressPolicy = (host: string) => AddressMode;
 export type AddressKind = 'public' | 'loopback' | 'private';
 
-/** Everything that is not unicast on the public internet (IANA special-purpose registries), loopback apart. */
+/** What is not unicast on the public internet, by the special-purpose registries of IANA; loopback has a list of its own. */
 const PRIVATE_V4 = blockList('ipv4', [
   ['0.0.0.0', 8], // this network; 0.0.0.0 itself reaches the own machine
   ['10.0.0.0', 8],
@@ -34,7 +34,7 @@ const PRIVATE_V6 = blockList('ipv6', [
   ['3fff::', 20], // documentation
 ]);
 
-/** Thrown into a connection attempt; names neither host nor address, since messages travel. */
+/** Fails an attempt to connect. Its message names neither host nor address: it may end up in a log or an answer. */
 export class AddressRefused extends Error {
   readonly code = 'ADDRESS_REFUSED';
   constructor() {
@@ -42,7 +42,7 @@ export class AddressRefused extends Error {
   }
 }
 
-/** The kind of an IP address; what can't be read as one is private, the careful answer. */
+/** The kind of an IP address; what can't be read as one counts as private, which is the careful answer. */
 export function addressKind(ip: string): AddressKind {
   if (isIPv4(ip)) return LOOPBACK_V4.check(ip) ? 'loopback' : PRIVATE_V4.check(ip) ? 'private' : 'public';
   const groups = groupsOf(ip);
@@ -77,7 +77,7 @@ export function isRefusedOutright(policy: AddressPolicy, host: string): boolean 
   return isLoopbackHost(bare) && mode === 'public';
 }
 
-/** A look-up for net.connect: one address that may not be called condemns the whole name, whichever would be dialled first. */
+/** The `lookup` of net.connect. A name with one address that may not be called is refused altogether, whichever would be dialled first. */
 export function guardedLookup(policy: AddressPolicy, resolve: Resolve = systemResolve): LookupFunction {
   return lookupWith(async (hostname) => {
     const found = await resolve(hostname);

@@ -1,5 +1,5 @@
-// What we ask of our own homeserver as its application service (protocol.md §2c): who is in a room, what a delayed event is, and to carry
-// a request to another homeserver. Proposals move from unstable to stable paths: which of the two is spoken is found by asking.
+// What we ask of our own homeserver as its application service: who is in a room (MSC4502), what a delayed event is (MSC4140), and to pass
+// a request on to another homeserver (MSC4512). Proposals move from unstable to stable paths: which of the two is there is found by asking.
 import type { Clock } from '../clock.ts';
 import type { DelayId, HomeserverUrl, ServerName, UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';
@@ -12,7 +12,7 @@ import type { Outbound, Reply, Request } from './outbound.ts';
 export interface Failed {
   readonly kind: 'failed';
   readonly why: HomeserverFailure;
-  /** When to come back, if it was said. */
+  /** After how many ms to ask again, if the homeserver said so. */
   readonly retryAfterMs: number | null;
 }
 
@@ -32,7 +32,7 @@ export interface FederationCall {
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-/** None of these throws, and each answers within ten seconds for every path that it is tried by. */
+/** None of these throws. Each answers within ten seconds, or twenty where it has to try the other path. */
 export interface ApplicationService {
   readonly home: Home;
   isJoined(roomId: string, subject: Subject): Promise<Joined>;
@@ -55,12 +55,14 @@ const TIMEOUT_MS = 10_000;
 const MOST_MEMBERS_BYTES = 32 * 1024 * 1024;
 const CLIENT = '/_matrix/client';
 const segment = encodeURIComponent;
-/** As a path segment a URL parser folds these away, however they are encoded, and the question would be another one. Nobody is in them. */
+/** As segments of a path URL parsers fold these away, however they are encoded, and another path would be called. No room is named so. */
 const isFolded = (roomId: string): boolean => roomId === '.' || roomId === '..';
 
 const JoinedBody = z.object({ joined: z.boolean() });
 const MembersBody = z.object({ joined: z.record(z.string(), z.unknown()) });
-/** `delay` was the name of `delay_ms` before, and `finalised_ts` stood where `finalised` has it now. */
+/**
+ * MSC4140 has had two names for two of these: `delay` is `delay_ms` now, and `finalised_ts` is in `finalised`.
+ */
 const ScheduledBody = z.object({
   room_id: z.string(),
   delay_ms: z.int().positive().nullish(),
@@ -83,7 +85,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
     return outbound.request({ ...asked, url: `${url}${path}`, headers, timeoutMs: TIMEOUT_MS });
   }
 
-  /** One question under whichever of two prefixes is known to be there. */
+  /** Asks under the prefix that answered last (at first the unstable one), and under the other if the homeserver does not know it. */
   function eitherOf(unstable: string, stable: string): (rest: string, asked: Asked) => Promise<Reply> {
     let settled: string | null = null;
     return async (rest, asked) => {
@@ -121,7 +123,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
       const reply = await membership(`${segment(roomId)}/is_joined?${query}`, { method: 'GET' });
       const body = JoinedBody.safeParse(bodyOf(reply));
       if (body.success) return { kind: body.data.joined ? 'joined' : 'not_joined' };
-      // Nobody is in a room that can't be. A server of which somebody was is asked about a room that can, and only a plain no closes it.
+      // By the homeserver's word this can't be a room, so no user is in it. About a server only a plain no counts, for that closes rooms.
       return 'userId' in subject && isError(reply, 400, 'M_INVALID_PARAM') ? { kind: 'not_joined' } : failed(reply);
     },
     joinedMembers: async (roomId) => {
@@ -147,7 +149,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
   };
 }
 
-/** Undefined unless the answer is a good one. */
+/** Undefined unless it is answered with 200. */
 function bodyOf(reply: Reply): unknown {
   return reply.kind === 'answered' && reply.status === 200 ? reply.json : undefined;
 }

@@ -1,8 +1,8 @@
-// The MSC4140 client: sends, restarts or cancels a delayed event in whichever dialect its homeserver speaks (protocol.md §1).
+// The MSC4140 client: sends, restarts or cancels a delayed event in whichever dialect (dialect.ts) its homeserver speaks.
 //
-// Which dialect that is, is learnt from the first call: `/versions` orders the dialects where their order depends on it, a homeserver that
-// does not recognise one gets the next, and what worked is remembered until it stops working. Calls that arrive meanwhile wait for what the
-// first one learns.
+// Which dialect that is, is learnt from the first call: `/versions` says which to try first where that matters, a homeserver that does not
+// recognise one gets the next, and what worked is remembered until it stops working. Calls that come meanwhile wait for what the first one
+// learns, for a bounded time.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
@@ -30,25 +30,29 @@ import type { Outbound, Reply } from './outbound.ts';
 export type { Call } from './dialect.ts';
 
 export interface ActOptions {
+  /** For everything, trying dialects included; ten seconds at most count. */
   readonly timeoutMs: number;
+  /** The owner of the event, if it is known: our own homeserver is called in this user's name. */
   readonly userId: UserId | null;
-  /** Asked again where finding out the dialect has taken time. Always wanted unless told. */
+  /** Whether the call is still wanted: asked again while the dialect is being found out, before each call. Always, unless told. */
   readonly isWanted?: () => Promise<boolean>;
 }
 
 export interface DelayedEvents {
-  /** Always answers within timeoutMs. Rejects only as `isWanted` does. */
+  /** Answers within `timeoutMs`. Rejects only if `isWanted` does. */
   act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer>;
   close(): Promise<void>;
 }
 
 export interface DelayedEventsDeps {
   readonly clock: Clock;
-  /** For these calls alone: whatever else a homeserver is asked must not stand in a leave's way. Closed with them. */
+  /** Used for nothing else, for no other question to a homeserver may stand in a leave's way; closed by `close`. */
   readonly outbound: Outbound;
-  /** `homeserver` is read at each call: null while it is not known yet. */
+  /** Null: we are none. `homeserver` is read at each call, and null as long as its address is unknown. */
   readonly applicationService: { readonly homeserver: HomeserverUrl | null; readonly asToken: string } | null;
+  /** A homeserver turned out to speak this dialect. */
   readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
+  /** A call did not do what it was for. */
   readonly onFailure?: (homeserver: HomeserverUrl, why: HomeserverFailure) => void;
 }
 
@@ -57,19 +61,21 @@ const LONGEST_VERSIONS_MS = 2_000;
 /** The part of a call's time that may go to asking for versions, or to waiting for what another call learns. */
 const VERSIONS_SHARE = 1 / 4;
 const WAIT_SHARE = 1 / 2;
-/** Three dialects take a homeserver that is far away so long. A call that is longer about it hangs, and a leave must not wait for it. */
+/**
+ * Trying three dialects takes no longer, even with a homeserver that is far away. A call that takes longer hangs: others don't wait for it.
+ */
 const LONGEST_LEARNING_MS = 1_000;
 /** What `/versions` said is asked again after this time, if no dialect works. */
 const HINTS_MS = 60_000;
 const MOST_HOMESERVERS = 1000;
 
-/** What is known of one homeserver for one kind of call (tokens, delay ids, delay ids as their owner). */
+/** What is known of one homeserver for one kind of call: tokens, delay ids, or delay ids in their owner's name. */
 interface Knowledge {
-  /** The dialect that is spoken; `proven` once it has done what it was asked. */
+  /** The dialect that is spoken; `proven` once a call in it has succeeded. */
   settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
-  /** Fulfilled when the call that is finding out has ended, however it ended. */
+  /** The call that is finding out the dialect. */
   learning: { readonly result: Promise<Result>; readonly sinceMs: number } | null;
-  /** Dialects that were not understood since one last was: a call with little time left begins where the one before it had to stop. */
+  /** Dialects that were not understood since the last success: a call goes on where the one before it ran out of time. */
   readonly foreign: Map<Dialect, Foreign>;
 }
 type Foreign = Exclude<Heard['kind'], 'answer'>;
@@ -87,16 +93,16 @@ interface Result {
   readonly why: HomeserverFailure | null;
 }
 
-/** A proxy's page: nothing is known of the event, nor of the dialect. */
+/** The 404 was a proxy's and not the homeserver's: it says nothing about the event, nor about the dialect. */
 const NOT_ITS_WORD: Result = { answer: { kind: 'failed', reached: true }, why: 'garbage' };
-/** The row has changed meanwhile: nothing was called, and nobody waits for the answer. */
+/** `isWanted` said no: nothing was called, and nobody waits for the answer. */
 const NOT_WANTED: Result = { answer: { kind: 'failed', reached: false }, why: null };
 
 export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const { clock, outbound } = deps;
   const memory = new LruMap<string, Knowledge>(MOST_HOMESERVERS);
   const hints = new LruMap<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
-  /** Whether a homeserver has ever said what its versions are: one that never does can't say that it is there. */
+  /** Whether a homeserver has ever answered `/versions`: from one that never does, no answer to it means nothing. */
   const tells = new LruMap<HomeserverUrl, boolean>(MOST_HOMESERVERS);
 
   async function act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer> {
@@ -124,7 +130,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       const reply = await ask(errand, dialect);
       const heard = hear(reply, { proven, nowMs: clock.nowMs() });
       if (heard.kind === 'answer' && isBareNotFound(reply) && !(await isThere(errand))) return NOT_ITS_WORD;
-      if (heard.kind === 'answer') return answered(errand, dialect, conclude(errand, known, dialect, heard));
+      if (heard.kind === 'answer') return orAsAnybody(errand, dialect, conclude(errand, known, dialect, heard));
       // It worked and does so no more: the homeserver was replaced or upgraded. Another call may have noticed first.
       if (known.settled?.dialect === dialect) known.settled = null;
       known.foreign.set(dialect, heard.kind);
@@ -153,7 +159,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };
       if (!(await errand.isWanted())) return NOT_WANTED;
       const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
-      if (heard.kind === 'answer') return answered(errand, dialect, conclude(errand, known, dialect, heard));
+      if (heard.kind === 'answer') return orAsAnybody(errand, dialect, conclude(errand, known, dialect, heard));
       known.foreign.set(dialect, heard.kind);
     }
     const unauthenticated = [...known.foreign.values()].includes('unauthenticated');
@@ -166,7 +172,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     if (heard.settles) {
       const before = known.settled;
       const proven = heard.answer.kind === 'ok' || (before?.dialect === dialect && before.proven);
-      // Asked beside it, once: a proxy that has lost its homeserver is told from one that does not know an event by what it says then.
+      // Asked once, in the background: a later 404 is believed to be the homeserver's own only if `/versions` is still answered then.
       if (proven && tells.get(errand.homeserver) === undefined) void versionsOf(errand.homeserver, LONGEST_VERSIONS_MS);
       known.settled = { dialect, proven };
       known.foreign.clear();
@@ -176,10 +182,10 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   }
 
   /**
-   * The stable path is the owner's alone. Beside it a homeserver may have an older one by which anybody may act who knows the id, and what is
-   * refused there as well is refused.
+   * The result, or where D refused us as the event's owner, that of a dialect in which whoever knows the id may act: a homeserver may have
+   * one of those beside D. If that is refused as well, the first refusal stands.
    */
-  async function answered(errand: Errand, dialect: Dialect, result: Result): Promise<Result> {
+  async function orAsAnybody(errand: Errand, dialect: Dialect, result: Result): Promise<Result> {
     if (errand.owner === null || result.answer.kind !== 'refused' || needsNoOwner(dialect) || !(await errand.isWanted())) return result;
     const anybodys: Errand = { ...errand, owner: null };
     const known = knowledgeOf(anybodys);
@@ -191,8 +197,8 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   }
 
   /**
-   * Where the owner's name is what is refused, the same is asked without: an application service that the homeserver does not know, or not for
-   * this user, must not keep it from what anybody may do.
+   * One call, in the owner's name if we have it. Where whoever knows the id may act and that name is refused, it is made again without:
+   * an application service that the homeserver has not loaded, or not for this user, must not stop what anybody may do.
    */
   async function ask(errand: Errand, dialect: Dialect): Promise<Reply> {
     const reply = await post(errand, dialect);

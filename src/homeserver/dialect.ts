@@ -1,5 +1,5 @@
-// The dialects of MSC4140 that homeservers speak (protocol.md §1): how each writes a call, in which order to try them, and what an
-// answer says. Pure; delayed-events.ts does the calling.
+// The dialects of MSC4140 (delayed events) that homeservers speak, for its paths have changed over the years: how each writes a call, in
+// which order to try them, and what an answer says. Pure; delayed-events.ts does the calling.
 import type { DelayId, FutureToken, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import type { HomeserverFailure } from './failures.ts';
@@ -9,10 +9,15 @@ export type Call =
   | { readonly kind: 'token'; readonly token: FutureToken }
   | { readonly kind: 'delay'; readonly delayId: DelayId; readonly action: 'send' | 'restart' | 'cancel' };
 
-/** A: futures, the token says what to do. B: action in the body. C: action in the path. D: C's form on the stable path. */
+/**
+ * A: futures (MSC4140 of June 2024), `/future/{token}`: the token says what to do.
+ * B: delayed events, `/delayed_events/{delay_id}` with the action in the body.
+ * C: the action in the path, `/delayed_events/{delay_id}/{action}` (Synapse today).
+ * D: C's form on the stable path, where only the event's owner may act.
+ */
 export type Dialect = 'A-stable' | 'A-unstable' | 'B' | 'C' | 'D';
 
-/** What `GET /versions` told; null: nothing, for want of an answer. */
+/** Which prefixes of MSC4140 `GET /versions` announces; null: it was not answered. */
 export type Hints = { readonly unstable: boolean; readonly stable: boolean } | null;
 
 const UNSTABLE = '/_matrix/client/unstable/org.matrix.msc4140';
@@ -30,7 +35,7 @@ export function readHints(reply: Reply): Hints {
   };
 }
 
-/** Whether this is what a homeserver says of its versions, and no page of a proxy before it. */
+/** Whether this is a homeserver's own answer to `/versions`, and not the page of a proxy before it. */
 export function tellsVersions(reply: Reply): boolean {
   return reply.kind === 'answered' && reply.status === 200 && Array.isArray(field(reply.json, 'versions'));
 }
@@ -46,7 +51,7 @@ export function orderOf(kind: Call['kind'], hints: Hints, asOwner: boolean): rea
   return asOwner && stableFirst ? ['D', 'C', 'B'] : ['C', 'B', 'D'];
 }
 
-/** A first leave must not wait for an answer that changes nothing. */
+/** Where the order is always the same, `/versions` is not asked: a first leave would only wait for it. */
 export const dependsOnHints = (kind: Call['kind'], asOwner: boolean): boolean => kind === 'token' || asOwner;
 
 /** Path and body of a call; ids are one path segment each. */
@@ -65,10 +70,10 @@ export function asUser(userId: UserId): string {
   return `?user_id=${encodeURIComponent(userId)}`;
 }
 
-/** By the text of D only the owner may act. */
+/** Whether anybody who knows the id or token may act. In D only the owner may. */
 export const needsNoOwner = (dialect: Dialect): boolean => dialect !== 'D';
 
-/** Whether it is the one who asks that the homeserver does not want, or may be. */
+/** 401 and 403: the homeserver does not want whoever asks, or does not let them act. Null: any other answer. */
 export function refusalOf(reply: Reply): 'unauthorized' | 'forbidden' | null {
   if (reply.kind === 'failed' || field(reply.json, 'errcode') === 'M_UNRECOGNIZED') return null;
   if (reply.status === 401) return 'unauthorized';
@@ -83,8 +88,8 @@ export type Heard =
   | { readonly kind: 'unauthenticated' };
 
 /**
- * What a reply says. `proven`: this dialect has done what it was asked at this homeserver, so a bare 404 speaks of the event and no longer of
- * the endpoint. An answer that `settles` shows that the dialect is the right one.
+ * What a reply says. `proven`: a call in this dialect has succeeded at this homeserver, so that a 404 without errcode is about the event
+ * and not about the endpoint. An answer that `settles` shows that the dialect is the right one.
  */
 export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowMs: number }): Heard {
   if (reply.kind === 'failed') return failure(reply.reached, transportWhy(reply.why));
@@ -105,12 +110,12 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   return failure(true, status >= 500 ? 'status_5xx' : 'garbage');
 }
 
-/** Not found, and no word of what: a proxy says the same while the homeserver behind it is being started anew. */
+/** 404 without an errcode: a proxy answers the same while the homeserver behind it restarts. */
 export function isBareNotFound(reply: Reply): boolean {
   return reply.kind === 'answered' && reply.status === 404 && field(reply.json, 'errcode') === undefined;
 }
 
-/** 200 has a JSON object; other codes of success need no body. What else has one is a page of somebody in between, which did nothing. */
+/** 200 comes with a JSON object; other 2xx may have no body. Any other body is a page of a proxy in between, and nothing was done. */
 function isDone({ status, json, empty }: Extract<Reply, { kind: 'answered' }>): boolean {
   return isObject(json) || (empty && status !== 200);
 }
@@ -123,13 +128,14 @@ function missing(status: number, errcode: unknown, proven: boolean): Heard {
 }
 
 /**
- * The longer of the header (seconds or a date) and the body's hint, within bounds. Synapse's header is the body's hint, rounded up to whole
- * seconds: then the body is exact, and what a limit lets through can be measured by it.
+ * How long to wait by Retry-After (seconds or a date) and by `retry_after_ms` of the body, ms: the longer of the two, at most 5 minutes;
+ * null: neither is there. Synapse's header is the body's hint rounded up to seconds: then the body counts, for the budget
+ * (engine/budget.ts) is measured by it.
  */
 export function retryAfterMs({ headers, json }: Extract<Reply, { kind: 'answered' }>, nowMs: number): number | null {
   const header = headers['retry-after'];
   const sentMs = Date.parse(headers.date ?? '');
-  // A date is one of the clock that wrote it, and that may be minutes off ours.
+  // A date is by the server's clock, which may be minutes off ours: it counts from the answer's own date.
   const inHeaderMs = header === undefined ? Number.NaN : headerMs(header.trim(), Number.isNaN(sentMs) ? nowMs : sentMs);
   const told = field(json, 'retry_after_ms');
   const inBodyMs = typeof told === 'number' ? told : Number.NaN;

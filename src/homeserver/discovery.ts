@@ -13,24 +13,24 @@ const TIMEOUT_MS = 10_000;
 const MOST_NAMES = 1000;
 const MINUTE_MS = 60_000;
 const SUCCESS = { leastMs: MINUTE_MS, usualMs: 60 * MINUTE_MS, mostMs: 24 * 60 * MINUTE_MS };
-/** Soon again: a client that is told that its homeserver can't be resolved takes its delegation back without a word. */
+/** Short, for a client whose hand-over is refused because its homeserver can't be resolved does without delegation from then on. */
 const FAILURE_MS = 5_000;
-/** What was known before is not asked for again at each hand-over while nobody answers. */
+/** While the web server is away, what it said before holds on: asked for again after so long, and not with each hand-over. */
 const KEPT_MS = 30_000;
 
 const WellKnown = z.object({ 'm.homeserver': z.object({ base_url: z.string() }) });
 
 export type Resolved =
   | { readonly kind: 'resolved'; readonly url: HomeserverUrl }
-  /** `why` is for the operator: it names no URL. */
+  /** `why` is for the operator's log: it names no URL. */
   | { readonly kind: 'unresolvable'; readonly why: string };
 
 export interface Discovery {
-  /** Never throws, and answers within ten seconds. */
+  /** Never rejects; answers within ten seconds. */
   resolve(homeserver: ServedHomeserver): Promise<Resolved>;
   /**
-   * Resolves every listed name, again every few seconds until it is known. What a listed name leads to may be called at a private address,
-   * and after a restart the stored base URLs have to be known as such before anyone resolves the name again.
+   * Resolves every listed name, every few seconds until each is known. What a listed name leads to may be called at a private address:
+   * after a restart of ours the base URLs in the store have to be known as such before anybody hands over again.
    */
   warm(): Cancel;
 }
@@ -90,7 +90,7 @@ export function createDiscovery(deps: { clock: Clock; served: Served; outbound: 
   return { resolve, warm };
 }
 
-/** The specification asks at the host without the port; servers that live on one port only are found with it. */
+/** The specification asks the host without the port. With it, servers are found that have nothing on 443. */
 function wellKnownHosts(name: ServerName): readonly string[] {
   const split = splitServerName(name);
   return split === null || split.port === null ? [name] : [name, split.host];

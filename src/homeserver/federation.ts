@@ -1,4 +1,4 @@
-// From a server name to where its federation API is: server discovery of the server-server specification.
+// Finds the federation API of a server name: server discovery of the server-server specification ("Resolving server names").
 //
 //   name                          connect to                          Host and certificate
 //   IP literal[:port]             that address, its port or 8448      the name
@@ -22,22 +22,22 @@ import { askSrv, inOrder, type ResolveSrv, type SrvAnswer, systemResolveSrv } fr
 import { fetchWellKnown, isAway, validityMs } from './well-known.ts';
 
 const PORT = 8448;
-/** With two SRV questions this leaves a caller with ten seconds the time for its own. */
+/** With two SRV questions of 1.5 s each, a caller that has ten seconds has three left for its own request. */
 const WELL_KNOWN_TIMEOUT_MS = 4_000;
 const MOST_NAMES = 1000;
 const MOST_TARGETS = 4;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 const SUCCESS = { leastMs: 5 * MINUTE_MS, usualMs: 24 * HOUR_MS, mostMs: 48 * HOUR_MS };
-/** The n-th failure in a row holds for n minutes, up to this. */
+/** The n-th failure in a row is remembered for n minutes, up to this. */
 const FAILURE_MOST_MS = 5 * MINUTE_MS;
-/** The name service of the system does not tell us its TTL. */
+/** node:dns does not tell the TTL of SRV records. */
 const SRV_MS = 5 * MINUTE_MS;
 
 const ServerWellKnown = z.object({ 'm.server': z.string() });
 
 export interface FederationTarget extends Endpoint {
-  /** For the Host header: name and port as they were given. */
+  /** The Host header: name and port as they were given. */
   readonly hostHeader: string;
 }
 export type FederationResolved =
@@ -47,7 +47,7 @@ export type FederationResolved =
   | { readonly kind: 'unresolvable'; readonly why: string };
 
 export interface Federation {
-  /** Never throws, and answers within seven seconds. */
+  /** Never rejects; answers within seven seconds. */
   resolve(name: ServerName): Promise<FederationResolved>;
 }
 
@@ -101,7 +101,7 @@ export function createFederation(deps: FederationDeps): Federation {
     const direct = targetOf(asked, addresses);
     if (isFinal(asked)) return { kind: 'targets', targets: [direct] };
     const service = await services(direct.tlsName);
-    // A name service that does not answer on SRV (some inside containers never do) is taken for one that knows of none.
+    // No answer about SRV (some name services inside containers never give one) counts as: there are no records.
     if (service.kind !== 'records') return { kind: 'targets', targets: [direct] };
     const records = inOrder(service.records, random, MOST_TARGETS);
     if (records.length === 0) return { kind: 'unresolvable', why: 'its SRV record says that there is no federation' };
@@ -111,14 +111,14 @@ export function createFederation(deps: FederationDeps): Federation {
   return { resolve };
 }
 
-/** What m.server says, null unless the answer is one by the book. */
+/** What m.server says; null: the answer is not what the specification asks for. */
 function delegatedTo(reply: Reply): HostAndPort | null {
   if (reply.kind === 'failed' || reply.status !== 200) return null;
   const parsed = ServerWellKnown.safeParse(reply.json);
   return parsed.success ? splitServerName(parsed.data['m.server']) : null;
 }
 
-/** An address or a port leaves nothing to be asked. */
+/** With an IP address or a port there is no SRV record to look for. */
 function isFinal({ host, port }: HostAndPort): boolean {
   return port !== null || host.startsWith('[') || isIPv4(host);
 }
@@ -129,7 +129,7 @@ function targetOf({ host, port }: HostAndPort, addresses: AddressMode): Federati
   return { host: name, port: port ?? PORT, hostHeader, tlsName: name, addresses };
 }
 
-/** One spelling for memory and certificates, which know no dot at the end. */
+/** One spelling for memory and certificates: lower case, without the dot of the root at the end. */
 function dnsName(host: string): string {
   return host.toLowerCase().replace(/\.$/, '');
 }

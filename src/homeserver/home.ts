@@ -1,16 +1,16 @@
-// Where our own homeserver is: the one whose application service we are. Its address may be unknown for a while (a well-known that is
-// down when we start), and then it is looked for until it is found: a token that is not used would cost restarts, and so memberships.
+// Where our own homeserver is: the one whose application service we are. Its address may be unknown for a while (its .well-known is down
+// when we start); then it is looked for until it is found, for without it the as_token is not used, and restarts are refused or limited.
 import type { Cancel, Clock } from '../clock.ts';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import type { Discovery } from './discovery.ts';
 
 export interface Home {
   readonly serverName: ServerName;
-  /** As it was last found, null before. */
+  /** As it was last found; null: never yet. */
   readonly url: HomeserverUrl | null;
-  /** Looks again if it is time to; falls back on what was found before. Never throws. */
+  /** Resolves the name again, as discovery does; what was found before if that fails now. Never rejects. */
   resolve(): Promise<HomeserverUrl | null>;
-  /** Keeps looking, and tells of each look that finds nothing. */
+  /** Resolves it again and again until cancelled. */
   watch(): Cancel;
 }
 
@@ -18,11 +18,12 @@ export interface HomeDeps {
   readonly clock: Clock;
   readonly discovery: Discovery;
   readonly serverName: ServerName;
+  /** Told of each try that found nothing. */
   readonly onUnresolved: (why: string) => void;
 }
 
 const AGAIN_MS = 60_000;
-/** While it is unknown, calls about its users' events go without the token, and are refused where it is required. */
+/** Sooner while it is unknown: until then calls about its users' events go without the token, and are refused where it is required. */
 const UNKNOWN_AGAIN_MS = 5_000;
 
 export function createHome({ clock, discovery, serverName, onUnresolved }: HomeDeps): Home {
@@ -47,7 +48,7 @@ export function createHome({ clock, discovery, serverName, onUnresolved }: HomeD
       const next = (): void => {
         if (!stopped) cancel = clock.after(url === null ? UNKNOWN_AGAIN_MS : AGAIN_MS, round);
       };
-      // What holds is remembered by the discovery, so that most of these cost nothing.
+      // Discovery remembers what it found, so that most of these cost nothing.
       const round = (): void => void resolve().then(next);
       next();
       return () => {

@@ -1,4 +1,4 @@
-// What was looked up holds for a time: remembered within bounds, asked for once by those who ask together.
+// A cache of look-ups: an answer is remembered for as long as it is valid, and callers who ask at the same time share one look-up.
 import type { Clock } from '../clock.ts';
 import { LruMap } from '../lru-map.ts';
 
@@ -7,18 +7,18 @@ export interface Found<Value> {
   readonly validMs: number;
 }
 
-/** Answers from memory while an answer holds, and looks up otherwise. */
+/** Answers from memory while that is valid, and looks up otherwise. Rejects as `look` does. */
 export type LookUps<Key, Value> = (key: Key) => Promise<Value>;
 
 interface Entry<Value> {
   readonly answer: Promise<Found<Value>>;
-  /** Null while the look-up runs. */
+  /** Until when the answer is valid, Unix ms; null: the look-up is still running. */
   untilMs: number | null;
 }
 
 export function createLookUps<Key, Value>(options: {
   readonly clock: Clock;
-  /** How many keys are remembered. */
+  /** How many keys are remembered at most. */
   readonly most: number;
   /** `before`: what was found last time, null if that is not known. */
   readonly look: (key: Key, before: Value | null) => Promise<Found<Value>>;
@@ -41,7 +41,7 @@ export function createLookUps<Key, Value>(options: {
       entry.untilMs = clock.nowMs() + validMs;
       return value;
     } finally {
-      // A look-up that threw must not be the last one.
+      // A look-up that threw is not remembered: the next caller looks up again.
       entry.untilMs ??= 0;
     }
   };

@@ -14,17 +14,18 @@ export interface HostAndPort {
   readonly port: number | null;
 }
 
+/** Null: not a server name. */
 export function splitServerName(text: string): HostAndPort | null {
   const [, host, digits] = SERVER_NAME.exec(text) ?? [];
   // An empty label names nobody; one dot at the end is the root's.
   if (host === undefined || /^\.|\.\./.test(host) || (host.startsWith('[') && !isIPv6(host.slice(1, -1)))) return null;
   const port = digits === undefined ? null : Number(digits);
   if (port !== null && (port < 1 || port > 65535)) return null;
-  // What the grammar takes for a DNS name may still be none for a URL (`1.2.3.4.5`, `999.1.1.1`).
+  // The grammar takes some texts for DNS names that a URL can't have as its host (`1.2.3.4.5`, `999.1.1.1`).
   return URL.canParse(`https://${host}`) ? { host, port } : null;
 }
 
-/** Server names are compared as they are written; nothing is folded. */
+/** Null: not a server name. Upper and lower case stay: server names are compared as they are written. */
 export function parseServerName(text: string): ServerName | null {
   return splitServerName(text) === null ? null : (text as ServerName);
 }
@@ -45,7 +46,7 @@ export type BaseUrl =
   | { readonly kind: 'url'; readonly url: HomeserverUrl; readonly parts: URL }
   | { readonly kind: 'malformed'; readonly why: string };
 
-/** A base URL in its one spelling: lower-case host, no default port, no slash at the end. Whether it may be called is not asked here. */
+/** A base URL in one spelling: lower-case host, no default port, no slash at the end. Whether it may be called is for served.ts to say. */
 export function parseBaseUrl(text: string): BaseUrl {
   const malformed = (why: string): BaseUrl => ({ kind: 'malformed', why });
   if (text.length > LONGEST_URL) return malformed('too long for a base URL');

@@ -1,9 +1,10 @@
-// How many sockets are open to all homeservers together: a pool bounds those to one of them, and there may be many. Who would open one more
-// waits until another is closed, as idle ones soon are.
+// Bounds the sockets to all homeservers together; undici's pools bound those to one origin, and there may be many origins. An attempt
+// beyond the bound waits until another socket is closed, as idle ones soon are.
 import type { buildConnector } from 'undici';
 
 type Connect = buildConnector.connector;
 
+/** Wraps connectors, all of which share the bound of `most` sockets. */
 export function limitSockets(most: number): (connect: Connect) => Connect {
   let open = 0;
   const waiting: (() => void)[] = [];

@@ -1,4 +1,4 @@
-// Whose OpenID token is this? Its homeserver is asked, once, over federation (protocol.md §2b); its word counts for its own users only.
+// Whose OpenID token is this? Its homeserver is asked over federation (`/openid/userinfo`), and believed about its own users only.
 import type { Clock } from '../clock.ts';
 import type { ServerName, UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';
@@ -23,7 +23,7 @@ export type OpenIdResult =
   | { readonly kind: 'refused'; readonly why: string };
 
 export interface OpenId {
-  /** Never throws; exactly one look-up, no retry; within ten seconds. */
+  /** One question, without a retry. Never rejects; answers within ten seconds. */
   check(token: OpenIdToken): Promise<OpenIdResult>;
 }
 
@@ -31,7 +31,7 @@ export interface OpenIdDeps {
   readonly clock: Clock;
   readonly federation: Federation;
   readonly outbound: Outbound;
-  /** Whether the operator named it. */
+  /** Whether the operator's settings name this server. */
   readonly isListed: (name: ServerName) => boolean;
 }
 
@@ -59,7 +59,7 @@ export function createOpenId({ clock, federation, outbound, isListed }: OpenIdDe
     return reply === null ? refused('its homeserver has no address') : read(reply, serverName);
   }
 
-  /** One question: the next target is tried only while none has been reached. */
+  /** The next target is tried only while none has been reached, so that the token is shown to one server only. */
   async function ask(targets: readonly FederationTarget[], accessToken: string, endsAtMs: number): Promise<Reply | null> {
     let reply: Reply | null = null;
     for (const [index, at] of targets.entries()) {

@@ -1,5 +1,5 @@
-// Every call to a homeserver goes through here: one pool for each origin, caps on connections, bytes and time, addresses checked when
-// connecting.
+// Every call to a homeserver goes through here: one pool of connections for each origin, bounds on connections, bytes and time, and every
+// address checked when connecting.
 import { isIP } from 'node:net';
 import type * as undici from 'undici';
 import type { Clock } from '../clock.ts';
@@ -23,11 +23,11 @@ export interface Request {
   readonly body?: string;
   /** The longest body that is read; 64 KiB unless told. */
   readonly mostBytes?: number;
-  /** For everything, redirects included. */
+  /** For everything, redirects included; ms. */
   readonly timeoutMs: number;
   /** How many redirects to follow, to https only; 0 unless told. */
   readonly redirects?: number;
-  /** Where to connect, when the URL's host is served by another; says it for the first hop only. */
+  /** Where to connect instead of the URL's host (federation). It does not count for where a redirect leads. */
   readonly at?: Endpoint;
 }
 
@@ -43,6 +43,7 @@ export interface Endpoint {
 }
 
 export interface Outbound {
+  /** Never rejects: what goes wrong is a reply as well. */
   request(request: Request): Promise<Reply>;
   /** Ends everything that is under way. */
   close(): Promise<void>;
@@ -52,13 +53,13 @@ export interface OutboundDeps {
   readonly clock: Clock;
   readonly addresses: AddressPolicy;
   readonly insecureTls: boolean;
-  /** To one origin, at most; 64 unless told. */
+  /** The most connections to one origin; 64 unless told. */
   readonly connections?: number;
-  /** To all origins together, at most; as many as it takes unless told. */
+  /** The most connections to all origins together; no bound unless told. */
   readonly sockets?: number;
   /** Certificates to trust instead of the system's. */
   readonly ca?: string;
-  /** The system's way unless told. */
+  /** The system's resolver unless told. */
   readonly resolve?: Resolve;
 }
 
@@ -84,9 +85,9 @@ export function createOutbound(deps: OutboundDeps): Outbound {
   return { request, close: () => agent.destroy() };
 }
 
-/** Which pool a request takes. Connections are shared by those who dial alike, expect the same name and trust alike, and by no others. */
+/** Which pool a request uses. A connection is shared only by requests to the same place, with the same expected name and address policy. */
 interface Route {
-  /** An origin, for an endpoint with a fragment that holds the rest. */
+  /** The key of the pool: an origin; for an Endpoint, with its address mode and TLS name in the fragment. */
   readonly pool: string;
   readonly servername: string | null;
 }

@@ -1,4 +1,4 @@
-// Which homeservers this deployment serves on its native API, and which addresses it may call for them (protocol.md §2a, §4, §5).
+// Which homeservers may be named in a hand-over of the native API, and at which addresses any homeserver may be called.
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import { type AddressMode, type AddressPolicy, bareHost, isLoopbackHost, isRefusedOutright } from './address.ts';
 import { parseBaseUrl, parseServerName, splitServerName } from './names.ts';
@@ -17,17 +17,19 @@ export type ServedHomeserver = { readonly kind: 'url'; readonly url: HomeserverU
 export type ServedResult = ServedHomeserver | { readonly kind: 'malformed'; readonly why: string } | { readonly kind: 'not_served' };
 
 export interface Served {
-  /** Reads the `homeserver` field of a hand-over. */
+  /** Judges the `homeserver` field of a hand-over: a base URL or a server name. */
   parse(text: string): ServedResult;
-  /** A base URL that a served server name led to: null if the rules for URLs forbid to call it. */
+  /** The base URL to which the .well-known of a name led, from now on trusted if the name is the operator's; null: it may not be called. */
   discovered(name: ServerName, text: string): HomeserverUrl | null;
+  /** The base URL that the operator has set for a name; null: none. */
   readonly override: (name: ServerName) => HomeserverUrl | null;
-  /** Server names that the operator named (those are trusted with private addresses). */
+  /** The server names in the operator's settings: these may have private addresses. */
   readonly listed: readonly ServerName[];
+  /** By the host of the URL: any address for `isNamed`, else what the settings allow to strangers. */
   readonly addresses: AddressPolicy;
-  /** Hosts that the operator named, and those that such a name was led to (as policies speak of hosts). */
+  /** Whether a host (bare, lower case) is one that the operator named, or one to which such a name has led. */
   readonly isNamed: (host: string) => boolean;
-  /** What a server name may lead to over federation, whichever host that is. */
+  /** What a server name may resolve to over federation, whichever host it leads to. */
   readonly addressesOf: (name: ServerName) => AddressMode;
 }
 
@@ -39,7 +41,7 @@ export function createServed(config: ServedConfig): Served {
   const named: ReadonlySet<ServerName> = new Set([...config.fullAccess.names, ...(home === undefined ? [] : [home])]);
   const listed = [...new Set([...named, ...config.overrides.keys()])];
   const trusted: ReadonlySet<string> = new Set(listed.map(hostOf));
-  /** What overrides and listed names lead to: the operator trusts the name, and so what it points at, but nothing else on that host. */
+  /** The base URLs of overrides and listed names. The operator trusts the name, and so what it leads to, but nothing else on that host. */
   const targets = new Map<ServerName, HomeserverUrl>(config.overrides);
   const isTarget = (host: string): boolean => targets.values().some((url) => hostIn(url) === host);
 

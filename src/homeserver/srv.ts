@@ -1,4 +1,4 @@
-// SRV records (RFC 2782): asked for within bounds, and put into the order in which their targets are to be tried.
+// SRV records (RFC 2782): a question that is answered within 1.5 s, and the order in which targets are to be tried.
 import { Resolver } from 'node:dns/promises';
 import type { Clock, Random } from '../clock.ts';
 import { saysNoAddress } from '../dns/resolve.ts';
@@ -13,11 +13,11 @@ export interface SrvRecord {
 /** Rejects with a code as node:dns does. */
 export type ResolveSrv = (name: string) => Promise<readonly SrvRecord[]>;
 
-/** `unknown`: the name service did not say. */
+/** `none`: there are none. `unknown`: there was no answer. */
 export type SrvAnswer = { readonly kind: 'records'; readonly records: readonly SrvRecord[] } | { readonly kind: 'none' | 'unknown' };
 
 const TIMEOUT_MS = 1500;
-/** A target is a host name, whatever else an answer may hold. */
+/** A target that is no host name is ignored. */
 const TARGET = /^([0-9A-Za-z._-]{1,255})?$/;
 
 export function systemResolveSrv(): ResolveSrv {
@@ -25,7 +25,7 @@ export function systemResolveSrv(): ResolveSrv {
   return (name) => resolver.resolveSrv(name);
 }
 
-/** Never rejects, and answers within a second and a half. */
+/** Never rejects; answers within 1.5 s. */
 export function askSrv(clock: Clock, resolve: ResolveSrv, name: string): Promise<SrvAnswer> {
   return new Promise((done) => {
     const stop = clock.after(TIMEOUT_MS, () => done({ kind: 'unknown' }));
@@ -43,9 +43,9 @@ export function askSrv(clock: Clock, resolve: ResolveSrv, name: string): Promise
   });
 }
 
-/** Lowest priority first; among equals by lot, the heavier the likelier. Nothing is offered: an empty list. */
+/** Lowest priority first; among equals drawn by weight. At most `most` of them; empty: the service is not offered. */
 export function inOrder(records: readonly SrvRecord[], random: Random, most: number): readonly SrvRecord[] {
-  // Those without weight come first, so that they have the smallest chance, and not none, of being drawn.
+  // RFC 2782: those of weight 0 come first among equals, so that they have a small chance of being drawn, and not none.
   const rest = records.filter(({ name, port }) => name !== '' && port > 0).sort((a, b) => a.priority - b.priority || a.weight - b.weight);
   const ordered: SrvRecord[] = [];
   while (rest.length > 0 && ordered.length < most) {

@@ -1,4 +1,4 @@
-// The two well-known documents of a Matrix server, and for how long what they say holds.
+// Fetches the two .well-known documents of a Matrix server, and reads for how long an answer holds.
 import type { Outbound, Reply } from './outbound.ts';
 
 const REDIRECTS = 5;
@@ -13,6 +13,7 @@ export function isAway(reply: Reply): boolean {
   return reply.kind === 'failed' || reply.status >= 500 || reply.status === 429;
 }
 
+/** An answer is remembered for no shorter and no longer time than these, whatever it says. */
 export interface ValidityBounds {
   readonly leastMs: number;
   /** When the answer does not say. */
@@ -20,7 +21,7 @@ export interface ValidityBounds {
   readonly mostMs: number;
 }
 
-/** How long an answer holds by its own word: Cache-Control first, then Expires. */
+/** How long an answer holds, ms: by Cache-Control, else by Expires, within the bounds. */
 export function validityMs(headers: Readonly<Record<string, string>>, nowMs: number, bounds: ValidityBounds): number {
   const told = toldMs(headers, nowMs);
   return told === null ? bounds.usualMs : Math.min(Math.max(told, bounds.leastMs), bounds.mostMs);
@@ -30,7 +31,7 @@ function toldMs(headers: Readonly<Record<string, string>>, nowMs: number): numbe
   const control = headers['cache-control'] ?? '';
   if (/\bno-(store|cache)\b/i.test(control)) return 0;
   const seconds = /(?:^|[\s,])max-age\s*=\s*"?(-?\d{1,10})/i.exec(control)?.[1];
-  // A cache on the way has used up a part of it.
+  // Age: so much of it has passed in a cache on the way.
   if (seconds !== undefined) return (Number(seconds) - Number(/^\d{1,10}$/.exec(headers.age ?? '')?.[0] ?? 0)) * 1000;
   if (headers.expires === undefined) return null;
   const expiresMs = Date.parse(headers.expires);
