@@ -1,4 +1,5 @@
-// How MatrixRTC names things on the SFU (MSC4195): rooms and participants by a hash that tells outsiders nothing, or as older clients do it.
+// How MatrixRTC names things on the SFU (MSC4195): rooms and participants by a hash that tells outsiders nothing, or as older clients do
+// it.
 import { type Identity, type Owner, type RoomName, sha256, type UserId } from './ids.ts';
 
 /** One device's membership of a slot of a room, in Matrix's words. */

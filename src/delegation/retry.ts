@@ -2,7 +2,10 @@
 
 /** While a leave is owed nobody waits longer than this for the next try. */
 const CAP_MS = 10_000;
-/** What failed in passing (one of several workers behind a proxy, an answer that was lost) works with the next try, and by then a leave is late. */
+/**
+ * What failed in passing (one of several workers behind a proxy, an answer that was lost) works with the next try, and by then a leave is
+ * late.
+ */
 const BASE_MS = 25;
 /** Who was told to wait, but not for how long, waits so much longer: as if it had failed so often before. */
 const LIMITED_FAILURES = 2;

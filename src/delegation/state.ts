@@ -152,7 +152,7 @@ export interface EndedDelegation extends Common {
 }
 export type Delegation = LiveDelegation | EndedDelegation;
 
-/** A homeserver's answer about one delayed event (protocol.md §1), as one of few things a decision can depend on. */
+/** A homeserver's answer about one delayed event, in whichever dialect of MSC4140, as one of few things that a decision can depend on. */
 export type Answer =
   | { readonly kind: 'ok' }
   /** 404/410 (`gone`) or 409 (`conflict`): the event is final, nothing more can be done with it. */
@@ -224,8 +224,8 @@ export type Effect =
   | { readonly kind: 'send'; readonly action: Action; readonly timeoutMs: number }
   | { readonly kind: 'cancel'; readonly timeoutMs: number }
   /**
-   * Ask the SFU who is in the room: evidence asked for at or after `notBeforeMs` will do; it may be held back by about `batchMs` to share one
-   * call. `whichRoom`: its SID as well, which takes another call where somebody is there.
+   * Ask the SFU who is in the room: evidence asked for at or after `notBeforeMs` will do; it may be held back by about `batchMs` to share
+   * one call. `whichRoom`: its SID as well, which takes another call where somebody is there.
    */
   | { readonly kind: 'check'; readonly notBeforeMs: number; readonly batchMs: number; readonly whichRoom: boolean };
 

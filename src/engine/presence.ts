@@ -75,8 +75,8 @@ interface Desk {
 }
 
 /**
- * So many at once. A thousand rooms whose participants have delays of 10 s need some 200 answers a second, and each takes 100 ms and more where
- * a processor is busy, ours or the SFU's: with too few, those who wait for one run out.
+ * So many at once. A thousand rooms whose participants have delays of 10 s need some 200 answers a second, and each takes 100 ms and more
+ * where a processor is busy, ours or the SFU's: with too few, those who wait for one run out.
  */
 const MOST_QUESTIONS = 256;
 const FOR_RESTART: How = { reason: 'restart' };
@@ -84,13 +84,13 @@ const MOST_ROOMS = 5_000;
 /** Those on remembered lists take 200 bytes each. */
 const MOST_SEEN = 100_000;
 /**
- * While the SFU is away it is asked so often, on behalf of everybody who wants to know no more of it than that; not of those who act upon it
- * that it can't be asked now.
+ * While the SFU is away it is asked so often, on behalf of everybody who wants to know no more of it than that; not of those who act upon
+ * it that it can't be asked now.
  */
 const PROBE_EVERY_MS = 1_000;
 /**
- * A question that takes longer may have lost its answer on a connection that is gone: until it is given up a short delay would have run out,
- * and a leave would be late. But an SFU that is slow because there is too much to do is not asked for more.
+ * A question that takes longer may have lost its answer on a connection that is gone: until it is given up a short delay would have run
+ * out, and a leave would be late. But an SFU that is slow because there is too much to do is not asked for more.
  */
 const HANGS_MS = 1_000;
 const MOST_PUT_AGAIN = 32;
@@ -100,7 +100,7 @@ const RETURNS_EVERY_MS = 5_000;
 const STOPPED_MS = 2_000;
 /** A question to the SFU has been given up by then (sfu/room-service.ts). */
 const LONGEST_QUESTION_MS = 6_000;
-/** Clients of a restarted SFU were back within 4–7 s (measured.md); until then its lists prove nothing. */
+/** Clients are back up to 18 s after their SFU has restarted (deploy/reasons.md); until then it does not count who is not on its lists. */
 const FORGETFUL_MS = 20_000;
 
 export function createPresence(deps: PresenceDeps): Presence {
@@ -151,8 +151,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   }
 
   /**
-   * A question that hangs is put again each second, and the first answer counts. That it has failed says nothing of the next one: one more has
-   * a second, or who is back on an SFU that is back would be taken to be gone. While the SFU is away, those that fail at once are not.
+   * A question that hangs is put again each second, and the first answer counts. That it has failed says nothing of the next one: one more
+   * has a second, or who is back on an SFU that is back would be taken to be gone. While the SFU is away, those that fail at once are not.
    */
   function put(room: RoomName, whichRoom: boolean): Promise<Put> {
     return new Promise((resolve) => {
@@ -345,8 +345,8 @@ export function createPresence(deps: PresenceDeps): Presence {
 }
 
 /**
- * What a list says beside the newest one that anybody was on. An SFU that was away between two looks, and of whose new room no webhook told:
- * of all who were there nobody is, and some are there anew. One alone may as well have gone before the other came.
+ * What a list says beside the newest one that anybody was on. An SFU that was away between two looks, and of whose new room no webhook
+ * told: of all who were there nobody is, and some are there anew. One alone may as well have gone before the other came.
  */
 function compared({ crowd, crowdAtMs }: Desk, list: List): Evidence {
   const gone = new Map(crowd.map((one) => [one.sid, one]));
@@ -370,7 +370,9 @@ function compared({ crowd, crowdAtMs }: Desk, list: List): Evidence {
   };
 }
 
-/** Rooms that were asked about in one moment are not all asked about again in another: their batches last from 3/4 to 5/4 of what is said. */
+/**
+ * Rooms that were asked about in one moment are not all asked about again in another: their batches last from 3/4 to 5/4 of what is said.
+ */
 function spreadOf(room: RoomName): number {
   return 0.75 + crc32(room) / 2 ** 33;
 }

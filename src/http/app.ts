@@ -36,27 +36,27 @@ export interface AppDeps {
   readonly matrixRtc: MatrixRtc;
   /** Undefined: no homeserver passes requests on to us. */
   readonly proxied?: Proxied;
-  /** False while draining: nothing new is promised. */
+  /** False while draining: nothing new is promised then. */
   readonly isOpen: () => boolean;
 }
 
 export interface App {
   readonly hono: Hono;
-  /** For node's own server. */
+  /** For createServer of node:http: webhooks by the short way, everything else by Hono. */
   readonly listener: RequestListener;
 }
 
-/** Of one participant: each makes us call its homeserver. */
+/** For each participant: every hand-over makes us call a homeserver. */
 const DELEGATIONS = { burst: 100, perSecond: 10 };
-/** Of one user: each is kept, and looked for on the SFU, for an hour. */
+/** For each user behind the homeserver: every token is remembered, and its participant looked for on the SFU, for an hour. */
 const TOKENS = { burst: 100, perSecond: 1 };
 
-/** A segment that a URL leaves out, with the one before it. */
+/** A path with a `.` or `..` segment, in any spelling that URL parsers resolve. */
 const CLIMBS = /^[^?#]*[\\/](?:\.|%2e){1,2}(?:[\\/?#]|$)/i;
 
 /**
- * The path as it was sent, if it climbs: a proxy that has let it through for its beginning means no page that is reached from there. Undefined:
- * it does not.
+ * The path as it was sent, if it has `.` or `..` segments, so that it matches no route: a proxy in front judges a path by its beginning,
+ * and must not be made to reach another page (`/healthz/../metrics`). Undefined: it has none.
  */
 function climbing(env: object | undefined): string | undefined {
   const { incoming } = (env ?? {}) as { readonly incoming?: IncomingMessage };
@@ -72,7 +72,7 @@ export function createApp(deps: AppDeps): App {
   const behind =
     proxied === undefined ? null : createMembershipsBehind({ ...deps, ...proxied, serverName: proxied.service.home.serverName });
   const taker = webhookTaker({ ...deps, assertOpen });
-  // Clients join paths to base URLs that may end in a slash.
+  // Doubled slashes count as one: clients append paths to base URLs that may end in a slash.
   const app = new Hono({
     getPath: (request, { env } = {}) => (climbing(env as object | undefined) ?? getPath(request)).replace(/\/{2,}/g, '/'),
   });
@@ -89,7 +89,7 @@ export function createApp(deps: AppDeps): App {
   app.route('/', operationRoutes(deps));
   app.notFound((c) => errorResponse(c, new MatrixError(404, 'M_UNRECOGNIZED', 'No such endpoint')));
   app.onError((error, c) => errorResponse(c, refusalOf(error, log)));
-  // HTTP/1.0 needs no Host, and no route asks for it.
+  // A fixed host name, because HTTP/1.0 sends none and no route depends on it.
   const framework = getRequestListener(app.fetch, { hostname: 'localhost' });
   return { hono: app, listener: webhookListener(taker, log, framework) };
 }

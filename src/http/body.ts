@@ -1,5 +1,5 @@
-// Bodies within bounds: each of them, and of what is unfinished all together. Where a body can't get its bytes it is refused in the middle,
-// and what was kept of it is let go.
+// Reads request bodies within two bounds: the length of each, and the memory of all that have not come completely, together. A body that
+// exceeds one of them is refused in the middle, and what has come of it is freed.
 import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
 import { BodyBuffer } from '../body-buffer.ts';
@@ -7,18 +7,18 @@ import { MatrixError, unavailable } from './errors.ts';
 
 export interface Bodies {
   /**
-   * Never settles if the body is cut off: then nobody waits for an answer.
-   * @throws MatrixError 413 beyond `mostBytes`, 503 while too much of other bodies waits for its end.
+   * Never settles if the body is cut off, for then nobody waits for the answer.
+   * @throws MatrixError 413 beyond `mostBytes`; 503 while too much memory is taken by bodies that have not come completely.
    */
   read(c: Context, mostBytes: number): Promise<Buffer>;
 }
 
-/** A thousand of the longest that a client may send; a body that comes in one piece needs none of it. */
+/** A thousand of the longest bodies that a client may send. A body that comes in one piece takes none of it. */
 const MOST_UNFINISHED_BYTES = 64 * 1024 * 1024;
 
 const incomingOf = ({ env }: Context): IncomingMessage => (env as { readonly incoming: IncomingMessage }).incoming;
 
-/** One header, without making objects of all the others first. */
+/** Read from Node's request, because Hono's would make objects of all headers first. */
 export function authorizationOf(c: Context): string | undefined {
   return incomingOf(c).headers.authorization;
 }
@@ -30,7 +30,7 @@ export function createBodies(mostUnfinishedBytes = MOST_UNFINISHED_BYTES): Bodie
     read: (c, mostBytes) =>
       new Promise((resolve, reject) => {
         const incoming = incomingOf(c);
-        // Null: it comes in pieces, and says when it ends. The parser holds it to what it announces.
+        // The length that is announced, to which Node's parser holds it; null: chunked, and nothing is announced.
         const announced = incoming.headers['transfer-encoding'] === undefined ? Number(incoming.headers['content-length'] ?? 0) : null;
         let body = new BodyBuffer(mostBytes);
         let heldBytes = 0;

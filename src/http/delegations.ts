@@ -1,4 +1,5 @@
-// The native API (protocol.md §2a): a participant hands over the token of its own leave, and tells nothing else.
+// The native API, /v1/delegations: a participant hands over the token of its own leave. Its LiveKit token says which room and identity that
+// is, so no Matrix user, room or device is told.
 import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { type Owner, parseDelegationId, participantOwner, type RoomName, userInIdentity } from '../delegation/ids.ts';
@@ -30,7 +31,7 @@ const MOST_BYTES = 64 * 1024;
 export function delegationRoutes(deps: DelegationsDeps): Hono {
   const { engine, keys, metrics, bodies, assertOpen } = deps;
   const app = new Hono();
-  // Clients are web pages of any origin; the token is the trust.
+  // Clients are web pages of any origin: what they may do hangs on their token alone.
   app.use(
     '*',
     cors({ origin: '*', allowMethods: ['GET', 'POST', 'DELETE'], allowHeaders: ['Authorization', 'Content-Type'], maxAge: 86_400 }),
@@ -106,7 +107,7 @@ function ownerOf(c: Context, keys: Keys): { readonly room: RoomName; readonly ow
   return { room, owner: participantOwner(room, identity) };
 }
 
-/** Times are Unix ms. A superseded delegation whose cancellation is still owed has ended for its client. */
+/** As JSON; times are Unix ms. `cancelling` is not shown: to the client, a superseded delegation has ended. */
 function summaryOf(row: Delegation) {
   const { state } = row;
   return {

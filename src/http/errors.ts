@@ -1,4 +1,4 @@
-// One Matrix-style JSON error per bad request: exact about what and why, silent about everything inside.
+// Errors as the Matrix specification has them: `{errcode, error}`. Exact about what is wrong with a request, silent about our inside.
 import type { Context } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { StoreUnavailable } from '../store/store.ts';
@@ -18,11 +18,11 @@ export type ErrCode =
   | 'M_UNRECOGNIZED'
   | 'M_UNKNOWN';
 
-/** A refusal on its way to the client; its message is shown as it is, so it never holds a secret or an inner detail. */
+/** Thrown to refuse a request. The message is shown to the client as it is, so it must hold no secret and no inner detail. */
 export class MatrixError extends Error {
   readonly status: ContentfulStatusCode;
   readonly errcode: ErrCode;
-  /** 429 and 503: when to come back. */
+  /** With 429 and 503: after how many ms to come again; null: not said. */
   readonly retryAfterMs: number | null;
 
   constructor(status: ContentfulStatusCode, errcode: ErrCode, error: string, retryAfterMs: number | null = null) {
@@ -41,12 +41,12 @@ export function methodNotAllowed(c: Context, allowed: string): never {
 
 const UNAVAILABLE_MS = 2_000;
 
-/** Nothing was stored and nothing promised; clients and LiveKit come again. */
+/** 503 with Retry-After: nothing was stored and nothing promised. LiveKit sends a webhook again after it. */
 export function unavailable(error: string): MatrixError {
   return new MatrixError(503, 'M_UNKNOWN', error, UNAVAILABLE_MS);
 }
 
-/** The one way from whatever went wrong to an answer. */
+/** Makes an answer of whatever was thrown. What nobody has foreseen is logged, and is 500. */
 export function refusalOf(error: unknown, log: Log): MatrixError {
   if (error instanceof MatrixError) return error;
   if (error instanceof StoreUnavailable) return unavailable('The store can not keep a promise now');
@@ -54,6 +54,7 @@ export function refusalOf(error: unknown, log: Log): MatrixError {
   return new MatrixError(500, 'M_UNKNOWN', 'Internal error');
 }
 
+/** The JSON of the answer. */
 export function bodyOf({ errcode, message, retryAfterMs }: MatrixError): Record<string, unknown> {
   const hint = errcode === 'M_LIMIT_EXCEEDED' && retryAfterMs !== null ? { retry_after_ms: retryAfterMs } : {};
   return { errcode, error: message, ...hint };

@@ -1,6 +1,6 @@
-// Bodies of the MatrixRTC authorization API (protocol.md §2b): unknown in, parsed values out, or one error that names the field.
-// Which fault has which code is fixed by the clients: an unknown field or one of another type is not the JSON of a request (M_NOT_JSON),
-// a field that is missing or empty makes a bad one (M_BAD_JSON). Null is missing.
+// Parses the bodies of the MatrixRTC authorization API (MSC4195, and what lk-jwt-service made of it), or throws one error that names the
+// field. The codes are those of lk-jwt-service, for clients may go by them: an unknown field, or one of the wrong type, is M_NOT_JSON; a
+// field that is missing, null or empty is M_BAD_JSON.
 import { isIPv4 } from 'node:net';
 import type { output as Output, ZodType } from 'zod';
 import { type DelayId, parseDelayId, type ServerName, sha256 } from '../delegation/ids.ts';
@@ -31,12 +31,12 @@ export interface MatrixRtcRequest {
   readonly delegation: DelegationFields | null;
 }
 
-/** A delay beyond this has more nanoseconds than 64 bits hold; no homeserver has one, and some of our kind count so. */
+/** The longest that lk-jwt-service takes: its nanoseconds must fit into 64 bits. */
 const LONGEST_DELAY_MS = 9_223_372_036_854;
 
 const text = z.string('must be a text').nullish();
 const whole = z.int('must be a whole number').nullish();
-/** Of 64 bits, though a number does not hold all of them exactly: nobody reads it. */
+/** A 64-bit integer. JavaScript holds large ones only roughly, which does not matter: nobody reads the value. */
 const unread = z
   .number('must be a whole number')
   .refine((value) => Number.isInteger(value) && Math.abs(value) < 2 ** 63, 'must be a whole number')
@@ -77,7 +77,7 @@ export function parseLegacyRequest(bytes: Uint8Array): MatrixRtcRequest {
 }
 
 function read<S extends ZodType>(schema: S, bytes: Uint8Array): Output<S> {
-  // The JSON null is an empty object to the clients' other service.
+  // lk-jwt-service takes the JSON null for an empty object.
   const json = parseJson(bytes) ?? {};
   const result = schema.safeParse(json);
   if (result.success) return result.data;
@@ -90,14 +90,14 @@ function openIdOf(token: Output<typeof openIdToken>): MatrixRtcRequest['openId']
   return { accessToken, serverName: serverNameOf(required('openid_token.matrix_server_name', token?.matrix_server_name)) };
 }
 
-/** An IPv4 address in another spelling (`127.1`) would be the same server under a second name. */
+/** Null: no server can have this name. So it is with an IPv4 address in another spelling (`127.1`), a second name of the same server. */
 function serverNameOf(text: string): ServerName | null {
   const host = splitServerName(text)?.host ?? '';
   const meant = URL.parse(`https://${host}`)?.hostname ?? '';
   return isIPv4(meant) && meant !== host ? null : parseServerName(text);
 }
 
-/** Null where neither half is given; `delay_cs_api_url` is ignored: where a user's homeserver is, others say. */
+/** Null: neither half of it is given. `delay_cs_api_url` is ignored: where a homeserver is, its name says, and not the client. */
 function delegationOf(body: { delay_id?: string | null | undefined; delay_timeout?: number | null | undefined }): DelegationFields | null {
   const { delay_id, delay_timeout: delayMs } = body;
   if ((delay_id ?? '') === '' && (delayMs ?? 0) <= 0) return null;
@@ -115,7 +115,7 @@ function required(field: string, value: string | null | undefined): string {
   return wellFormed(field, value);
 }
 
-/** Half a surrogate pair has no UTF-8 form: two such ids would get one name. */
+/** Half a surrogate pair has no UTF-8 form: two different ids with one would be hashed to the same name on the SFU. */
 function wellFormed(field: string, value: string): string {
   if (!value.isWellFormed()) throw badField(field, 'must be well-formed Unicode');
   return value;

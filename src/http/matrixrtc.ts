@@ -1,5 +1,5 @@
-// The MatrixRTC authorization API (protocol.md §2b), as Element Call speaks it: a Matrix user proves who it is by an OpenID token and gets
-// a token of the SFU, and may hand its delayed leave over in the same breath or separately.
+// The MatrixRTC authorization API as Element Call speaks it (that of lk-jwt-service, MSC4195): a Matrix user proves who it is by an OpenID
+// token, gets a token of the SFU, and may hand its delayed leave over in the same request or in one of its own.
 //
 // Each request goes the same way, and stops at the first refusal:
 //   JSON ─▶ fields ─▶ OpenID (one look-up) ─▶ full access? ─▶ client-server API ─▶ room on the SFU ─▶ delegation ─▶ answer
@@ -18,7 +18,7 @@ import { MatrixError } from './errors.ts';
 import { type MatrixRtcRequest, parseLegacyRequest, parseMemberRequest } from './matrixrtc-requests.ts';
 import type { Memberships } from './memberships.ts';
 
-/** What the operator lets whom do. */
+/** What users may do, by the operator's settings. */
 export interface Grants {
   /** The SFU's URL for clients, to the letter. */
   readonly url: string;
@@ -42,7 +42,7 @@ export interface MatrixRtcDeps extends MatrixRtc {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly bodies: Bodies;
-  /** Whether a refusal may be said loudly now. */
+  /** Whether a refusal may be logged at `info` now; else it is at `debug`. */
   readonly mayTell: () => boolean;
   readonly isOpen: () => boolean;
   readonly assertOpen: () => void;
@@ -84,7 +84,7 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   return app;
 }
 
-/** Clients are web pages of any origin, and their token is the trust. On every answer, refusals as well: a page could not read them. */
+/** CORS headers: clients are web pages of any origin. On refusals too, or a page could not read why it was refused. */
 async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void> {
   c.header('Access-Control-Allow-Origin', '*');
   c.header('Access-Control-Allow-Methods', 'POST');
@@ -108,7 +108,10 @@ async function assertKeepable({ isOpen, store }: Keeping): Promise<void> {
   if (!keepable) throw new MatrixError(404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
 }
 
-/** What is no request to hand a leave over is a probe: clients differ in how they write an empty body. */
+/**
+ * Parses a request to hand a leave over. One that is none is taken for the probe, for clients differ in how they write an empty body: it is
+ * answered as such, by 404 if nothing can be kept now, else by the parser's error.
+ */
 export async function leaveOrProbe<T>(deps: Keeping, parse: () => T): Promise<T> {
   try {
     return parse();
@@ -133,7 +136,7 @@ async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise
   const homeserver = delegation === null ? null : await resolve(deps, authenticated);
   const room = memberRoom(member);
   const identity = request.member === null ? legacyIdentity(member.userId, member.deviceId) : memberIdentity(member);
-  // The SFU is asked meanwhile.
+  // Beside the call to the SFU.
   const remembered = memberships.given(member, identity);
   if (fullAccess && !(await roomCreation.create(room))) throw new MatrixError(500, 'M_UNKNOWN', 'The room could not be made on the SFU');
   if (delegation !== null && homeserver !== null) await memberships.handOver(member, { homeserver, ...delegation });
@@ -152,7 +155,7 @@ async function delegateLeave(deps: MatrixRtcDeps, request: MatrixRtcRequest): Pr
   await deps.memberships.handOver(authenticated.member, { homeserver: await resolve(deps, authenticated), ...delegation });
 }
 
-/** One answer to all who are not who they say, whatever was wrong: the log knows. */
+/** Whatever is wrong with an OpenID token, the client gets the same answer; the log says why. */
 async function authenticate({ openId, grants, log, mayTell }: MatrixRtcDeps, request: MatrixRtcRequest): Promise<Authenticated> {
   const { roomId, slotId, deviceId, member, openId: token } = request;
   const { accessToken, serverName } = token;

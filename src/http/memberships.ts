@@ -1,9 +1,9 @@
-// The leaves of memberships are handed over here, whichever API they came by. Behind a homeserver there are two, which name a member
-// differently, each with a device or without; who got a token by one way may hand the leave over by another, and what is not watched would be
-// sent away though it is there. So there
-//   - one membership has one delegation, whoever took it;
-//   - the identity of a token is remembered, unless every delegation of the membership watches it anyway;
-//   - whichever comes second, the token or the delegation, tells the delegation of it.
+// Hands the leaves of memberships over, whichever API they came by. Behind a homeserver there are two APIs, which give the same member
+// different identities on the SFU, each with a device or without. A client may get its token by one and hand its leave over by the other; a
+// delegation that does not watch the identity of that token would send the leave of somebody who is there. So, behind a homeserver,
+//   - one membership has one delegation, whichever API took it;
+//   - the identity of each token is remembered, unless every delegation of the membership watches it anyway;
+//   - whichever comes second, the token or the delegation, adds the identity to the delegation.
 import type { HomeserverUrl, Identity } from '../delegation/ids.ts';
 import {
   identitiesOf,
@@ -30,9 +30,9 @@ export interface Leave {
 }
 
 export interface Memberships<M extends ProxiedMember> {
-  /** The member is about to get a token for this identity. Never throws: a call without the store is better than none. */
+  /** The member is about to get a token for this identity. Never rejects: without the store there can still be a call. */
   given(member: M, identity: Identity): Promise<void>;
-  /** A new delayed event of the same membership supersedes. @throws StoreUnavailable: nothing was promised. */
+  /** A newer delayed event of the same membership supersedes the older one. @throws StoreUnavailable: nothing was promised. */
   handOver(member: M, leave: Leave): Promise<void>;
 }
 
@@ -55,7 +55,7 @@ export function createMemberships({ engine, metrics }: MembershipsDeps): Members
 
 export interface MembershipsBehindDeps extends MembershipsDeps {
   readonly identities: Pick<Attendance, 'give' | 'givenTo'>;
-  /** Of the homeserver that passes on what its users ask. */
+  /** The server name of the homeserver that passes requests on. */
   readonly serverName: string;
   readonly log: Log;
 }
@@ -63,13 +63,13 @@ export interface MembershipsBehindDeps extends MembershipsDeps {
 export function createMembershipsBehind(deps: MembershipsBehindDeps): Memberships<ProxiedMember> {
   const { engine, metrics, identities, serverName, log } = deps;
 
-  /** Written down first, then told: a delegation that comes meanwhile finds the one, or is found by the other. */
+  /** The store first, then the delegation: a hand-over that comes meanwhile reads the one, or its delegation is found by the other. */
   async function remember(member: ProxiedMember, identity: Identity): Promise<void> {
     const [room, owner] = [memberRoom(member), proxiedOwner(member)];
     await Promise.all([identities.give(room, owner, identity), engine.knownAs(room, owner, [identity])]);
   }
 
-  /** Nobody else's leaves come by our homeserver. */
+  /** Only users of our own homeserver have two APIs. */
   const isRemembered = ({ userId }: ProxiedMember): boolean => serverOf(userId) === serverName;
 
   return {

@@ -1,4 +1,4 @@
-// For orchestrators and Prometheus: alive, ready, and what has happened.
+// /healthz, /readyz and /metrics, for orchestrators and Prometheus.
 import { Hono } from 'hono';
 import type { Registry } from 'prom-client';
 import { LIMITED_ADVICE } from '../engine/alarms.ts';
@@ -27,7 +27,7 @@ export function operationRoutes({ engine, store, metrics, registry, isOpen }: Op
     const ready = writable && isOpen();
     // An SFU that is away must not take its sidecar out of service: webhooks and hand-overs can still be kept.
     const sfu = engine.sfuReachable === null ? 'unknown' : engine.sfuReachable ? 'reachable' : 'unreachable';
-    // Nor must a homeserver that limits us; it is named, with the setting to change.
+    // Nor must a homeserver that limits our calls; it is named here, with the setting to change.
     const limits = engine.limiting.map((homeserver) => ({ homeserver, advice: LIMITED_ADVICE }));
     const detail = { store: writable ? 'writable' : 'not writable', draining: !isOpen(), sfu, ...(limits.length > 0 && { limits }) };
     return c.json({ ready, ...detail }, ready ? 200 : 503);

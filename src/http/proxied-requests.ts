@@ -1,5 +1,6 @@
-// What a homeserver passes on to us (protocol.md §2c): headers and bodies, unknown in, parsed values out, or one error that names the fault.
-// Unlike the API for clients alone, fields that we do not know are left alone: this one may grow, and old services must stand new clients.
+// Parses the headers and bodies of requests that a homeserver passes on (MSC4195 by way of MSC4512), or throws one error that names the
+// fault. Unknown fields are ignored here, unlike in the API for clients: this one is still growing, and must bear clients that are newer
+// than we are.
 import type { output as Output } from 'zod';
 import { type DelayId, parseDelayId, type ServerName, type UserId } from '../delegation/ids.ts';
 import type { ProxiedMember } from '../delegation/names.ts';
@@ -8,13 +9,13 @@ import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
 import { firstFault, parseJson, sentence } from './requests.ts';
 
-/** Everything but the user. */
+/** A membership without its user, whom the homeserver names in a header or field of its own. */
 export type Membership = Omit<ProxiedMember, 'userId'>;
 
 export interface TokenRequest {
-  /** Null: not given, which only a request for another server may do. */
+  /** The SFU's URL; null: not given, which is allowed only for another server's SFU. */
   readonly url: string | null;
-  /** Null: our own. */
+  /** Whose SFU it is; null: our own. */
   readonly serverName: ServerName | null;
   readonly membership: Membership;
 }
@@ -71,7 +72,7 @@ export function parseFederatedRequest(bytes: Uint8Array): FederatedRequest {
   return { url, userId, membership: membershipOf(body) };
 }
 
-/** Whom the homeserver has authenticated. @throws MatrixError 401, 400 */
+/** The user whom the homeserver has authenticated. @throws MatrixError 401 (missing), 400 */
 export function parseUserHeader(header: string | undefined): UserId {
   if (header === undefined || header === '') throw new MatrixError(401, 'M_UNAUTHORIZED', 'X-Matrix-User-Identifier is required');
   const userId = userOf(header);
@@ -79,7 +80,7 @@ export function parseUserHeader(header: string | undefined): UserId {
   return userId;
 }
 
-/** Which server our own has authenticated. @throws MatrixError 401, 400 */
+/** The server that our homeserver has authenticated. @throws MatrixError 401 (missing), 400 */
 export function parseOriginHeader(header: string | undefined): ServerName {
   if (header === undefined || header === '') throw new MatrixError(401, 'M_UNAUTHORIZED', 'X-Matrix-Origin is required');
   const origin = parseServerName(header);
@@ -87,7 +88,7 @@ export function parseOriginHeader(header: string | undefined): ServerName {
   return origin;
 }
 
-/** How a membership is named to another server: as the client named it to us. */
+/** The fields by which a membership is named to another server, in the form in which the client named it to us. */
 export function membershipFields({ roomId, slotId, memberId, deviceId }: Membership): Record<string, unknown> {
   const named = deviceId === null ? { member_id: memberId } : { member: { id: memberId, claimed_device_id: deviceId } };
   return { room_id: roomId, slot_id: slotId, ...named };
@@ -106,10 +107,10 @@ function read(bytes: Uint8Array): Fields {
   throw new MatrixError(400, 'M_BAD_JSON', sentence(field, what));
 }
 
-/** `member_id`, or in its place the older object with the device that is claimed. */
+/** `member_id`, or the older `member` object with the claimed device in its place. */
 function membershipOf(body: Fields): Membership {
   const roomId = required('room_id', body.room_id);
-  // In the paths that the homeserver is asked by, these would lead elsewhere.
+  // As a segment of a path of the homeserver's they would lead to another one.
   if (roomId === '.' || roomId === '..') throw new MatrixError(400, 'M_INVALID_PARAM', 'room_id is not a room id');
   const slotId = required('slot_id', body.slot_id);
   if (body.member_id !== undefined && body.member_id !== null) {
@@ -121,7 +122,7 @@ function membershipOf(body: Fields): Membership {
   return { roomId, slotId, memberId: required('member.id', body.member.id), deviceId };
 }
 
-/** Half a surrogate pair has no UTF-8 form: two such ids would get one name. */
+/** Half a surrogate pair has no UTF-8 form: two different ids with one would be hashed to the same name on the SFU. */
 function required(field: string, value: string | null | undefined): string {
   if (value === undefined || value === null || value === '') throw badField(field, 'is required');
   if (!value.isWellFormed()) throw badField(field, 'must be well-formed Unicode');

@@ -1,5 +1,5 @@
-// Behind the homeserver (protocol.md §2c): it authenticates users and other servers and passes their requests on to us, its application
-// service. What it says about them counts because it proves itself by the hs_token.
+// The API behind a homeserver (MSC4195, MSC4512): it authenticates users and other servers, and passes their requests on to us, its
+// application service. What it says about them is believed because it proves itself by the hs_token.
 //
 //   method ─▶ hs_token ─▶ who asks (header) ─▶ JSON, fields ─▶ url ─▶ member of the room? ─▶ room on the SFU ─▶ token
 //                                                            └▶ another server's SFU: relayed    delayed event ─▶ delegation
@@ -60,7 +60,7 @@ export interface ProxiedDeps extends Proxied {
   readonly assertOpen: () => void;
 }
 
-/** Another server is asked by the prefix that our client used: who speaks one of them to us speaks it to them. */
+/** The path's version. Another server is asked under the one that our client used. */
 const EDITIONS = ['v1', 'unstable/io.element.msc4195'] as const;
 type Edition = (typeof EDITIONS)[number];
 
@@ -97,13 +97,13 @@ export function proxiedRoutes(deps: ProxiedDeps): Hono {
 
   app.post('/_matrix/app/v1/ping', authentic, (c) => c.json({}));
   app.all('/_matrix/app/v1/ping', (c) => methodNotAllowed(c, 'POST'));
-  // We ask for no events; a homeserver that sends some all the same must not send them for ever.
+  // The registration asks for no events (`url: null`); a homeserver that sends some all the same would repeat for ever what is refused.
   app.put('/_matrix/app/v1/transactions/:id', authentic, (c) => c.json({}));
   app.all('/_matrix/app/v1/transactions/:id', (c) => methodNotAllowed(c, 'PUT'));
   return app;
 }
 
-/** For what browsers see of it: the headers that the client-server API asks for, on refusals as well. */
+/** The CORS headers that the client-server API asks for; on refusals too, or a page could not read them. */
 async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void> {
   c.header('Access-Control-Allow-Origin', '*');
   c.header('Access-Control-Allow-Methods', 'POST, OPTIONS');
@@ -160,7 +160,7 @@ async function tokenForUser(
   return { url, jwt: await grant(deps, member, 'publish') };
 }
 
-/** Of another server's users: they publish on their own SFU, and only listen on ours. */
+/** For users of another server, who publish on their own SFU and only listen on ours. */
 async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: Buffer): Promise<{ jwt: string; url: string }> {
   const { service, url } = deps;
   const request = parseFederatedRequest(bytes);
@@ -173,7 +173,7 @@ async function tokenForGuest(deps: ProxiedDeps, origin: ServerName, bytes: Buffe
   return { url, jwt: await grant(deps, { ...membership, userId }, 'listen') };
 }
 
-/** The stay is on record before the token is out of our hands. */
+/** Makes the token. Before it is handed out, the participant is recorded, so that it is found when it leaves the Matrix room. */
 async function grant(deps: ProxiedDeps, member: ProxiedMember, may: 'publish' | 'listen'): Promise<string> {
   const { tokens, attendance, memberships, clock, canUpdateOwnMetadata } = deps;
   const { roomId, userId } = member;
@@ -206,7 +206,7 @@ async function assertJoined(deps: ProxiedDeps, roomId: string, subject: Subject)
   throw new MatrixError(403, 'M_FORBIDDEN', 'Only members of the room may do this');
 }
 
-/** Neither a yes nor a no: nothing is granted, and the client comes again. */
+/** 503: neither a yes nor a no, so nothing is granted, and the client is to come again. */
 function unanswered({ log }: ProxiedDeps, what: string, { why, retryAfterMs }: Failed): MatrixError {
   log.warn({ what, why }, 'our homeserver did not answer its application service');
   const error = unavailable('The homeserver can not be asked now');
@@ -225,7 +225,10 @@ async function relay(deps: ProxiedDeps, userId: UserId, request: RemoteRequest, 
   throw new MatrixError(502, 'M_UNKNOWN', 'The other server could not be asked');
 }
 
-/** Two refusals mean something to the client; of everything else it only has to know that it did not work. Nobody's words are repeated. */
+/**
+ * Two refusals are passed on, because they mean something to the client; everything else is 502. The other server's texts are never
+ * repeated.
+ */
 function tokenOf({ log }: ProxiedDeps, { status, content }: Extract<Relayed, { kind: 'relayed' }>): { jwt: string } {
   const field = (name: string): unknown =>
     typeof content === 'object' && content !== null ? (content as Readonly<Record<string, unknown>>)[name] : undefined;
@@ -245,7 +248,7 @@ async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membershi
   assertOurSfu(deps, url);
   const found = await service.scheduled(delayId, userId);
   if (found.kind === 'failed') throw unanswered(deps, 'delayed event', found);
-  // One answer for both: whether an event exists elsewhere is nobody's business.
+  // The same answer for both: whether the event exists in another room is nobody's business.
   if (found.kind === 'none' || found.roomId !== membership.roomId) {
     throw new MatrixError(400, 'M_INVALID_PARAM', 'delay_id is not a delayed event of this user in this room');
   }

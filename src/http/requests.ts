@@ -1,4 +1,4 @@
-// Bodies of the native API: unknown in, parsed values out, or one error that names the field. Values never get into an error.
+// Parses the bodies of the native API, or throws one error that names the field. No value ever gets into an error: it may be a token.
 import type { output as Output, RefinementCtx, ZodError, ZodType } from 'zod';
 import { type DelayId, type FutureToken, parseDelayId, parseFutureToken, sha256 } from '../delegation/ids.ts';
 import type { Future, Handles } from '../delegation/state.ts';
@@ -6,7 +6,7 @@ import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
 
 export interface DelegationRequest {
-  /** A base URL or a server name, not yet judged. */
+  /** A base URL or a server name; whether it is served is not checked yet. */
   readonly homeserver: string;
   readonly handles: Handles;
   readonly handlesHash: string;
@@ -84,7 +84,7 @@ function parseAs<S extends ZodType>(schema: S, value: unknown, path: readonly st
   throw bad([...path, ...field], what);
 }
 
-/** What is wrong first, in words that hold no value. */
+/** The first thing that is wrong, in words that hold no value. */
 export function firstFault(error: ZodError, value: unknown): { readonly field: readonly string[]; readonly what: string } {
   const [issue] = error.issues;
   if (issue === undefined) return { field: [], what: 'is wrong' };
@@ -102,12 +102,12 @@ function bad(path: readonly string[], what: string): MatrixError {
   return new MatrixError(400, 'M_BAD_JSON', sentence(path, what));
 }
 
-/** An empty path is the body as a whole. */
+/** The text of an error about a field; an empty path is the body as a whole. */
 export function sentence(path: readonly string[], what: string): string {
   return `${path.length === 0 ? 'The body' : path.join('.')} ${what}`;
 }
 
-/** A stranger's field name, fit to be shown. */
+/** The name of an unknown field, cut and cleaned: it is a stranger's text. */
 function short(name: string): string {
   return name.replace(/[^\x21-\x7e]/g, '?').slice(0, 64);
 }

@@ -1,6 +1,6 @@
-// The same webhooks, taken from node's own request. LiveKit tells of every track of everybody, nearly all of which changes nothing, and most
-// of what such a webhook costs would be the objects that a framework makes of a request and its answer. Only the plainest requests come
-// this way; all others, and whatever is wrong with them, are the framework's.
+// A short way for webhooks, past Hono. LiveKit sends one for every track of everybody, nearly all of which change nothing, and most of what
+// such a webhook costs would be the objects that Hono makes of a request and its answer. Only plain requests come this way: POST, an exact
+// path, a Content-Length within bounds. All others, and all that is wrong with them, are left to Hono (webhooks.ts).
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { BodyBuffer } from '../body-buffer.ts';
 import type { Log } from '../telemetry.ts';
@@ -17,10 +17,11 @@ export function webhookListener({ admit, take }: WebhookTaker, log: Log, otherwi
     } catch (error) {
       return refuse(error);
     }
-    // The SFU has signed for it, so it counts for no bound that strangers could use up; the parser holds it to its length.
+    // Its signature was checked, so it is the SFU's and does not count towards the bound on unfinished bodies. The parser holds it to its
+    // length.
     const body = new BodyBuffer(MOST_WEBHOOK_BYTES);
     incoming.on('data', (piece: Buffer) => body.add(piece));
-    // A body that was cut off has no end, and nobody waits for the answer.
+    // A body that is cut off never ends, and then nobody waits for the answer.
     incoming.on('end', () => {
       take(body.bytes, signedHash).then(() => outgoing.end(), refuse);
     });

@@ -1,4 +1,4 @@
-// Where the SFU sends its webhooks. 200 means committed: LiveKit forgets what was answered 2xx, and 4xx as well, but repeats on 5xx.
+// The SFU's webhooks. 200 means that it is committed: LiveKit sends a webhook again after 5xx, and never after 2xx or 4xx.
 import { Hono } from 'hono';
 import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -19,15 +19,18 @@ export interface WebhooksDeps {
 }
 
 export interface WebhookTaker {
-  /** Before its body is read: the hash that the SFU has signed for it. @throws MatrixError 401 for a stranger, 503 while draining. */
+  /**
+   * Checks the signature before the body is read. @returns the hash that the SFU signed for the body. @throws MatrixError 401, 503
+   * (draining)
+   */
   admit(authorization: string | undefined): string;
-  /** Resolves when the webhook may be answered 200. @throws MatrixError, StoreUnavailable: nothing was done. */
+  /** Resolves when the webhook may be answered 200. @throws MatrixError 400, 401, 503; StoreUnavailable: nothing was done. */
   take(body: Buffer, signedHash: string): Promise<void>;
 }
 
-/** Participants' metadata and attributes ride along; LiveKit caps them far below this. */
+/** Participants' metadata and attributes are in a webhook; LiveKit's bounds on them are far below this. */
 export const MOST_WEBHOOK_BYTES = 1024 * 1024;
-/** The SFU posts to what its operator has written down, with a slash at the end or without. */
+/** With a slash at the end as well, as an operator may have configured it in LiveKit. */
 export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'];
 
 export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen }: WebhooksDeps): WebhookTaker {

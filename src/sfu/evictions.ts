@@ -1,9 +1,9 @@
-// What we may end on the SFU: one participant's stay, or a room's.
+// Removes a participant from the SFU, or closes a room.
 import type { Identity, RoomName } from '../delegation/ids.ts';
 import type { ApiKey } from './keys.ts';
 import { createRoomService, type RoomServiceDeps } from './room-service.ts';
 
-/** False: the SFU did not do it. None of these throws. */
+/** Resolves with false if the SFU did not do it. Neither of these rejects. */
 export interface Evictions {
   remove(room: RoomName, identity: Identity): Promise<boolean>;
   close(room: RoomName): Promise<boolean>;

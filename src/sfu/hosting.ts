@@ -1,16 +1,16 @@
-// Whether any node of the SFU has a room. With a Redis the SFU's lists are what is written there, and of a node that was killed everything
-// stays written: its participants would be there for ever. A call that a room's node has to answer tells.
+// Whether any node of the SFU still has a room. With a Redis, LiveKit's lists are what is written there, and what a killed node had written
+// stays: its participants would be listed for ever. A call that the room's own node has to answer shows whether there is one.
 import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import { LruMap } from '../lru-map.ts';
 import type { RoomService } from './room-service.ts';
 
 export interface Hosting {
-  /** False: no node has it. Who can't be told that believes the list. Never throws. */
+  /** False: no node has the room, whatever the SFU lists. True also where that can't be found out. Never rejects. */
   isHosted(room: RoomName): Promise<boolean>;
-  /** The SFU did not answer, and may have been started anew since; or one of its nodes was. */
+  /** To be called when the SFU did not answer, or has lost a session: it, or one of its nodes, may have restarted. */
   failed(): void;
-  /** When whoever was on the SFU may have been lost last. */
+  /** When `failed` was called last, or when we started (Unix ms): whoever was on the SFU before may have been lost. */
   readonly doubtMs: number;
 }
 
@@ -20,17 +20,17 @@ interface Known {
   readonly atMs: number;
 }
 
-/** How long a room is believed in. That the SFU was started anew shows sooner as a rule: it did not answer meanwhile. */
+/** For how long an answer is believed. A restart of the SFU usually shows sooner, by a call that fails. */
 const HOLDS_MS = 300_000;
 const MOST_ROOMS = 50_000;
-/** Nothing, to nobody; by SIDs as well, for servers that know no identities here. */
+/** An empty message to nobody: by SIDs as well, for servers that do not know `destinationIdentities` yet. */
 const TO_NOBODY = { data: '', kind: 'LOSSY', destinationSids: ['-'], destinationIdentities: ['-'] } as const;
 
 export function createHosting(service: RoomService, clock: Clock): Hosting {
   const underWay = new Map<RoomName, Promise<boolean>>();
   const rooms = new LruMap<RoomName, Known>(MOST_ROOMS);
-  /** What became of the SFU before is not known. */
   const startedMs = clock.nowMs();
+  // What happened to the SFU before we started is not known.
   let failedMs = startedMs;
 
   async function ask(room: RoomName): Promise<boolean> {
@@ -41,7 +41,7 @@ export function createHosting(service: RoomService, clock: Clock): Hosting {
     return isHosted;
   }
 
-  /** One that is new to us is believed in at first, unless the SFU or we have just been away: most are new to the SFU as well. */
+  /** A room that is new to us counts as hosted at first, for most are new to the SFU as well; unless the SFU or we have just been away. */
   function knownOf(room: RoomName): Known {
     const nowMs = clock.nowMs();
     const known = rooms.get(room) ?? { isHosted: true, atMs: nowMs - failedMs < HOLDS_MS ? Number.NEGATIVE_INFINITY : nowMs };
@@ -56,7 +56,7 @@ export function createHosting(service: RoomService, clock: Clock): Hosting {
       if (known.isHosted && isSinceFailure && clock.nowMs() - known.atMs < HOLDS_MS) return true;
       const running = underWay.get(room) ?? ask(room).finally(() => underWay.delete(room));
       underWay.set(room, running);
-      // Where nothing speaks against it the next look will do: this one's answer is not to wait for another.
+      // Without a sign against the room this look need not wait for the answer: the next one will know it.
       return known.isHosted && (isSinceFailure || failedMs === startedMs) ? true : running;
     },
     failed: () => {

@@ -1,14 +1,14 @@
-// JSON Web Tokens as LiveKit makes and takes them: HS256 and nothing else, by the platform's own HMAC. Every webhook, hand-over and call
-// to the SFU has one, and a library for all kinds of tokens took longer over it than the rest of a webhook does.
+// JSON Web Tokens as LiveKit makes and takes them: HS256 and nothing else, with Node's own HMAC. Every webhook, hand-over and call to the
+// SFU has one, and a library for all kinds of tokens took longer than everything else about a webhook.
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 
 export type Claims = Readonly<Record<string, unknown>>;
 
-/** A token longer than this is none of ours; it is not even parsed. */
+/** Characters. A longer token can't be LiveKit's, and is not even parsed. */
 const LONGEST = 16_384;
 /**
- * How far the clocks of those who sign may be off, both ways: as far as the SFU lets them. A webhook holds for five minutes, so it could be
- * repeated for seven, and is known for ten (engine/sweep.ts).
+ * How far a signer's clock may be off in either direction: the same as LiveKit allows. The token of a webhook is valid for five minutes, so
+ * it could be replayed for seven; webhooks are remembered for ten (engine/sweep.ts).
  */
 const TOLERANCE_SECONDS = 60;
 const HEADER = encode({ alg: 'HS256', typ: 'JWT' });
@@ -22,12 +22,12 @@ export function signJwt(claims: Claims, key: KeyObject): string {
   return `${text}.${signature(text, key).toString('base64url')}`;
 }
 
-/** The claims, if the key that belongs to their issuer signed them and they hold now; otherwise null. `nowSeconds`: Unix time. */
+/** The claims, if their issuer's key has signed them and they are valid at `nowSeconds` (Unix time); otherwise null. */
 export function verifyJwt(jwt: string, keyOf: (issuer: string) => KeyObject | undefined, nowSeconds: number): Claims | null {
   if (jwt.length > LONGEST) return null;
   const [header = '', payload = '', signed, ...more] = jwt.split('.');
   if (signed === undefined || more.length > 0 || !isHs256(header)) return null;
-  // What the payload claims picks the key, and counts for nothing else until the signature is seen to be right.
+  // The unverified payload is used to pick the key, and for nothing else until the signature is found to be right.
   const claims = decode(payload);
   const key = typeof claims?.iss === 'string' ? keyOf(claims.iss) : undefined;
   if (claims === null || key === undefined) return null;
@@ -37,14 +37,14 @@ export function verifyJwt(jwt: string, keyOf: (issuer: string) => KeyObject | un
   return holds(claims, nowSeconds) ? claims : null;
 }
 
-/** The algorithm is ours to say, and an extension that must be understood (`crit`) is not. */
+/** We choose the algorithm, not the token; and `crit` names an extension that must be understood, which we don't. */
 function isHs256(header: string): boolean {
   if (header === HEADER) return true;
   const fields = decode(header);
   return fields !== null && fields.alg === 'HS256' && !('crit' in fields);
 }
 
-/** A token without an end would be good for ever (livekit/protocol#1706). */
+/** `exp` is required: without it a token would be valid for ever (livekit/protocol#1706). */
 function holds({ exp, nbf, iat }: Claims, nowSeconds: number): boolean {
   if (typeof exp !== 'number' || exp <= nowSeconds - TOLERANCE_SECONDS) return false;
   if (nbf !== undefined && (typeof nbf !== 'number' || nbf > nowSeconds + TOLERANCE_SECONDS)) return false;

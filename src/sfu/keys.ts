@@ -1,4 +1,4 @@
-// Who signed this? LiveKit's API keys sign webhooks and participants' tokens alike; a JWT names its key as issuer.
+// Verifies what is signed with LiveKit's API keys, webhooks and participants' tokens alike; a JWT names its key as the issuer.
 import { wallSeconds } from '../clock.ts';
 import { type Identity, parseIdentity, parseRoomName, type RoomName } from '../delegation/ids.ts';
 import { type Claims, hmacKey, verifyJwt } from './jwt.ts';
@@ -16,9 +16,9 @@ export interface Participant {
 }
 
 export interface Keys {
-  /** What one of our keys has signed and what holds now; null: anything else. */
+  /** The claims of a JWT that one of our keys has signed and that is valid now; null: any other. */
   claims(jwt: string): Claims | null;
-  /** Null: not signed by us, expired, or no token to join a room with. */
+  /** Who may join which room by this token; null: not signed by our keys, not valid now, or without the right to join. */
   participant(jwt: string): Participant | null;
 }
 

@@ -1,19 +1,21 @@
-// The list of a room, without a wait for one that is none. Newer SFUs may ask the node of the room for it (LiveKit's
-// api.enable_psrpc_for_get_list_participants), and of a room that is nowhere they say so after three seconds only. Which rooms there are is
-// known to all of its nodes.
+// Lists a room without a long wait where there is no such room. Newer versions of LiveKit may ask the room's own node for the list
+// (api.enable_psrpc_for_get_list_participants), and take three seconds to find out that no node has the room. Which rooms exist, every node
+// knows at once.
 import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import { partsOf } from './protojson.ts';
 import type { Called, RoomService } from './room-service.ts';
 
 export interface Listing {
-  /** What ListParticipants answers, or that there is no such room. */
+  /** The answer of ListParticipants; or `not_found`, if that is slow and ListRooms does not know the room. Never rejects. */
   list(room: RoomName): Promise<Called>;
 }
 
-/** The node of a room answers sooner as a rule, and two looks at a room that is none have to be over within a second. */
+/**
+ * After this, ListRooms is asked as well. A room's node usually answers sooner, and two looks at a missing room must take less than 1 s.
+ */
 const SLOW_LIST_MS = 250;
-/** An SFU that was slow with so many lists in a row is slow with all, and has enough to do. */
+/** After so many slow lists in a row the SFU is slow with all of them, and is not asked for more. */
 const ALWAYS_SLOW = 4;
 const NO_SUCH_ROOM: Called = { kind: 'not_found' };
 

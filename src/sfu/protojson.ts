@@ -1,6 +1,6 @@
-// The little that we read of LiveKit's messages, from protobuf's JSON as it may be written: names in camel or snake case, 64-bit numbers
-// as texts, enums as names or numbers, and what is empty left out. Decoding whole messages to read four fields took most of the time that
-// a webhook has. test/sfu/protojson.test.ts holds this against the protocol's own decoder.
+// Reads a few fields of LiveKit's messages from protobuf's JSON, in all forms that it allows: names in camel or snake case, 64-bit numbers
+// as texts, enums as names or numbers, empty fields left out. To decode whole messages for four fields took most of the time that a webhook
+// takes. test/sfu/protojson.test.ts compares this with the decoder of LiveKit's own package.
 import { parseIdentity, parseRoomSid, parseSid, type RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 
@@ -12,13 +12,13 @@ export function isMessage(json: unknown): json is Message {
   return typeof json === 'object' && json !== null && !Array.isArray(json);
 }
 
-/** @throws Error, as all that follow, where it is something else. */
+/** @throws Error if it is no object. All functions below throw as well where a field has another type than it should. */
 export function messageOf(json: unknown): Message {
   if (!isMessage(json)) throw new Malformed();
   return json;
 }
 
-/** Null: left out. */
+/** Null: the field is left out. */
 export function partOf(message: Message, name: string): Message | null {
   const part = message[name] ?? null;
   return part === null ? null : messageOf(part);
@@ -36,14 +36,17 @@ export function textOf(message: Message, name: string): string {
   return text;
 }
 
-/** Name or number. */
+/** The name or the number of an enum's value. */
 export function enumOf(message: Message, camel: string, snake = camel): string | number {
   const value = message[camel] ?? message[snake] ?? 0;
   if (typeof value !== 'string' && !Number.isInteger(value)) throw new Malformed();
   return value as string | number;
 }
 
-/** Sessions are ordered by this; whole seconds (older servers) can't order a reconnection, so they count as unknown. */
+/**
+ * `joined_at_ms`, by the SFU's clock; null: unknown. Older servers tell only whole seconds, which can't order the sessions of a
+ * reconnection.
+ */
 export function joinedAtMsOf(participant: Message): number | null {
   const value = participant.joinedAtMs ?? participant.joined_at_ms ?? 0;
   if (typeof value === 'string' ? !/^(-?\d{1,19})?$/.test(value) : !Number.isInteger(value)) throw new Malformed();
@@ -57,7 +60,7 @@ export function roomSidOf(room: Message): RoomSid | null {
 const ACTIVE = 2;
 const DISCONNECTED = 3;
 
-/** A participant as a list has it; null: it is not there, or has no name. */
+/** A participant of a list; null: it is disconnected, or has no identity or SID. */
 export function seenOf(participant: Message): Seen | null {
   const state = enumOf(participant, 'state');
   const identity = parseIdentity(textOf(participant, 'identity'));

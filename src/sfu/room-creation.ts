@@ -1,14 +1,14 @@
-// Rooms are made by us before their first participant comes: an SFU that lets nobody make rooms by joining serves those we vouch for.
+// Makes rooms before their first participant joins, so that an SFU with `auto_create: false` has rooms for those only whom we vouch for.
 import type { RoomName } from '../delegation/ids.ts';
 import type { ApiKey } from './keys.ts';
 import { createRoomService, type RoomServiceDeps } from './room-service.ts';
 
 export interface RoomCreation {
-  /** Makes the room, or leaves it as it is. False: the SFU did not do it. Never throws. */
+  /** Makes the room if it does not exist. False: the SFU did not do it. Never rejects. */
   create(room: RoomName): Promise<boolean>;
 }
 
-/** How long an empty room waits for its first participant, and for the next one after its last. */
+/** How long an empty room is kept: for its first participant, and after its last one has left. */
 const EMPTY_SECONDS = 300;
 const DEPARTURE_SECONDS = 20;
 
@@ -20,7 +20,7 @@ export function createRoomCreation(apiUrl: string, key: ApiKey, deps?: RoomServi
   });
 }
 
-/** Who asks for a room that is being made waits for that answer: two calls for one room at once could race on the SFU. */
+/** At most one call for each room at a time, whose answer is everybody's: two at once could race on the SFU. */
 export function singleFlight(create: RoomCreation['create']): RoomCreation {
   const underWay = new Map<RoomName, Promise<boolean>>();
   return {

@@ -1,6 +1,6 @@
-// The SFU's room API: Twirp with JSON, over connections that are kept. The SFU's own client makes a request of the platform's, an
-// asynchronous signature and decoded messages of each call, several times the work of a call; and it resolves against the host alone, yet
-// SFUs often live behind a path (wss://host/livekit/sfu).
+// A client of LiveKit's RoomService: Twirp with JSON, over pooled connections. LiveKit's own client (livekit-server-sdk) takes several
+// times the work for a call (fetch, an asynchronous signature, decoded messages), and drops the path of its URL, though SFUs often live
+// behind one (wss://host/livekit/sfu).
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
 import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
 import { exchange, type Reply, USER_AGENT } from '../exchange.ts';
@@ -10,7 +10,7 @@ import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 import { isMessage, type Message } from './protojson.ts';
 
-/** What a call is allowed to do (LiveKit's VideoGrant); `room`: there only. */
+/** What the token of a call allows (LiveKit's VideoGrant); with `room`, only in that room. */
 export interface Grant {
   readonly room?: string;
   readonly roomAdmin?: true;
@@ -22,25 +22,25 @@ export type Called =
   | { readonly kind: 'answered'; readonly message: Message }
   /** There is no such room or participant. */
   | { readonly kind: 'not_found' }
-  /** No node of the SFU has it. */
+  /** The SFU has asked its nodes, and none has the room or participant. */
   | { readonly kind: 'nowhere' }
   | { readonly kind: 'failed'; readonly why: string };
 
 export interface RoomService {
-  /** Never throws; answers within five seconds. */
+  /** `method`: of livekit.RoomService. Never rejects; answers within five seconds. */
   call(method: string, grant: Grant, request: object): Promise<Called>;
 }
 
-/** An SFU beside us that has not answered by now is away; its word would also be too old. */
+/** An SFU that has not answered by then is away; its answer would also be too old to act upon. */
 const TIMEOUT_MS = 5_000;
-/** Of each call's token. */
+/** For how long a call's token is valid. */
 const VALID_SECONDS = 600;
-/** A token is used again so long: to sign one takes more than half of what it takes to make a call. */
+/** For how long a token is used again: to sign one takes more than half of the time that a call takes. */
 const REUSED_SECONDS = 240;
 const MOST_REUSED = 1_000;
 /** A list of a large room, whose participants have tracks and metadata. */
 const MOST_BYTES = 64 * 1024 * 1024;
-/** As many as questions are put at once, and put again (engine/presence.ts). */
+/** As many as engine/presence.ts puts questions at once: 256, and 32 of them a second time. */
 const MOST_CONNECTIONS = 288;
 
 export type SfuPool = InstanceType<typeof Pool>;
@@ -51,7 +51,7 @@ export interface SfuPoolOptions {
   readonly connections?: number;
 }
 
-/** The connections that all who call the SFU may share. */
+/** Connections to the SFU, to be shared by everything that calls it. */
 export function createSfuPool(apiUrl: string, { resolve = systemResolve, connections = MOST_CONNECTIONS }: SfuPoolOptions): SfuPool {
   return new Pool(new URL(apiUrl).origin, { connections, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } });
 }
@@ -75,7 +75,7 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
     const nbf = wallSeconds();
     const name = JSON.stringify(video);
     const known = recent.get(name);
-    // Not if the wall clock was set back: the SFU takes none from the future.
+    // Not if the wall clock was set back since: the SFU refuses a token from the future.
     if (known !== undefined && known.nbf <= nbf && nbf < known.nbf + REUSED_SECONDS) return known.authorization;
     const authorization = `Bearer ${signJwt({ iss: key, nbf, exp: nbf + VALID_SECONDS, video }, signing)}`;
     recent.set(name, { nbf, authorization });
@@ -94,10 +94,10 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
   };
 }
 
-/** The SFU asks its nodes who has the room or participant that a call is about, and gives up after three seconds. */
+/** LiveKit's error when none of its nodes answers for the room or participant of a call, which it finds out after three seconds. */
 const NO_NODE_HAS_IT = /no response from servers/;
 
-/** A proxy's page of its own is no answer, whatever its status. */
+/** An answer without JSON is the page of a proxy, and a failure whatever its status. */
 function read(reply: Reply, { room }: Grant): Called {
   if (reply.kind === 'failed') return { kind: 'failed', why: reply.why };
   const { status, json } = reply;

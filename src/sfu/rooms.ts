@@ -1,4 +1,5 @@
-// What we ask of the SFU: who is in a room. Three answers are possible, and unknown is never absent.
+// Asks the SFU who is in a room. There are three answers for each participant: present, absent, and unknown, which must never be taken for
+// absent.
 import { systemClock } from '../clock.ts';
 import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
@@ -13,9 +14,11 @@ export type Look =
   | {
       readonly kind: 'list';
       readonly present: readonly Seen[];
-      /** Learnt if it was asked for, or nobody is there: null if the room does not exist, which after a departure may mean a forgetful SFU. */
+      /**
+       * Learnt if it was asked for, or nobody is there: null if the room does not exist, which after a departure may mean a forgetful SFU.
+       */
       readonly roomSid: RoomSid | null | undefined;
-      /** Some who are on its list it has lost, as has just shown: others may be on their way back. */
+      /** It was found only now that the SFU has lost some whom it lists: others may be on their way back to it. */
       readonly justLost?: boolean;
     }
   | { readonly kind: 'unreachable'; readonly why: string };
@@ -26,7 +29,7 @@ export interface Rooms {
    * as is known. Never throws; answers within its own time limit.
    */
   look(room: RoomName, whichRoom?: boolean, startedAgoMs?: number): Promise<Look>;
-  /** Whether the SFU answers at all. Never throws. */
+  /** Whether the SFU answers at all. Never rejects. */
   answers(): Promise<boolean>;
 }
 
@@ -43,7 +46,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
     return called;
   }
 
-  /** Null: no node has the room. */
+  /** Who of those listed is really there; null: no node has the room. */
   async function ofNodes(room: RoomName, listed: readonly Seen[], startedAgoMs: number): Promise<OfNodes | null> {
     if (listed.length === 0) return { present: listed, justLost: false };
     const startedMs = clock.nowMs() - startedAgoMs;
@@ -70,7 +73,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
   return {
     look: (room, whichRoom = false, startedAgoMs = Number.POSITIVE_INFINITY) =>
       look(room, whichRoom, startedAgoMs).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
-    // A name that no room has: the answer is empty, and cheap however many rooms there are.
+    // By a name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
   };
 }

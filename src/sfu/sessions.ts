@@ -1,6 +1,7 @@
-// Whether a node of the SFU has the sessions that its lists name. With a Redis livekit-server lists what is written there, and who was on a
-// node that was killed stays written: also when others have come back to the room, as long as their call lasts. A call that the node of the
-// session itself has to answer tells; it is made where there is doubt, and who is lost is asked for once more within the wait for a return.
+// Whether any node of the SFU still has the sessions that are listed. With a Redis, livekit-server lists what is written there, and
+// sessions on a node that was killed stay written, also when others have come back to the room, for as long as that call lasts. A call that
+// the session's own node has to answer shows whether it is there. It is made where there is doubt, and once more before the wait for a
+// return is over.
 import type { Clock } from '../clock.ts';
 import type { RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
@@ -9,24 +10,24 @@ import type { RoomService } from './room-service.ts';
 
 export interface Sessions {
   /**
-   * Who is listed in a room, less those whom no node has. `doubtMs`: when the SFU may have lost whoever was there. Those in doubt are asked
-   * for beside it, and are there until that is answered: nobody else is to wait for it.
+   * Those who are listed in a room, without those whom no node has. `doubtMs`: when the SFU may last have lost sessions (Unix ms). Sessions
+   * in doubt are asked for in the background, and count as present until that is answered.
    */
   ofNodes(room: RoomName, listed: readonly Seen[], doubtMs: number): OfNodes;
-  /** No node has the room. */
+  /** To be told when no node has the room: all who are listed in it are lost. */
   lost(room: RoomName, listed: readonly Seen[]): void;
 }
 
 export interface OfNodes {
   readonly present: readonly Seen[];
-  /** That somebody is lost has only just shown: others may be on their way back. */
+  /** Some were found to be lost within the last 20 s: others may be on their way back. */
   readonly justLost: boolean;
 }
 
 interface Known {
-  /** When a node last had it. */
+  /** When a node last answered for it, Unix ms. */
   readonly hostedMs: number;
-  /** It is not asked for before then. */
+  /** It is not asked for again before then, Unix ms. */
   readonly notBeforeMs: number;
 }
 
@@ -39,23 +40,23 @@ interface Lost {
 const NEVER = Number.NEGATIVE_INFINITY;
 const UNKNOWN: Known = { hostedMs: NEVER, notBeforeMs: NEVER };
 const MOST_SESSIONS = 50_000;
-/** The SFU has just come back when these are asked. */
+/** Few at once, because these questions come when the SFU has just come back. */
 const MOST_AT_ONCE = 16;
-/** However often the SFU fails, whom it has answered for is asked for no more often than this. */
+/** However often calls to the SFU fail, the same session is not asked for more often than this. */
 const LEAST_PAUSE_MS = 10_000;
-/** After one that failed: the SFU may have been about to end, or to begin. */
+/** After a question that failed: the SFU may just have been stopping or starting. */
 const FAILED_PAUSE_MS = 3_000;
-/** The SFU's clock is another one. Who may have come since is found with more room than who surely was there before. */
+/** How far the SFU's clock may differ from ours: much where it is judged who may have come since, little for who was there before. */
 const CLOCKS_MS = { came: 60_000, before: 2_000 };
-/** Asked again well before the wait for a return is over, and then less and less: it stays on the list until the room ends. */
+/** A lost session is asked for again well before the wait for a return (20 s) is over, and then ever less often until the room ends. */
 const LOST_PAUSE_MS = { first: 10_000, most: 300_000 };
-/** Clients were back within 4–7 s of an SFU's restart (measured.md). */
+/** Clients are back up to 18 s after their SFU has restarted (deploy/reasons.md). */
 const JUST_LOST_MS = 20_000;
 
-/** `onLost`: a node has died, and others were there as well. */
+/** `onLost`: called when sessions are found to be lost: their node has died, and with it perhaps others'. */
 export function createSessions(service: RoomService, clock: Clock, onLost: () => void): Sessions {
   const known = new LruMap<Sid, Known>(MOST_SESSIONS);
-  /** Nearly always nobody, and then no look has to go through its list for them. */
+  /** Sessions that no node has. Nearly always empty, and then no list has to be searched for them. */
   const lostOnes = new LruMap<Sid, Lost>(MOST_SESSIONS);
   const underWay = new Set<Sid>();
   const waiting: (() => Promise<void>)[] = [];
@@ -64,7 +65,7 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   const knownOf = ({ sid }: Seen): Known => known.get(sid) ?? UNKNOWN;
   const isLost = ({ sid }: Seen): boolean => lostOnes.get(sid) !== undefined;
 
-  /** To subscribe to nothing changes nothing. */
+  /** Asks the session's node to change its subscriptions to no tracks, which changes nothing. */
   async function ask(room: RoomName, one: Seen): Promise<void> {
     const askedMs = clock.nowMs();
     const request = { room, identity: one.identity, trackSids: [], subscribe: false };
@@ -74,7 +75,7 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
         known.set(one.sid, { hostedMs: askedMs, notBeforeMs: askedMs + LEAST_PAUSE_MS });
         lostOnes.delete(one.sid);
         return;
-      // It has left just now, or what stands before the SFU knows no such call.
+      // It has just left, or a proxy before the SFU lets no such call through.
       case 'not_found':
       case 'failed':
         known.set(one.sid, { ...knownOf(one), notBeforeMs: clock.nowMs() + FAILED_PAUSE_MS });
@@ -101,7 +102,7 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
     atWork -= 1;
   }
 
-  /** Only where somebody has come since is anybody lost whose room is not: who lost their node come back, or nobody has the room. */
+  /** Nobody, unless somebody has joined since `doubtMs`: else either the room's node never died, or no node has the room at all. */
   function inDoubt(listed: readonly Seen[], doubtMs: number): readonly Seen[] {
     if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > doubtMs - CLOCKS_MS.came)) return [];
     return listed.filter((one) => {
@@ -125,7 +126,7 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
     }
   }
 
-  /** Lost twice, and still on a list: it has not just left. */
+  /** Reports a session once, when it was found lost twice and is still listed: it has not just left. */
   function tell(those: readonly Seen[]): void {
     for (const one of those) {
       const lost = lostOnes.get(one.sid);

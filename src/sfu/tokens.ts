@@ -1,4 +1,4 @@
-// The tokens with which participants join: signed with our first API key, good for an hour, for one room and one identity.
+// Makes the tokens with which participants join: for one room and one identity, valid for an hour, signed with the first API key.
 import { wallSeconds } from '../clock.ts';
 import type { Identity, RoomName } from '../delegation/ids.ts';
 import { hmacKey, signJwt } from './jwt.ts';
@@ -9,7 +9,7 @@ export interface JoinGrant {
   readonly identity: Identity;
   readonly canPublish: boolean;
   readonly canUpdateOwnMetadata: boolean;
-  /** Written out only where it is given: some who read tokens want it said that a guest may not. */
+  /** Written into the token only if given: services that read tokens of guests (MSC4195) may want to see `false`. */
   readonly roomCreate?: false;
 }
 
@@ -23,7 +23,7 @@ export function createTokens({ key, secret }: ApiKey): Tokens {
   const signing = hmacKey(secret);
   return {
     join: ({ room, identity, canPublish, canUpdateOwnMetadata, ...more }) => {
-      // To the SFU a right that is not mentioned is granted: each is written out, also as false.
+      // LiveKit grants a right that the token does not mention, so each is written out, false as well.
       const video = { roomJoin: true, room, canPublish, canSubscribe: true, canUpdateOwnMetadata, ...more };
       const iat = wallSeconds();
       return signJwt({ identity, video, iss: key, sub: identity, iat, nbf: iat, exp: iat + VALID_SECONDS }, signing);

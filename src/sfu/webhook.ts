@@ -1,4 +1,4 @@
-// LiveKit's webhook: verified before it is read, then turned into one of few things that can concern a delegation.
+// Reads LiveKit's webhooks: verified first, then turned into one of a few events that can concern a delegation.
 import { hash, timingSafeEqual } from 'node:crypto';
 import { type Identity, parseIdentity, parseRoomName, parseSid, type RoomName, sha256 } from '../delegation/ids.ts';
 import { causeOfReason } from '../delegation/reasons.ts';
@@ -7,7 +7,7 @@ import type { Keys } from './keys.ts';
 import { enumOf, joinedAtMsOf, type Message, messageOf, partOf, roomSidOf, textOf } from './protojson.ts';
 
 export type Webhook =
-  /** Another body than the one that was signed. */
+  /** The body is not the one that was signed. */
   | { readonly kind: 'unauthorized' }
   | { readonly kind: 'malformed' }
   /** An event that says nothing about presence. */
@@ -15,6 +15,7 @@ export type Webhook =
   | {
       readonly kind: 'participant';
       readonly event: string;
+      /** The same for the same webhook sent again. */
       readonly onceKey: string;
       readonly room: RoomName;
       readonly identity: Identity;
@@ -30,13 +31,16 @@ const isConcern = (event: string): event is Concern => (CONCERNS as readonly str
 
 const utf8 = new TextDecoder();
 
-/** What a webhook's head proves, before there is a body: the hash it must have. Null: not signed by us, expired, or no webhook's token. */
+/**
+ * The hash that the SFU has signed for the body, from the Authorization header. Null: not signed by our keys, not valid now, or no such
+ * hash.
+ */
 export function signedHashOf(authorization: string | undefined, keys: Keys): string | null {
   const sha256 = authorization === undefined ? undefined : keys.claims(authorization.replace(/^Bearer\s+/i, '').trim())?.sha256;
   return typeof sha256 === 'string' ? sha256 : null;
 }
 
-/** Reads a webhook. Never throws; what is verified is the body as it came, byte for byte. */
+/** Reads a webhook whose body must have the hash that was signed, byte for byte. Never throws. */
 export function readWebhook(body: Uint8Array, signedHash: string): Webhook {
   if (!isHashed(body, signedHash)) return { kind: 'unauthorized' };
   const first = firstEventOf(body);
@@ -49,10 +53,10 @@ export function readWebhook(body: Uint8Array, signedHash: string): Webhook {
 }
 
 const EVENT_FIRST = /^\{\s*"event"\s*:\s*"([a-z_]+)"\s*[,}]/;
-/** More than any event's name with what is before it. */
+/** More than the longest event name with all that comes before it. */
 const HEAD_BYTES = 80;
 
-/** LiveKit writes the event first (protobuf's JSON has a message's fields in their order): to know that it says nothing needs no more. */
+/** LiveKit writes the event's name first, so that most webhooks are known to be irrelevant without parsing the rest. */
 function firstEventOf({ buffer, byteOffset, byteLength }: Uint8Array): string | null {
   const head = Buffer.from(buffer, byteOffset, Math.min(byteLength, HEAD_BYTES)).toString('latin1');
   return EVENT_FIRST.exec(head)?.[1] ?? null;
@@ -111,7 +115,9 @@ function aboutParticipant(
   }
 }
 
-/** The event id alone is not trusted to be unique: senders that reuse it for another event must not lose that event. */
+/**
+ * The key by which a repeated webhook is recognised. Not the event id alone: a sender that uses an id twice must not lose an event by it.
+ */
 function nameOf(webhook: Message, parts: readonly (string | null)[]): string {
   return sha256(JSON.stringify([textOf(webhook, 'id'), textOf(webhook, 'event'), ...parts]));
 }

@@ -1,4 +1,4 @@
-// The four "never"s of design.md on the pure heart, in a small world with one participant: whatever is lost, doubled, late or out of
+// What the README promises, of the pure heart, in a small world with one participant: whatever is lost, doubled, late or out of
 // order, and whatever the homeserver answers. The world knows the truth; the heart hears only what is delivered.
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
@@ -241,7 +241,7 @@ it('never a false leave while the SFU can be asked, never two endings, no restar
     fc.property(worlds, ({ delayMs, moves, rolls }) => {
       const world = new World(delayMs, () => rolls.next().value as number);
       for (const one of moves) {
-        // While the SFU is away a webhook's word stands (design.md), and late webhooks can be wrong then: that is its own property.
+        // While the SFU is away a webhook's word stands, and late webhooks can be wrong then: that is its own property.
         if (one.kind !== 'sfu') world.do(one);
       }
       expect(world.falseLeaves).toBe(0);

@@ -1,4 +1,4 @@
-// The native API (protocol.md §2a) with the real engine behind it: what is answered, and what has happened then.
+// The native API with the real engine behind it: what is answered, and what has happened then.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { identity, room } from '../support/fixtures.ts';
 import { START_MS } from '../support/virtual-clock.ts';

@@ -1,4 +1,4 @@
-// The MatrixRTC authorization API (protocol.md §2b) with the real engine behind it: who gets which token, what is kept for whom, and every
+// The MatrixRTC authorization API with the real engine behind it: who gets which token, what is kept for whom, and every
 // refusal to the letter, in its order.
 import fc from 'fast-check';
 import { TokenVerifier } from 'livekit-server-sdk';

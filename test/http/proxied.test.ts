@@ -1,4 +1,4 @@
-// What our homeserver passes on to us (protocol.md §2c), with the real engine behind it: who gets which token, what is kept for whom, and
+// What our homeserver passes on to us, with the real engine behind it: who gets which token, what is kept for whom, and
 // every refusal to the letter, in its order.
 import { TokenVerifier } from 'livekit-server-sdk';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';

@@ -1,5 +1,5 @@
 // The judge of a simulated run. It knows the truth (who was on the SFU when, what is in the rooms) and what lastwill could know of it, and
-// holds it to the four "never"s of design.md and to its bounds: no false leave, no ghost beyond its bound, no forgotten promise, at most one
+// holds it to what the README promises, and to its bounds: no false leave, no ghost beyond its bound, no forgotten promise, at most one
 // ending of a group, no call after an end, as few calls as promised.
 //
 // A promise counts only from the moment from which it could be kept: what is wrong in the world (wellness.ts) puts a bound off, and a

@@ -1,5 +1,5 @@
 // A member of a call as its client behaves: it announces itself in the room, schedules its leave, connects to the SFU, hands the leave over,
-// and then lives: hangs up, crashes, loses its network, reconnects, is thrown out. It does what Element Call was seen to do (measured.md).
+// and then lives: hangs up, crashes, loses its network, reconnects, is thrown out. It does what Element Call was seen to do.
 import type { HandOver } from '../../src/delegation/decide.ts';
 import {
   type DelayId,

@@ -1,4 +1,4 @@
-// A model homeserver on virtual time, in each dialect of protocol.md §1, at the other end of the real client: memberships, delayed leaves
+// A model homeserver on virtual time, in each dialect of MSC4140, at the other end of the real client: memberships, delayed leaves
 // whose timers fire, limits by caller, and whatever goes wrong with an HTTP server. Its rooms are the truth about memberships.
 import type { Cancel } from '../../src/clock.ts';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';

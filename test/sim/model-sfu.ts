@@ -28,7 +28,7 @@ interface ModelRoom {
   readonly sessions: Map<Identity, SfuSession>;
 }
 
-/** When a webhook is tried (measured.md): then it is dropped. */
+/** When livekit-server tries to send a webhook, as was measured; after the last try it drops it. */
 const TRIES_MS = [0, 1_000, 3_000, 7_000, 15_000] as const;
 const TOO_OLD_MS = 30_000;
 const ROOM_CLOSES_MS = 20_000;

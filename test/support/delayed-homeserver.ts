@@ -1,4 +1,4 @@
-// A model homeserver with delayed events by delay id, in dialect B, C or D (protocol.md §1). B and C behave as Synapse does: anyone
+// A model homeserver with delayed events by delay id, in dialect B, C or D (src/homeserver/dialect.ts). B and C behave as Synapse does: anyone
 // who knows the id may act, calls are limited by address, and a final event is forgotten at once. D follows the newest text: only the
 // owner (or an application service in its name) may act, and final events are remembered.
 import type { Clock } from '../../src/clock.ts';

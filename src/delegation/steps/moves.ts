@@ -42,7 +42,7 @@ export type In<S extends LiveState> = LiveDelegation & { readonly state: S };
 
 /** MSC4140 lets a homeserver be up to 30 s late with an expired event; as much again for clocks and a restart of its own. */
 export const SURELY_EXPIRED_MS = 60_000;
-/** A leave accepted within the reason's wait and this is on time (design.md, Bounds). */
+/** A leave is on time if it is accepted within the wait of its cause and this; later it is a ghost (README, What it promises). */
 const ON_TIME_MS = 1_000;
 /** An SFU or a homeserver that has been away for so long after an event's end is not waited for any more. */
 const ABANDONED_MS = 24 * 3_600_000;

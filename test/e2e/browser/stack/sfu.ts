@@ -1,4 +1,4 @@
-// A real livekit-server as protocol.md wants it beside an authorization service: rooms are made by the service, never by joining.
+// A real livekit-server as MSC4195 wants it beside an authorization service: rooms are made by the service, never by joining.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
