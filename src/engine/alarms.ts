@@ -1,18 +1,19 @@
-// What only an operator can mend, said loudly and not too often: one line a minute for each homeserver and fault, with what to do.
+// Faults of homeservers that only an operator can mend: logged as errors with advice, at most once a minute for each homeserver and fault.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import { type HomeserverFailure, ADVICE as UNCALLABLE } from '../homeserver/failures.ts';
 import type { Log } from '../telemetry.ts';
 
 export interface Alarms {
+  /** A call to this homeserver came to nothing; `overrun`: restarts ran out before their turn. */
   failed(homeserver: HomeserverUrl, why: HomeserverFailure | 'overrun'): void;
 }
 
-/** What to do about a limit. */
+/** For 429, in the log and at /readyz. */
 export const LIMITED_ADVICE =
   'the homeserver limits how often its delayed events may be managed: restarts may come too late (Synapse: raise rc_delayed_event_mgmt, or, from 1.156 on, configure LIVEKIT_AS_TOKEN of an application service with rate_limited: false)';
 
-/** Faults that pass by themselves are in the metrics; these stay until somebody does something. */
+/** Faults that stay until somebody does something. All others pass by themselves, and are only counted. */
 const ADVICE: Readonly<Partial<Record<HomeserverFailure | 'overrun', string>>> = {
   limited: LIMITED_ADVICE,
   unauthorized:

@@ -1,4 +1,5 @@
-// The only way a delegation changes: the store runs the decision inside its transaction, and what was decided is done after the commit.
+// The one way in which an event changes a delegation: the store runs the decision inside its transaction, and the effects that were decided
+// on are handed back to be performed after the commit.
 import { type Clock, onceSent, type Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Effect, Event, Policy } from '../delegation/state.ts';
@@ -6,7 +7,7 @@ import { type Claim, type OnceKey, type Store, StoreUnavailable, type Urgency, t
 import type { Log } from '../telemetry.ts';
 import type { Observer, Transition } from './observe.ts';
 
-/** Effects that a commit decided on; the claim is the right to perform them. */
+/** Effects that a commit has decided on. The claim is the right to perform them; null: the store gave none. */
 export interface Todo {
   readonly row: Delegation;
   readonly effects: readonly Effect[];
@@ -14,17 +15,18 @@ export interface Todo {
 }
 
 export interface Applied {
+  /** How many rows were found, changed or not. */
   readonly rows: number;
   readonly changed: number;
   readonly duplicate: boolean;
-  /** The earliest time at which a row that was written becomes due, of those that nothing is done for right now. */
+  /** When the first of the written rows becomes due (Unix ms), of those without effects now; null: none does. */
   readonly earliestDueMs: number | null;
   readonly todo: readonly Todo[];
 }
 
 /**
- * Commits what the event means for each row that `where` finds; `eventOf` says it for one row, null: nothing.
- * Rejects with StoreUnavailable when nothing could be promised.
+ * Commits what an event means for each row that `where` finds. `eventOf` gives the event for one row, null: none. With a `once` key that
+ * was seen before nothing is done, and the answer is `duplicate`. Rejects with StoreUnavailable when nothing could be committed.
  */
 export type Apply = (where: Where, once: OnceKey | null, eventOf: (row: Delegation) => Event | null, urgency?: Urgency) => Promise<Applied>;
 
@@ -37,13 +39,13 @@ export interface ApplyDeps {
   readonly log: Log;
   /** Told of each commit and of each that failed; null: the store can commit. */
   readonly onStore: (failed: StoreUnavailable | null) => void;
-  /** As a row is now, by a commit or by the store's word. */
+  /** Told of each row as it is now, written or only read. */
   readonly onRow: (row: Delegation) => void;
-  /** What is about to be committed, in the order of the commits; told again by a step that runs again. */
+  /** Told inside the transaction of what is about to be committed, in the order of the commits; again if the transaction is run again. */
   readonly onWrite: (before: Delegation | undefined, after: Delegation) => void;
 }
 
-/** Longer than any effect may take; the claim is given back when it is done. */
+/** How long a claim lasts if it is not given back: longer than any effect may take. */
 export const LEASE_MS = 30_000;
 
 export function createApply(deps: ApplyDeps): Apply {
@@ -59,7 +61,7 @@ export function createApply(deps: ApplyDeps): Apply {
     }
   }
 
-  /** What is to be done comes first: to write a line takes longer than to begin a leave. */
+  /** Logs and counts, once the effects are on their way: to write a line takes longer than to begin a leave. */
   function tell(written: readonly Transition[]): void {
     if (written.length === 0) return;
     const nowMs = clock.nowMs();

@@ -1,4 +1,5 @@
-// The engine: events in, commits, effects out. It wires the parts around the pure heart and holds no state of its own about anyone.
+// The engine: events in, commits, effects out. It wires the parts around the pure decisions of delegation/, and knows nothing of anybody
+// itself.
 //
 //   webhook, hand-over ─▶ apply (decide inside the store's transaction) ─▶ answered after the commit
 //   sweep, due rows ────▶    │                        ▲
@@ -35,46 +36,50 @@ export interface EngineDeps {
   readonly policy: Policy;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Other processes use the store as well, and tell what they see. */
+  /** Given if other processes use the same store: what they see on the SFU. */
   readonly sightings?: Sightings;
-  /** So many calls are made to one homeserver at once, at most. */
+  /** The most calls to one homeserver at once; the default of engine/width.ts unless told. */
   readonly mostAtOnce?: number;
 }
 
-/** While the store is away, due work tries it again after so long. */
+/** How soon due work is looked for again while the store is away. */
 const STORE_AGAIN_MS = 1_000;
-/** What was not done is looked at again so soon: its row is due, and nothing else may wake the scheduler for it. */
+/** How soon effects that were not performed are looked at again: their rows are due, and nothing else may wake the scheduler for them. */
 const UNDONE_AGAIN_MS = 100;
 
-/** The scheduler looks for due rows at least so often: what a dead replica leaves is found within its lease and this. */
+/**
+ * How often the scheduler looks for due rows at least. With other replicas: what a dead one has left is found within its lease and this.
+ */
 const LONGEST_SLEEP_MS = 30_000;
 const LONGEST_SLEEP_SHARED_MS = 500;
-/** Those who come due within so long are claimed by one look, and called together. */
+/** Rows that come due within so long are claimed together. */
 const GATHER_MS = 20;
 /**
- * Ended delegations explain what happened: on disk for a day, in the memory that several processes share for an hour. However many end, they
- * take some 80 MB at most.
+ * How long, and how many, ended delegations are kept to explain what happened: a day on disk, an hour in the memory of a Redis. The bound
+ * on their number is some 80 MB.
  */
 const KEPT = { forMs: 24 * 3_600_000, most: 50_000 };
 const KEPT_SHARED = { ...KEPT, forMs: 3_600_000 };
 
+/** What became of a webhook. `irrelevant`: it concerns no delegation; `ignored`: it changed nothing. */
 export type Verdict = 'applied' | 'duplicate' | 'irrelevant' | 'ignored';
 
 export interface Engine extends HandOvers {
   /**
-   * Commits what a verified webhook means. When this resolves, it survives a crash; what follows from it is begun before.
-   * @throws StoreUnavailable: the SFU has to send it again.
+   * Commits what a verified webhook means. When this resolves, that survives a crash, and what follows from it has been begun.
+   * @throws StoreUnavailable: nothing was promised, and the SFU has to send it again.
    */
   webhook(webhook: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict>;
+  /** Null: there is none. @throws StoreUnavailable */
   read(room: RoomName, id: DelegationId): Promise<Delegation | null>;
-  /** Null: the SFU has not been asked yet. */
+  /** Whether the SFU answered the latest question; null: it has not been asked yet. */
   readonly sfuReachable: boolean | null;
-  /** Homeservers that refuse calls because there are too many, and so may lose participants. */
+  /** Homeservers that limit our calls (429), so that restarts may come too late. */
   readonly limiting: readonly HomeserverUrl[];
   start(): void;
   /**
-   * Takes no new work and resolves when what is under way is done, and then `lastly`, or after `graceMs`. Until then who is there is restarted:
-   * others may have to be waited for, and whoever comes after us has to start first.
+   * Begins nothing new, and resolves when everything under way is done, and `lastly` after it; or after `graceMs`. Only restarts are still
+   * begun until then: the drain may take seconds, and the process that comes next has to start first.
    */
   drain(graceMs: number, lastly?: () => Promise<void>): Promise<void>;
 }
@@ -85,7 +90,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const underWay = new Set<Promise<void>>();
   const restarts = new WeakSet<Promise<void>>();
   let storeAvailable = true;
-  /** What the store refuses from now on it refuses because it is closed. */
+  /** From then on the store may be closed, and its refusals mean nothing. */
   let drained = false;
   let ticking: Cancel = () => {};
 
@@ -139,14 +144,14 @@ export function createEngine(deps: EngineDeps): Engine {
   });
   const sweep = createSweep({ store, presence, quietRooms, apply: watched, clock, intervalMs, kept, perform, log });
 
-  /** Whatever is written may be due before anything the scheduler waits for. */
+  /** `apply`, and the scheduler is told when what was written is due: that may be before anything that it waits for. */
   async function watched(...args: Parameters<typeof apply>): Promise<Applied> {
     const applied = await apply(...args);
     scheduler.expect(applied.earliestDueMs);
     return applied;
   }
 
-  /** Before anything is promised to anybody. */
+  /** Resolves when everything committed so far is on disk. To be awaited before anything is promised. @throws StoreUnavailable */
   async function durable(): Promise<void> {
     try {
       await store.durable();
@@ -156,7 +161,7 @@ export function createEngine(deps: EngineDeps): Engine {
     }
   }
 
-  /** Webhooks that came while the store was away are lost to us: the SFU is asked what they would have said. */
+  /** The store was found to commit (null) or not to. When it is back, all rooms are looked at: webhooks were refused while it was away. */
   function onStore(failed: StoreUnavailable | null): void {
     if (drained) return;
     const available = failed === null;
@@ -166,7 +171,7 @@ export function createEngine(deps: EngineDeps): Engine {
     metrics.storeUp(available);
     if (available) {
       log.info({}, 'the store is writable again');
-      // Who was kept alive meanwhile is not due.
+      // First the restarts made meanwhile are written, so that nobody is restarted again at once.
       void keepAlive.end().then(() => {
         sweep.all();
         scheduler.wake();
@@ -187,7 +192,7 @@ export function createEngine(deps: EngineDeps): Engine {
 
   function tick(): void {
     sweep.tick();
-    // Nothing else may have to be written for a while, and webhooks are being refused: its return must be noticed.
+    // Nothing else may have to be written for a while: without this its return would not be noticed, and webhooks refused until then.
     if (!storeAvailable)
       store.ping().then(
         () => onStore(null),
@@ -227,7 +232,7 @@ export function createEngine(deps: EngineDeps): Engine {
     }
   }
 
-  /** What is to be done about a row that was just claimed, if that changes nothing: the store need not be asked for it once more. */
+  /** The effects of a claimed row being due, if the row does not change by it: then the store need not be asked again. Else null. */
   function effectsOfDue(row: Delegation): Decision['effects'] | null {
     const decision = decide(row, { kind: 'due' }, { nowMs: clock.nowMs(), roll: random.roll() }, policy);
     return decision.next === row && decision.effects.length > 0 ? decision.effects : null;
@@ -240,7 +245,7 @@ export function createEngine(deps: EngineDeps): Engine {
     const applied = await watched(where, about.onceKey, () => about.about);
     for (const todo of applied.todo) perform(todo);
     if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
-    // What was just begun is on its way first: the disk wants a processor as well.
+    // The calls that were just begun go out first, since the sync of the disk takes processor time as well.
     if (applied.todo.length > 0) await new Promise<void>((resolve) => onceSent(clock, resolve));
     await durable();
     if (applied.duplicate) return 'duplicate';
@@ -282,7 +287,7 @@ export function createEngine(deps: EngineDeps): Engine {
 
 const roomOf = (room: RoomName) => ({ by: 'room', room }) as const;
 
-/** Work under way may begin more; all of it has ended when the set is empty. */
+/** Resolves when none is left of the work that `counts`; work may begin more work. */
 async function settled(work: ReadonlySet<Promise<void>>, counts: (one: Promise<void>) => boolean = () => true): Promise<void> {
   const left = () => [...work].filter(counts);
   for (let waited = left(); waited.length > 0; waited = left()) await Promise.allSettled(waited);

@@ -1,31 +1,32 @@
-// Calls that wait for their turn with a homeserver, and whose turn comes before whose: leaves before restarts that have time, restarts by earliest expiry.
+// Calls that wait for their turn with a homeserver, in order of urgency: leaves before restarts that have time, restarts by earliest
+// expiry.
 import type { Answer } from '../delegation/state.ts';
 import type { Wanted } from './budget.ts';
 
 export interface Errand extends Wanted {
   /**
-   * `owed`: a leave or a cancellation. `doubtful`: what nobody would miss, above all for an event that its homeserver may never have heard
-   * of: whoever may hand over can invent as many as they like, and must not take from others what a homeserver lets through.
+   * `owed`: a leave or a cancellation. `doubtful`: a call that nobody would miss, above all for an event that the homeserver may not know:
+   * whoever may hand over can invent as many as they like, and must not use up the calls that a homeserver lets through for others.
    */
   readonly kind: 'owed' | 'restart' | 'doubtful';
-  /** A restart: the event goes on afterwards. */
+  /** True for a restart, after which the event goes on. */
   readonly goesOn: boolean;
-  /** Made by whom it may, also where restarts are another process's: the store is away, and that one may not know of it. */
+  /** For a row known from memory while the store is away: made here even if another replica makes this homeserver's restarts. */
   readonly remembered?: boolean;
-  /** Not begun by then: not at all, its evidence is stale. */
+  /** Unix ms. If it is not begun by then it is dropped, since its evidence is stale. */
   readonly beginByMs: number;
-  /** `latelyMs`: how long the newest call took that was answered. Null: it is not wanted any more, and nothing was called. */
+  /** `latelyMs`: how long the newest answered call took. Null: not wanted any more, nothing was called. */
   readonly work: (latelyMs: number) => Promise<Answer | null>;
 }
 
 export interface Waiting extends Errand {
-  /** Of two the smaller one goes first. Who can still be saved goes before who has run out by our count. */
+  /** The smaller goes first: by expiry, but events that have run out by our count after those that can still be saved. */
   readonly orderMs: number;
   readonly resolve: (answer: Answer | null) => void;
   readonly reject: (why: unknown) => void;
 }
 
-/** In order of urgency: leaves and cancellations that are owed, and all others. */
+/** The calls that wait for one homeserver: those that are owed, and all others, each in order of urgency. */
 export class Queue {
   #owed: Waiting[] = [];
   #others: Waiting[] = [];
@@ -52,8 +53,8 @@ export class Queue {
   }
 
   /**
-   * Whose turn it is: what is owed comes first, unless `goesFirst` says otherwise of the first of the others. Of these, those who may wait
-   * (`mayWait`) come after all who may not, and before what nobody would miss.
+   * Whose turn it is: an owed call, unless `goesFirst` says otherwise of the first of the others. Among the others, restarts that can't
+   * wait come first, then those for which `mayWait` is true, then what is doubtful. `mayWait` null: by urgency alone.
    */
   next(goesFirst: (other: Waiting) => boolean, mayWait: ((other: Waiting) => boolean) | null): Waiting | undefined {
     const [owed] = this.#owed;
@@ -61,20 +62,20 @@ export class Queue {
     return owed === undefined || (other !== undefined && goesFirst(other)) ? other : owed;
   }
 
-  /** One whose turn it was. */
+  /** Takes one out, whose turn it was. */
   remove(one: Waiting): void {
     const queue = one.kind === 'owed' ? this.#owed : this.#others;
     queue.splice(queue.indexOf(one), 1);
   }
 
-  /** Takes those out that `are`. */
+  /** Takes all out for which `are` is true. */
   take(are: (one: Waiting) => boolean): readonly Waiting[] {
     const owed = this.#owed.filter(are);
     if (owed.length > 0) this.#owed = this.#owed.filter((one) => !are(one));
     return [...owed, ...this.takeOthers(are)];
   }
 
-  /** The same of the others alone. */
+  /** As `take`, but not of the owed ones. */
   takeOthers(are: (other: Waiting) => boolean): readonly Waiting[] {
     const taken = this.#others.filter(are);
     if (taken.length > 0) this.#others = this.#others.filter((other) => !are(other));
@@ -86,7 +87,7 @@ export class Queue {
   }
 }
 
-/** They are few, and most arrivals go to their end. */
+/** By walking from the end: queues are short, and most arrivals belong there. */
 function insert(queue: Waiting[], errand: Waiting): void {
   let at = queue.length;
   while (at > 0 && isMoreUrgent(errand, queue[at - 1] as Waiting)) at -= 1;

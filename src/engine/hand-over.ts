@@ -1,4 +1,4 @@
-// Delegations come in and go back here: create, repeat (idempotent), supersede, hand back. Each is one commit.
+// Hand-overs: a new delegation, the same one again (idempotent), one that supersedes older ones, and handing back. Each is one commit.
 import type { Clock, Random } from '../clock.ts';
 import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, joinedTo } from '../delegation/decide.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
@@ -8,15 +8,15 @@ import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 
 export type HandedOver =
   | { readonly kind: 'created'; readonly row: Delegation; readonly superseded: number }
-  /** The same handles again: the delegation that holds them already. */
+  /** The same handles again, or an adopted one whose owner has delegated since: the delegation that there is already. */
   | { readonly kind: 'repeated'; readonly row: Delegation };
 
 export interface HandOvers {
-  /** `adopted`: somebody else has looked after it until now. @throws StoreUnavailable: nothing was promised. */
+  /** `adopted`: another service has looked after it until now (takeover/). @throws StoreUnavailable: nothing was promised. */
   handOver(handOver: Omit<HandOver, 'id'>, adopted?: Adopted): Promise<HandedOver>;
-  /** The owner's delegation watches these identities as well. @throws StoreUnavailable */
+  /** Has the owner's delegation watch these identities as well. @throws StoreUnavailable */
   knownAs(room: RoomName, owner: Owner, identities: readonly Identity[]): Promise<void>;
-  /** Forgets the delegation without sending anything; null: this owner has no such delegation. */
+  /** Ends the delegation without sending anything. Null: this owner has no such delegation. @throws StoreUnavailable */
   handBack(room: RoomName, id: DelegationId, owner: Owner): Promise<Delegation | null>;
 }
 
@@ -38,21 +38,21 @@ export interface HandOverDeps {
 
 type Committed = HandedOver & { readonly decisions: readonly Decision[] };
 
-/** After these a client may hand the same event over anew: it was alive when we let go of it. */
+/** After these ends a client may hand the same event over again: as far as we know it was still scheduled. */
 const MAY_BEGIN_ANEW: ReadonlySet<Outcome> = new Set<Outcome>(['handed-back', 'expired']);
 
 export function createHandOvers(deps: HandOverDeps): HandOvers {
   const { store, clock, random, policy, apply, perform, onStore, onRow, onWrite, durable } = deps;
 
-  /** What a hand-over means for the rows of its owner. Pure apart from the time it is run at. */
+  /** What a hand-over means for the rows of its owner. Pure but for the clock; the store may run it again. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
     const now = { nowMs: clock.nowMs(), roll };
     const same = rows.find((row) => isSame(row, handOver));
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
-    // What somebody else looked after takes the place of nothing that its owner has delegated to us since.
+    // An adopted job must not supersede what its owner has delegated to us since.
     const newer = adopted === null ? undefined : rows.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
     if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
-    // Who delegates anew may say less of itself than before.
+    // A newer hand-over may name fewer identities of the same member than an older one did.
     const known = { ...handOver, identities: rows.reduce((all, row) => joinedTo(all, row.identities), handOver.identities) };
     const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy) : adopt(known, adopted, now.nowMs, roll, policy);
     const older = rows.map((row) => ({ row, decision: decide(row, { kind: 'superseded' }, now, policy) }));

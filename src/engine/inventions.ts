@@ -1,5 +1,6 @@
-// Which event may be an invention: one that its homeserver has never restarted. Whoever may hand over can name as many as they like, and each
-// costs calls. What is owed for one goes before others only where a participant would be taken out, and for few of a participant at a time.
+// Which delayed events may be invented. Whoever may hand over can name events that do not exist, as many as they like, and each costs calls
+// to a homeserver. An event counts as real once its homeserver has restarted it. Calls for any other are `doubtful` (errand.ts), unless a
+// participant would be lost without them, and even then only for a few of each participant at a time.
 import type { Clock } from '../clock.ts';
 import type { DelegationId } from '../delegation/ids.ts';
 import type { LiveDelegation, Policy } from '../delegation/state.ts';
@@ -8,23 +9,33 @@ import { LruMap } from '../lru-map.ts';
 import type { Errand } from './errand.ts';
 import type { Presence } from './presence.ts';
 
+/** How urgent a call about a row is. */
 export interface Inventions {
   leave(row: LiveDelegation): Errand['kind'];
   restart(row: LiveDelegation): Errand['kind'];
-  /** An event that has run out has taken out whom it would, also if its client had restarted it by itself, which we don't hear of. */
+  /**
+   * Of a superseded event. Once it has run out there is nothing left to be prevented, also if its client has restarted it meanwhile, which
+   * we don't hear of. Never rejects.
+   */
   cancellation(row: LiveDelegation): Promise<Turn>;
 }
 
-/** Whose turn it is, and by when it has to have come, or is to be thought about anew. */
+/** The kind of a call, and by when (Unix ms) it has to be begun or else judged again. */
 export type Turn = Pick<Errand, 'kind'> & Partial<Pick<Errand, 'beginByMs'>>;
 
-/** A client that hands over again before it was seen does so once or twice. And what is restarted has time, where it is more than one. */
+/**
+ * How many unproven events of a participant are believed at a time. A client that hands over again before it was seen does so once or
+ * twice.
+ */
 const MOST_BELIEVED = { cancelled: 3, restarted: 1 };
 const BELIEVED_WITHIN_MS = 30_000;
 const MOST_PARTICIPANTS = 10_000;
-/** What runs out later than that takes out nobody now. */
+/** An event that runs out later than this endangers nobody now. */
 const SOON_MS = 60_000;
-/** After these parts of what is left of an event, and of its whole delay: whoever it would take out may be there by then. */
+/**
+ * A doubtful cancellation is judged again after this part of what is left of the event, or of its delay: its participant may be there by
+ * then.
+ */
 const AGAIN_PART = 0.25;
 const LEAST_PART = 0.1;
 
@@ -54,7 +65,7 @@ export function createInventions({ presence, clock, policy }: { presence: Presen
   };
 }
 
-/** A few delegations of a participant at a time. */
+/** Counts the delegations of each participant that were let through lately, up to `most`. */
 function createFew(clock: Clock, most: number) {
   const few = new LruMap<string, { readonly ids: readonly DelegationId[]; readonly sinceMs: number }>(MOST_PARTICIPANTS);
   const keyOf = ({ room, identities: [identity] }: LiveDelegation): string => JSON.stringify([room, identity]);
@@ -66,7 +77,7 @@ function createFew(clock: Clock, most: number) {
   const mayBe = (row: LiveDelegation): boolean => lately(row).ids.length < most || lately(row).ids.includes(row.id);
   return {
     mayBe,
-    /** False: there are enough. */
+    /** Lets one more through. False: there are enough. */
     add: (row: LiveDelegation): boolean => {
       if (!mayBe(row)) return false;
       const { ids, sinceMs } = lately(row);

@@ -1,10 +1,10 @@
-// The store is away: a Redis that is restarted, a disk that is full. Nothing can be promised, decided or sent, but a restart needs no more
-// than evidence of presence, and those who are there would be lost without it. So what was last known of the rows is remembered, and each
-// is restarted by the same rules as ever; the restarts are written when the store is back.
+// Keeps participants alive while the store is away: a Redis that is being restarted, a disk that is full. Nothing can be promised, decided
+// or sent then, but a restart needs no more than evidence of presence, and without it those who are on the SFU would be lost. So the rows
+// are remembered as they were last seen, restarted by the usual rules, and the restarts written when the store is back.
 //
-// Several replicas may remember, and so restart, the same row: twice is as good as once. Each of them remembers what it handled last, and
-// for a while what others did since: one of them may have gone together with the store, for they stood on one machine.
-// Who left meanwhile is in no list of the SFU, and gets no restart.
+// Several replicas may remember and restart the same row: twice does no harm. Each remembers what it handled last, and takes over for a
+// while what another one handled since, which may have died together with the store on the same machine.
+// Who leaves meanwhile is on no list of the SFU any more, and gets no restart.
 import type { Cancel, Clock, Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId } from '../delegation/ids.ts';
@@ -17,17 +17,17 @@ import { eventOf, type Performer } from './perform.ts';
 import type { Presence } from './presence.ts';
 
 export interface KeepAlive {
-  /** What became of a row, by a commit or by the store's word. */
+  /** To be told of each row as it is now, written or read. */
   remember(row: Delegation): void;
-  /** A restart that could not be written. */
+  /** A restart was made, and its answer could not be written. */
   unwritten(row: LiveDelegation, answered: Restarted): void;
-  /** A row that the store shows as due although it can't be written now: false if it is to be handled as ever. */
+  /** Takes a due row that was claimed although the store can't be written to. False: it is to be handled as usual. */
   takeOver(claimed: Claimed): boolean;
-  /** Gives a claim back, if need be when the store takes it: whatever its row owes would wait for the claim's end. */
+  /** Gives a claim back, later if the store is away now: until then nobody else could do what its row owes. Never rejects. */
   release(claim: Claim): Promise<void>;
   /** The store is away. */
   begin(): void;
-  /** It is back. Resolves when it knows what was restarted meanwhile. */
+  /** The store is back. Resolves when the restarts made meanwhile are written. */
   end(): Promise<void>;
   stop(): void;
 }
@@ -36,7 +36,7 @@ type Restarted = EventOf<'restart_answered'>;
 
 export interface KeepAliveDeps {
   readonly store: Store;
-  /** A store that is away can't be read either: what may be needed then is remembered before. */
+  /** True for a store that can't even be read while it is away (Redis): rows are then remembered all the time. */
   readonly remembers: boolean;
   readonly presence: Presence;
   readonly apply: Apply;
@@ -48,11 +48,11 @@ export interface KeepAliveDeps {
 }
 
 interface Known {
-  /** As it would be, had what was done been written; without its history. */
+  /** The row as it would be if all restarts had been written; without its history. */
   row: LiveDelegation;
-  /** When the newest restart was asked for that the store does not know of. */
+  /** When the newest restart was asked for that is not written yet, Unix ms; null: all are written. */
   restartedAtMs: number | null;
-  /** Not looked at before. */
+  /** Not attended to before then, Unix ms. */
   notBeforeMs: number;
   busy: boolean;
 }
@@ -61,24 +61,24 @@ const LOOK_EVERY_MS = 250;
 const AGAIN_MS = 1_000;
 const MOST_AT_ONCE = 4_096;
 const TOLD_AT_ONCE = 256;
-/** A row takes 1 kB here. Of more than these the oldest news is forgotten. */
+/** A row takes 1 kB here. Beyond this number the one that was heard of longest ago is forgotten. */
 const MOST_ROWS = 50_000;
-/** As many as can end while a call is under way. */
+/** How many ids of ended rows are remembered: as many as may end while a call is under way. */
 const MOST_ENDED = 4_096;
 /**
- * Whom another replica restarted last may have the last fifth of their delay left when it goes together with the store. One that answers
- * again sooner was not away.
+ * After how long without the store the rows that another replica restarted last are restarted here: it may have died with the store, and
+ * they may have a fifth of their delay left. A store that answers again sooner was not away.
  */
 const ANOTHERS_AFTER_MS = 1_000;
-/** Of those we have not heard for so long after the end that we knew of, most have left. */
+/** For how long after their expiry by our count such rows are taken into account: most of the older ones have left. */
 const ANOTHERS_KEPT_MS = 60_000;
-/** Who was not seen connected before the store went has this part of the delay left when the SFU is asked. */
+/** For who was not seen connected before, the SFU is asked when this part of the delay is left. */
 const REST_PART = 0.2;
 
 export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   const { store, presence, apply, clock, random, policy, log } = deps;
   const known = new Map<DelegationId, Known>();
-  /** Of late: what is heard of them now is older than their end. */
+  /** Rows that have ended lately: what is heard of them now is older than their end. */
   const ended = new Set<DelegationId>();
   const held = new Map<string, Claim>();
   let attending = 0;
@@ -95,7 +95,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     if (!isToBeKept(row) || ended.has(row.id) || !(deps.remembers || on || telling !== null)) return null;
     const one = before ?? { row, restartedAtMs: null, notBeforeMs: 0, busy: false };
     known.set(row.id, one);
-    // What the store does not know yet is newer than its word.
+    // A restart that is not written yet is newer than what the store says.
     if (one.restartedAtMs === null || row.expiry.earliestMs >= one.row.expiry.earliestMs) {
       one.row = withoutHistory(row);
       one.restartedAtMs = null;
@@ -119,12 +119,14 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   }
 
   /**
-   * Run out by our count, it was restarted by another replica since. Where there is none it may have been by a process before us, which could
-   * not write that: the homeserver knows.
+   * With other replicas, an event that has run out by our count was restarted by another one since. Without, it is restarted all the same:
+   * a process before us may have restarted it and not been able to write that.
    */
   const isAnothers = ({ expiry }: LiveDelegation): boolean => deps.remembers && expiry.latestMs <= clock.nowMs();
 
-  /** Whoever has restarted it may have gone together with the store. It has not run out before all of its delay is over. */
+  /**
+   * Whether the replica that restarted it may have died with the store: then its event runs out when a whole delay is over at the latest.
+   */
   function mayBeNobodys({ expiry, delayMs }: LiveDelegation): boolean {
     const sinceMs = beganMs + ANOTHERS_AFTER_MS - expiry.latestMs;
     return sinceMs >= 0 && sinceMs < ANOTHERS_KEPT_MS && clock.nowMs() < beganMs + delayMs;
@@ -136,7 +138,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     one.notBeforeMs = clock.nowMs() + Math.max(AGAIN_MS, one.row.delayMs / 20);
     try {
       const evidence = await presence.ask(one.row.room, clock.nowMs() - leaseMs(one.row, policy), 0, { reason: 'restart' });
-      // What is due is due in the store as well.
+      // The store is back, and there the row is due as well.
       if (!on) return;
       for (const effect of take(one, eventOf(evidence, one.row))) {
         const answered =
@@ -154,7 +156,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     }
   }
 
-  /** A call may wait for its turn: when the store is back meanwhile, the row may have ended, and is its own business again. */
+  /** Asked when a call's turn has come: if the store is back by then the row may have ended, and is handled as usual again. */
   const isStillOurs = async ({ row }: Known): Promise<boolean> => on && known.has(row.id);
 
   function restarted(one: Known, answered: Restarted): void {
@@ -163,7 +165,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
     one.notBeforeMs = 0;
   }
 
-  /** Of what the heart decides only that counts which lets a member stay; the rest waits for the store. */
+  /** Decides, and keeps only what lets a member stay. Everything else waits for the store. @returns the effects to be performed. */
   function take(one: Known, event: Event): Decision['effects'] {
     const { next, effects } = decide(one.row, event, { nowMs: clock.nowMs(), roll: random.roll() }, policy);
     if (next.state.kind === 'ended') {
@@ -217,17 +219,18 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
   return {
     remember: (row) => void remember(row),
     unwritten: (row, answered) => {
-      // The call may have been on its way for longer than the row lived.
+      // The row may have ended while the call was on its way.
       const one = ended.has(row.id) ? null : remember(row);
       if (one !== null) restarted(one, answered);
     },
     takeOver: ({ row, claim }) => {
       if (!on && telling === null) return false;
       const one = remember(row);
-      // Whoever may be back by the time that the event ends is looked for then; until then the store may be, too.
+      // Only restarts can't wait for the store. Other rows are looked at shortly before their event runs out.
       if (row.state.kind !== 'connected') return false;
       held.set(`${claim.id} ${claim.rev}`, claim);
-      // A store that is back and away again by turns begins the wait for the next look anew, and a short delay has no time for it.
+      // At once, not at the next look: where the store comes and goes, each return begins the wait for that anew, and a short delay can't
+      // wait.
       if (on && one !== null && attending < MOST_AT_ONCE && isWanted(one, clock.nowMs()) && !isAnothers(one.row)) void attend(one);
       return true;
     },
@@ -260,7 +263,7 @@ function keepNewest(of: Map<DelegationId, unknown> | Set<DelegationId>, most: nu
 
 const withoutHistory = (row: LiveDelegation): LiveDelegation => (row.history.length === 0 ? row : { ...row, history: [] });
 
-/** An owed leave and a cancellation wait: what they are about need not live on. */
+/** Rows whose event has to live on. Not those that owe a leave or a cancellation. */
 function isToBeKept(row: Delegation): row is LiveDelegation {
   return row.state.kind === 'awaiting' || row.state.kind === 'connected' || row.state.kind === 'settling';
 }

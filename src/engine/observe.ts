@@ -1,4 +1,4 @@
-// What an operator learns of a transition after its commit: one log line, and the two sins counted.
+// Tells the operator of a transition after its commit: a log line, and the metrics of leaves, ghosts and false leaves.
 import { dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Ended, Event, LiveDelegation } from '../delegation/state.ts';
 import type { Log, Metrics } from '../telemetry.ts';

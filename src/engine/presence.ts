@@ -1,4 +1,4 @@
-// Evidence of who is in a room: one question to the SFU for all who want to know, remembered only as long as it is fresh.
+// Evidence of who is in a room: all who want to know share one question to the SFU, and its answer as long as it is fresh enough for them.
 import { crc32 } from 'node:zlib';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Identity, RoomName, RoomSid, Sid } from '../delegation/ids.ts';
@@ -10,12 +10,16 @@ import { createTurns, type Reason, type Turn } from './turns.ts';
 
 export interface List {
   readonly kind: 'list';
+  /** When the SFU was asked, Unix ms: evidence is as old as the question. */
   readonly askedAtMs: number;
   readonly present: readonly Seen[];
+  /** Null: the room does not exist. Undefined: not asked for. */
   readonly roomSid: RoomSid | null | undefined;
+  /** The SFU was away, or started this room anew, a moment ago: that somebody is not listed proves little. */
   readonly afterRestart: boolean;
+  /** Since when the SFU has answered every question, as far as we know, Unix ms. */
   readonly answersSinceMs: number;
-  /** Who was on an earlier list, the newest that anybody was on, and is not on this one; null: nobody. */
+  /** Who was on the newest earlier list that was not empty, and is not on this one; null: nobody. */
   readonly gone: { readonly sids: ReadonlyMap<Sid, Seen>; readonly seenAtMs: number } | null;
 }
 export type Evidence = List | { readonly kind: 'unreachable'; readonly askedAtMs: number };
@@ -23,23 +27,23 @@ export type Evidence = List | { readonly kind: 'unreachable'; readonly askedAtMs
 export interface How {
   /** With the room's SID even if somebody is there. */
   readonly whichRoom?: boolean;
-  /** What the answer is wanted for. */
+  /** What the answer is wanted for; it decides whose question is put first (turns.ts). */
   readonly reason?: Reason;
 }
 
 export interface Presence {
   /**
-   * Evidence asked for at or after `notBeforeMs`; a question that must be put may be held back by about `batchMs` to serve more.
-   * Never throws.
+   * Evidence that was asked for at or after `notBeforeMs` (Unix ms). If that takes a new question, it may be held back by about `batchMs`
+   * so that more callers share it. Never rejects.
    */
   ask(room: RoomName, notBeforeMs: number, batchMs: number, how?: How): Promise<Evidence>;
-  /** The same for a restart, for which it is enough to know that this session is there: another process may have seen it. */
+  /** The same for a restart of this session: for that, another replica's evidence that it is there is enough. */
   askFor(room: RoomName, session: { readonly identity: Identity; readonly sid: Sid }, notBeforeMs: number): Promise<Evidence>;
-  /** A room that starts anew under us is a sign of an SFU that forgot. */
+  /** A webhook has told that the room has started, perhaps anew: its SFU may have restarted and forgotten who was there. */
   roomStarted(room: RoomName): void;
   /** To be called every second. Asks whether the SFU is there at all, unless somebody has asked it anything in the last `withinMs`. */
   touch(withinMs: number): void;
-  /** Null: not asked yet. */
+  /** Whether the SFU answered last; null: it has not been asked yet. */
   readonly reachable: boolean | null;
 }
 
@@ -49,7 +53,7 @@ export interface PresenceDeps {
   /** The SFU answers again after an outage. */
   readonly onReturn: () => void;
   readonly onAnswer: (result: 'ok' | 'failed') => void;
-  /** Of other processes. */
+  /** What other replicas have seen, and where they are told what is seen here. */
   readonly sightings?: Sightings;
 }
 
@@ -61,13 +65,14 @@ interface Question extends Turn {
 interface Put {
   readonly found: Look;
   readonly askedAtMs: number;
-  /** When the question was put that failed at once, before this one; null: none did. */
+  /** When an earlier question was put that failed at once; null: none did. */
   readonly failedMs: number | null;
 }
 
+/** What is known of one room, and asked about it. */
 interface Desk {
   last: Evidence | null;
-  /** The newest list that anybody was on. */
+  /** The newest list that was not empty. */
   crowd: readonly Seen[];
   crowdAtMs: number;
   running: { readonly askedAtMs: number; readonly question: Question; readonly answer: Promise<Evidence> } | null;
@@ -75,30 +80,30 @@ interface Desk {
 }
 
 /**
- * So many at once. A thousand rooms whose participants have delays of 10 s need some 200 answers a second, and each takes 100 ms and more
- * where a processor is busy, ours or the SFU's: with too few, those who wait for one run out.
+ * The most questions at once. A thousand rooms whose participants have delays of 10 s need some 200 answers a second, and each takes 100 ms
+ * or more on a busy machine: with fewer at once, events would run out that wait for an answer.
  */
 const MOST_QUESTIONS = 256;
 const FOR_RESTART: How = { reason: 'restart' };
 const MOST_ROOMS = 5_000;
-/** Those on remembered lists take 200 bytes each. */
+/** The most participants on all remembered lists; each takes 200 bytes. */
 const MOST_SEEN = 100_000;
 /**
- * While the SFU is away it is asked so often, on behalf of everybody who wants to know no more of it than that; not of those who act upon
- * it that it can't be asked now.
+ * While the SFU is away one question a second is put to it, and its failure counts for all who ask; but not for those who need newer
+ * evidence, because they act upon it that the SFU can't be asked.
  */
 const PROBE_EVERY_MS = 1_000;
 /**
- * A question that takes longer may have lost its answer on a connection that is gone: until it is given up a short delay would have run
- * out, and a leave would be late. But an SFU that is slow because there is too much to do is not asked for more.
+ * A question that takes longer may wait on a dead connection, and is put once more each second: by the time that it is given up (5 s) a
+ * short delay would have run out, and a leave would be late. Only so many are put again at a time: the SFU may just have much to do.
  */
 const HANGS_MS = 1_000;
 const MOST_PUT_AGAIN = 32;
-/** Of an SFU of which some calls fail, each return would have all rooms looked at; what it has forgotten it has forgotten for longer. */
+/** `onReturn` is called no more often: where only some calls fail, each success after a failure would have all rooms looked at. */
 const RETURNS_EVERY_MS = 5_000;
-/** Not touched for so long, we were stopped: what the SFU did meanwhile is not known. */
+/** If `touch` was not called for so long, this process was stopped, and what the SFU did meanwhile is not known. */
 const STOPPED_MS = 2_000;
-/** A question to the SFU has been given up by then (sfu/room-service.ts). */
+/** By then every question has been answered or given up (sfu/room-service.ts). */
 const LONGEST_QUESTION_MS = 6_000;
 /** Clients are back up to 18 s after their SFU has restarted (deploy/reasons.md); until then it does not count who is not on its lists. */
 const FORGETFUL_MS = 20_000;
@@ -112,16 +117,16 @@ export function createPresence(deps: PresenceDeps): Presence {
   let remembered = 0;
   let putAgain = 0;
   let reachable: boolean | null = null;
-  /** When the newest of the answered questions was put. */
+  /** When the newest answered question was put, Unix ms. */
   let answeredMs = Number.NEGATIVE_INFINITY;
-  /** The newest failure counts for everybody; null: none that still says anything. */
+  /** The newest failure, unless an answer came since. */
   let failed: { readonly askedAtMs: number; readonly heardAtMs: number } | null = null;
   let returnedAtMs = Number.NEGATIVE_INFINITY;
   let toldOfReturnMs = Number.NEGATIVE_INFINITY;
   let tellsLater = false;
-  /** Null: the last question was not answered, or there was none. */
+  /** Since when all questions were answered, Unix ms; null: the last one was not, or there was none. */
   let answersSinceMs: number | null = null;
-  /** While the SFU is away one question at a time finds out for all. */
+  /** While the SFU is away: the one question that finds out for all whether it is back. */
   let probe: Promise<void> | null = null;
   let askedLastMs = Number.NEGATIVE_INFINITY;
   let touchedMs = clock.nowMs();
@@ -151,8 +156,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   }
 
   /**
-   * A question that hangs is put again each second, and the first answer counts. That it has failed says nothing of the next one: one more
-   * has a second, or who is back on an SFU that is back would be taken to be gone. While the SFU is away, those that fail at once are not.
+   * Puts a question. One that hangs is put again each second, and the first answer counts. If it fails, after hanging or at once, one more
+   * is put, which has a second: the SFU may just have come back. While it is known to be away, one that fails at once is not put again.
    */
   function put(room: RoomName, whichRoom: boolean): Promise<Put> {
     return new Promise((resolve) => {
@@ -192,7 +197,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     });
   }
 
-  /** A failure is as old as its question, too: a process that was stopped meanwhile has to ask again. */
+  /** Whether a failure still counts: heard lately, since `notBeforeMs`, and not by a process that was stopped while it waited. */
   function isFresh(failure: typeof failed, notBeforeMs: number): boolean {
     if (failure === null || failure.heardAtMs - failure.askedAtMs > LONGEST_QUESTION_MS) return false;
     if (failure.heardAtMs < notBeforeMs) return false;
@@ -205,7 +210,7 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function answered(ok: boolean, askedAtMs: number): void {
     deps.onAnswer(ok ? 'ok' : 'failed');
-    // A question that hung while the SFU was away says nothing of one that has answered a later question.
+    // The failure of a question that was put before the newest answered one is no news.
     if (!ok && askedAtMs < answeredMs) return;
     if (ok) answeredMs = Math.max(answeredMs, askedAtMs);
     const wasAway = reachable === false;
@@ -254,7 +259,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     desk.crowdAtMs = evidence.askedAtMs;
   }
 
-  /** One question waits for a room at most: for its batch time, and for the one that is under way. */
+  /** A question that waits for its batch time, and for the one under way; a room has one of these at most. */
   function wait(room: RoomName, desk: Desk, batchMs: number, question: Question): Promise<Evidence> {
     const waiting = Promise.withResolvers<void>();
     const lastMs = desk.last?.askedAtMs ?? Number.NEGATIVE_INFINITY;
@@ -283,7 +288,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     const known = desks.get(room);
     const desk = known ?? { last: null, crowd: [], crowdAtMs: 0, running: null, waiting: null };
     desks.delete(room);
-    // Before this one is among them: it is about to be used, and what it remembers is to be counted.
+    // Before this desk is put back, so that it is not the one that is forgotten.
     while (desks.size >= MOST_ROOMS || remembered > MOST_SEEN) {
       const gone = forgetOldest(desks, (one) => one.running === null && one.waiting === null);
       if (gone === undefined) break;
@@ -293,7 +298,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     return desk;
   }
 
-  /** What is known here already, or is being asked; null: it would have to be asked. */
+  /** An answer that is known or on its way and new enough; null: a new question is needed. */
   function known({ last, running }: Desk, notBeforeMs: number, { whichRoom = false, reason = 'other' }: How): Promise<Evidence> | null {
     if (last?.kind === 'list' && last.askedAtMs >= notBeforeMs && !(whichRoom && last.roomSid === undefined)) return Promise.resolve(last);
     if (running === null || running.askedAtMs < notBeforeMs || (whichRoom && !running.question.whichRoom)) return null;
@@ -316,7 +321,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     return desk.waiting.answer;
   }
 
-  /** Only who was seen is believed to be there: that somebody is not, and what it may mean, is for one's own look to tell. */
+  /** Of what others have seen, only that the session is there is used; whether it is gone is for a question of our own to tell. */
   async function askFor(...[room, session, notBeforeMs]: Parameters<Presence['askFor']>): Promise<Evidence> {
     if (deps.sightings === undefined || known(deskOf(room), notBeforeMs, FOR_RESTART) !== null)
       return ask(room, notBeforeMs, 0, FOR_RESTART);
@@ -345,15 +350,15 @@ export function createPresence(deps: PresenceDeps): Presence {
 }
 
 /**
- * What a list says beside the newest one that anybody was on. An SFU that was away between two looks, and of whose new room no webhook
- * told: of all who were there nobody is, and some are there anew. One alone may as well have gone before the other came.
+ * A list compared with the newest one before it that was not empty. If several were there, and now others are and none of them, the SFU has
+ * probably restarted between the two looks. With one alone, it may just have gone before the other came.
  */
 function compared({ crowd, crowdAtMs }: Desk, list: List): Evidence {
   const gone = new Map(crowd.map((one) => [one.sid, one]));
   const before = gone.size;
   let isSameCrowd = true;
-  // Who is on it as before stays the same in memory as well, and so does the list: lists come often, in any order, and nearly always say
-  // the same.
+  // Who is unchanged keeps the object of the earlier list, and if all are, the array is kept: lists nearly always say the same, and
+  // quiet-rooms.ts compares arrays.
   const present = list.present.map((one) => {
     const known = gone.get(one.sid);
     gone.delete(one.sid);
@@ -370,9 +375,7 @@ function compared({ crowd, crowdAtMs }: Desk, list: List): Evidence {
   };
 }
 
-/**
- * Rooms that were asked about in one moment are not all asked about again in another: their batches last from 3/4 to 5/4 of what is said.
- */
+/** From 0.75 to 1.25, by the room's name: rooms that were asked about in the same moment are not all asked about again in another one. */
 function spreadOf(room: RoomName): number {
   return 0.75 + crc32(room) / 2 ** 33;
 }

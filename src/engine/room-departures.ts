@@ -1,8 +1,8 @@
-// Who has left the Matrix room, or was banned from it, does not stay in its call: each Matrix room with participants on the SFU is looked
-// at once an interval, by one question to the homeserver for all of them.
+// Removes from the SFU who has left the Matrix room, or was banned from it. Each Matrix room with participants on the SFU is checked once
+// an interval, by one question to the homeserver for all of its participants.
 //
-// Removing somebody is the one thing here that can do harm, so it takes certainty: an answer of the homeserver that was asked for after
-// the newest token was given, and that is whole. Whatever else comes back, everybody stays.
+// To remove somebody by mistake is the one harm that can be done here, so it takes certainty: a complete answer of the homeserver, asked
+// for after the participant's newest token was given. Whatever else is answered, everybody stays.
 import type { Cancel, Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { ApplicationService, Failed, Members } from '../homeserver/application-service.ts';
@@ -28,34 +28,37 @@ export interface RoomDeparturesDeps {
 }
 
 /**
- * A token is good for an hour, and a removed participant may come again with it; a connected one gets newer tokens from the SFU. So who is
- * gone is kept in mind for as long as a token can be used.
+ * A token is valid for an hour, in which a removed participant may come again with it (a connected one gets newer tokens from the SFU). So
+ * a participant stays on record until it has been absent for as long.
  */
 const TOKEN_MS = 3_600_000;
-/** Who is not looked at any more has been untracked, here or by another process. */
+/** An absence that is older belongs to a participant that is not on record any more, and is forgotten. */
 const FORGET_AFTER_MS = 2 * TOKEN_MS;
-/** An answer of the homeserver is acted upon for so long: removals take their time, and who has come back meanwhile stays. */
+/** How long an answer of the homeserver may be acted upon: removals take time, and somebody may have joined the room again meanwhile. */
 const FRESH_MS = 10_000;
-/** Absent at two looks further apart, somebody may have been there in between, seen by another process. */
+/** Two looks further apart than this don't make one absence: another replica may have seen the participant in between. */
 const LONGEST_GAP_MS = 600_000;
-/** Where several processes share the store, one of them looks in so long a part of the interval. */
+/** With several replicas, a room that one of them has checked in this part of the interval is left out by the others. */
 const SHARED_TURN = 0.75;
 /** After a 429 that does not say for how long. */
 const LIMITED_MS = 5_000;
 const MOST_LIMITED_MS = 300_000;
 
+/**
+ * Who of those on the SFU is to go: all, for our server is not in the room; those who are not in `stillIn`; nobody, for nothing is certain.
+ */
 type Gone = { readonly kind: 'server' } | { readonly kind: 'users'; readonly stillIn: ReadonlySet<string> } | { readonly kind: 'nobody' };
 
 export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
   const { attendance, service, rooms, evictions, clock, intervalMs, log } = deps;
-  /** Since when somebody tracked is not on the SFU, and when that was last seen. */
+  /** Participants on record that are not on the SFU: since when, and when that was last seen (Unix ms). */
   const absent = new Map<string, { readonly sinceMs: number; readonly seenMs: number }>();
   let stopped = false;
   let cancel: Cancel = () => {};
   let running: Promise<void> = Promise.resolve();
   let endPause = (): void => {};
 
-  /** One room after the other: a homeserver is not to be hurried by us. */
+  /** One room after the other, to be easy on the homeserver. */
   async function round(): Promise<void> {
     for (const [key, { sinceMs }] of absent) if (clock.nowMs() - sinceMs > FORGET_AFTER_MS) absent.delete(key);
     for (const roomId of await attendance.trackedRooms(intervalMs * SHARED_TURN)) {
@@ -70,7 +73,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
     const askedAtMs = clock.nowMs();
     const gone = await goneFrom(roomId);
     if (gone.kind === 'nobody') return;
-    /** Who was given a token since then was found to be a member after the question. Null: the answer is too old. */
+    /** Whose token is newer than the question, and so was found to be a member after it. Null: the answer is too old by now. */
     const lately = async (): Promise<ReadonlySet<string> | null> => {
       const given = (await attendance.trackedIn(roomId)).filter(({ grantedAtMs }) => grantedAtMs >= askedAtMs).map(keyOf);
       return stopped || clock.nowMs() - askedAtMs > FRESH_MS ? null : new Set(given);
@@ -84,7 +87,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
     }
   }
 
-  /** Those on the SFU. Who has not been there for as long as a token lasts is forgotten. */
+  /** Those on record who are on the SFU. Who has not been there for as long as a token is valid is taken off the record. */
   async function presentIn(tracked: readonly Tracked[]): Promise<readonly Tracked[]> {
     const present: Tracked[] = [];
     for (const [room, ones] of Map.groupBy(tracked, ({ room }) => room)) {
@@ -116,8 +119,8 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
     const members = await ask(roomId);
     const isListed = members.kind === 'members' && [...members.userIds].some((userId) => userId.endsWith(`:${service.home.serverName}`));
     if (members.kind === 'members' && isListed) return { kind: 'users', stillIn: members.userIds };
-    // A list without anybody of ours may be none, and who is in no room may not list its members. Then the homeserver is asked about itself:
-    // only its word closes a room. Other reasons to refuse change nothing.
+    // A list without anybody of our server may be incomplete, and a homeserver that is in no such room forbids to list its members. Then it
+    // is asked about itself: only if it says that it is not in the room is that closed. Any other refusal changes nothing.
     if (members.kind === 'members' || members.why === 'forbidden') {
       const server = await service.isJoined(roomId, { serverName: service.home.serverName });
       if (server.kind === 'not_joined') return { kind: 'server' };
@@ -127,7 +130,7 @@ export function createRoomDepartures(deps: RoomDeparturesDeps): RoomDepartures {
     return { kind: 'nobody' };
   }
 
-  /** A limit of the homeserver holds the whole round up, once for each room. */
+  /** If the homeserver limits us, the whole round waits, once for each room. */
   async function ask(roomId: string): Promise<Members> {
     const first = await service.joinedMembers(roomId);
     if (first.kind !== 'failed' || first.why !== 'limited') return first;

@@ -1,4 +1,4 @@
-// Takes due rows from the store, a bounded number at once. One timer for all of them: memory does not grow with what is held.
+// Claims due rows from the store, a bounded number at once. There is one timer for all rows: memory does not grow with what is held.
 import type { Cancel, Clock } from '../clock.ts';
 import type { Delegation } from '../delegation/state.ts';
 import type { Claimed, First, Store } from '../store/store.ts';
@@ -10,7 +10,7 @@ export interface Scheduler {
   start(): void;
   /** Something may have become due. */
   wake(): void;
-  /** As wake, when a row was written that is due at `dueMs`. */
+  /** As `wake`, at `dueMs` (Unix ms): a row was written that is due then. Null: nothing. */
   expect(dueMs: number | null): void;
   /** From now on nothing is begun but restarts. */
   restartsOnly(): void;
@@ -21,9 +21,9 @@ export interface SchedulerDeps {
   readonly store: Store;
   readonly lanes: Lanes;
   readonly clock: Clock;
-  /** Looked at again at least so often, whatever was expected: sooner where other processes may leave work behind. */
+  /** The longest time between two looks, whatever is expected; shorter where other replicas may leave work behind. */
   readonly longestSleepMs: number;
-  /** No look sooner than this after the last, so that one trip serves what comes due meanwhile. */
+  /** The shortest time between two looks, so that one claims all that comes due meanwhile. */
   readonly gatherMs: number;
   /** The store could not be looked into; it is tried again. */
   readonly onFailure: (error: unknown) => void;
@@ -36,17 +36,17 @@ export interface SchedulerDeps {
 
 const BATCH = 256;
 const MOST_AT_ONCE = 4_096;
-/** However many leave or seem to be gone, there is room for restarts. */
+/** The most rows at once that are not restarts: however many participants leave, there is room for restarts. */
 const MOST_OTHERS_AT_ONCE = 3_072;
 const AFTER_FAILURE_MS = 1_000;
-/** Of a delay of 10 s, 1.5 s are left when its restart is due at the latest. */
+/** After so long without an answer the store counts as silent. Of a delay of 10 s at least 1.5 s are left when its restart is due. */
 const SILENT_MS = 500;
-/** While a homeserver takes no more, all its due rows are passed over at each look: so they are looked at less often. */
+/** The shortest time between two looks while homeservers take no more calls: each look has to pass over all of their due rows. */
 const AFTER_EXCLUSION_MS = 25;
-/** And not for several times as long as the look took, however many they are. */
+/** And after such a look, so many times the time that it took, up to a bound. */
 const REST_TIMES = 4;
 const LONGEST_REST_MS = 100;
-/** Of so many looks one begins with the longest overdue in any case. */
+/** While events run out before their turn, every so many looks still begin with the longest overdue. */
 const OLDEST_FIRST_EVERY = 4;
 
 export function createScheduler(deps: SchedulerDeps): Scheduler {
@@ -95,7 +95,9 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       });
   }
 
-  /** Where some run out before their turn, the longest overdue are lost or will be; but who has a long delay is among them as well. */
+  /**
+   * Where events run out before their turn, the longest overdue are mostly lost already; but rows with long delays are among them as well.
+   */
   function nextFirst(): First {
     looks += 1;
     return lanes.isOverrun() && looks % OLDEST_FIRST_EVERY !== 0 ? 'newest' : 'oldest';
@@ -105,7 +107,7 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
     notBeforeMs = Math.max(notBeforeMs, clock.nowMs() + Math.min(tookMs * REST_TIMES, LONGEST_REST_MS));
   }
 
-  /** Tells of an answer that has not come for so long. */
+  /** Calls `onSilence` if the answer takes longer than SILENT_MS. */
   function heard<T>(answer: Promise<T>): Promise<T> {
     const stop = clock.after(SILENT_MS, deps.onSilence);
     return answer.finally(stop);
@@ -125,10 +127,10 @@ export function createScheduler(deps: SchedulerDeps): Scheduler {
       if (excluded.restarts.size > 0) rest(clock.nowMs() - lookedMs);
       if (full) for (const { row } of claimed) if (hasRunOut(row, lookedMs)) lanes.missed(row.homeserver, row.expiry.latestMs);
       for (const one of claimed) start(one);
-      // What was begun goes on before more is.
+      // What was just begun gets its turn before more is claimed.
       if (full) await new Promise<void>((resolve) => void clock.endOfTurn(resolve));
     }
-    // From the moment of the last look on: what has become due since then was not in it.
+    // From the last look on, for what has become due since was not in it.
     const nextMs = await heard(store.nextDueMs(lookedMs));
     sleepUntil(Math.min(nextMs ?? Number.POSITIVE_INFINITY, clock.nowMs() + longestSleepMs));
   }

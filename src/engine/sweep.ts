@@ -1,5 +1,5 @@
-// What no webhook told: every room with live delegations is looked at once an interval, spread over it, and all of them at once
-// when there may be a gap (at start, when the SFU or the store is back).
+// Finds what no webhook has told: every room with live delegations is looked at once an interval, evenly spread, and all rooms at once when
+// webhooks may have been missed (at the start, and when the SFU or the store is back). Also purges what is old.
 import type { Cancel, Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
@@ -21,46 +21,46 @@ export interface Sweep {
 export interface SweepDeps {
   readonly store: Store;
   readonly presence: Presence;
-  /** Null: others write as well. */
+  /** Null: other processes write to the store as well. */
   readonly quietRooms: QuietRooms | null;
   readonly apply: Apply;
   readonly clock: Clock;
   readonly intervalMs: number;
-  /** So long ended delegations are kept, to explain what happened, and so many of them. */
+  /** How long ended delegations are kept, and how many at most. */
   readonly kept: { readonly forMs: number; readonly most: number };
   readonly perform: (todo: Todo) => void;
   readonly log: Log;
 }
 
-/** Longer than its token holds, so that nobody can repeat it with effect; LiveKit gives it up after 30 s. */
+/** How long the key of a webhook is remembered: longer than its token is valid (sfu/jwt.ts), so that nobody can replay it with effect. */
 const ONCE_KEPT_MS = 600_000;
 /**
- * To read and judge a row takes some 60 µs, and whoever leaves meanwhile waits: so a large room is judged in portions. Where each takes a trip
- * over a network, all at once.
+ * A large room is judged in portions of so many participants: each row takes some 60 µs, in which webhooks wait. With Redis, where each
+ * portion is a trip over the network, all at once.
  */
 const ROWS_AT_ONCE = 16;
-/** Rooms that are looked at together when all are: who is about to run out asks as well. */
+/** How many rooms are looked at together when all are; restarts have questions for the SFU as well. */
 const ALL_AT_ONCE = 16;
-/** Each portion takes a search for all of the room. */
+/** Each portion costs a search for all rows of the room. */
 const MOST_PORTIONS = 32;
-/** A little more than an interval, so that no interval has more looks than there are rooms, however late the ticks are. */
+/** A round takes so many intervals: a little more than one, so that no interval has more looks than rooms, however late the ticks are. */
 const TURN = 1.01;
-/** Replicas are at different places of their turns: a room that another has looked at in this part of the interval is passed over. */
+/** A room that another replica has looked at in this part of the interval is passed over: each is at another place of its round. */
 const SHARED_TURN = 0.75;
-/** What makes one replica look at everything makes the others do so in the same moment. */
+/** The same when all rooms are looked at: what makes one replica do that makes the others do it in the same moment. */
 const SHARED_GAP_MS = 1_000;
 /**
- * The SFU is looked after also when no room gives a reason to ask it: since when it is back, its clients are waited for. So is one that is
- * away.
+ * How often the SFU is asked for a sign of life when no room is asked about, and while it is away: the wait for clients to come back begins
+ * when the SFU itself is back, so that moment has to be known.
  */
 const TOUCH_MS = 2_000;
 const AWAY_TOUCH_MS = 1_000;
-/** Whose turn comes with one tick are looked at one after the other: ten rooms at once would keep a webhook waiting for all of them. */
+/** The rooms of one tick are spread over this time: ten at once would keep a webhook waiting for all of them. */
 const TICK_MS = 1_000;
-/** A look that will soon be done follows the last at once: a process that slept meanwhile finds cold caches, and took a quarter more for it. */
+/** Short looks (quiet-rooms.ts) follow one another closely: after a sleep in between caches are cold, and each took a quarter longer. */
 const SHORT_LOOK_MS = 2;
 const PURGE_EVERY_MS = 10_000;
-/** A portion keeps nobody waiting for more than some ms; as many follow one another as there is to forget. */
+/** Rows that are purged in one transaction, which takes a few ms; the next one follows until there are no more. */
 const PURGE_PORTION = 250;
 
 export function createSweep(deps: SweepDeps): Sweep {
@@ -71,7 +71,7 @@ export function createSweep(deps: SweepDeps): Sweep {
   let lastPurgeMs = Number.NEGATIVE_INFINITY;
   let purging = false;
   let stopped = false;
-  /** Looks of the last tick, under way or not begun yet. */
+  /** Cancels the looks of the last tick that have not begun. */
   let inTurn: readonly Cancel[] = [];
 
   function portions(present: number): number {
@@ -102,7 +102,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     }
   }
 
-  /** A store that is away is told of elsewhere, once. */
+  /** That the store is away is logged elsewhere, once. */
   function failed(error: unknown): void {
     if (!(error instanceof StoreUnavailable)) log.warn({ err: error }, 'a sweep could not finish');
   }
@@ -132,7 +132,8 @@ export function createSweep(deps: SweepDeps): Sweep {
   function turn(nowMs: number): void {
     const elapsedMs = lastTickMs === null ? 0 : Math.min(nowMs - lastTickMs, intervalMs);
     lastTickMs = nowMs;
-    // Nothing would be learnt, and other replicas would pass over the rooms that were given to us. When it is back all are looked at.
+    // Nothing would be learnt, and other replicas would pass over the rooms that the store has given to us. When the SFU is back all rooms
+    // are looked at anyway.
     if (presence.reachable === false) return;
     const end = position + (elapsedMs / (intervalMs * TURN)) * SLOTS;
     const [from, to] = [Math.floor(position), Math.floor(end)];

@@ -1,38 +1,44 @@
-// Where more restarts come due than get through, to a homeserver that is slow or out of a process that gets no processor: by earliest expiry
-// each would be made at the last moment and arrive too late, and everybody be lost. So who has too little time left waits for those who
-// have enough, and who has run out meanwhile costs no call. What is lost then is what can't be kept, and the others are in time again.
+// What to do when more restarts come due than can be made, because the homeserver is slow or this process gets too little processor time.
+// In order of expiry each would be made at the last moment and arrive too late, and everybody would be lost. So restarts with too little
+// time left wait for those that have enough, and events that have run out meanwhile cost no call: some are lost, and the others are in time
+// again.
 import type { Answer } from '../delegation/state.ts';
 import type { Wanted } from './budget.ts';
 
 export interface Triage {
-  /** Of late there was not enough for all. */
+  /** True for 10 s after each loss: there is not enough for all. */
   readonly on: boolean;
-  /** It ran out before its turn came, by `lostMs`: so much is known of those alone that we could have restarted. */
+  /** Whether the event has run out (at `lostMs`) before its turn came. Only of events that we could have restarted is that known. */
   hasRunOut(wanted: Pick<Wanted, 'lostMs'>): boolean;
-  /** So little is left that a call may come too late. */
+  /** Whether so little time is left that a call may come too late. */
   isLate(wanted: Pick<Wanted, 'expiryMs' | 'delayMs'>): boolean;
-  /** One that waited has run out, or waits behind others that have more time. */
+  /** To be told that an event has run out while it waited, or that one has to wait for others that have more time. */
   missed(): void;
-  /** A call was not answered. A homeserver that is away keeps no time, or its timers wait: what has run out by our count meanwhile may not have. */
+  /**
+   * A call was not answered. The timers of a homeserver that is away wait as well, so what runs out meanwhile by our count may not have run
+   * out.
+   */
   failed(): void;
   /** A call was answered, in whatever way. */
   heard(): void;
-  /** What became of a restart that began at `beganMs`: that it was late may be ours. */
+  /**
+   * A restart that was begun at `beganMs` (Unix ms) was answered. If its event was gone, and it was begun late, that was a loss of ours.
+   */
   answered(wanted: Wanted, beganMs: number, answer: Answer): void;
 }
 
-/** Without a loss for so long there is enough for all again. */
+/** After so long without a loss there is enough for all again. */
 const FORGET_AFTER_MS = 10_000;
-/** With less than this part of the delay left a restart is late: half of what is left when it is due. */
+/** A restart is late with less than this part of its delay left: half of what is left when it is due at the latest. */
 export const LATE_PART = 0.1;
-/** And so it is not with more than a slow call takes. */
+/** But it is never late with more time left than a slow call takes. */
 const LATE_MS = 1_000;
-/** A homeserver of which nothing was heard for so long is away, and not only some of the calls that fail. */
+/** If nothing was heard from a homeserver for so long when a call fails, the homeserver is away; else only that call has failed. */
 const AWAY_MS = 1_000;
 
 export function createTriage(nowMs: () => number): Triage {
   let untilMs = Number.NEGATIVE_INFINITY;
-  /** Nor is it known of what ran out before we had to do with the homeserver: a process before us may have restarted it. */
+  /** What ran out before this is not counted as run out: we began, or the homeserver came back, only then. */
   let countsFromMs = nowMs();
   let heardMs = Number.NEGATIVE_INFINITY;
   let isAway = false;

@@ -1,26 +1,27 @@
-// Who asks the SFU next, where more want to than may at once: those who ask for a restart, for a leave that has its place in the lane and
-// keeps others from it meanwhile, and all others take turns. So whoever is about to run out does not wait for thousands who seem to be gone,
-// and those are found to be gone in the end.
+// Whose question is put to the SFU next, when more are waiting than may be put at once. There are three kinds, which take turns: for a
+// restart, for a leave whose turn with the homeserver has come (others wait for it there), and all others. So an event that is about to run
+// out does not wait for thousands of participants who seem to be gone, and those are found to be gone in the end.
 
 export type Reason = 'restart' | 'leave' | 'other';
 
-/** A question that waits; whoever joins it may have a better reason. */
+/** A question that waits. Its reason may become a more urgent one, when somebody joins it who has one. */
 export interface Turn {
   reason: Reason;
 }
 
 export interface Turns {
-  /** Its turn has come, until it is done. */
+  /** Resolves when its turn has come. `done` must be called after it. */
   wait(turn: Turn): Promise<void>;
-  /** Somebody else waits for it as well. */
+  /** Somebody else, with perhaps a more urgent reason, waits for the same answer. */
   join(turn: Turn, reason: Reason): void;
   done(): void;
 }
 
+/** The most urgent first. */
 const REASONS: readonly Reason[] = ['restart', 'leave', 'other'];
 
 export function createTurns(mostAtOnce: number): Turns {
-  /** Who has found a better reason stays where it was as well, and is passed over there. */
+  /** A question whose reason has become more urgent is in two queues, and is passed over in the second one. */
   const queues: Readonly<Record<Reason, Turn[]>> = { restart: [], leave: [], other: [] };
   const waiting = new Map<Turn, () => void>();
   let running = 0;

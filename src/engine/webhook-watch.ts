@@ -1,15 +1,15 @@
-// Whether the SFU's webhooks arrive at all. Without them everything works, only later: who leaves is found by the next list, and nobody wonders.
+// Notices that the SFU's webhooks do not arrive. Without them departures are still found, by lists, only later; so nobody would notice.
 import type { Clock } from '../clock.ts';
 import type { Log } from '../telemetry.ts';
 
 export interface WebhookWatch {
   /** A webhook of the SFU came, of whichever participant or room. */
   heard(): void;
-  /** A leave was owed because lists did not show its participant any more, and no webhook had told so. */
+  /** A leave was sent for a participant of whose departure only lists had told, and no webhook. */
   missed(): void;
 }
 
-/** One or two may be lost by an outage. */
+/** So many departures without a webhook before anything is said: one or two may be lost in an outage. */
 const FEW = 3;
 const SILENT_MS = 600_000;
 const QUIET_MS = 3_600_000;
