@@ -1,4 +1,4 @@
-// The heart: (row, event, now, chance, policy) → (row, effects). No clock, no I/O, no logger; it may run again on a newer row.
+// The pure core: (row, event, now, chance, policy) → (row, effects). No clock, no I/O, no logger; it may run again on a newer row.
 //
 //                     seen                       departure                     wait over, nobody there
 //   ┌──────────┐ ───────────────▶ ┌───────────┐ ──────────▶ ┌──────────┐ ─────────────────────▶ ┌─────────┐  accepted,
@@ -87,7 +87,7 @@ export type { Decision } from './steps/moves.ts';
 /** The longest time that a member may take to connect, whatever the delay. */
 const LONGEST_CONNECT_MS = 300_000;
 
-/** What a client hands over, parsed. */
+/** What a client hands over, parsed. `delayMs` is the delay of its event. */
 export interface HandOver {
   readonly id: DelegationId;
   readonly owner: Owner;
@@ -100,10 +100,10 @@ export interface HandOver {
   readonly delayMs: number;
 }
 
-/** Each takes a place in the store's index: a member with more than a few has made them up. */
+/** The most identities of a member that are watched: each takes a place in the store's index, and more than a few are made up. */
 const MOST_IDENTITIES = 8;
 
-/** Those that are watched, and others of the same member. */
+/** The identities that are watched, and more of the same member, up to the bound (or as many as there were). */
 export function joinedTo(identities: readonly Identity[], more: readonly Identity[]): readonly Identity[] {
   const all = new Set([...identities, ...more]);
   return [...all].slice(0, Math.max(MOST_IDENTITIES, identities.length));
@@ -114,7 +114,7 @@ export interface FirstDecision {
   readonly effects: Decision['effects'];
 }
 
-/** A new delegation: the SFU is asked at once whether its participant is there already. */
+/** The row of a new delegation. The SFU is asked at once whether its participant is there already. */
 export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy): FirstDecision {
   const connectByMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
   const state: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
@@ -125,15 +125,15 @@ export function delegate(handOver: HandOver, nowMs: number, roll: number, policy
   return { next, effects: [ask(nowMs, { batchMs: FIRST_ASK_BATCH_MS, whichRoom: true })] };
 }
 
-/** What is known of a delegation that somebody else has looked after until now. */
+/** What is known of a delegation that another service has looked after until now. */
 export interface Adopted {
-  /** The last restart by the one before us, Unix ms; null: unknown. */
+  /** When that service restarted the event last, Unix ms; null: unknown. */
   readonly restartedAtMs: number | null;
 }
 
 /**
- * A delegation whose participant was on the SFU when somebody else last looked: missing until a list shows it, and if two lists don't,
- * gone. Its event may run out soon, so the SFU is asked at once.
+ * The row of a delegation whose participant was on the SFU when another service looked last. It counts as missing until a list shows it,
+ * and as gone if two lists don't. Its event may run out soon, so the SFU is asked at once.
  */
 export function adopt(handOver: HandOver, { restartedAtMs }: Adopted, nowMs: number, roll: number, policy: Policy): FirstDecision {
   const restartedMs = Math.min(restartedAtMs ?? nowMs - handOver.delayMs, nowMs);
@@ -157,7 +157,7 @@ export function adopt(handOver: HandOver, { restartedAtMs }: Adopted, nowMs: num
   };
 }
 
-/** When the row needs attention without any other event; null: never again. */
+/** When the row needs attention if nothing else happens, Unix ms; null: never again. */
 export function dueAtMs(state: State): number | null {
   switch (state.kind) {
     case 'awaiting':
@@ -175,19 +175,22 @@ export function dueAtMs(state: State): number | null {
   }
 }
 
-/** The step. `now` and `roll` are the only time and chance it knows; the same arguments give the same decision. */
+/** The decision. `nowMs` (Unix ms) and `roll` (uniform in [0, 1)) are the only time and chance that it knows: it is a pure function. */
 export function decide(row: Delegation, event: Event, now: { readonly nowMs: number; readonly roll: number }, policy: Policy): Decision {
   const at: Moment = { nowMs: now.nowMs, roll: now.roll, policy, event: event.kind };
   if (row.handles === null) return unchanged(row);
   if (event.kind === 'known_as') return row.state.kind === 'cancelling' ? unchanged(row) : knownAs(row, event.identities, at);
   if (event.kind === 'superseded') return row.state.kind === 'cancelling' ? unchanged(row) : supersede(row, at);
   if (event.kind === 'handed_back') return row.state.kind === 'cancelling' ? unchanged(row) : end(row, 'handed-back', at);
-  // The table is total over the kinds; the row's own kind picks its step, which TypeScript can't follow through an index.
+  // TypeScript can't follow that the step of the row's kind takes rows of that kind.
   const step = STEPS[row.state.kind] as (row: LiveDelegation, event: Happening, at: Moment) => Decision;
   return step(row, event, at);
 }
 
-/** Who is awaited under too few identities may be there under another; the others are asked about before anything is done about them. */
+/**
+ * Of an awaited member the SFU is asked at once, for it may be there under one of these. In other states it is asked before anything is
+ * done.
+ */
 function knownAs(row: LiveDelegation, identities: readonly Identity[], at: Moment): Decision {
   const all = joinedTo(row.identities, identities);
   if (all.length === row.identities.length) return unchanged(row);
@@ -298,7 +301,7 @@ function leaving(row: In<Leaving>, event: Happening, at: Moment): Decision {
     case 'send_answered':
       return leavingAnswered(row, event.answer, at);
     case 'restart_answered':
-      // A restart that finds the event final has as a rule been overtaken by our own leave, whose answer says more.
+      // A restart that finds the event final was usually overtaken by our own leave, whose answer tells more.
       return event.answer.kind === 'final' ? unchanged(row) : answeredLate(row, event, at);
     case 'left':
     case 'aborted':
@@ -334,7 +337,7 @@ function cancelling(row: In<Cancelling>, event: Happening, at: Moment): Decision
   }
 }
 
-/** An answer that finds the row in another state than the one that asked: what it says of the event itself still holds. */
+/** An answer to a call that was made in an earlier state: what it says of the event itself still holds. */
 function answeredLate(row: LiveDelegation, event: EventOf<'restart_answered' | 'send_answered'>, at: Moment): Decision {
   const { answer } = event;
   if (answer.kind === 'final') return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);

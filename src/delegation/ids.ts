@@ -1,5 +1,5 @@
-// Branded ids: a value of one of these types has passed its parser, so nothing behind the edge checks it again.
-// Room and identity are the SFU's names (opaque to us); delay ids and future tokens are capabilities, never printed.
+// Branded ids: a value of one of these types has passed its parser, so that it is checked once, where it comes in.
+// Room and identity are the SFU's names, opaque to us. Delay ids and future tokens are capabilities, and must never be logged.
 import { hash } from 'node:crypto';
 
 declare const brand: unique symbol;
@@ -22,12 +22,12 @@ export type FutureToken = Branded<'FutureToken'>;
 export type HomeserverUrl = Branded<'HomeserverUrl'>;
 export type ServerName = Branded<'ServerName'>;
 export type UserId = Branded<'UserId'>;
-/** Who may hold one live delegation at a time; a new one of the same owner supersedes. */
+/** Whose delegation it is, as a hash. An owner has one live delegation at most: a newer one supersedes it. */
 export type Owner = Branded<'Owner'>;
 
 /** Matrix opaque identifiers: 1–255 of `0-9 A-Z a-z . _ ~ -` (Matrix specification, appendices). */
 const OPAQUE = /^[0-9A-Za-z._~-]{1,255}$/;
-/** A user id in the clear, the identity that older MatrixRTC clients use is `@user:server:DEVICE`. */
+/** `@user:server:DEVICE`, the identity of older MatrixRTC clients, which shows the user id. */
 const USER_IN_IDENTITY = /^(@[^:]*:(?:\[[0-9A-Fa-f:.]+\]|[^:[\]]+)(?::\d{1,5})?):[^:]+$/;
 
 const nonEmpty = (value: string): boolean => value.length > 0;
@@ -41,7 +41,7 @@ export const parseRoomName = parser<RoomName>(nonEmpty);
 export const parseIdentity = parser<Identity>(nonEmpty);
 export const parseSid = parser<Sid>(nonEmpty);
 export const parseRoomSid = parser<RoomSid>(nonEmpty);
-// `.` and `..` match the grammar, yet as a path segment a URL parser folds them away and the call would name another resource.
+// `.` and `..` match the grammar, but as segments of a path URL parsers fold them away, and another resource would be called.
 const isOpaque = (value: string): boolean => OPAQUE.test(value) && value !== '.' && value !== '..';
 export const parseDelayId = parser<DelayId>(isOpaque);
 export const parseFutureToken = parser<FutureToken>(isOpaque);
@@ -63,7 +63,7 @@ export function userInIdentity(identity: Identity): UserId | null {
   return user === undefined ? null : parseUserId(user);
 }
 
-/** SHA-256 as unpadded base64: names a thing without showing it. */
+/** SHA-256 as unpadded base64 (MSC4195's form): names something without showing it. */
 export function sha256(text: string): string {
   return hash('sha256', text, 'base64').replace(/=+$/, '');
 }

@@ -1,8 +1,8 @@
-// How MatrixRTC names things on the SFU (MSC4195): rooms and participants by a hash that tells outsiders nothing, or as older clients do
-// it.
+// How MatrixRTC names rooms and participants on the SFU (MSC4195): by hashes, which tell outsiders nothing, or in the clear as older
+// clients do.
 import { type Identity, type Owner, type RoomName, sha256, type UserId } from './ids.ts';
 
-/** One device's membership of a slot of a room, in Matrix's words. */
+/** The membership of one device in a slot of a Matrix room. */
 export interface Member {
   readonly roomId: string;
   readonly slotId: string;
@@ -11,10 +11,10 @@ export interface Member {
   readonly memberId: string;
 }
 
-/** The one slot that older clients know. */
+/** The slot of clients that know only one. */
 export const LEGACY_SLOT = 'm.call#ROOM';
 
-/** Older clients, and newer ones in compatibility mode, name their membership so. */
+/** The member id of older clients, and of newer ones in compatibility mode. */
 export function legacyMemberId(userId: UserId, deviceId: string): string {
   return `${userId}:${deviceId}`;
 }
@@ -27,12 +27,12 @@ export function memberIdentity({ userId, deviceId, memberId }: Omit<Member, 'roo
   return hashOf([userId, deviceId, memberId]) as Identity;
 }
 
-/** The identity in the clear. */
+/** The identity of such a client on the SFU, in the clear. */
 export function legacyIdentity(userId: UserId, deviceId: string): Identity {
   return legacyMemberId(userId, deviceId) as Identity;
 }
 
-/** Every identity that the member could have on the SFU: in compatibility mode either of two, whichever way it was delegated. */
+/** Every identity that the member may have on the SFU: in compatibility mode either of two, whichever way its leave was handed over. */
 export function identitiesOf(member: Member): readonly Identity[] {
   const { userId, deviceId, memberId } = member;
   const hashed = memberIdentity(member);
@@ -42,13 +42,13 @@ export function identitiesOf(member: Member): readonly Identity[] {
 /** A membership as it is named behind the homeserver, where the device may be left out. */
 export type ProxiedMember = Omit<Member, 'deviceId'> & { readonly deviceId: string | null };
 
-/** With a device it is named as elsewhere; without one by the user and the membership alone. */
+/** With a device the identity is the usual one; without, a hash of user and membership alone. */
 export function proxiedIdentity(member: ProxiedMember): Identity {
   const { userId, deviceId, memberId } = member;
   return deviceId === null ? (hashOf([userId, memberId]) as Identity) : memberIdentity({ userId, deviceId, memberId });
 }
 
-/** Both forms, and in compatibility mode, where the membership tells the device, all that such a client could be. */
+/** Both forms; and in compatibility mode, where the member id shows the device, every identity of such a client. */
 export function proxiedIdentitiesOf(member: ProxiedMember): readonly Identity[] {
   const { userId, memberId } = member;
   const told = memberId.startsWith(`${userId}:`) ? memberId.slice(userId.length + 1) : null;
@@ -57,7 +57,7 @@ export function proxiedIdentitiesOf(member: ProxiedMember): readonly Identity[] 
   return deviceId === null ? [short] : [short, ...identitiesOf({ ...member, deviceId })];
 }
 
-/** One live delegation for each membership, whichever way it is named. */
+/** Behind a homeserver: one live delegation for each membership, with a device or without. */
 export function proxiedOwner({ roomId, slotId, userId, memberId }: ProxiedMember): Owner {
   return `proxied:${hashOf([roomId, slotId, userId, memberId])}` as Owner;
 }
@@ -68,8 +68,8 @@ export function memberOwner({ roomId, slotId, userId, deviceId, memberId }: Memb
 }
 
 /**
- * For a list of texts, JSON.stringify writes what Matrix's canonical JSON asks for: no spaces, the shortest escapes, and those only where
- * they must be. What has no UTF-8 form (half a surrogate pair) has no canonical form either and is refused where requests are read.
+ * The hash of their canonical JSON, as Matrix defines it: for a list of texts that is what JSON.stringify writes. A text that has no UTF-8
+ * form (half a surrogate pair) has no canonical form either, and is refused where requests are parsed.
  */
 function hashOf(parts: readonly string[]): string {
   return sha256(JSON.stringify(parts));

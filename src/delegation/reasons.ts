@@ -1,10 +1,10 @@
-// Why someone left decides what happens: LiveKit's reason → our cause, and cause → how long to wait for a return, what is owed,
-// and whether the webhook's word is enough. The waits themselves are the operator's (Policy); this table says which one counts.
+// Why a participant left decides what happens: LiveKit's DisconnectReason → our cause, and cause → how long to wait for a return, what is
+// owed, and whether the webhook alone is enough. How long each wait is, is the operator's setting (Policy).
 import type { Action, Cause, Policy } from './state.ts';
 
 /** Every DisconnectReason of the LiveKit protocol by the name it has in webhooks, in the order of their numbers. */
 const CAUSE_OF_REASON = {
-  // Older servers and other senders leave the reason out; nothing says that the connection was lost.
+  // LiveKit up to 1.7 leaves the reason out: nothing says that the connection was lost.
   UNKNOWN_REASON: 'left',
   // A real goodbye, and for a moment also every full reconnect and page reload.
   CLIENT_INITIATED: 'left',
@@ -27,23 +27,24 @@ const CAUSE_OF_REASON = {
 } as const satisfies Record<string, Cause>;
 const REASONS = Object.keys(CAUSE_OF_REASON);
 
-/** The cause behind a webhook's reason, a name or its number; one that a newer LiveKit invents is weighed like an unknown one. */
+/** The cause for a webhook's reason, given as name or number. A reason of a newer LiveKit counts as unknown. */
 export function causeOfReason(reason: string | number): Cause {
   const name = typeof reason === 'number' ? (REASONS[reason] ?? '') : reason;
   return Object.hasOwn(CAUSE_OF_REASON, name) ? CAUSE_OF_REASON[name as keyof typeof CAUSE_OF_REASON] : 'left';
 }
 
 interface Weight {
+  /** Which of the waits counts; null: none. */
   readonly wait: keyof Policy['waitMs'] | null;
   readonly action: Action;
-  /** The SFU's answer is needed before a leave is owed, whatever the wait. */
+  /** Whether the SFU has to be asked before a leave is owed, also with a wait of 0. */
   readonly mustAsk: boolean;
 }
 
 const WEIGHTS: Record<Cause, Weight> = {
   left: { wait: 'left', action: 'leave', mustAsk: false },
   lost: { wait: 'lost', action: 'lost', mustAsk: false },
-  // Somebody with authority ended it: nobody is waited for. But the news may be late, and the member back meanwhile: the SFU is asked.
+  // Somebody with the right to has ended it, so there is no wait. But the webhook may be late, and the member back: the SFU is asked.
   removed: { wait: null, action: 'leave', mustAsk: true },
   room_deleted: { wait: null, action: 'leave', mustAsk: true },
   // Another session took over, so nothing is owed unless the SFU says that nobody is there.
@@ -55,16 +56,18 @@ const WEIGHTS: Record<Cause, Weight> = {
   never_connected: { wait: null, action: 'leave', mustAsk: true },
 };
 
+/** How long to wait for a return, ms. */
 export function waitMsOf(cause: Cause, policy: Policy): number {
   const { wait } = WEIGHTS[cause];
   return wait === null ? 0 : policy.waitMs[wait];
 }
 
+/** Which ending is owed, if the group has two. */
 export function actionOf(cause: Cause): Action {
   return WEIGHTS[cause].action;
 }
 
-/** True: the operator wants no wait (0), so the webhook alone decides and the SFU is not asked. */
+/** True: the operator has set this wait to 0, so the webhook alone decides, and the SFU is not asked. */
 export function decidedAtOnce(cause: Cause, policy: Policy): boolean {
   return !WEIGHTS[cause].mustAsk && waitMsOf(cause, policy) === 0;
 }

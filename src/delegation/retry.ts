@@ -1,15 +1,12 @@
-// The one retry schedule, as pure arithmetic: attempt, the server's hint and chance in, a delay in ms out.
+// When to try again, as pure arithmetic: number of failures, the server's hint and chance in, a delay in ms out.
 
-/** While a leave is owed nobody waits longer than this for the next try. */
+/** The longest pause: a leave that is owed is late all the while. */
 const CAP_MS = 10_000;
-/**
- * What failed in passing (one of several workers behind a proxy, an answer that was lost) works with the next try, and by then a leave is
- * late.
- */
+/** The first pause is short: a passing failure (one of several workers behind a proxy, a lost answer) is over with the next try. */
 const BASE_MS = 25;
-/** Who was told to wait, but not for how long, waits so much longer: as if it had failed so often before. */
+/** A 429 without a hint counts like so many failures more. */
 const LIMITED_FAILURES = 2;
-/** A hint beyond this is a mistake or an attack: a leave must not be put off by it for ever. */
+/** A longer hint is a mistake or an attack, and must not put a leave off for ever. */
 const LONGEST_HINT_MS = 300_000;
 
 /**
@@ -21,7 +18,7 @@ export function backoffMs(failures: number, roll: number, capMs: number = CAP_MS
   return Math.ceil(whole * (0.5 + roll / 2));
 }
 
-/** As backoffMs, but never before the server's hint (429: Retry-After, retry_after_ms); spread a little behind it. */
+/** The delay after a 429: the server's hint (Retry-After, retry_after_ms) and up to 100 ms more; without a hint as backoffMs. */
 export function limitedMs(hintMs: number | null, failures: number, roll: number): number {
   if (hintMs === null) return backoffMs(failures + LIMITED_FAILURES, roll);
   return Math.min(hintMs, LONGEST_HINT_MS) + Math.ceil(roll * 100);

@@ -1,4 +1,4 @@
-// The words of the product, as types: a delegation is one row; State, Event and Effect are all that can be said about it.
+// The vocabulary, as types. A delegation is one row in the store: its State, the Events that change it, and the Effects that follow.
 //
 // Glossary: a *participant* is a connection to the SFU, named by identity and SID; a *membership* is the Matrix event that says
 // "I am in"; the *leave* is the delayed event that takes it back; a *restart* starts its delay anew; a *delegation* is a leave
@@ -12,12 +12,12 @@ export interface Future {
   readonly cancel: FutureToken | null;
 }
 
-/** What a client handed over: one delayed event, or a futures group with up to two mutually exclusive endings. */
+/** What a client handed over: one delayed event, or a group of futures with up to two endings, of which at most one may be sent. */
 export type Handles =
   | { readonly kind: 'delay'; readonly delayId: DelayId }
   | { readonly kind: 'futures'; readonly leave: Future; readonly lost: Future | null };
 
-/** Which of a group's mutually exclusive endings is owed. */
+/** Which ending of a group is owed: the usual leave, or the one for a lost connection. */
 export type Action = 'leave' | 'lost';
 
 /** Why nobody is there any more; reasons.ts maps LiveKit's reasons to these and says what each waits for. */
@@ -27,57 +27,67 @@ export type Cause = 'left' | 'lost' | 'removed' | 'room_deleted' | 'replaced' | 
 export interface Session {
   readonly identity: Identity;
   readonly sid: Sid | null;
-  /** The SFU's clock, ms; compared with other values of that clock, and with ours only roughly (CLOCKS_MS). */
+  /** Unix ms by the SFU's clock: to be compared with other values of that clock, and with ours only roughly (CLOCKS_MS). Null: unknown. */
   readonly joinedAtMs: number | null;
   readonly roomSid: RoomSid | null;
   readonly established: boolean;
-  /** Not up yet: why the session went that it came after; `roomSid` is still that one's. Rows of an older version lack it. */
+  /** Only until this session is ACTIVE: why the one before it went, whose room `roomSid` still names. Rows of older versions lack it. */
   readonly after?: Cause;
 }
 
 /** A departure that is being weighed. */
 export interface Departure {
   readonly cause: Cause;
-  /** When we learnt of it. */
+  /** When we learnt of it, Unix ms. */
   readonly atMs: number;
-  /** The session that a webhook declared gone: a list that still shows it is stale. Null: known from a list only. */
+  /**
+   * The session that a webhook told to be gone, so that a list which still shows it is stale. Null: only a list has told of the departure.
+   */
   readonly fence: Sid | null;
-  /** True: the webhook's word stands when the SFU can't be asked. */
+  /** True: if the SFU can't be asked, the webhook's word is enough. */
   readonly certain: boolean;
 }
 
+/** Handed over, and not seen on the SFU yet. Times here and below are Unix ms. */
 export interface Awaiting {
   readonly kind: 'awaiting';
+  /** When the time to connect is over, and the SFU is asked for the last time. */
   readonly connectByMs: number;
   readonly nextAskMs: number;
   /** Unanswered questions to the SFU in a row. */
   readonly failures: number;
-  /** A list asked for after the hand-over showed nobody: departures of older sessions can't be ours any more. */
+  /** A list that was asked for after the hand-over showed nobody: departures of older sessions can't be this member's any more. */
   readonly seenAbsent: boolean;
   /** A departure that came before we knew whether its session was ours. */
   readonly departed: Departure | null;
 }
+/** On the SFU, and kept alive by restarts. */
 export interface Connected {
   readonly kind: 'connected';
   readonly session: Session;
-  /** When the newest evidence of presence was asked for or received. */
+  /** How old the newest evidence of presence is: when a list was asked for, or a webhook received. */
   readonly seenAtMs: number;
   /** When the next restart, or the next try of one, is wanted. */
   readonly restartDueMs: number;
   /** Failed restarts, or unanswered questions to the SFU, in a row. */
   readonly failures: number;
-  /** An ending that was attempted for an earlier departure, with unknown fate: no other of the group may be sent. */
+  /** The ending that was tried for an earlier departure, and may have been carried out: no other ending of the group may be sent. */
   readonly attempted: Action | null;
 }
+/** A departure was seen; the member is waited for. */
 export interface Settling {
   readonly kind: 'settling';
   readonly session: Session;
   readonly departure: Departure;
+  /** When the wait is over. */
   readonly untilMs: number;
   readonly nextAskMs: number;
+  /** Unanswered questions to the SFU in a row. */
   readonly failures: number;
+  /** As in Connected. */
   readonly attempted: Action | null;
 }
+/** The leave is owed, and sent until the homeserver takes it. */
 export interface Leaving {
   readonly kind: 'leaving';
   readonly action: Action;
@@ -85,13 +95,13 @@ export interface Leaving {
   readonly session: Session | null;
   /** The leave is on time up to this moment; later it is a ghost. */
   readonly onTimeUntilMs: number;
-  /** When the evidence was asked for that nobody is there: whoever sends later looks again first. */
+  /** When the evidence was asked for that nobody is there. Before a leave is sent much later the SFU is asked again. */
   readonly confirmedAtMs: number;
   readonly nextTryMs: number;
   readonly attempts: number;
   readonly last: 'none' | 'unsure' | 'refused' | 'failed';
 }
-/** Superseded; the older event is cancelled so that it can't fire under a present user. */
+/** Superseded by a newer delegation: this event is cancelled, or it would take a member out who is there. */
 export interface Cancelling {
   readonly kind: 'cancelling';
   /** When it was superseded. */
@@ -105,9 +115,9 @@ export interface Ended {
   readonly outcome: Outcome;
   readonly cause: Cause | null;
   readonly atMs: number;
-  /** Which of the two sins this end was, as far as we can know. */
+  /** Whether the leave came too late or was wrong, as far as we can know; null: neither. */
   readonly sin: 'ghost' | 'false-leave' | null;
-  /** From the departure as we learnt it to the homeserver's acceptance; null where there was no departure. */
+  /** Ms from our learning of the departure to the homeserver's acceptance of the leave; null: there was no departure. */
   readonly tookMs: number | null;
 }
 export type LiveState = Awaiting | Connected | Settling | Leaving | Cancelling;
@@ -128,15 +138,15 @@ export interface Common {
   /** Every identity the member could have on the SFU; the first one seen binds it. */
   readonly identities: readonly Identity[];
   readonly homeserver: HomeserverUrl;
-  /** Known only where the client told us, or the identity shows it; needed by dialect D. */
+  /** The owner of the event; null: neither the client nor its identity told. Dialect D (homeserver/dialect.ts) needs it. */
   readonly userId: UserId | null;
-  /** Names the handles without showing them: the same hand-over again is found by it. */
+  /** A hash of the handles, by which the same hand-over is recognised again. */
   readonly handlesHash: string;
   readonly delayMs: number;
   readonly createdAtMs: number;
   /**
-   * When the homeserver sends the event by itself. Earliest counts from the request of the last restart, latest from its answer
-   * (or from a request whose fate is unknown): restarts hurry for the one, giving up waits for the other.
+   * When the homeserver sends the event by itself: the earliest counts from the request of the last restart, the latest from its answer (or
+   * from a failed request that may have been carried out). Restarts are made before the earliest; nothing is given up before the latest.
    */
   readonly expiry: { readonly earliestMs: number; readonly latestMs: number };
   readonly history: readonly Step[];

@@ -27,6 +27,7 @@ type Row = In<Awaiting>;
 /** Participants who are on the SFU already are found within 2 s; hand-overs of one room that come together share the question. */
 export const FIRST_ASK_BATCH_MS = 1_000;
 
+/** After this part of the delay, when a restart would be due, the SFU is asked once more. */
 const IN_TIME_PART = 0.8;
 
 export function awaitingDue(row: Row, at: Moment): Decision {
@@ -42,9 +43,10 @@ export function awaitingJoined(row: Row, event: EventOf<'joined'>, at: Moment): 
 }
 
 /**
- * Whose departure is it? A session that joined after the hand-over is ours (its join was lost or is late), surely so by more than clocks differ. An older one may have been
- * gone before the hand-over, as when a page was loaded anew, and its departure must not end us; or it left right after, before any list
- * could show it. They can't be told apart: the member gets the time of an aborted connection to appear again.
+ * Whose departure is it? A session that joined after the hand-over is this member's (its join was lost or is late); for certain, if it
+ * joined later by more than clocks may differ. An older one may have been gone before the hand-over, as after a reload of the page, and
+ * must not end this delegation; or it left right after it, before any list could show it. These two can't be told apart: the member gets
+ * the time of an aborted connection to appear again.
  */
 export function awaitingLeft(row: Row, event: EventOf<'left'>, at: Moment): Decision {
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
@@ -67,7 +69,7 @@ function sessionThatLeft(event: EventOf<'left'>): Session {
   return { identity: event.identity, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid, established: true };
 }
 
-/** Another attempt may follow; it gets its time, but not beyond the delay that the client chose. */
+/** The client will probably try again, and gets the time for it, but not beyond the delay that it chose. */
 export function awaitingAborted(row: Row, at: Moment): Decision {
   const { state } = row;
   const anotherMs = awaitAnotherAttempt(row, at).connectByMs;
@@ -110,8 +112,8 @@ function nextAskAfter(row: Row, askedAtMs: number): number {
 }
 
 /**
- * Unknown is not absent: asked again. When the delay ends the homeserver sends the leave by itself, unless the client looks after its event,
- * and then it may well be in the call.
+ * Unknown is not absent: asked again. When the delay ends the homeserver sends the leave by itself, unless the client looks after its
+ * event, and then it may well be in the call.
  */
 export function awaitingUnreachable(row: Row, at: Moment): Decision {
   const { state } = row;

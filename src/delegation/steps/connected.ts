@@ -88,8 +88,8 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
 }
 
 /**
- * Not so, if all we have is a join's late word of a session that is older than the hand-over: it may have been gone before, and a newer one be
- * there, as when a page was loaded anew.
+ * Not so, if all we have is a join's late word of a session that is older than the hand-over: it may have been gone before, and a newer one
+ * be there, as when a page was loaded anew.
  */
 function isSeenSince({ state }: Row, sinceMs: number): boolean {
   return state.seenAtMs >= sinceMs;
@@ -180,8 +180,8 @@ const JITTER = 0.1;
 const TIMES_AS_LONG = 2;
 
 /**
- * Jittered around 80 % of the delay, never later than 90 %; counted from the request, the homeserver's earliest possible start. A homeserver
- * that takes longer than a call has time in any case may do it at the end of that time, so it is asked earlier.
+ * Jittered around 80 % of the delay, never later than 90 %; counted from the request, the homeserver's earliest possible start. A
+ * homeserver that takes longer than a call has time in any case may do it at the end of that time, so it is asked earlier.
  */
 function nextRestartMs({ delayMs }: LiveDelegation, askedAtMs: number, at: Moment): number {
   const jitter = at.roll * JITTER;

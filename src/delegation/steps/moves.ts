@@ -1,4 +1,4 @@
-// The moves between states that more than one state can make, and the arithmetic they share. Pure, like all of delegation/.
+// The transitions that more than one state can make, and the arithmetic that they share. Pure, like all of delegation/.
 
 import type { RoomSid, Sid } from '../ids.ts';
 import { actionOf, decidedAtOnce, waitMsOf } from '../reasons.ts';
@@ -40,16 +40,19 @@ export interface Decision {
 /** A live row seen as being in one state. */
 export type In<S extends LiveState> = LiveDelegation & { readonly state: S };
 
-/** MSC4140 lets a homeserver be up to 30 s late with an expired event; as much again for clocks and a restart of its own. */
+/**
+ * An event has surely run out so long after its latest expiry: MSC4140 lets a homeserver be 30 s late, and as much again is for clocks and
+ * a restart of its own.
+ */
 export const SURELY_EXPIRED_MS = 60_000;
 /** A leave is on time if it is accepted within the wait of its cause and this; later it is a ghost (README, What it promises). */
 const ON_TIME_MS = 1_000;
-/** An SFU or a homeserver that has been away for so long after an event's end is not waited for any more. */
+/** After so long beyond an event's expiry, an SFU or homeserver that is still away is not waited for any more. */
 const ABANDONED_MS = 24 * 3_600_000;
-/** How often one that is away is asked when the event has run out, unless its client looks after it. */
+/** How often an SFU that is away is asked about an event that has run out by our count. */
 const AFTER_EXPIRY_MS = 300_000;
 export const SEND_TIMEOUT_MS = 10_000;
-/** A list that says that nobody is there speaks of a moment: older than this, the member may be back. */
+/** How old a list may be that shows nobody: on the strength of an older one no leave is sent, for the member may be back. */
 export const FRESH_MS = 100;
 const HISTORY_KEPT = 16;
 
@@ -90,36 +93,37 @@ export function surelyExpired(row: LiveDelegation, at: Moment): boolean {
 }
 
 /**
- * Time alone does not tell that an event is over: a client may restart it by itself, and be there. So who can't be asked about is kept,
- * for a departure to be acted upon, until an answer comes or nobody can expect one any more.
+ * Time alone does not show that an event is over, for its client may restart it as well, and be there. So while the SFU can't be asked the
+ * delegation is kept, until an answer comes or none can be expected any more.
  */
 export function isAbandoned(row: LiveDelegation, at: Moment): boolean {
   return at.nowMs >= row.expiry.latestMs + ABANDONED_MS;
 }
 
-/** When somebody who could not be asked is asked again. */
+/** When the SFU is asked again after `failures` questions without an answer, Unix ms. */
 export function askAgainMs(row: LiveDelegation, failures: number, at: Moment): number {
   return at.nowMs + (surelyExpired(row, at) ? AFTER_EXPIRY_MS : backoffMs(failures, at.roll));
 }
 
-/** How old evidence of presence may be for a restart: a lease, not a hope. */
+/** How old evidence of presence may be for a restart to be made upon it, ms: without newer evidence there is no restart. */
 export function leaseMs(row: LiveDelegation, policy: Policy): number {
   return Math.max(2_000, Math.min(policy.presenceIntervalMs, row.delayMs / 2));
 }
 
-/** Whether a restart may follow from evidence that was asked for then: it may have waited, for us to run again after a stop. */
+/** Whether a restart may follow from evidence that was asked for at `askedAtMs`: it is too old if this process was stopped meanwhile. */
 export function isFresh(row: LiveDelegation, askedAtMs: number, at: Moment): boolean {
   return askedAtMs >= at.nowMs - 2 * leaseMs(row, at.policy);
 }
 
 export const RESTART: Effect = { kind: 'restart' };
 
-/** As before, and half as long again. */
+/** A restart gets so many times what the last one took. */
 const AS_SLOW_AGAIN = 1.5;
 
 /**
- * A hanging restart must leave time for another try before the event expires; but that of a homeserver that is slow for everybody does not
- * hang, and to give it up in the middle would lose them all, and have it do everything twice. By when it is made: it may have waited for its turn.
+ * The timeout of a restart that is made at `nowMs`; `latelyMs` is what the newest answered call to this homeserver took. A restart that
+ * hangs must leave time for another try before the event expires. But a homeserver that is slow for everybody does not hang: to give its
+ * calls up in the middle would lose all events, and have it do everything twice.
  */
 export function restartTimeoutMs(row: LiveDelegation, nowMs: number, latelyMs: number): number {
   const leftMs = restMs(row.expiry, { nowMs });
@@ -129,44 +133,48 @@ export function restartTimeoutMs(row: LiveDelegation, nowMs: number, latelyMs: n
 }
 
 /**
- * Of so many tries of a restart one has the time that a homeserver needs who has become slow: its answer gives all others theirs. Not one of
- * those that come just when the event has run out by our count, and three or four have failed: it may have a little longer.
+ * Of every four failed tries in a row one gets a long timeout, for a homeserver that has become slow: once it answers, its time is known
+ * for all other calls. It is the third (`failures` is 2), not one that comes just when the event has run out by our count.
  */
 const LONG_TRY = { every: 4, nth: 2 };
 
 /**
- * Whether a call was lost that may have been carried out. What would be left then is not left for sure, and who is not heard of after a part of
- * it hangs, or is asked anew as soon as the homeserver is back.
+ * Whether the timeout has to leave time for another try: the event has run out by our count, and is alive only if a lost call was carried
+ * out. The long tries are excepted.
  */
 function isForNextTry({ state, expiry }: LiveDelegation, nowMs: number): boolean {
   return expiry.earliestMs <= nowMs && state.kind === 'connected' && state.failures % LONG_TRY.every !== LONG_TRY.nth;
 }
 
-/** A restart is due no sooner after the last one: where the end is not known by more than this of a delay, one has failed since. */
+/**
+ * If the earliest and the latest expiry are further apart than this part of the delay, a restart has failed since: no answered one takes so
+ * long.
+ */
 const LONGEST_TOOK_PART = 0.4;
 
-/** How long the last restart took; nothing is known of that once one has failed, in whichever session. */
+/** How long the last restart took, ms; 0: unknown, for one has failed since, in this session or an earlier one. */
 function lastTookMs({ state, expiry, delayMs }: LiveDelegation): number {
   const tookMs = expiry.latestMs - expiry.earliestMs;
   return state.kind === 'connected' && state.failures === 0 && tookMs < delayMs * LONGEST_TOOK_PART ? tookMs : 0;
 }
 
-/** However little is left. */
+/** The shortest timeout, however little time is left. */
 export const LEAST_TIMEOUT_MS = 500;
 
-/** The time of a call that may take this share of what is left. */
+/** A share of the time that is left as a timeout, within bounds. */
 export function timeoutMsOf(shareMs: number): number {
   return Math.round(Math.min(Math.max(shareMs, LEAST_TIMEOUT_MS), SEND_TIMEOUT_MS));
 }
 
-/** What is left of an event: until it may have run out, and when that is over until it must have. */
+/** How much time is left until the event may have run out; after that, until it must have. */
 export function restMs({ earliestMs, latestMs }: LiveDelegation['expiry'], { nowMs }: Pick<Moment, 'nowMs'>): number {
   return (earliestMs > nowMs ? earliestMs : latestMs) - nowMs;
 }
 
 /**
- * The longest pause before what failed is tried again: there is something to save. Also when it has run out by our count, for its client may
- * restart it, too, and where the homeserver was away it has not run out either. Undefined: there is not.
+ * The longest pause before a failed restart is tried again, ms, as long as the event may be alive: also after its expiry by our count, for
+ * its client may restart it as well, and a homeserver that was away has not let it run out. Undefined: it is surely over, so there is no
+ * hurry.
  */
 export function longestPauseMs(row: LiveDelegation, expiry: LiveDelegation['expiry'], at: Moment): number | undefined {
   const leftMs = restMs(expiry, at);
@@ -190,26 +198,29 @@ function isUnproven(cause: Cause | undefined): boolean {
   return cause === 'missing' || cause === 'replaced';
 }
 
-/** A room outlives its last participant: that it is gone, or another one, with somebody in it as far as we know, is no departure of theirs. */
+/**
+ * Whether the room of the session is gone, or another one has its name. A room outlives its participants, so that is the SFU's doing and no
+ * departure.
+ */
 export function isAnotherRoom({ roomSid }: Session, found: RoomSid | null | undefined): boolean {
   return found === null || (found !== undefined && roomSid !== null && found !== roomSid);
 }
 
-/** The SFU's clock is another one, and older SFUs tell whole seconds only. */
+/** How far times of the SFU may be off ours, ms: it has its own clock, and older versions tell only whole seconds. */
 export const CLOCKS_MS = 2_000;
 
 /**
- * What the word of a join is evidence of. As a rule it has just been sent; but it may have waited, for an SFU that tries again or for us to run
- * again after a stop, and whoever joined then may be gone.
+ * Since when a join's webhook is evidence of presence. Usually it was just sent, and counts from now. But LiveKit may have tried in vain
+ * before, or this process may have been stopped; then whoever joined may be gone already, and it counts from the join.
  */
 export function seenByJoinMs(joinedAtMs: number | null, at: Moment): number {
   return joinedAtMs === null || joinedAtMs >= at.nowMs - CLOCKS_MS ? at.nowMs : joinedAtMs;
 }
 
 /**
- * Seen on the SFU: one restart at once, so that the delay counts from evidence. That may be as old again as for the restarts to come, for the
- * event has run since it was handed over; who was seen before that may be gone, and a list has to tell. In which room, tells later whether the
- * SFU has forgotten.
+ * Seen on the SFU: one restart at once, so that the delay counts from evidence. That may be as old again as for the restarts to come, for
+ * the event has run since it was handed over; who was seen before that may be gone, and a list has to tell. In which room, tells later
+ * whether the SFU has forgotten.
  */
 export function connect(row: LiveDelegation, session: Session, seenAtMs: number, attempted: Action | null, at: Moment): Decision {
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
@@ -221,7 +232,9 @@ export function connect(row: LiveDelegation, session: Session, seenAtMs: number,
     : moved;
 }
 
-/** Seen on the SFU, by the word of a join. Where that has waited they may have left since, and before the hand-over: they are looked for. */
+/**
+ * Seen on the SFU, by the word of a join. Where that has waited they may have left since, and before the hand-over: they are looked for.
+ */
 export function connectByJoin(row: LiveDelegation, event: EventOf<'joined'>, attempted: Action | null, at: Moment): Decision {
   const { identity, sid, joinedAtMs, roomSid } = event;
   const seenAtMs = seenByJoinMs(joinedAtMs, at);
@@ -253,8 +266,8 @@ export function depart(
 const LONG_WAIT_MS = 3_000;
 
 /**
- * Who is waited for must not be taken out by their event meanwhile: it is restarted once more, on what was evidence until then. Without that, the
- * last part of a delay was all the time that clients had to come back to an SFU that was started anew.
+ * Who is waited for must not be taken out by their event meanwhile: it is restarted once more, on what was evidence until then. Without
+ * that, the last part of a delay was all the time that clients had to come back to an SFU that was started anew.
  */
 function runsOutBefore(untilMs: number, row: LiveDelegation, seenAtMs: number, at: Moment): boolean {
   const { state, expiry, delayMs } = row;
@@ -264,18 +277,21 @@ function runsOutBefore(untilMs: number, row: LiveDelegation, seenAtMs: number, a
   return isFresh(row, Math.max(seenAtMs, state.seenAtMs, restartedOnMs), at);
 }
 
-/** In time for a restart, if a short delay would run out within the wait: whoever is back without a word of it is found. */
+/**
+ * So long before a short delay runs out within the wait, the SFU is asked once more: a member that is back without a webhook is found in
+ * time.
+ */
 const LAST_LOOK_MS = 1_000;
 
-/** When the SFU is asked about somebody who left. */
+/** When the SFU is asked next about a member that left, with a wait until `untilMs`. */
 export function nextLookMs({ expiry, delayMs }: LiveDelegation, untilMs: number, at: Moment): number {
   const lastMs = Math.round(expiry.earliestMs - Math.min(LAST_LOOK_MS, delayMs / 5));
   return lastMs > at.nowMs && lastMs < untilMs ? lastMs : untilMs;
 }
 
 /**
- * What a webhook tells of a session's departure. Who was taken over on the way back to an SFU that had forgotten them, and was never told to
- * be up, is still on that way: it was one more attempt.
+ * The departure that a webhook tells of. A session that was replaced while its member was on the way back to an SFU that had forgotten it,
+ * and that was never up, was just one more attempt: the member is still on its way.
  */
 export function departureTold(event: EventOf<'left'>, fence: Sid | null, onWayBack: boolean, at: Moment): Departure {
   const isAttempt = event.cause === 'replaced' && onWayBack;
@@ -283,8 +299,8 @@ export function departureTold(event: EventOf<'left'>, fence: Sid | null, onWayBa
 }
 
 /**
- * The leave is owed from here on, by evidence that was asked for at `askedAtMs`: an answer may be long on its way to a process that was
- * stopped. An ending attempted earlier stays the one: a group has at most one.
+ * From here on the leave is owed, by evidence that was asked for at `askedAtMs` (an answer may be old by the time that a stopped process
+ * reads it). An ending that was tried earlier is kept to: a group has at most one.
  */
 export function owe(
   row: LiveDelegation,
@@ -304,20 +320,23 @@ function endingFor(row: LiveDelegation, cause: Cause): Action {
   return hasLost ? actionOf(cause) : 'leave';
 }
 
-/** Why a connection that never came up went: it was lost, or it makes nothing undone of what its member is on the way back from. */
+/**
+ * The cause of the end of a connection that never came up: lost; or, if its member was on the way back from a departure with a longer wait,
+ * that one's.
+ */
 export function causeOfAborted(after: Cause | undefined, policy: Policy): Cause {
   return after !== undefined && actionOf(after) === 'lost' && waitMsOf(after, policy) >= waitMsOf('lost', policy) ? after : 'lost';
 }
 
 /**
- * Whether a connection that never came up, and went, is proof enough where the SFU can't be asked. Not if all that told of the one before it was
- * a list: the SFU may have forgotten everybody, and who is on the way back to it tries again.
+ * Whether the end of a connection that never came up is proof enough of a departure where the SFU can't be asked. Not if only a list has
+ * told of the end of the one before it: the SFU may have forgotten everybody, and its clients keep trying to come back.
  */
 export function provesLoss(cause: Cause, { after }: Session): boolean {
   return cause !== 'sfu_down' && !isUnproven(after);
 }
 
-/** The session of a participant in a list; what is known of an earlier one of this delegation, which went for `cause`, is carried on. */
+/** The session of a listed participant, with what is known of the delegation's earlier session `before`, which went for `cause`. */
 export function sessionOf(seen: Seen, roomSid: RoomSid | null | undefined, before: Session | null, cause: Cause | null): Session {
   const same = before !== null && before.sid === seen.sid;
   const after = same ? before.after : (cause ?? undefined);
@@ -334,19 +353,19 @@ export function sessionOf(seen: Seen, roomSid: RoomSid | null | undefined, befor
   };
 }
 
-/** A join that is no news: of the session that is gone, or of one before it. If it is there all the same, a list will show it. */
+/** Whether a join is old news: of the session that is gone, or an earlier one. If that is there all the same, a list will show it. */
 export function isLateWord(event: EventOf<'joined'>, gone: Session | null): boolean {
   if (gone === null) return false;
   if (event.sid !== null && event.sid === gone.sid) return true;
   return event.joinedAtMs !== null && gone.joinedAtMs !== null && event.joinedAtMs < gone.joinedAtMs;
 }
 
-/** Of the identities that the member could have, the bound one; where that one is not there, any other. */
+/** Of the member's identities that are present the one that was bound, else any; null: none is. */
 export function choose(present: readonly Seen[], bound: Session | null): Seen | null {
   return present.find((seen) => seen.identity === bound?.identity) ?? present[0] ?? null;
 }
 
-/** What a restart's answer says whatever the state: a new expiry, a final event, or nothing. */
+/** When the event expires by a restart's answer, whatever the state. The same object: nothing new. */
 export function expiryAfter(row: LiveDelegation, askedAtMs: number, answer: Answer, at: Moment): LiveDelegation['expiry'] {
   switch (answer.kind) {
     case 'ok':
@@ -363,7 +382,7 @@ export function expiryAfter(row: LiveDelegation, askedAtMs: number, answer: Answ
   }
 }
 
-/** Its homeserver has restarted it, for us or for somebody before us: it is not an invention. */
+/** Whether the homeserver has ever restarted the event, which proves that it exists. */
 export function isProven({ expiry, createdAtMs, delayMs }: LiveDelegation): boolean {
   return expiry.earliestMs !== createdAtMs + delayMs;
 }

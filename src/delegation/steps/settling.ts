@@ -93,8 +93,8 @@ function waitForForgotten(row: Row, at: Moment, sinceMs = at.nowMs): Decision {
 }
 
 /**
- * Since when clients that an SFU has forgotten can be back, where that is later than the departure: they can't be before the SFU is. Where we
- * were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
+ * Since when clients that an SFU has forgotten can be back, where that is later than the departure: they can't be before the SFU is. Where
+ * we were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
  */
 function backSinceMs(row: Row, event: EventOf<'snapshot'>): number | null {
   const { session, departure, failures, untilMs } = row.state;
@@ -132,7 +132,10 @@ function isOnlyBusy({ state: { departure, untilMs } }: Row, { answersSinceMs }: 
   return untilMs - firstUntilMs >= ASKED_LATE_MS + waitMsOf('missing', policy) && answersSinceMs <= untilMs;
 }
 
-/** Where nobody saw the SFU away, that it has forgotten everybody shows in the room alone, and a list that was asked for others does not say. */
+/**
+ * Where nobody saw the SFU away, that it has forgotten everybody shows in the room alone, and a list that was asked for others does not
+ * say.
+ */
 function isOfWhicheverRoom({ state }: Row, { roomSid }: EventOf<'snapshot'>): boolean {
   return roomSid === undefined && state.session.roomSid !== null && mayBeForgotten(state);
 }
