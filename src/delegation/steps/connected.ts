@@ -1,4 +1,5 @@
-// Connected: the participant is on the SFU, so the event is kept alive, but only on fresh evidence of presence: a lease, not a hope.
+// Connected: the participant is on the SFU, so its event is kept alive by restarts. Each needs fresh evidence of presence; if there is
+// none, the SFU is asked first.
 import { backoffMs, limitedMs } from '../retry.ts';
 import type { Cause, Connected, EventOf, LiveDelegation, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
@@ -42,7 +43,7 @@ export function connectedDue(row: Row, at: Moment): Decision {
   return unchanged(row, [state.seenAtMs >= oldestMs ? RESTART : ask(oldestMs)]);
 }
 
-/** The event ran out although its participant was there to the last of our knowledge; one who came later is not to blame on us. */
+/** A false leave, if the event ran out while its participant was there by the newest evidence; not if the session began only after that. */
 function letExpire({ state, expiry }: Row, evidenceMs: number): 'false-leave' | null {
   const { joinedAtMs } = state.session;
   return evidenceMs >= expiry.earliestMs && (joinedAtMs === null || joinedAtMs < expiry.earliestMs) ? 'false-leave' : null;
@@ -65,7 +66,7 @@ export function connectedJoined(row: Row, event: EventOf<'joined'>, at: Moment):
     const seenAtMs = Math.max(row.state.seenAtMs, seenByJoinMs(joinedAtMs, at));
     return news ? move(row, { ...row.state, session: known, seenAtMs }, at) : unchanged(row);
   }
-  // Late word of an older session, or another node's clock: the SFU knows.
+  // The late webhook of an older session, or of a node with another clock: the SFU knows which.
   if (joinedAtMs !== null && session.joinedAtMs !== null && joinedAtMs < session.joinedAtMs) return unchanged(row, [ask(at.nowMs)]);
   return connectByJoin(row, event, attempted, at);
 }
@@ -88,8 +89,8 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
 }
 
 /**
- * Not so, if all we have is a join's late word of a session that is older than the hand-over: it may have been gone before, and a newer one
- * be there, as when a page was loaded anew.
+ * Whether there is evidence of the session since then. Since the hand-over there is none if all we have is the late webhook of an older
+ * join: that session may have been gone before, and a newer one be there, as after a reload of the page.
  */
 function isSeenSince({ state }: Row, sinceMs: number): boolean {
   return state.seenAtMs >= sinceMs;
@@ -99,7 +100,7 @@ export function connectedAborted(row: Row, event: EventOf<'aborted'>, at: Moment
   const { session, attempted } = row.state;
   if (event.identity !== session.identity) return unchanged(row);
   if (event.sid !== null && session.sid !== null && event.sid !== session.sid) return unchanged(row, [ask(at.nowMs)]);
-  // A session that took over from an established one and never came up: the member is where it was when that one went.
+  // This session took over from an established one, and never came up: the member has been gone since that one went.
   if (session.established || attempted !== null) {
     const cause = causeOfAborted(session.after, at.policy);
     return depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: provesLoss(cause, session) }, attempted, at);
@@ -107,15 +108,15 @@ export function connectedAborted(row: Row, event: EventOf<'aborted'>, at: Moment
   return move(row, awaitAnotherAttempt(row, at), at);
 }
 
-/** A room that starts while we believe somebody in it: the SFU may have forgotten them; it is asked. */
+/** The room starts although we believe somebody in it: the SFU may have restarted and forgotten them, so it is asked. */
 export function connectedRoomStarted(row: Row, event: EventOf<'room_started'>, at: Moment): Decision {
   return event.roomSid !== null && event.roomSid === row.state.session.roomSid ? unchanged(row) : unchanged(row, [ask(at.nowMs)]);
 }
 
-/** Nobody is in a finished room, so a departure was missed; a list decides, since the event may be an older room's. */
+/** Nobody is in a finished room, so a departure was missed. Where it can't be told whether it is this session's room, the SFU is asked. */
 export function connectedRoomFinished(row: Row, event: EventOf<'room_finished'>, at: Moment): Decision {
   const { session, attempted } = row.state;
-  // Late word of an older room of this name, as far as we know: to wait for a return without restarts would cost a short delay its event.
+  // It may be the late webhook of an older room of this name; to wait for a return, without restarts, could cost a short delay its event.
   if (event.roomSid === null || session.roomSid === null) return unchanged(row, [ask(at.nowMs)]);
   if (event.roomSid !== session.roomSid) return unchanged(row);
   return depart(row, session, { cause: 'left', atMs: at.nowMs, fence: null, certain: false }, attempted, at);
@@ -126,30 +127,32 @@ export function connectedSnapshot(row: Row, event: EventOf<'snapshot'>, at: Mome
   const { session } = state;
   const seen = choose(event.present, session);
   if (seen === null || (session.sid !== null && seen.sid !== session.sid)) {
-    // Asked before the newest evidence: the older truth.
+    // It was asked for before the newest evidence.
     if (event.askedAtMs <= state.seenAtMs) return unchanged(row);
     if (seen === null) return missing(row, event, at);
     const cause = isForgotten(session, event) ? 'sfu_down' : 'replaced';
     return connect(row, sessionOf(seen, event.roomSid, session, cause), event.askedAtMs, state.attempted, at);
   }
-  // Nobody could be asked until it was too late by our own count: now the homeserver tells whether somebody else has kept it alive.
+  // Also when the event has run out by our count, because nobody could be asked in time: its client may have kept it alive.
   const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs) || isOfALaterClock(row, at);
   const effects = wanted ? [isFresh(row, event.askedAtMs, at) ? RESTART : ask(at.nowMs)] : [];
   const now = sessionOf(seen, event.roomSid, session, null);
-  const same =
-    now.sid === session.sid && now.established === session.established && now.after === session.after && now.roomSid === session.roomSid;
   const isFirstSight = !isSeenSince(row, row.createdAtMs) && event.askedAtMs >= row.createdAtMs;
-  if (same && !isFirstSight && !(wanted && state.failures > 0)) return unchanged(row, effects);
+  if (isSame(now, session) && !isFirstSight && !(wanted && state.failures > 0)) return unchanged(row, effects);
   const which = now.roomSid === null && session.roomSid !== null ? [ask(event.askedAtMs, { whichRoom: true })] : [];
   return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, [...effects, ...which]);
 }
 
-/** Restarted in the future: the clock was set back while we were not running, and when the next restart is due says nothing any more. */
+function isSame(one: Session, other: Session): boolean {
+  return one.sid === other.sid && one.established === other.established && one.after === other.after && one.roomSid === other.roomSid;
+}
+
+/** The last restart is in the future: the wall clock was set back between two runs of lastwill, so the due time means nothing any more. */
 function isOfALaterClock({ expiry, delayMs }: LiveDelegation, at: Moment): boolean {
   return expiry.earliestMs - delayMs > at.nowMs + CLOCKS_MS;
 }
 
-/** With a long delay a routine list restarts what would soon be due, which saves a question of its own. */
+/** How long before it is due a restart is made when a routine list comes, ms: that saves a question to the SFU. */
 function earlyMs(row: LiveDelegation, at: Moment): number {
   return Math.min(at.policy.presenceIntervalMs, row.delayMs / 20);
 }
@@ -165,7 +168,7 @@ function missing(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   return depart(row, session, { cause, atMs: at.nowMs, fence: null, certain: false }, attempted, at, seenAtMs);
 }
 
-/** The SFU away is not the participant gone: nothing is sent, and without evidence nothing is restarted either. */
+/** That the SFU is away does not mean that the participant is gone: nothing is sent. Without evidence there is no restart either. */
 export function connectedUnreachable(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.restartDueMs) return unchanged(row);
@@ -176,12 +179,13 @@ export function connectedUnreachable(row: Row, at: Moment): Decision {
 const USUAL_PART = 0.75;
 const EARLIEST_PART = 0.4;
 const JITTER = 0.1;
-/** Of what the last restart took, so much must be left for the next one: for itself, and for one that takes as long again. */
+/** The next restart begins when at least so many times what the last one took is left: for itself, and for another try. */
 const TIMES_AS_LONG = 2;
 
 /**
- * Jittered around 80 % of the delay, never later than 90 %; counted from the request, the homeserver's earliest possible start. A
- * homeserver that takes longer than a call has time in any case may do it at the end of that time, so it is asked earlier.
+ * When the next restart is due, Unix ms: at 75 to 85 % of the delay, by chance. It counts from the request of the last one, the earliest
+ * moment at which the homeserver can have restarted the event. Where that took more than half a second the next one is due earlier, from 40
+ * % on.
  */
 function nextRestartMs({ delayMs }: LiveDelegation, askedAtMs: number, at: Moment): number {
   const jitter = at.roll * JITTER;
@@ -198,9 +202,9 @@ export function connectedRestartAnswered(row: Row, event: EventOf<'restart_answe
     case 'ok':
       return move(row, { ...state, restartDueMs: nextRestartMs(row, askedAtMs, at), failures: 0 }, at, [], { expiry });
     case 'final': {
-      // Before its time somebody else has sent or cancelled it, the client itself as a rule; after it, it has run out under a present user.
+      // Before its expiry somebody else, usually the client, has sent or cancelled it; after it, it has run out.
       const ranOut = at.nowMs >= row.expiry.earliestMs;
-      // No restart without fresh evidence, so its answer speaks of somebody who was there.
+      // With its participant there: a restart is made on fresh evidence only.
       if (ranOut) return end(row, 'expired', at, { sin: letExpire(row, at.nowMs) });
       return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);
     }
@@ -208,7 +212,7 @@ export function connectedRestartAnswered(row: Row, event: EventOf<'restart_answe
     case 'refused':
     case 'failed': {
       const failures = state.failures + 1;
-      // This very call may have restarted it.
+      // By the new expiry: a failed call may have restarted the event all the same.
       const capMs = longestPauseMs(row, expiry, at);
       const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, failures, at.roll) : backoffMs(failures, at.roll, capMs);
       const seenAtMs = Math.max(state.seenAtMs, askedAtMs - leaseMs(row, at.policy));

@@ -1,7 +1,7 @@
 // Leaving: the leave is owed until the homeserver accepts it, says that it is final, or has surely sent it by itself.
 // Cancelling: superseded, and the older event owes its cancellation, so that it can't fire under a present user.
 import { backoffMs, limitedMs } from '../retry.ts';
-import type { Answer, Cancelling, Effect, Ended, Event, Leaving, LiveDelegation, Outcome } from '../state.ts';
+import type { Answer, Cancelling, Effect, Ended, EventOf, Leaving, LiveDelegation, Outcome } from '../state.ts';
 import {
   choose,
   connect,
@@ -25,9 +25,8 @@ import {
 } from './moves.ts';
 
 type Row = In<Leaving>;
-type Of<K extends Event['kind']> = Extract<Event, { kind: K }>;
 
-/** How often a leave is tried that its homeserver has in all likelihood sent by itself. */
+/** The pause between tries once the homeserver has most probably sent the leave by itself. */
 const AFTER_END_MS = 60_000;
 
 export function leavingDue(row: Row, at: Moment): Decision {
@@ -39,7 +38,10 @@ export function leavingDue(row: Row, at: Moment): Decision {
   return unchanged(row, [{ kind: 'send', action: state.action, timeoutMs: SEND_TIMEOUT_MS }]);
 }
 
-/** Hardly anything is left to act upon: neither our own last restart nor one by the client, up to that moment, has kept the event alive. */
+/**
+ * Whether the event is over most probably: neither our last restart nor one by its client, made up to `clientEndedMs`, can have kept it
+ * alive.
+ */
 function isMoot(row: LiveDelegation, clientEndedMs: number, at: Moment): boolean {
   return surelyExpired(row, at) && at.nowMs >= clientEndedMs + row.delayMs + SURELY_EXPIRED_MS;
 }
@@ -64,7 +66,7 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
     case 'failed': {
       const attempts = state.attempts + 1;
       const usualMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll);
-      // A client that is off the SFU and still runs may keep its event alive for as long as it likes, so only an answer settles it.
+      // A client that is off the SFU but still runs may keep its event alive as long as it likes, so it is tried until there is an answer.
       const pauseMs = isMoot(row, state.departure.atMs, at) ? Math.max(usualMs, AFTER_END_MS) : usualMs;
       return move(row, { ...state, attempts, nextTryMs: at.nowMs + pauseMs, last: fateOf(answer, state.last) }, at);
     }
@@ -73,11 +75,11 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
   }
 }
 
-/** What became of an event that is gone, by how the try before went. */
+/** The outcome when the homeserver says that the event is gone, by how our last try went. */
 const GONE_AFTER: Record<Leaving['last'], Outcome> = {
   none: 'already-sent',
   failed: 'already-sent',
-  // A try whose answer was lost has done it.
+  // A try whose answer was lost was carried out.
   unsure: 'sent',
   // Synapse drops an event that it refuses to send.
   refused: 'rejected',
@@ -88,18 +90,18 @@ function fateOf(answer: Answer, before: Leaving['last']): Leaving['last'] {
   return answer.kind === 'refused' ? 'refused' : 'failed';
 }
 
-/** Back before the leave was accepted: from now on it would be a false one. Its fate decides at the next restart. */
-export function leavingJoined(row: Row, event: Of<'joined'>, at: Moment): Decision {
+/** The member is back before the leave was accepted, so it must not be sent any more. Whether it was, the next restart shows. */
+export function leavingJoined(row: Row, event: EventOf<'joined'>, at: Moment): Decision {
   const { departure, session, action } = row.state;
-  // Without a SID it can't be told from the late word of the session that left; a list will tell.
+  // Without a SID it may be the late join of the session that left; a list will tell.
   if ((departure.fence !== null && event.sid === null) || isLateWord(event, session)) return unchanged(row);
   return connectByJoin(row, event, action, at);
 }
 
-export function leavingSnapshot(row: Row, event: Of<'snapshot'>, at: Moment): Decision {
+export function leavingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   const { departure, session, action, confirmedAtMs } = row.state;
   const seen = choose(event.present, session);
-  // What was decided upon may be older than the decision: a process that was stopped reads on in its sockets.
+  // A list that was asked for before the one that confirmed the departure: a process that was stopped may read it only now.
   if (seen === null || seen.sid === departure.fence || event.askedAtMs <= confirmedAtMs) return unchanged(row);
   return connect(row, sessionOf(seen, event.roomSid, session, departure.cause), event.askedAtMs, action, at);
 }
@@ -110,7 +112,7 @@ export function supersede(row: LiveDelegation, at: Moment): Decision {
   return move(row, { kind: 'cancelling', sinceMs: at.nowMs, nextTryMs: at.nowMs, attempts: 0 }, at, [cancelEffect(row, at)]);
 }
 
-/** Like a restart, one that hangs must leave time for another try: when its event runs out, a leave is in the room. */
+/** A cancellation that hangs must leave time for another try, as a restart must: if the event runs out, a leave is in the room. */
 function cancelEffect(row: LiveDelegation, at: Moment): Effect {
   const leftMs = restMs(row.expiry, at);
   return { kind: 'cancel', timeoutMs: timeoutMsOf(leftMs > 0 ? leftMs / 2 : row.delayMs / 4) };

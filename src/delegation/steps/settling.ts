@@ -1,5 +1,5 @@
-// Settling: a departure was seen, and for a moment it may be a reconnection. After the wait the SFU is asked: another session of the
-// identity is there, nobody is there, or the very session that left (a stale list).
+// Settling: a departure was seen, and may turn out to be a reconnection. After the wait the SFU is asked. Another session of the identity
+// is there: connected again. Nobody is there, or only the session that left (a stale list): the leave is owed.
 import { waitMsOf } from '../reasons.ts';
 import type { EventOf, Session, Settling } from '../state.ts';
 import {
@@ -43,7 +43,7 @@ export function settlingJoined(row: Row, event: EventOf<'joined'>, at: Moment): 
   return connectByJoin(row, event, attempted, at);
 }
 
-/** A newer session left as well: its departure is the one to weigh. */
+/** If a newer session has left as well, its departure is the one that counts. */
 export function settlingLeft(row: Row, event: EventOf<'left'>, at: Moment): Decision {
   const { session, departure, attempted } = row.state;
   if (event.identity !== session.identity) return unchanged(row);
@@ -57,26 +57,27 @@ export function settlingLeft(row: Row, event: EventOf<'left'>, at: Moment): Deci
   return depart(row, left, departureTold(event, left.sid, onWayBack, at), attempted, at);
 }
 
-/** The member was on its way back, and is likely to try again: it has the wait anew, from the end of that attempt. */
+/** An attempt to come back failed. The member will probably try again, and has the whole wait from now on. */
 export function settlingAborted(row: Row, event: EventOf<'aborted'>, at: Moment): Decision {
   const { state } = row;
   const { session, departure, attempted } = state;
   if (event.identity !== session.identity || event.sid === null || event.sid === departure.fence) return unchanged(row);
-  // A list has told before that it is gone, and not why: of one that was on its way back, it makes a difference.
+  // Only a list has told that this session is gone, and not why. If its member was on the way back, the wait is that of its earlier
+  // departure.
   const cause = causeOfAborted(session.after, at.policy);
   if (event.sid === session.sid)
     return departure.cause === 'missing' && session.after !== undefined && session.established
       ? depart(row, session, { cause, atMs: at.nowMs, fence: session.sid, certain: provesLoss(cause, session) }, attempted, at)
       : unchanged(row);
-  // An SFU that was down is back by now.
+  // An SFU that was down is back, for it has told of the attempt.
   const since = { atMs: at.nowMs, certain: departure.certain && departure.cause !== 'sfu_down' };
   const untilMs = Math.max(state.untilMs, at.nowMs + waitMsOf(causeOfAborted(departure.cause, at.policy), at.policy));
   return move(row, { ...state, departure: { ...departure, ...since }, untilMs, nextAskMs: nextLookMs(row, untilMs, at) }, at);
 }
 
 /**
- * The room started anew under a departure that we know from a list only, or under a session that another had taken over: the SFU forgot
- * it, and its clients are on their way back.
+ * The room has started anew. If the departure is known from a list only, or the session was taken over by another, the SFU has restarted
+ * and forgotten everybody, and its clients are on their way back: they get the longer wait.
  */
 export function settlingRoomStarted(row: Row, event: EventOf<'room_started'>, at: Moment): Decision {
   const { session, departure } = row.state;
@@ -93,8 +94,9 @@ function waitForForgotten(row: Row, at: Moment, sinceMs = at.nowMs): Decision {
 }
 
 /**
- * Since when clients that an SFU has forgotten can be back, where that is later than the departure: they can't be before the SFU is. Where
- * we were away ourselves when the wait was over, as when the machine of both is started anew, its return may have been just now.
+ * Since when clients that the SFU has forgotten can have been coming back (Unix ms), if that is later than the departure: not before the
+ * SFU itself was back. If this process was not running when the wait was over, as when the machine of both restarts, that may be just now.
+ * Null: the departure counts.
  */
 function backSinceMs(row: Row, event: EventOf<'snapshot'>): number | null {
   const { session, departure, failures, untilMs } = row.state;
@@ -120,27 +122,25 @@ export function settlingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Momen
   if (seen === null && sinceMs === null && isOfWhicheverRoom(row, event))
     return unchanged(row, [ask(event.askedAtMs, { whichRoom: true })]);
   if (sinceMs !== null && at.nowMs < sinceMs + waitMsOf('sfu_down', at.policy)) return waitForForgotten(row, at, sinceMs);
-  // An absence that only lists told, and one list after a gap in which they may have come, and be reconnecting just now, is no second one.
+  // An absence that only lists have told of needs a second list in time. After a gap the member may have come meanwhile, and be
+  // reconnecting.
   return !state.departure.certain && isAskedLate(row, event) && !isOnlyBusy(row, event, at)
     ? lookAgain(row, at)
     : owe(row, state, event.askedAtMs, at);
 }
 
-/** We have looked again before, and were there ever since, with too much to do: each look would be as late as the one before. */
+/** We have looked again before, and were running ever since, with too much to do: each further look would come as late. */
 function isOnlyBusy({ state: { departure, untilMs } }: Row, { answersSinceMs }: EventOf<'snapshot'>, { policy }: Moment): boolean {
   const firstUntilMs = departure.atMs + waitMsOf(departure.cause, policy);
   return untilMs - firstUntilMs >= ASKED_LATE_MS + waitMsOf('missing', policy) && answersSinceMs <= untilMs;
 }
 
-/**
- * Where nobody saw the SFU away, that it has forgotten everybody shows in the room alone, and a list that was asked for others does not
- * say.
- */
+/** Whether the room's SID is still to be asked for: it may be the only sign that the SFU has restarted, and this list came without it. */
 function isOfWhicheverRoom({ state }: Row, { roomSid }: EventOf<'snapshot'>): boolean {
   return roomSid === undefined && state.session.roomSid !== null && mayBeForgotten(state);
 }
 
-/** Asked so long after the wait, we were away ourselves, and what came and went meanwhile is not known. */
+/** If the SFU is asked so long after the end of the wait, this process was not running, and who came and went meanwhile is not known. */
 const ASKED_LATE_MS = 2_000;
 
 function isAskedLate({ state: { untilMs } }: Row, { askedAtMs }: EventOf<'snapshot'>): boolean {
@@ -158,13 +158,13 @@ function askWhenWaitIsOver(row: Row, at: Moment): Decision {
   return state.nextAskMs === nextAskMs ? unchanged(row) : move(row, { ...state, nextAskMs }, at);
 }
 
-/** An SFU that went down is asked for so long whether it is back with its participants, and so often, for we may have been away as well. */
+/** An SFU that has shut down is asked for at least so long, and so often, whether it is back with everybody, before its word stands. */
 const SFU_DOWN_MS = 300_000;
 const SFU_DOWN_FAILURES = 8;
 
 /**
- * A webhook's word stands when nobody can be asked; an absence that only a list told, or a takeover, proves nothing by itself. That the SFU
- * went down tells why it can't be asked, and not for how long.
+ * Whether the departure counts although the SFU can't be asked: a webhook's word does; what only a list has told, or a takeover, does not.
+ * That the SFU has shut down explains why it can't be asked, so that counts only after some minutes.
  */
 function stands({ state: { departure, failures, untilMs } }: Row, { nowMs }: Moment): boolean {
   if (!departure.certain || departure.cause === 'replaced') return false;
