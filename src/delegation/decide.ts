@@ -25,11 +25,12 @@
 // superseded          | cancelling            | cancelling                                     | cancelling    | cancelling    | –
 // handed_back         | ended                 | ended                                          | ended         | ended         | –
 
-import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName, UserId } from './ids.ts';
+import type { Identity } from './ids.ts';
 import { waitMsOf } from './reasons.ts';
 import type {
   Awaiting,
   Cancelling,
+  Common,
   Connected,
   Delegation,
   Event,
@@ -88,17 +89,7 @@ export type { Decision } from './steps/moves.ts';
 const LONGEST_CONNECT_MS = 300_000;
 
 /** What a client hands over, parsed. `delayMs` is the delay of its event. */
-export interface HandOver {
-  readonly id: DelegationId;
-  readonly owner: Owner;
-  readonly room: RoomName;
-  readonly identities: readonly Identity[];
-  readonly homeserver: HomeserverUrl;
-  readonly userId: UserId | null;
-  readonly handles: Handles;
-  readonly handlesHash: string;
-  readonly delayMs: number;
-}
+export type HandOver = Omit<Common, 'createdAtMs' | 'expiry' | 'history'> & { readonly handles: Handles };
 
 /** The most identities of a member that are watched: each takes a place in the store's index, and more than a few are made up. */
 const MOST_IDENTITIES = 8;

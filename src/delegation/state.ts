@@ -131,6 +131,7 @@ export interface Step {
   readonly detail: string | null;
 }
 
+/** What every delegation has, live or ended. */
 export interface Common {
   readonly id: DelegationId;
   readonly owner: Owner;

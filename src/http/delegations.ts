@@ -46,13 +46,13 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
   });
 
   async function create(c: Context, { room, identity }: Participant, body: Buffer): Promise<Response> {
-    const { homeserver: named, handles, handlesHash, delayMs } = parseDelegation(parseJson(body));
+    const { homeserver: named, leave } = parseDelegation(parseJson(body));
     const owner = participantOwner(room, identity);
     const waitMs = deps.limit.take(owner);
     if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many delegations by this participant', waitMs);
     const homeserver = await resolve(named);
     const userId = userInIdentity(identity);
-    const done = await engine.handOver({ owner, room, identities: [identity], homeserver, userId, handles, handlesHash, delayMs });
+    const done = await engine.handOver({ owner, room, identities: [identity], homeserver, userId, ...leave });
     countHandedOver(metrics, done);
     return c.json(summaryOf(done.row), done.kind === 'created' ? 201 : 200);
   }

@@ -3,19 +3,12 @@
 // field that is missing, null or empty is M_BAD_JSON.
 import { isIPv4 } from 'node:net';
 import type { output as Output, ZodType } from 'zod';
-import { type DelayId, parseDelayId, type ServerName, sha256 } from '../delegation/ids.ts';
+import { parseDelayId, type ServerName } from '../delegation/ids.ts';
 import { LEGACY_SLOT } from '../delegation/names.ts';
-import type { Handles } from '../delegation/state.ts';
 import { parseServerName, splitServerName } from '../homeserver/names.ts';
 import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
-import { firstFault, parseJson, sentence } from './requests.ts';
-
-export interface DelegationFields {
-  readonly handles: Handles;
-  readonly handlesHash: string;
-  readonly delayMs: number;
-}
+import { firstFault, type HandedLeave, handedLeave, parseJson, sentence } from './requests.ts';
 
 export interface MatrixRtcRequest {
   readonly openId: {
@@ -28,7 +21,8 @@ export interface MatrixRtcRequest {
   readonly deviceId: string;
   /** Null: an older client, whose user is known from the OpenID token alone. */
   readonly member: { readonly id: string; readonly claimedUserId: string } | null;
-  readonly delegation: DelegationFields | null;
+  /** Null: no leave is handed over. */
+  readonly delegation: HandedLeave | null;
 }
 
 /** The longest that lk-jwt-service takes: its nanoseconds must fit into 64 bits. */
@@ -98,16 +92,15 @@ function serverNameOf(text: string): ServerName | null {
 }
 
 /** Null: neither half of it is given. `delay_cs_api_url` is ignored: where a homeserver is, its name says, and not the client. */
-function delegationOf(body: { delay_id?: string | null | undefined; delay_timeout?: number | null | undefined }): DelegationFields | null {
+function delegationOf(body: { delay_id?: string | null | undefined; delay_timeout?: number | null | undefined }): HandedLeave | null {
   const { delay_id, delay_timeout: delayMs } = body;
   if ((delay_id ?? '') === '' && (delayMs ?? 0) <= 0) return null;
   const text = required('delay_id', delay_id);
   if (delayMs === undefined || delayMs === null || delayMs === 0) throw badField('delay_timeout', 'is required beside delay_id');
   if (delayMs < 0 || delayMs > LONGEST_DELAY_MS) throw badField('delay_timeout', `must be from 1 to ${LONGEST_DELAY_MS}`);
-  const delayId: DelayId | null = parseDelayId(text);
+  const delayId = parseDelayId(text);
   if (delayId === null) throw badField('delay_id', 'must be 1 to 255 of 0-9 A-Z a-z . _ ~ -');
-  const handles: Handles = { kind: 'delay', delayId };
-  return { handles, handlesHash: sha256(JSON.stringify(handles)), delayMs };
+  return handedLeave({ kind: 'delay', delayId }, delayMs);
 }
 
 function required(field: string, value: string | null | undefined): string {

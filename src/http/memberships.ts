@@ -14,19 +14,16 @@ import {
   proxiedIdentitiesOf,
   proxiedOwner,
 } from '../delegation/names.ts';
-import type { Handles } from '../delegation/state.ts';
 import type { Engine } from '../engine/engine.ts';
 import { serverOf } from '../homeserver/names.ts';
 import type { Attendance } from '../store/attendance.ts';
 import { StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { countHandedOver } from './counted.ts';
+import type { HandedLeave } from './requests.ts';
 
-export interface Leave {
+export interface Leave extends HandedLeave {
   readonly homeserver: HomeserverUrl;
-  readonly handles: Handles;
-  readonly handlesHash: string;
-  readonly delayMs: number;
 }
 
 export interface Memberships<M extends ProxiedMember> {

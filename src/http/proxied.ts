@@ -7,9 +7,8 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { createMiddleware } from 'hono/factory';
 import type { Clock } from '../clock.ts';
-import { type ServerName, sha256, type UserId } from '../delegation/ids.ts';
+import type { ServerName, UserId } from '../delegation/ids.ts';
 import { memberRoom, type ProxiedMember, proxiedIdentity } from '../delegation/names.ts';
-import type { Handles } from '../delegation/state.ts';
 import type { ApplicationService, Failed, Relayed, Subject } from '../homeserver/application-service.ts';
 import { serverOf } from '../homeserver/names.ts';
 import { onceAMinute } from '../once-a-minute.ts';
@@ -34,6 +33,7 @@ import {
   type TokenRequest,
 } from './proxied-requests.ts';
 import type { RateLimit } from './rate-limit.ts';
+import { handedLeave } from './requests.ts';
 
 export interface Proxied {
   readonly service: ApplicationService;
@@ -254,7 +254,6 @@ async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membershi
   }
   const homeserver = service.home.url;
   if (homeserver === null) throw unavailable('The homeserver can not be asked now');
-  const handles: Handles = { kind: 'delay', delayId };
-  const leave = { homeserver, handles, handlesHash: sha256(JSON.stringify(handles)), delayMs: found.delayMs };
-  await memberships.handOver({ ...membership, userId }, leave);
+  const leave = handedLeave({ kind: 'delay', delayId }, found.delayMs);
+  await memberships.handOver({ ...membership, userId }, { homeserver, ...leave });
 }

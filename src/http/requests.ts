@@ -5,12 +5,21 @@ import type { Future, Handles } from '../delegation/state.ts';
 import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
 
-export interface DelegationRequest {
-  /** A base URL or a server name; whether it is served is not checked yet. */
-  readonly homeserver: string;
+/** The leave that a request hands over, whichever API it came by. */
+export interface HandedLeave {
   readonly handles: Handles;
   readonly handlesHash: string;
   readonly delayMs: number;
+}
+
+export function handedLeave(handles: Handles, delayMs: number): HandedLeave {
+  return { handles, handlesHash: sha256(JSON.stringify(handles)), delayMs };
+}
+
+export interface DelegationRequest {
+  /** A base URL or a server name; whether it is served is not checked yet. */
+  readonly homeserver: string;
+  readonly leave: HandedLeave;
 }
 
 /** 31 days. */
@@ -54,8 +63,7 @@ export function parseJson(bytes: Uint8Array): unknown {
 /** @throws MatrixError 400 M_BAD_JSON naming the first field that is wrong, missing or unknown. */
 export function parseDelegation(json: unknown): DelegationRequest {
   const body = parseAs(Body, json, []);
-  const handles = parseHandles(body.leave, body.lost);
-  return { homeserver: body.homeserver, handles, handlesHash: sha256(JSON.stringify(handles)), delayMs: body.timeout_ms };
+  return { homeserver: body.homeserver, leave: handedLeave(parseHandles(body.leave, body.lost), body.timeout_ms) };
 }
 
 function parseHandles(leave: unknown, lost: unknown): Handles {
