@@ -6,17 +6,16 @@ import { type Budget, createBudget } from './budget.ts';
 import { type Errand, Queue, type Waiting } from './errand.ts';
 import { createPace, type Pace } from './pace.ts';
 import { createTriage, type Triage } from './triage.ts';
-import { createWidth, type Width } from './width.ts';
+import { createUnderWay, type UnderWay } from './under-way.ts';
+import { createWidth, MOST_AT_ONCE, type Width } from './width.ts';
 
 export interface Lane {
   readonly homeserver: HomeserverUrl;
-  running: number;
-  /** Of those that run. */
-  restarting: number;
+  readonly underWay: UnderWay;
+  /** Beyond these there is no connection for a call. */
+  readonly mostAtOnce: number;
   /** How many of the newest calls that were let through were restarts. */
   restartsInARow: number;
-  /** When the newest of them began. */
-  beganMs: number;
   readonly width: Width;
   readonly queue: Queue;
   blockedUntilMs: number;
@@ -45,16 +44,16 @@ const DOUBTFUL_AGAIN_MS = { least: 250, most: 10_000 };
 const REFRESH_MS = 1_000;
 /** Without a refusal for so long more may be let through at once. */
 const UNCLEAR_MS = 1_500;
+const MOST_LEFT_BY_OWED = 64;
 /** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
 const MOST_OWED = 2_048;
 
-export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce?: number): Lane {
+export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce = MOST_AT_ONCE): Lane {
   return {
     homeserver,
-    running: 0,
-    restarting: 0,
+    underWay: createUnderWay(),
+    mostAtOnce,
     restartsInARow: 0,
-    beganMs: 0,
     width: createWidth(mostAtOnce),
     queue: new Queue(),
     blockedUntilMs: 0,
@@ -102,6 +101,11 @@ export function mostRestarts({ budget, width }: Lane): number {
   return budget.limited ? 1 : Math.ceil(width.atOnce * 0.75);
 }
 
+/** Leaves and cancellations leave some for restarts: a crowd that leaves a homeserver which answers not all of them would keep all places. */
+export function mostOwedAtOnce({ width }: Lane): number {
+  return width.atOnce - Math.min(Math.floor(width.atOnce * 0.25), MOST_LEFT_BY_OWED);
+}
+
 /** Where calls are refused at a rate that is not known, what goes beside another is refused, and of that nobody learns anything. */
 export function mostWhereUnclear({ budget: { limit } }: Lane): number {
   return limit !== null && limit.perMs === null && limit.refusedAgoMs < UNCLEAR_MS ? 1 : Number.POSITIVE_INFINITY;
@@ -118,5 +122,5 @@ export function isRestart({ budget }: Lane, { kind }: Errand): boolean {
 }
 
 export function isIdle(lane: Lane, nowMs: number): boolean {
-  return lane.running === 0 && lane.queue.owed + lane.queue.others === 0 && nowMs >= lane.blockedUntilMs;
+  return lane.underWay.all === 0 && lane.queue.owed + lane.queue.others === 0 && nowMs >= lane.blockedUntilMs;
 }

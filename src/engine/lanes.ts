@@ -17,9 +17,11 @@ import {
   isRestart,
   isStale,
   type Lane,
+  mostOwedAtOnce,
   mostRestarts,
   mostWhereUnclear,
 } from './lane.ts';
+import type { Begun } from './under-way.ts';
 
 export interface Lanes {
   /**
@@ -154,9 +156,9 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
 
   /** Who ran out while they waited for a turn. */
   function giveUp(lane: Lane): void {
-    const { queue, running, triage } = lane;
+    const { queue, underWay, triage } = lane;
     const hasRunOut = (one: Waiting): boolean => isRestart(lane, one) && triage.hasRunOut(one);
-    if (running < mostRestarts(lane) || queue.first === undefined || !hasRunOut(queue.first)) return;
+    if (underWay.places < mostRestarts(lane) || queue.first === undefined || !hasRunOut(queue.first)) return;
     triage.missed();
     const gone = queue.takeOthers(hasRunOut);
     onGivenUp(lane.homeserver, gone.length);
@@ -168,7 +170,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     giveUp(lane);
     const { queue, triage } = lane;
     const mayWait = (other: Waiting): boolean => isRestart(lane, other) && triage.isLate(other);
-    if (triage.on && lane.running >= mostRestarts(lane) && queue.first !== undefined && mayWait(queue.first)) triage.missed();
+    if (triage.on && lane.underWay.places >= mostRestarts(lane) && queue.first !== undefined && mayWait(queue.first)) triage.missed();
     return queue.next((restart) => isUrgent(lane, restart), triage.on ? mayWait : null);
   }
 
@@ -199,16 +201,21 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
 
   /** One that is about to run out does not wait for all the leaves of a crowd. */
   function isUrgent(lane: Lane, one: Waiting): boolean {
-    if (one.kind !== 'restart' || lane.restarting >= mostRestarts(lane)) return false;
+    if (one.kind !== 'restart' || lane.underWay.restarts >= mostRestarts(lane)) return false;
     if (lane.budget.limited) return lane.restartsInARow < MOST_IN_A_ROW && lane.budget.isUrgent(one);
     return one.orderMs - clock.nowMs() < URGENT_MS;
   }
 
+  function mostBeside(lane: Lane, next: Waiting): number {
+    if (next.kind === 'owed') return mostOwedAtOnce(lane);
+    return isUrgent(lane, next) ? lane.width.atOnce : mostRestarts(lane);
+  }
+
   /** Calls that hang, for up to 10 s, must not cost those their turn who have less time: one more may begin beside them. */
   function isBusy(lane: Lane, next: Waiting): boolean {
-    const most = next.kind === 'owed' || isUrgent(lane, next) ? lane.width.atOnce : mostRestarts(lane);
-    if (lane.running < Math.min(most, mostWhereUnclear(lane))) return false;
-    const hangsInMs = lane.beganMs + HANGING_MS - clock.nowMs();
+    const { underWay, mostAtOnce } = lane;
+    if (underWay.places < Math.min(mostBeside(lane, next), mostWhereUnclear(lane)) && underWay.all < mostAtOnce) return false;
+    const hangsInMs = underWay.beganMs + HANGING_MS - clock.nowMs();
     if (hangsInMs > 0) lookLater(lane, hangsInMs);
     return hangsInMs > 0;
   }
@@ -265,13 +272,11 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
 
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
     const [beganMs, idleMs] = [clock.nowMs(), clock.idleMs()];
-    lane.running += 1;
-    if (errand.kind === 'restart') lane.restarting += 1;
+    const call = lane.underWay.begin(beganMs, errand.kind === 'restart');
     lane.pace.begun(errand.kind);
-    lane.beganMs = beganMs;
     try {
       const answer = await errand.work(lane.width.latelyMs);
-      if (answer !== null) learn(lane, errand, answer, { beganMs, idleMs });
+      if (answer !== null) learn(lane, errand, answer, { call, idleMs });
       if (answer?.kind === 'ok') {
         if (errand.goesOn) lane.budget.restarted(errand, beganMs);
         else lane.budget.ended(errand.id);
@@ -283,13 +288,13 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     } catch (error) {
       errand.reject(error);
     } finally {
-      lane.running -= 1;
-      if (errand.kind === 'restart') lane.restarting -= 1;
+      lane.underWay.end(call);
       pump(lane);
     }
   }
 
-  function learn(lane: Lane, errand: Waiting, answer: Answer, { beganMs, idleMs }: { beganMs: number; idleMs: number }): void {
+  function learn(lane: Lane, errand: Waiting, answer: Answer, { call, idleMs }: { call: Begun; idleMs: number }): void {
+    const { beganMs } = call;
     if (answer.kind !== 'failed') lane.triage.heard();
     if (isRestart(lane, errand)) lane.triage.answered(errand, beganMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
@@ -306,14 +311,18 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
         block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - beganMs));
         return;
       case 'failed':
-        lane.width.failed();
+        if (!call.overtaken) lane.width.failed();
         lane.triage.failed();
         lane.pace.failed();
         return;
       case 'ok':
       case 'final':
       case 'refused':
-        lane.width.answered(clock.nowMs() - beganMs, clock.idleMs() - idleMs, answer.kind === 'ok');
+        lane.underWay.answered(call, clock.nowMs());
+        lane.width.answered({
+          ...{ tookMs: clock.nowMs() - beganMs, idleMs: clock.idleMs() - idleMs },
+          ...{ beside: call.beside, ok: answer.kind === 'ok' },
+        });
         return;
       default:
         answer satisfies never;

@@ -24,13 +24,25 @@ const BUSY_MS = 500;
 const SLOWED_DOWN = 1.5;
 const QUEUES_FROM = 2;
 const ENOUGH_WHERE_BUSY = 16;
+/** With fewer calls under way than this none waits long for another; the newest of those tell how quick a homeserver is now. */
+const FEW = 8;
+const NEWEST = 8;
+
+export interface Answered {
+  readonly tookMs: number;
+  /** Of that time, in which this process had nothing to do; the rest may be ours. */
+  readonly idleMs: number;
+  /** So many calls were under way when it began. */
+  readonly beside: number;
+  /** It was carried out. */
+  readonly ok: boolean;
+}
 
 export interface Width {
   readonly atOnce: number;
   /** What the newest call took that was answered. */
   readonly latelyMs: number;
-  /** `ok`: it was carried out. `idleMs`: of the time that it took, in which this process had nothing to do; the rest may be ours. */
-  answered(tookMs: number, idleMs: number, ok: boolean): void;
+  answered(call: Answered): void;
   failed(): void;
   /** There were too many. */
   refused(): void;
@@ -42,7 +54,8 @@ export function createWidth(most = MOST_AT_ONCE): Width {
   let atOnce = Math.min(FIRST_AT_ONCE, most);
   let latelyMs = 0;
   let wasBusy = false;
-  /** The least that a call has taken that was carried out. */
+  /** What the newest calls took that were carried out while it had few: slower than the quickest of them it is for all the others that it has. */
+  const alone: number[] = [];
   let quickestMs = Number.POSITIVE_INFINITY;
 
   const isBusy = (tookMs: number): boolean => tookMs >= Math.max(BUSY_MS, quickestMs * SLOWED_DOWN);
@@ -65,10 +78,14 @@ export function createWidth(most = MOST_AT_ONCE): Width {
     get latelyMs() {
       return latelyMs;
     },
-    answered: (tookMs, idleMs, ok) => {
+    answered: ({ tookMs, idleMs, beside, ok }) => {
       const waitedMs = Math.min(tookMs, idleMs);
       latelyMs = tookMs;
-      if (ok) quickestMs = Math.min(quickestMs, tookMs);
+      if (ok && beside < FEW) {
+        alone.push(tookMs);
+        if (alone.length > NEWEST) alone.shift();
+        quickestMs = Math.min(...alone);
+      }
       const enough = mostAt(tookMs, waitedMs);
       wasBusy ||= isBusy(waitedMs);
       atOnce = atOnce < enough ? Math.min(atOnce + givesFor(waitedMs), enough) : Math.max(atOnce - SUCCESS_GIVES, enough);
