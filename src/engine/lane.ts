@@ -44,7 +44,7 @@ const DOUBTFUL_AGAIN_MS = { least: 250, most: 10_000 };
 const REFRESH_MS = 1_000;
 /** Without a refusal for so long more may be let through at once. */
 const UNCLEAR_MS = 1_500;
-const MOST_LEFT_BY_OWED = 64;
+const MOST_LEFT_BY_OWED = 32;
 /** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
 const MOST_OWED = 2_048;
 
@@ -103,7 +103,7 @@ export function mostRestarts({ budget, width }: Lane): number {
 
 /** Leaves and cancellations leave some for restarts: a crowd that leaves a homeserver which answers not all of them would keep all places. */
 export function mostOwedAtOnce({ width }: Lane): number {
-  return width.atOnce - Math.min(Math.floor(width.atOnce * 0.25), MOST_LEFT_BY_OWED);
+  return width.atOnce - Math.min(Math.floor(width.atOnce * 0.2), MOST_LEFT_BY_OWED);
 }
 
 /** Where calls are refused at a rate that is not known, what goes beside another is refused, and of that nobody learns anything. */

@@ -3,13 +3,13 @@
 
 /** As many connections as the pool behind it needs. */
 export const MOST_AT_ONCE = 1_024;
-const FIRST_AT_ONCE = 64;
+const FIRST_AT_ONCE = 80;
 const FEWEST_AT_ONCE = 2;
 /**
  * A homeserver that answers at once is kept busy by so many, and more answers in one turn keep everything else waiting; of one that is far
  * away, or slow, as many may wait as make MOST_PER_MS calls.
  */
-const ENOUGH_AT_ONCE = 64;
+const ENOUGH_AT_ONCE = 80;
 const MOST_PER_MS = 2;
 /** Of the time in which we were busy ourselves so much counts: an answer is seen to a turn later, and more of them in each. */
 const OURS_MS = 100;

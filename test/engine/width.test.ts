@@ -57,8 +57,8 @@ test('after failures it has as many again as ever', () => {
 test('one that has become slow also where it has few gets as many as one that always was', () => {
   const width = createWidth();
   after(width, 10, QUICK_MS, { beside: 0 });
-  expect(after(width, 10, 600)).toBe(44);
-  expect(after(width, 8, 600, { beside: 7 })).toBe(32);
+  expect(after(width, 10, 600)).toBe(60);
+  expect(after(width, 8, 600, { beside: 7 })).toBe(48);
   expect(after(width, 1_000, 800)).toBe(1_024);
   expect(after(width, 1_000, 900)).toBe(16);
 });
