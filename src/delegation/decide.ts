@@ -8,7 +8,7 @@
 //        │        established         │  └─┼──── removed, room deleted, wait 0 ────────────────────┼─┘ │
 //        │                            └────┼─────────────────── back before it was accepted ───────┘   │
 //        └───────────────────────────────── never connected ───────────────────────────────────────────┘
-//   any live state: handed back ▶ ended; superseded ▶ cancelling ▶ ended; the event turns out to be final ▶ ended
+//   any live state: handed back ▶ ended; superseded ▶ cancelling ▶ ended (by the same event: ended); it turns out to be final ▶ ended
 //
 // due                 | awaiting: ask the SFU | connected: restart on fresh evidence, else ask | settling: ask | leaving: send | cancelling: cancel
 // joined              | connected             | newer session replaces                         | connected     | connected     | –
@@ -171,7 +171,7 @@ export function decide(row: Delegation, event: Event, now: { readonly nowMs: num
   const at: Moment = { nowMs: now.nowMs, roll: now.roll, policy, event: event.kind };
   if (row.handles === null) return unchanged(row);
   if (event.kind === 'known_as') return row.state.kind === 'cancelling' ? unchanged(row) : knownAs(row, event.identities, at);
-  if (event.kind === 'superseded') return row.state.kind === 'cancelling' ? unchanged(row) : supersede(row, at);
+  if (event.kind === 'superseded') return row.state.kind === 'cancelling' ? unchanged(row) : supersede(row, event, at);
   if (event.kind === 'handed_back') return row.state.kind === 'cancelling' ? unchanged(row) : end(row, 'handed-back', at);
   // TypeScript can't follow that the step of the row's kind takes rows of that kind.
   const step = STEPS[row.state.kind] as (row: LiveDelegation, event: Happening, at: Moment) => Decision;

@@ -55,7 +55,10 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     // A newer hand-over may name fewer identities of the same member than an older one did.
     const known = { ...handOver, identities: rows.reduce((all, row) => joinedTo(all, row.identities), handOver.identities) };
     const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy) : adopt(known, adopted, now.nowMs, roll, policy);
-    const older = rows.map((row) => ({ row, decision: decide(row, { kind: 'superseded' }, now, policy) }));
+    const older = rows.map((row) => {
+      const isSameEvent = row.handlesHash === handOver.handlesHash;
+      return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
+    });
     const superseded = older.filter(({ row, decision }) => decision.next !== row).map(({ decision }) => decision);
     const decisions = [...superseded, fresh];
     const writes = decisions.map(({ next, effects }) => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 }));
@@ -117,7 +120,9 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
 const isLive = ({ state: { kind } }: Delegation): boolean => kind !== 'ended' && kind !== 'cancelling';
 
+/** What its client says last of a delay counts: another one is another delegation, of the same event. */
 function isSame(row: Delegation, handOver: Omit<HandOver, 'id'>): boolean {
   if (row.handlesHash !== handOver.handlesHash || row.homeserver !== handOver.homeserver) return false;
-  return row.state.kind !== 'ended' || !MAY_BEGIN_ANEW.has(row.state.outcome);
+  if (row.state.kind !== 'ended') return row.delayMs === handOver.delayMs || !isLive(row);
+  return !MAY_BEGIN_ANEW.has(row.state.outcome);
 }

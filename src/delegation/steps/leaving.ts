@@ -106,7 +106,9 @@ export function leavingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment
   return connect(row, sessionOf(seen, event.roomSid, session, departure.cause), event.askedAtMs, action, at);
 }
 
-export function supersede(row: LiveDelegation, at: Moment): Decision {
+/** The same event told anew, of a homeserver that goes by another address now, or with another delay, lives on: it is not cancelled. */
+export function supersede(row: LiveDelegation, { isSameEvent = false }: Of<'superseded'>, at: Moment): Decision {
+  if (isSameEvent) return end(row, 'superseded', at);
   const cancellable = row.handles.kind === 'delay' || row.handles.leave.cancel !== null || (row.handles.lost?.cancel ?? null) !== null;
   if (!cancellable) return end(row, 'superseded', at);
   return move(row, { kind: 'cancelling', sinceMs: at.nowMs, nextTryMs: at.nowMs, attempts: 0 }, at, [cancelEffect(row, at)]);

@@ -1,0 +1,54 @@
+// A newer word of a client while the older one still counts: the same event told anew, and another one just before its participant leaves.
+import { expect, test } from 'vitest';
+import type { HandOver } from '../../src/delegation/decide.ts';
+import type { HomeserverUrl } from '../../src/delegation/ids.ts';
+import { handOver as build, identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld } from './world.ts';
+
+const HOUR_MS = 3_600_000;
+
+function handOver(over: Partial<HandOver> = {}) {
+  const { id: _, ...rest } = build(1, over);
+  return rest;
+}
+
+/** A participant who has been on the SFU for some seconds hands over. */
+async function present(over: Partial<HandOver> = {}): Promise<EngineWorld> {
+  const world = new EngineWorld();
+  world.join(room(1), identity(1), sid(1));
+  await world.clock.advance(5_000);
+  await world.engine.handOver(handOver(over));
+  await world.clock.advance(100);
+  return world;
+}
+
+/** The webhook of who leaves now and joined `agoMs` ago. */
+async function leave(world: EngineWorld, agoMs: number): Promise<void> {
+  world.leave(room(1), identity(1));
+  await world.webhook(room(1), identity(1), sid(1), 'left', world.clock.nowMs() - agoMs);
+}
+
+test.each(['https://synapse.internal:8008', 'https://matrix.example.org/path'])(
+  'the same event at another address of its homeserver (%s) is not cancelled, and is sent at the departure',
+  async (url) => {
+    const world = await present({ delayMs: HOUR_MS });
+    const anew = await world.engine.handOver(handOver({ delayMs: HOUR_MS, homeserver: url as HomeserverUrl }));
+    expect(anew).toMatchObject({ kind: 'created', superseded: 1 });
+    await world.clock.advance(5_000);
+    expect(world.actions('cancel')).toEqual([]);
+    expect(await world.store.count()).toMatchObject({ connected: 1, ended: 1 });
+    await leave(world, 10_100);
+    await world.clock.advance(2_000);
+    expect(world.actions('send')).toMatchObject([{ homeserver: url }]);
+  },
+);
+
+test('the same event with another delay is restarted by that one, and not cancelled', async () => {
+  const world = await present({ delayMs: HOUR_MS });
+  await world.engine.handOver(handOver({ delayMs: 10_000 }));
+  world.calls.length = 0;
+  await world.clock.advance(60_000);
+  expect(world.actions('restart').length).toBeGreaterThanOrEqual(6);
+  expect(world.calls.map(({ action }) => action)).not.toContain('cancel');
+  expect((await world.engine.handOver(handOver({ delayMs: 10_000 }))).kind).toBe('repeated');
+});
