@@ -105,15 +105,19 @@ export interface FirstDecision {
   readonly effects: Decision['effects'];
 }
 
-/** The row of a new delegation. The SFU is asked at once whether its participant is there already. */
-export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy): FirstDecision {
+/**
+ * The row of a new delegation. The SFU is asked at once whether its participant is there already. `isNewer`: it takes the place of another, so
+ * that they may well be, and no list is waited for that others want as well: who has left by then can't be told from who had left before the
+ * hand-over.
+ */
+export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy, isNewer = false): FirstDecision {
   const connectByMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
   const state: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
   // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
   const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
   const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'awaiting', null);
   const next = { ...handOver, createdAtMs: nowMs, expiry, history, state };
-  return { next, effects: [ask(nowMs, { batchMs: FIRST_ASK_BATCH_MS, whichRoom: true })] };
+  return { next, effects: [ask(nowMs, { batchMs: isNewer ? 0 : FIRST_ASK_BATCH_MS, whichRoom: true })] };
 }
 
 /** What is known of a delegation that another service has looked after until now. */

@@ -54,7 +54,8 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
     // A newer hand-over may name fewer identities of the same member than an older one did.
     const known = { ...handOver, identities: rows.reduce((all, row) => joinedTo(all, row.identities), handOver.identities) };
-    const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy) : adopt(known, adopted, now.nowMs, roll, policy);
+    const isNewer = rows.some(isLive);
+    const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy, isNewer) : adopt(known, adopted, now.nowMs, roll, policy);
     const older = rows.map((row) => {
       const isSameEvent = row.handlesHash === handOver.handlesHash;
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };

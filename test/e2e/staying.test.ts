@@ -119,6 +119,15 @@ describe('another word of the client', () => {
     await alice.expectClean();
   });
 
+  story('a newer delay_id, and gone at once: the leave does not wait for somebody who never came', async ({ stage }) => {
+    const alice = await stage.member();
+    const participant = await alice.join();
+    await alice.reaches(await alice.scheduleAndDelegate(60_000), 'connected');
+    await alice.scheduleAndDelegate(60_000);
+    await alice.expectLeave('superseded, and gone at once', await participant.leave(), SOON_MS);
+    await alice.expectClean();
+  });
+
   story('handed back: lastwill sends nothing, the homeserver does when the delay is over', async ({ stage }) => {
     const alice = await stage.member();
     const participant = await alice.join();

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
-import { handOver as build, identity, room, sid } from '../support/fixtures.ts';
+import { handOver as build, delayHandles, identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const HOUR_MS = 3_600_000;
@@ -51,4 +51,13 @@ test('the same event with another delay is restarted by that one, and not cancel
   expect(world.actions('restart').length).toBeGreaterThanOrEqual(6);
   expect(world.calls.map(({ action }) => action)).not.toContain('cancel');
   expect((await world.engine.handOver(handOver({ delayMs: 10_000 }))).kind).toBe('repeated');
+});
+
+test.each([5, 50, 300, 900])('who leaves %d ms after a newer hand-over is not waited for as one who never came', async (ms) => {
+  const world = await present({ delayMs: HOUR_MS });
+  await world.engine.handOver(handOver({ delayMs: HOUR_MS, handles: delayHandles(2), handlesHash: 'other' }));
+  await world.clock.advance(ms);
+  await leave(world, 5_100 + ms);
+  await world.clock.advance(2_000);
+  expect(world.actions('send')).toMatchObject([{ target: 'delay-secret-2' }]);
 });
