@@ -133,14 +133,14 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   /** A restart needs no more than that the one is there whom it is for. Who was just handed over may have little time left as well. */
   function check(
-    { room, state }: LiveDelegation,
+    { room, state, identities: about }: LiveDelegation,
     { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>,
   ): Promise<Evidence> {
     const nowMs = clock.nowMs();
     const isDue = state.kind === 'connected' && nowMs >= state.restartDueMs;
     if (!isDue || state.session.sid === null) {
       const isForRestart = state.kind === 'connected' || (state.kind === 'awaiting' && nowMs < state.connectByMs);
-      return presence.ask(room, notBeforeMs, batchMs, { whichRoom, reason: isForRestart ? 'restart' : 'other' });
+      return presence.ask(room, notBeforeMs, batchMs, { whichRoom, about, reason: isForRestart ? 'restart' : 'other' });
     }
     return presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs);
   }

@@ -29,6 +29,8 @@ export interface How {
   readonly whichRoom?: boolean;
   /** What the answer is wanted for; it decides whose question is put first (turns.ts). */
   readonly reason?: Reason;
+  /** Who is asked about. Nothing is held back for one who was on the last list: gone by then, it would be as if they had not been there. */
+  readonly about?: readonly Identity[];
 }
 
 export interface Presence {
@@ -310,14 +312,15 @@ export function createPresence(deps: PresenceDeps): Presence {
     const desk = deskOf(room);
     const found = known(desk, notBeforeMs, how);
     if (found !== null) return found;
-    const { whichRoom = false, reason = 'other' } = how;
+    const { whichRoom = false, reason = 'other', about = [] } = how;
+    const heldBackMs = batchMs > 0 && isOnList(desk.last, about) ? 0 : batchMs;
     if (desk.running !== null) turns.join(desk.running.question, reason);
-    if (desk.waiting === null) return wait(room, desk, batchMs, { whichRoom, notBeforeMs, reason });
+    if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason });
     const { question } = desk.waiting;
     question.whichRoom ||= whichRoom;
     question.notBeforeMs = Math.max(question.notBeforeMs, notBeforeMs);
     turns.join(question, reason);
-    if (batchMs === 0) desk.waiting.begin();
+    if (heldBackMs === 0) desk.waiting.begin();
     return desk.waiting.answer;
   }
 
@@ -378,6 +381,10 @@ function compared({ crowd, crowdAtMs }: Desk, list: List): Evidence {
 /** From 0.75 to 1.25, by the room's name: rooms that were asked about in the same moment are not all asked about again in another one. */
 function spreadOf(room: RoomName): number {
   return 0.75 + crc32(room) / 2 ** 33;
+}
+
+function isOnList(last: Evidence | null, about: readonly Identity[]): boolean {
+  return last?.kind === 'list' && last.present.some(({ identity }) => about.includes(identity));
 }
 
 function isSame(one: Seen, other: Seen): boolean {

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
 import { handOver as build, delayHandles, identity, room, sid } from '../support/fixtures.ts';
+import { START_MS } from '../support/virtual-clock.ts';
 import { EngineWorld } from './world.ts';
 
 const HOUR_MS = 3_600_000;
@@ -60,4 +61,21 @@ test.each([5, 50, 300, 900])('who leaves %d ms after a newer hand-over is not wa
   await leave(world, 5_100 + ms);
   await world.clock.advance(2_000);
   expect(world.actions('send')).toMatchObject([{ target: 'delay-secret-2' }]);
+});
+
+test('of a crowd in one room that hands over one after the other, nobody who goes at once is waited for so', async () => {
+  const world = new EngineWorld();
+  const all = [1, 2, 3, 4, 5];
+  for (const n of all) world.join(room(1), identity(n), sid(n));
+  await world.clock.advance(5_000);
+  for (const n of all) {
+    const { id: _, ...rest } = build(n, { room: room(1), delayMs: HOUR_MS });
+    await world.engine.handOver(rest);
+    await world.clock.advance(20);
+    world.leave(room(1), identity(n));
+    await world.webhook(room(1), identity(n), sid(n), 'left', START_MS);
+    await world.clock.advance(40);
+  }
+  await world.clock.advance(2_000);
+  expect(world.actions('send').map(({ target }) => target)).toEqual(all.map((n) => `delay-secret-${n}`));
 });
