@@ -47,7 +47,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   /** What a hand-over means for the rows of its owner. Pure but for the clock; the store may run it again. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
     const now = { nowMs: clock.nowMs(), roll };
-    const same = rows.find((row) => isSame(row, handOver));
+    const same = sameAs(handOver, rows);
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
     // An adopted job must not supersede what its owner has delegated to us since.
     const newer = adopted === null ? undefined : rows.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
@@ -121,9 +121,13 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
 const isLive = ({ state: { kind } }: Delegation): boolean => kind !== 'ended' && kind !== 'cancelling';
 
-/** What its client says last of a delay counts: another one is another delegation, of the same event. */
-function isSame(row: Delegation, handOver: Omit<HandOver, 'id'>): boolean {
-  if (row.handlesHash !== handOver.handlesHash || row.homeserver !== handOver.homeserver) return false;
-  if (row.state.kind !== 'ended') return row.delayMs === handOver.delayMs || !isLive(row);
-  return !MAY_BEGIN_ANEW.has(row.state.outcome);
+/** The row that this hand-over repeats. What was handed over of the same event before the one that lives says nothing of it any more. */
+function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): Delegation | undefined {
+  const ofEvent = rows.filter(({ handlesHash }) => handlesHash === handOver.handlesHash);
+  const live = ofEvent.find(isLive);
+  if (live === undefined) return ofEvent.find((row) => row.homeserver === handOver.homeserver && !mayBeginAnew(row));
+  // What its client says last of a delay counts: another one is another delegation, of the same event.
+  return live.homeserver === handOver.homeserver && live.delayMs === handOver.delayMs ? live : undefined;
 }
+
+const mayBeginAnew = ({ state }: Delegation): boolean => state.kind === 'ended' && MAY_BEGIN_ANEW.has(state.outcome);

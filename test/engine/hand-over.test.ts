@@ -51,7 +51,10 @@ test('the same event with another delay is restarted by that one, and not cancel
   await world.clock.advance(60_000);
   expect(world.actions('restart').length).toBeGreaterThanOrEqual(6);
   expect(world.calls.map(({ action }) => action)).not.toContain('cancel');
-  expect((await world.engine.handOver(handOver({ delayMs: 10_000 }))).kind).toBe('repeated');
+  const again = await world.engine.handOver(handOver({ delayMs: 10_000 }));
+  expect([again.kind, again.row.state.kind]).toEqual(['repeated', 'connected']);
+  const longer = await world.engine.handOver(handOver({ delayMs: HOUR_MS }));
+  expect([longer.kind, longer.row.state.kind]).toEqual(['created', 'awaiting']);
 });
 
 test.each([5, 50, 300, 900])('who leaves %d ms after a newer hand-over is not waited for as one who never came', async (ms) => {

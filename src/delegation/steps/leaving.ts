@@ -107,7 +107,7 @@ export function leavingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment
 }
 
 /** The same event told anew, of a homeserver that goes by another address now, or with another delay, lives on: it is not cancelled. */
-export function supersede(row: LiveDelegation, { isSameEvent = false }: Of<'superseded'>, at: Moment): Decision {
+export function supersede(row: LiveDelegation, { isSameEvent = false }: EventOf<'superseded'>, at: Moment): Decision {
   if (isSameEvent) return end(row, 'superseded', at);
   const cancellable = row.handles.kind === 'delay' || row.handles.leave.cancel !== null || (row.handles.lost?.cancel ?? null) !== null;
   if (!cancellable) return end(row, 'superseded', at);
