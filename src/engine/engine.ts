@@ -152,9 +152,9 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   /** Resolves when everything committed so far is on disk. To be awaited before anything is promised. @throws StoreUnavailable */
-  async function durable(): Promise<void> {
+  async function durable(room: RoomName): Promise<void> {
     try {
-      await store.durable();
+      await store.durable(room);
     } catch (error) {
       if (error instanceof StoreUnavailable) onStore(error);
       throw error;
@@ -247,7 +247,7 @@ export function createEngine(deps: EngineDeps): Engine {
     if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
     // The calls that were just begun go out first, since the sync of the disk takes processor time as well.
     if (applied.todo.length > 0) await new Promise<void>((resolve) => onceSent(clock, resolve));
-    await durable();
+    await durable(about.room);
     if (applied.duplicate) return 'duplicate';
     return applied.changed > 0 || applied.todo.length > 0 ? 'applied' : 'ignored';
   }

@@ -33,7 +33,7 @@ export interface HandOverDeps {
   /** What is about to be committed. */
   readonly onWrite: (before: Delegation | undefined, after: Delegation) => void;
   /** Rejects with StoreUnavailable: nothing may be promised. */
-  readonly durable: () => Promise<void>;
+  readonly durable: (room: RoomName) => Promise<void>;
 }
 
 type Committed = HandedOver & { readonly decisions: readonly Decision[] };
@@ -97,13 +97,13 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
         onRow(next);
         if (effects.length > 0) perform({ row: next, effects, claim: claims.get(next.id) ?? null });
       }
-      await durable();
+      await durable(handOver.room);
       return value;
     },
     knownAs: async (room, owner, identities) => {
       const { changed, todo } = await apply({ by: 'owner', room, owner }, null, () => ({ kind: 'known_as', identities }));
       for (const one of todo) perform(one);
-      if (changed > 0) await durable();
+      if (changed > 0) await durable(room);
     },
     handBack: async (room, id, owner) => {
       let found: Delegation | null = null;
@@ -112,7 +112,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
         return found === null ? null : { kind: 'handed_back' };
       });
       if (found === null) return null;
-      await durable();
+      await durable(room);
       const now = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
       return now.kind === 'done' ? now.value : null;
     },

@@ -110,10 +110,11 @@ export interface Store {
    */
   update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency?: Urgency): Promise<Updated<T>>;
   /**
-   * Everything that has been committed until now is as safe as this store can make it.
+   * Everything that has been committed until now is as safe as this store can make it, and so is what was read: others may have committed
+   * it, and then have refused to promise it. With `room` only that room's is asked about.
    * @throws StoreUnavailable when it may not be: nothing may be promised, though it was committed.
    */
-  durable(): Promise<void>;
+  durable(room?: RoomName): Promise<void>;
   /**
    * Due rows that nobody holds, each claimed for `leaseMs`: owed leaves first, then the longest overdue, but of restarts those that are to
    * be `first`. Where more are due, half of `limit` is for leaves, and half of the rest for restarts.

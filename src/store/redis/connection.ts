@@ -20,6 +20,8 @@ export interface RedisConnection {
   replicas(shard: number, wanted: number, withinMs: number): Promise<number>;
   /** Another value than before: what is sent goes elsewhere now, or by another connection. */
   way(): unknown;
+  /** How many scripts had to be sent once more, behind what was sent after them, because a server did not know them yet. */
+  readonly taught: number;
   close(): Promise<void>;
 }
 
@@ -48,6 +50,7 @@ interface Wire {
 export async function connectRedis(place: RedisPlace, clock: Clock): Promise<RedisConnection> {
   const wire = await { single: toServer, sentinel: toMaster, cluster: toCluster }[place.kind](place, clock);
   const limited = createLimit(clock);
+  let taught = 0;
   const command = (shard: number, args: readonly Argument[]) => limited.within(() => wire.send(`${prefixOf(shard)}epoch`, [...args]));
   const evaluate = (name: 'EVALSHA' | 'EVAL', what: string, key: string, args: readonly Argument[]) =>
     limited.within(() => wire.send(key, [name, what, '1', key, ...args]));
@@ -58,6 +61,7 @@ export async function connectRedis(place: RedisPlace, clock: Clock): Promise<Red
       const reply = await evaluate('EVALSHA', script.sha, prefix + key, all).catch((error: Error) => {
         // A server that was restarted, or another than before, learns the script from the call.
         if (!error.message.startsWith('NOSCRIPT')) throw error;
+        taught += 1;
         return evaluate('EVAL', script.text, prefix + key, all);
       });
       return reply as Buffer[];
@@ -68,6 +72,9 @@ export async function connectRedis(place: RedisPlace, clock: Clock): Promise<Red
       return Number(await limited.within(() => send(`${prefixOf(shard)}epoch`, ['WAIT', String(wanted), String(withinMs)])));
     },
     way: () => wire.way(),
+    get taught() {
+      return taught;
+    },
     close: async () => {
       limited.stop();
       await wire.close();

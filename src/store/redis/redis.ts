@@ -27,12 +27,12 @@ import { createRedisAttendance } from './attendance.ts';
 import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
 import type { Argument, RedisConnection, RedisRun } from './connection.ts';
-import { ALL_SHARDS, idFrom, idIn, onceMember, shardsBetween } from './keys.ts';
+import { ALL_SHARDS, idFrom, idIn, onceMember, prefixOf, shardOf, shardsBetween } from './keys.ts';
 import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
 import { purgeShards } from './purge.ts';
-import { createReplicated, type Replicated } from './replicated.ts';
+import { createDoubts, createReplicated, type Doubts, type Replicated } from './replicated.ts';
 import type { Stored } from './row.ts';
 import * as scripts from './scripts.ts';
 import {
@@ -99,6 +99,7 @@ class SharedStore implements RedisStore {
   readonly #limits: RedisLimits;
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #replicated: Replicated;
+  readonly #doubts: Doubts;
   readonly #unreadable = new Set<string>();
   readonly #stopTicking: Cancel;
   readonly track: Attendance['track'];
@@ -130,6 +131,8 @@ class SharedStore implements RedisStore {
     ({ trackedRooms: this.trackedRooms, trackedIn: this.trackedIn } = attendance);
     ({ allGiven: this.allGiven, takeGiven: this.takeGiven } = attendance);
     this.#replicated = createReplicated(options);
+    const touch = (shard: number) => options.connection.command(shard, ['INCR', `${prefixOf(shard)}beat`]);
+    this.#doubts = createDoubts(options.waitFor, touch, this.#replicated);
     this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());
     this.#stopTicking = options.clock.everySecond(() => this.#tick());
@@ -167,19 +170,31 @@ class SharedStore implements RedisStore {
       const fresh = found === null;
       if (found === null) {
         const read = await this.#read(place, once);
-        if (read === 'duplicate') return { kind: 'duplicate' };
+        if (read === 'duplicate') return this.#duplicate(place);
         // What we have sent meanwhile is newer than the answer.
         found = this.#believed(where, place) ?? read;
       }
       const rows = rowsFor(where, found);
       const change = step(rows);
       const isRead = change.writes.length === 0 && (once === null || found.length === 0);
-      if (isRead && fresh) return { kind: 'done', value: change.value, claims: new Map() };
+      if (isRead && fresh) return this.#onlyRead(place, change.value);
       const answer = await this.#write(where, place, once, found, change);
       if (answer.kind !== 'stale') return answer;
       found = this.#believed(where, place) ?? answer.found;
     }
     throw new StoreUnavailable(new Error('others kept writing the same rows'));
+  }
+
+  /** Whoever wrote that may have been refused for want of replicas, be it another process. */
+  #duplicate({ shard }: Place): Updated<never> {
+    this.#doubts.read(shard);
+    return { kind: 'duplicate' };
+  }
+
+  /** The same; whoever looks at a whole room promises nobody anything. */
+  #onlyRead<T>({ shard, where }: Place, value: T): Updated<T> {
+    if (where !== 'room') this.#doubts.read(shard);
+    return { kind: 'done', value, claims: new Map() };
   }
 
   #believed(where: Where, place: Place): readonly Found[] | null {
@@ -217,7 +232,8 @@ class SharedStore implements RedisStore {
     found: readonly Found[],
     change: Change<T>,
   ): Promise<Updated<T> | { readonly kind: 'stale'; readonly found: readonly Found[] }> {
-    const { clock, seal, onCommit } = this.#options;
+    const { connection, clock, seal, onCommit } = this.#options;
+    const { taught } = connection;
     const planned = plan(change.writes, found, seal, () => {
       this.#rev += 1;
       return this.#rev;
@@ -235,15 +251,18 @@ class SharedStore implements RedisStore {
     try {
       const sent = this.#run(scripts.UPDATE, place.shard, place.key, words);
       const [[verdict, ...rest]] = await Promise.all([sent, isWrite ? this.#replicated(place.shard) : null]);
+      // Sent once more, it went after the question who has it.
+      if (isWrite && connection.taught !== taught) await this.#replicated(place.shard);
       switch (verdict?.toString()) {
         case 'duplicate':
           this.#disown(planned);
-          return { kind: 'duplicate' };
+          return this.#duplicate(place);
         case 'rows':
           this.#disown(planned);
           return { kind: 'stale', found: this.#told(attempt, place, rest) };
         case 'done':
-          if (isWrite) onCommit?.(true, 1, clock.nowMs() - nowMs);
+          if (!isWrite) return this.#onlyRead(place, change.value);
+          onCommit?.(true, 1, clock.nowMs() - nowMs);
           return { kind: 'done', value: change.value, claims: this.#claimsOf(change, planned, place.shard, rest, nowMs) };
         default:
           throw new StoreUnavailable(new Error('a new delegation has the id of another'));
@@ -297,8 +316,13 @@ class SharedStore implements RedisStore {
     return claims;
   }
 
-  /** LASTWILL_REDIS_WAIT is waited for within each commit. */
-  async durable(): Promise<void> {}
+  /** LASTWILL_REDIS_WAIT is waited for within each commit; what was only read may be another's, who was refused for want of replicas. */
+  async durable(room?: RoomName): Promise<void> {
+    const shards = room === undefined ? ALL_SHARDS : [shardOf(room)];
+    await Promise.all(shards.map((shard) => this.#doubts.dispel(shard))).catch((error) => {
+      throw error instanceof StoreUnavailable ? error : new StoreUnavailable(error);
+    });
+  }
 
   claimDue(...args: Parameters<Store['claimDue']>): Promise<readonly Claimed[]> {
     return this.#claims.claimDue(...args);

@@ -16,6 +16,14 @@ export interface ReplicatedDeps {
   readonly cluster: boolean;
 }
 
+/** What was read, and may be on this server alone: whoever wrote it was refused, or is not answered yet. */
+export interface Doubts {
+  /** Something was read in the shard that is about to be promised. */
+  read(shard: number): void;
+  /** Resolves when enough Redis replicas have all that was read there. @throws StoreUnavailable: they may not. */
+  dispel(shard: number): Promise<void>;
+}
+
 const LONGEST_WAIT_MS = 1_500;
 
 export function createReplicated({ connection, clock, waitFor, cluster }: ReplicatedDeps): Replicated {
@@ -44,5 +52,31 @@ export function createReplicated({ connection, clock, waitFor, cluster }: Replic
     const waiting = waits.get(at) ?? begin(at);
     waits.set(at, waiting);
     return waiting;
+  };
+}
+
+/** `write`: anything, in the shard. What was there before it is on whichever replica has it; to wait for others' writes alone is not possible. */
+export function createDoubts(waitFor: number, write: (shard: number) => Promise<unknown>, replicated: Replicated): Doubts {
+  const doubted = new Set<number>();
+  const underWay = new Map<number, Promise<void>>();
+
+  async function ask(shard: number): Promise<void> {
+    try {
+      await Promise.all([write(shard), replicated(shard)]);
+    } catch (error) {
+      doubted.add(shard);
+      throw error;
+    }
+  }
+
+  return {
+    read: (shard) => {
+      if (waitFor > 0) doubted.add(shard);
+    },
+    dispel: (shard) => {
+      // What was read since the last question was put is not in its answer.
+      if (doubted.delete(shard)) underWay.set(shard, ask(shard));
+      return underWay.get(shard) ?? Promise.resolve();
+    },
   };
 }
