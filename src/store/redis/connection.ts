@@ -38,6 +38,12 @@ const MOST_UNANSWERED = 20_000;
 /** Bytes as they are; and no timer of the client's own for each call, which would count the time that it waits here to be sent. */
 const CALL = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer, [RESP_TYPES.SIMPLE_STRING]: Buffer }, timeout: 0 };
 
+/**
+ * A shard that moves to another master of the cluster does so key by key, and a script would find some of its keys on neither of the two: as if
+ * nobody had been handed over. Neither runs a script of two keys of which it has not both; so all are refused until the move is over.
+ */
+const NEVER_THERE = 'nothing';
+
 interface Wire {
   send(key: string, args: Argument[]): Promise<unknown>;
   /** To the server that has the key, and no other; where that needs another way. */
@@ -52,17 +58,18 @@ export async function connectRedis(place: RedisPlace, clock: Clock): Promise<Red
   const limited = createLimit(clock);
   let taught = 0;
   const command = (shard: number, args: readonly Argument[]) => limited.within(() => wire.send(`${prefixOf(shard)}epoch`, [...args]));
-  const evaluate = (name: 'EVALSHA' | 'EVAL', what: string, key: string, args: readonly Argument[]) =>
-    limited.within(() => wire.send(key, [name, what, '1', key, ...args]));
+  const evaluate = (name: 'EVALSHA' | 'EVAL', what: string, keys: readonly [string, ...string[]], args: readonly Argument[]) =>
+    limited.within(() => wire.send(keys[0], [name, what, String(keys.length), ...keys, ...args]));
   return {
     run: async (script, shard, key, time, args) => {
       const prefix = prefixOf(shard);
       const all = [prefix, time, ...args];
-      const reply = await evaluate('EVALSHA', script.sha, prefix + key, all).catch((error: Error) => {
+      const keys = place.kind === 'cluster' ? ([prefix + key, prefix + NEVER_THERE] as const) : ([prefix + key] as const);
+      const reply = await evaluate('EVALSHA', script.sha, keys, all).catch((error: Error) => {
         // A server that was restarted, or another than before, learns the script from the call.
         if (!error.message.startsWith('NOSCRIPT')) throw error;
         taught += 1;
-        return evaluate('EVAL', script.text, prefix + key, all);
+        return evaluate('EVAL', script.text, keys, all);
       });
       return reply as Buffer[];
     },
