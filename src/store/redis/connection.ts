@@ -3,10 +3,10 @@
 import { createClient, createCluster, createSentinel, RESP_TYPES } from 'redis';
 import type { Cancel, Clock } from '../../clock.ts';
 import type { RedisPlace } from '../../redis-url.ts';
+import { createAnswers } from './answers.ts';
 import { prefixOf } from './keys.ts';
 import type { Script } from './scripts.ts';
-
-export type Argument = string | Buffer;
+import { type Argument, renewable, type Wire } from './wire.ts';
 
 /** Runs a script in a shard; its first key is named without the shard's prefix. */
 export type RedisRun = (script: Script, shard: number, key: string, args: readonly Argument[]) => Promise<readonly Buffer[]>;
@@ -25,16 +25,9 @@ export interface RedisConnection {
   close(): Promise<void>;
 }
 
-/** A Redis that answers nobody for so long is away; a webhook's sender is waiting behind it. */
-const SILENCE_MS = 2_000;
-/** So long one answer may take behind others. */
-const LONGEST_MS = 10_000;
-const LOOK_MS = 500;
 const CONNECT_MS = 5_000;
 /** How often a lost connection is tried again; a server that is back is used within this. */
 const AGAIN_MS = 250;
-/** Past this many unanswered calls new ones are refused: 503 beats memory growth. */
-const MOST_UNANSWERED = 20_000;
 /** Bytes as they are; and no timer of the client's own for each call, which would count the time that it waits here to be sent. */
 const CALL = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer, [RESP_TYPES.SIMPLE_STRING]: Buffer }, timeout: 0 };
 
@@ -44,46 +37,50 @@ const CALL = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer, [RESP_TYPES.SIMP
  */
 const NEVER_THERE = 'nothing';
 
-interface Wire {
-  send(key: string, args: Argument[]): Promise<unknown>;
-  /** To the server that has the key, and no other; where that needs another way. */
-  sendThere?(key: string, args: Argument[]): Promise<unknown>;
-  way(): unknown;
-  close(): void | Promise<void>;
-}
-
 /** @throws Error when it is not reachable now. */
 export async function connectRedis(place: RedisPlace, clock: Clock): Promise<RedisConnection> {
-  const wire = await { single: toServer, sentinel: toMaster, cluster: toCluster }[place.kind](place, clock);
-  const limited = createLimit(clock);
+  const wire = await renewable(() => ({ single: toServer, sentinel: toMaster, cluster: toCluster })[place.kind](place, clock), clock);
+  const counted = (shard: number): string => `${prefixOf(shard)}beat`;
+  const answers = createAnswers(clock, (shard) => wire.renew(counted(shard), () => answers.isSilent(shard)));
   let taught = 0;
-  const command = (shard: number, args: readonly Argument[]) => limited.within(() => wire.send(`${prefixOf(shard)}epoch`, [...args]));
-  const evaluate = (name: 'EVALSHA' | 'EVAL', what: string, keys: readonly [string, ...string[]], args: readonly Argument[]) =>
-    limited.within(() => wire.send(keys[0], [name, what, String(keys.length), ...keys, ...args]));
+  const ask = async (shard: number, key: string, args: Argument[], send = wire.send): Promise<unknown> => {
+    try {
+      return await answers.within(place.kind === 'cluster' ? shard : 0, () => send(key, args));
+    } catch (error) {
+      // Its name may lead to the server that has taken its place.
+      if (/^(READONLY|MASTERDOWN)/.test((error as Error).message)) wire.renew(counted(shard), () => true);
+      throw error;
+    }
+  };
+  const evaluate = (
+    shard: number,
+    how: 'EVALSHA' | 'EVAL',
+    what: string,
+    keys: readonly [string, ...string[]],
+    args: readonly Argument[],
+  ) => ask(shard, keys[0], [how, what, String(keys.length), ...keys, ...args]);
   return {
     run: async (script, shard, key, time, args) => {
       const prefix = prefixOf(shard);
       const all = [prefix, time, ...args];
       const keys = place.kind === 'cluster' ? ([prefix + key, prefix + NEVER_THERE] as const) : ([prefix + key] as const);
-      const reply = await evaluate('EVALSHA', script.sha, keys, all).catch((error: Error) => {
+      const reply = await evaluate(shard, 'EVALSHA', script.sha, keys, all).catch((error: Error) => {
         // A server that was restarted, or another than before, learns the script from the call.
         if (!error.message.startsWith('NOSCRIPT')) throw error;
         taught += 1;
-        return evaluate('EVAL', script.text, keys, all);
+        return evaluate(shard, 'EVAL', script.text, keys, all);
       });
       return reply as Buffer[];
     },
-    command,
-    replicas: async (shard, wanted, withinMs) => {
-      const send = wire.sendThere ?? wire.send;
-      return Number(await limited.within(() => send(`${prefixOf(shard)}epoch`, ['WAIT', String(wanted), String(withinMs)])));
-    },
+    command: (shard, args) => ask(shard, `${prefixOf(shard)}epoch`, [...args]),
+    replicas: async (shard, wanted, withinMs) =>
+      Number(await ask(shard, `${prefixOf(shard)}epoch`, ['WAIT', String(wanted), String(withinMs)], wire.sendThere)),
     way: () => wire.way(),
     get taught() {
       return taught;
     },
     close: async () => {
-      limited.stop();
+      answers.stop();
       await wire.close();
     },
   };
@@ -112,14 +109,14 @@ async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
     // What can't be sent now is refused now: a queue would hold promises that nobody made.
     disableOfflineQueue: true,
   });
-  let lost = 0;
+  let way = {};
   // Without a listener an error between calls would end the process; the calls themselves reject.
   client.on('error', () => {
-    lost += 1;
+    way = {};
   });
   await started(client.connect(), clock, () => client.destroy());
   began = true;
-  return { send: (_key, args) => client.sendCommand(args, CALL), way: () => lost, close: () => client.destroy() };
+  return { send: (_key, args) => client.sendCommand(args, CALL), way: () => way, close: () => client.destroy() };
 }
 
 /** Sentinels may be as open as they come, and then refuse a password, or have the one of their master. */
@@ -153,15 +150,15 @@ async function toMaster(place: RedisPlace, clock: Clock): Promise<Wire> {
     commandOptions: CALL,
   });
   sentinel.on('error', () => {});
-  let masters = 0;
+  let way = {};
   // Also the same one by another connection: the client puts what is under way once more there.
   sentinel.on('topology-change', ({ type }) => {
-    if (type === 'MASTER_CHANGE') masters += 1;
+    if (type === 'MASTER_CHANGE') way = {};
   });
   await started(sentinel.connect(), clock, () => void sentinel.destroy().catch(() => {}));
   return {
     send: (_key, args) => sentinel.sendCommand(false, args, CALL),
-    way: () => masters,
+    way: () => way,
     close: () => sentinel.destroy(),
   };
 }
@@ -199,52 +196,4 @@ async function started(connecting: Promise<unknown>, clock: Clock, giveUp: () =>
   } finally {
     stop();
   }
-}
-
-/**
- * One timer for all calls. Redis that answers others is there, and what waits behind them may wait longer; Redis that answers nobody is
- * away, and all are refused, whatever becomes of them.
- */
-function createLimit(clock: Clock) {
-  const waiting = new Set<{ readonly sinceMs: number; readonly refuse: (why: Error) => void }>();
-  let cancel: Cancel | null = null;
-  let answeredAtMs = clock.nowMs();
-  let armedAtMs = 0;
-
-  function look(): void {
-    cancel = null;
-    const nowMs = clock.nowMs();
-    // We were stalled ourselves: the answers may lie here, unread.
-    const stalled = nowMs - armedAtMs > LOOK_MS * 2;
-    for (const one of stalled ? [] : waiting) {
-      const limitMs = nowMs - Math.max(answeredAtMs, one.sinceMs) >= SILENCE_MS ? SILENCE_MS : LONGEST_MS;
-      if (nowMs - one.sinceMs < limitMs) break;
-      waiting.delete(one);
-      one.refuse(new Error(`unanswered for ${limitMs} ms`));
-    }
-    arm();
-  }
-  function arm(): void {
-    if (waiting.size === 0 || cancel !== null) return;
-    armedAtMs = clock.nowMs();
-    cancel = clock.after(LOOK_MS, look);
-  }
-
-  return {
-    within: <T>(call: () => Promise<T>): Promise<T> => {
-      if (waiting.size >= MOST_UNANSWERED) return Promise.reject(new Error('too many calls are unanswered'));
-      return new Promise<T>((resolve, reject) => {
-        const one = { sinceMs: clock.nowMs(), refuse: reject };
-        waiting.add(one);
-        arm();
-        call()
-          .then(resolve, reject)
-          .finally(() => {
-            answeredAtMs = clock.nowMs();
-            waiting.delete(one);
-          });
-      });
-    },
-    stop: () => cancel?.(),
-  };
 }

@@ -26,7 +26,7 @@ import {
 import { createRedisAttendance } from './attendance.ts';
 import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
-import type { Argument, RedisConnection, RedisRun } from './connection.ts';
+import type { RedisConnection, RedisRun } from './connection.ts';
 import { ALL_SHARDS, idFrom, idIn, onceMember, prefixOf, shardOf, shardsBetween } from './keys.ts';
 import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
@@ -50,6 +50,7 @@ import {
   wordsFor,
   writeWords,
 } from './update.ts';
+import type { Argument } from './wire.ts';
 
 export interface RedisStoreOptions {
   readonly connection: RedisConnection;

@@ -6,10 +6,10 @@ import { isInPart } from '../parts.ts';
 import type { Seal } from '../seal.ts';
 import { slotOf } from '../slots.ts';
 import type { Where, Write } from '../store.ts';
-import type { Argument } from './connection.ts';
 import { identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './keys.ts';
 import { longestLeaseMs } from './leases.ts';
 import { pack, type Stored, unpack } from './row.ts';
+import type { Argument } from './wire.ts';
 
 /** A row as it lies there; null where it can't be read, and then it is kept and left alone. */
 export interface Found {
