@@ -11,8 +11,8 @@ import type { Delegation } from './delegation/state.ts';
 import { faultLines } from './process/startup-report.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { type Attendance, type Given, MOST_GIVEN, type MovableGiven, type Tracked } from './store/attendance.ts';
-import { connectRedis, type RedisConnection } from './store/redis/connection.ts';
-import { readBeats } from './store/redis/pulse.ts';
+import { connectRedis } from './store/redis/connection.ts';
+import { isBeating } from './store/redis/pulse.ts';
 import { openRedisStore } from './store/redis/redis.ts';
 import { createSeal, type Seal } from './store/seal.ts';
 import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
@@ -139,19 +139,10 @@ async function open(named: string, env: Env, means: Means, end: 'from' | 'to'): 
 async function openRedis(place: RedisPlace, { clock, random, seal }: Means): Promise<BothStores> {
   const connection = await connectRedis(place, clock);
   try {
-    await refuseIfUsed(connection, clock);
+    if (await isBeating(connection, clock)) throw new Error('a lastwill is running on this Redis: stop all of them first');
     return await openRedisStore({ connection, clock, random, seal, waitFor: 0, cluster: place.kind === 'cluster', leaseClock: null });
   } catch (error) {
     await connection.close();
     throw error;
   }
-}
-
-/** Each replica writes its pulse every five seconds. */
-const PULSE_MS = 6_000;
-
-async function refuseIfUsed(connection: RedisConnection, clock: Clock): Promise<void> {
-  const before = await readBeats(connection);
-  await new Promise<void>((resolve) => void clock.after(PULSE_MS, resolve));
-  if ((await readBeats(connection)) !== before) throw new Error('a lastwill is running on this Redis: stop all of them first');
 }

@@ -9,6 +9,7 @@ import { connectRedis } from '../../src/store/redis/connection.ts';
 import { ALL_SHARDS, prefixOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
 import { createRedisSightings } from '../../src/store/redis/sightings.ts';
+import { createSeal } from '../../src/store/seal.ts';
 import type { Sightings } from '../../src/store/sightings.ts';
 import type { Claimed, Excluded, Store } from '../../src/store/store.ts';
 import { DELAY_MS, ended, HOMESERVER, identity, idOf, room, row } from '../support/fixtures.ts';
@@ -241,6 +242,19 @@ for (const { name, binary, missing } of KINDS)
         await server.ask('SET', key, '{"askedAt":1}');
         expect(await a.last(room(1))).toBe(null);
         for (const connection of connections) await connection.close();
+      });
+
+      test('let nobody in who has another key: what one of them sealed the others could not read', async () => {
+        const clock: Clock = { ...systemClock(), after: (delayMs, fire) => systemClock().after(delayMs / 20, fire) };
+        const withKey = () => open(clock, { seal: createSeal('a key of enough letters') });
+        const beating = setInterval(() => void one?.ping(), 50);
+        await expect(withKey()).rejects.toThrow('another lastwill runs on this Redis without this LASTWILL_STORE_KEY');
+        clearInterval(beating);
+        for (const store of stores()) await store.close();
+        // Who are started together have the same.
+        const both = await Promise.all([withKey(), withKey()]);
+        expect(await both[0].ping()).toBe(undefined);
+        for (const store of both) await store.close();
       });
 
       test("have one time, Redis'", async () => {

@@ -81,7 +81,13 @@ export function createPulse({ connection, clock, random, measures, onLost }: Pul
   };
 }
 
-/** How often replicas have written their pulse: it stands still when none of them runs. */
-export async function readBeats(connection: RedisConnection): Promise<string> {
-  return String(await connection.command(0, ['GET', `${prefixOf(0)}beat`]));
+/** Longer than between two beats, however late a tick is. */
+const LONGEST_PAUSE_MS = BEAT_EVERY_MS + 2_000;
+
+/** Whether any replica runs: their pulse stands still when none of them does. It takes as long as a pause between two beats may. */
+export async function isBeating(connection: RedisConnection, clock: Clock): Promise<boolean> {
+  const read = async (): Promise<string> => String(await connection.command(0, ['GET', `${prefixOf(0)}beat`]));
+  const before = await read();
+  await new Promise<void>((resolve) => void clock.after(LONGEST_PAUSE_MS, resolve));
+  return (await read()) !== before;
 }

@@ -81,7 +81,7 @@ const MOST_TRIES = 32;
 export async function openRedisStore(options: RedisStoreOptions): Promise<RedisStore> {
   const { connection, seal, clock, random, leaseClock } = options;
   try {
-    await meet(connection, seal);
+    await meet(connection, seal, clock);
     const pulse = createPulse({ connection, clock, random, measures: leaseClock === null, onLost: () => options.onLost?.() });
     await pulse.beat();
     return new SharedStore(options, pulse);

@@ -330,15 +330,16 @@ redis.call('SET', prefix .. 'told', now())
 return { redis.call('GET', KEYS[1]), string.format('%.0f', exactly() * 1000) }
 `);
 
-/** Who may use the keys: the schema, the oldest that can read it, and the name of the sealing key. */
+/** Who may use the keys: the schema, the oldest that can read it, and the name of the sealing key, which changes only for who is `alone`. */
 export const MEET = script(`
-local schema, least, seal = tonumber(arg()), arg(), arg()
+local schema, least, seal, alone = tonumber(arg()), arg(), arg(), arg()
 local known = redis.call('HMGET', KEYS[1], 'schema', 'least', 'seal')
 if known[2] and tonumber(known[2]) > schema then return { 'newer', known[1], known[2] } end
 if known[3] and known[3] ~= '' and known[3] ~= seal then
   local count = redis.call('HGETALL', prefix .. 'count')
   for i = 1, #count, 2 do if count[i] ~= 'ended' and tonumber(count[i + 1]) > 0 then return { 'sealed', known[3] } end end
 end
+if known[1] and known[3] ~= seal and alone == '' then return { 'others' } end
 if not known[1] or tonumber(known[1]) < schema then redis.call('HSET', KEYS[1], 'schema', schema, 'least', least) end
 if known[3] ~= seal then redis.call('HSET', KEYS[1], 'seal', seal) end
 return { 'welcome' }
