@@ -282,7 +282,7 @@ async function takeOverJobs({ redis }: Config, deps: Omit<TakeOverDeps, 'open' |
   // Imported only where it is used: the client of Redis takes a third of the memory of the whole process.
   const { openJobHash } = await import('./takeover/redis.ts');
   const random = systemRandom();
-  return takeOver({ ...deps, open: () => openJobHash(redis.place, random), remove: redis.removeJobs });
+  return takeOver({ ...deps, open: () => openJobHash(redis.place, random, systemTime), remove: redis.removeJobs });
 }
 
 interface ClientDeps {

@@ -1,7 +1,7 @@
 // Where lk-jwt-service keeps its jobs: one hash in Redis. Read once at start; the originals stay unless told otherwise, which is the
 // way back.
 import { createClient } from 'redis';
-import type { Random } from '../clock.ts';
+import type { Clock, Random } from '../clock.ts';
 import type { RedisPlace } from '../redis-url.ts';
 
 export interface JobHash {
@@ -19,7 +19,8 @@ export interface JobHash {
 const KEY = 'lk-jwt:jobs';
 const CLAIM = 'lastwill:takeover';
 const CLAIM_SECONDS = 120;
-const CONNECT_TIMEOUT_MS = 5_000;
+/** A start waits for us, and whoever wants to end it as well: a Redis that says nothing is not waited for. */
+const SILENCE_MS = 5_000;
 const CLAIM_BYTES = 16;
 const REMOVE =
   "for i = 1, #ARGV, 2 do if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end end";
@@ -27,9 +28,9 @@ const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call
 
 /**
  * Connects, without trying again. Null: lk-jwt-service knows single servers only.
- * @throws Error when it is not reachable.
+ * @throws Error when it is not reachable, or says nothing; so does whatever it is asked later.
  */
-export async function openJobHash(place: RedisPlace, random: Random): Promise<JobHash | null> {
+export async function openJobHash(place: RedisPlace, random: Random, clock: Clock): Promise<JobHash | null> {
   const { kind, tls, username, password, database } = place;
   if (kind !== 'single') return null;
   const where = place.socket === null ? { ...place.addresses[0], ...(tls ? { tls: true as const } : {}) } : { path: place.socket };
@@ -37,20 +38,25 @@ export async function openJobHash(place: RedisPlace, random: Random): Promise<Jo
     ...(username === null ? {} : { username }),
     ...(password === null ? {} : { password }),
     database,
-    socket: { ...where, connectTimeout: CONNECT_TIMEOUT_MS, reconnectStrategy: false },
+    socket: { ...where, connectTimeout: SILENCE_MS, reconnectStrategy: false },
   });
   // Without a listener an error between calls would end the process; the calls themselves reject.
   client.on('error', () => {});
-  await client.connect();
+  /** What is still to be answered then is refused. */
+  const inTime = <T>(answer: Promise<T>): Promise<T> => answer.finally(clock.after(SILENCE_MS, () => client.destroy()));
+  await inTime(client.connect());
   const mine = Buffer.from(random.bytes(CLAIM_BYTES)).toString('base64url');
   return {
-    claim: async () => (await client.set(CLAIM, mine, { condition: 'NX', expiration: { type: 'EX', value: CLAIM_SECONDS } })) !== null,
-    release: async () => {
-      await client.eval(RELEASE, { keys: [CLAIM], arguments: [mine] });
+    claim: async () => {
+      const options = { condition: 'NX', expiration: { type: 'EX', value: CLAIM_SECONDS } } as const;
+      return (await inTime(client.set(CLAIM, mine, options))) !== null;
     },
-    read: async () => new Map(Object.entries(await client.hGetAll(KEY))),
+    release: async () => {
+      await inTime(client.eval(RELEASE, { keys: [CLAIM], arguments: [mine] }));
+    },
+    read: async () => new Map(Object.entries(await inTime(client.hGetAll(KEY)))),
     remove: async (jobs) => {
-      if (jobs.size > 0) await client.eval(REMOVE, { keys: [KEY], arguments: [...jobs].flat() });
+      if (jobs.size > 0) await inTime(client.eval(REMOVE, { keys: [KEY], arguments: [...jobs].flat() }));
     },
     close: async () => {
       client.destroy();

@@ -1,6 +1,6 @@
 // The hash in a real Redis, and the claim by which replicas take turns.
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { systemRandom } from '../../src/clock.ts';
+import { type Clock, systemClock, systemRandom } from '../../src/clock.ts';
 import { parseRedisUrl } from '../../src/redis-url.ts';
 import { type JobHash, openJobHash } from '../../src/takeover/redis.ts';
 import { KINDS, RedisServer } from '../support/redis-server.ts';
@@ -13,9 +13,9 @@ for (const { name, binary, missing } of KINDS)
     });
     afterAll(() => server.end());
 
-    async function open(): Promise<JobHash> {
+    async function open(clock: Clock = systemClock()): Promise<JobHash> {
       const place = parseRedisUrl(server.url, null);
-      const hash = place === null ? null : await openJobHash(place, systemRandom());
+      const hash = place === null ? null : await openJobHash(place, systemRandom(), clock);
       if (hash === null) throw new Error('a single server is a place');
       onTestFinished(hash.close);
       return hash;
@@ -36,6 +36,19 @@ for (const { name, binary, missing } of KINDS)
       await other.claim();
       await slow.release();
       expect(await server.ask('EXISTS', 'lastwill:takeover')).toBe(1);
+    });
+
+    test('a Redis that says nothing is not waited for for ever, neither at first nor later', async () => {
+      const clock: Clock = { ...systemClock(), after: (delayMs, fire) => systemClock().after(delayMs / 20, fire) };
+      const hash = await open(clock);
+      server.signal('SIGSTOP');
+      try {
+        await expect(open(clock)).rejects.toThrow();
+        await expect(hash.claim()).rejects.toThrow();
+        await expect(hash.read()).rejects.toThrow();
+      } finally {
+        server.signal('SIGCONT');
+      }
     });
 
     test('jobs are read, and removed by their fields', async () => {
