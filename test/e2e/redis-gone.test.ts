@@ -8,12 +8,12 @@ import { connectRedis } from '../../src/store/redis/connection.ts';
 import { prefixOf, shardOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore, type RedisStore } from '../../src/store/redis/redis.ts';
 import { pause } from '../replicas/fleet.ts';
-import { startCluster } from '../replicas/topologies.ts';
+import { startCluster, startSentinels } from '../replicas/topologies.ts';
 import { room, row } from '../support/fixtures.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 
 /** Five seconds of silence, and another connection. */
-const SOON_MS = 12_000;
+const SOON_MS = 15_000;
 const ending: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const end of ending.splice(0).reverse()) await end();
@@ -100,6 +100,27 @@ describe.skipIf(NO_REDIS !== null)(`Redis is gone, and its connection stays${WHY
     expect(await write(store)).toBe('refused');
     name.leadTo(after);
     await isKept(store);
+  });
+
+  test('because its machine is gone, and with it the first of the sentinels, which have put its replica in its place', async () => {
+    const { url, servers, sentinels, end } = await startSentinels();
+    ending.push(end);
+    const store = await open(url);
+    expect(await write(store)).toBe('kept');
+    sentinels[0]?.kill('SIGSTOP');
+    servers[0]?.signal('SIGSTOP');
+    expect(await write(store)).toBe('refused');
+    await isKept(store);
+  });
+
+  test.each([
+    ['open to all', null],
+    ['with a password', 'a-password'],
+  ])('the first of the sentinels, %s: the others know the master, also at a start', async (_, password) => {
+    const { url, sentinels, end } = await startSentinels(password);
+    ending.push(end);
+    sentinels[0]?.kill('SIGSTOP');
+    expect(await write(await open(url))).toBe('kept');
   });
 
   test('because it hangs, and a replica has taken its place in the cluster', async () => {

@@ -1,5 +1,5 @@
 // Redis as larger deployments have it, on loopback: a cluster of three masters, and a master with a replica that sentinels watch.
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -35,7 +35,7 @@ export async function startCluster(more: readonly string[] = [], { masters = 3, 
 const QUORUM = 2;
 
 /** With one password for all of them, or with none. */
-export async function startSentinels(password: string | null = null): Promise<Topology> {
+export async function startSentinels(password: string | null = null): Promise<Topology & { readonly sentinels: readonly ChildProcess[] }> {
   const secret = password === null ? [] : ['--requirepass', password, '--masterauth', password];
   const master = await RedisServer.start(['--appendonly', 'yes', ...secret]);
   const replica = await RedisServer.start(['--appendonly', 'yes', '--replicaof', '127.0.0.1', String(master.port), ...secret]);
@@ -53,7 +53,8 @@ export async function startSentinels(password: string | null = null): Promise<To
     await endAll([master, replica]);
     rmSync(folder, { recursive: true, force: true });
   };
-  return { url: `redis+sentinel://${password === null ? '' : `:${password}@`}${hosts}/main`, servers: [master, replica], end };
+  const url = `redis+sentinel://${password === null ? '' : `:${password}@`}${hosts}/main`;
+  return { url, servers: [master, replica], sentinels: sentinels.map(({ child }) => child), end };
 }
 
 async function startSentinel(file: string, masterPort: number, password: string | null) {

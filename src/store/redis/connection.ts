@@ -26,6 +26,7 @@ export interface RedisConnection {
 }
 
 const CONNECT_MS = 5_000;
+const SENTINEL_MS = 1_500;
 /** How often a lost connection is tried again; a server that is back is used within this. */
 const AGAIN_MS = 250;
 /** Bytes as they are; and no timer of the client's own for each call, which would count the time that it waits here to be sent. */
@@ -119,30 +120,37 @@ async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
   return { send: (_key, args) => client.sendCommand(args, CALL), way: () => way, close: () => client.destroy() };
 }
 
-/** Sentinels may be as open as they come, and then refuse a password, or have the one of their master. */
-async function sentinelsAccount(place: RedisPlace): Promise<ReturnType<typeof accountOf>> {
-  if (place.password === null) return {};
-  for (const address of place.addresses) {
-    const client = createClient({ socket: { ...socketOf(place), ...address, reconnectStrategy: false }, disableOfflineQueue: true });
-    client.on('error', () => {});
-    try {
-      await client.connect();
-      await client.ping();
-      return {};
-    } catch (error) {
-      if (/NOAUTH/.test(String(error))) return accountOf(place);
-    } finally {
-      client.destroy();
-    }
+type Sentinel = RedisPlace['addresses'][number];
+
+/**
+ * The client asks one sentinel after the other, and waits for each: so those that say nothing come last. They may be as open as they come, and
+ * then refuse a password, or have the one of their master.
+ */
+async function sentinelsOf(place: RedisPlace, clock: Clock): Promise<{ addresses: Sentinel[]; account: ReturnType<typeof accountOf> }> {
+  const found = await Promise.all(place.addresses.map(async (address) => ({ address, says: await saysOf(address, place, clock) })));
+  const [heard, silent] = [found.filter(({ says }) => says !== 'silent'), found.filter(({ says }) => says === 'silent')];
+  return { addresses: [...heard, ...silent].map(({ address }) => address), account: heard[0]?.says === 'closed' ? accountOf(place) : {} };
+}
+
+async function saysOf(address: Sentinel, place: RedisPlace, clock: Clock): Promise<'open' | 'closed' | 'silent'> {
+  const client = createClient({ socket: { ...socketOf(place), ...address, reconnectStrategy: false }, disableOfflineQueue: true });
+  client.on('error', () => {});
+  const asked = client.connect().then(() => client.ping());
+  try {
+    await started(asked, clock, () => {}, SENTINEL_MS);
+    return 'open';
+  } catch (error) {
+    return /NOAUTH/.test(String(error)) ? 'closed' : 'silent';
+  } finally {
+    client.destroy();
   }
-  return {};
 }
 
 async function toMaster(place: RedisPlace, clock: Clock): Promise<Wire> {
-  const account = await sentinelsAccount(place);
+  const { addresses, account } = await sentinelsOf(place, clock);
   const sentinel = createSentinel({
     name: place.master,
-    sentinelRootNodes: [...place.addresses],
+    sentinelRootNodes: addresses,
     nodeClientOptions: { ...accountOf(place), socket: { ...socketOf(place), reconnectStrategy: false }, database: place.database },
     sentinelClientOptions: { ...account, socket: { ...socketOf(place), reconnectStrategy: false } },
     scanInterval: 1_000,
@@ -182,10 +190,10 @@ async function toCluster(place: RedisPlace, clock: Clock): Promise<Wire> {
 }
 
 /** The first connection is not waited for for ever. */
-async function started(connecting: Promise<unknown>, clock: Clock, giveUp: () => void): Promise<void> {
+async function started(connecting: Promise<unknown>, clock: Clock, giveUp: () => void, mostMs = CONNECT_MS): Promise<void> {
   let stop: Cancel = () => {};
   const late = new Promise<never>((_, reject) => {
-    stop = clock.after(CONNECT_MS, () => reject(new Error(`no connection within ${CONNECT_MS} ms`)));
+    stop = clock.after(mostMs, () => reject(new Error(`no connection within ${mostMs} ms`)));
   });
   try {
     await Promise.race([connecting, late]);
