@@ -7,9 +7,10 @@ import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Wanted } from './budget.ts';
+import type { Evidence, List } from './evidence.ts';
 import { createInventions, type Turn } from './inventions.ts';
 import type { Lanes } from './lanes.ts';
-import type { Evidence, List, Presence } from './presence.ts';
+import type { Presence } from './presence.ts';
 import { LATE_PART } from './triage.ts';
 
 export interface Performer {

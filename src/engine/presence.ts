@@ -1,28 +1,12 @@
 // Evidence of who is in a room: all who want to know share one question to the SFU, and its answer as long as it is fresh enough for them.
 import { crc32 } from 'node:zlib';
 import type { Cancel, Clock } from '../clock.ts';
-import type { Identity, RoomName, RoomSid, Sid } from '../delegation/ids.ts';
-import type { Seen } from '../delegation/state.ts';
+import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
 import { LruMap } from '../lru-map.ts';
 import type { Look, Rooms } from '../sfu/rooms.ts';
 import type { Sightings } from '../store/sightings.ts';
+import { type Crowd, compared, type Evidence, isOnList } from './evidence.ts';
 import { createTurns, type Reason, type Turn } from './turns.ts';
-
-export interface List {
-  readonly kind: 'list';
-  /** When the SFU was asked, Unix ms: evidence is as old as the question. */
-  readonly askedAtMs: number;
-  readonly present: readonly Seen[];
-  /** Null: the room does not exist. Undefined: not asked for. */
-  readonly roomSid: RoomSid | null | undefined;
-  /** The SFU was away, or started this room anew, a moment ago: that somebody is not listed proves little. */
-  readonly afterRestart: boolean;
-  /** Since when the SFU has answered every question, as far as we know, Unix ms. */
-  readonly answersSinceMs: number;
-  /** Who was on the newest earlier list that was not empty, and is not on this one; null: nobody. */
-  readonly gone: { readonly sids: ReadonlyMap<Sid, Seen>; readonly seenAtMs: number } | null;
-}
-export type Evidence = List | { readonly kind: 'unreachable'; readonly askedAtMs: number };
 
 export interface How {
   /** With the room's SID even if somebody is there. */
@@ -72,11 +56,8 @@ interface Put {
 }
 
 /** What is known of one room, and asked about it. */
-interface Desk {
+interface Desk extends Crowd {
   last: Evidence | null;
-  /** The newest list that was not empty. */
-  crowd: readonly Seen[];
-  crowdAtMs: number;
   running: { readonly askedAtMs: number; readonly question: Question; readonly answer: Promise<Evidence> } | null;
   waiting: { readonly answer: Promise<Evidence>; readonly question: Question; begin(): void } | null;
 }
@@ -352,43 +333,9 @@ export function createPresence(deps: PresenceDeps): Presence {
   };
 }
 
-/**
- * A list compared with the newest one before it that was not empty. If several were there, and now others are and none of them, the SFU has
- * probably restarted between the two looks. With one alone, it may just have gone before the other came.
- */
-function compared({ crowd, crowdAtMs }: Desk, list: List): Evidence {
-  const gone = new Map(crowd.map((one) => [one.sid, one]));
-  const before = gone.size;
-  let isSameCrowd = true;
-  // Who is unchanged keeps the object of the earlier list, and if all are, the array is kept: lists nearly always say the same, and
-  // quiet-rooms.ts compares arrays.
-  const present = list.present.map((one) => {
-    const known = gone.get(one.sid);
-    gone.delete(one.sid);
-    if (known !== undefined && isSame(known, one)) return known;
-    isSameCrowd = false;
-    return one;
-  });
-  const isAnotherCrowd = before > 1 && present.length > 0 && gone.size === before;
-  return {
-    ...list,
-    present: isSameCrowd && gone.size === 0 ? crowd : present,
-    afterRestart: list.afterRestart || isAnotherCrowd,
-    gone: gone.size > 0 ? { sids: gone, seenAtMs: crowdAtMs } : null,
-  };
-}
-
 /** From 0.75 to 1.25, by the room's name: rooms that were asked about in the same moment are not all asked about again in another one. */
 function spreadOf(room: RoomName): number {
   return 0.75 + crc32(room) / 2 ** 33;
-}
-
-function isOnList(last: Evidence | null, about: readonly Identity[]): boolean {
-  return last?.kind === 'list' && last.present.some(({ identity }) => about.includes(identity));
-}
-
-function isSame(one: Seen, other: Seen): boolean {
-  return one.identity === other.identity && one.joinedAtMs === other.joinedAtMs && one.active === other.active;
 }
 
 function forgetOldest<K, V>(map: Map<K, V>, may: (value: V) => boolean): V | undefined {

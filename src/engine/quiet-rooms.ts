@@ -7,7 +7,7 @@ import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
-import type { List } from './presence.ts';
+import type { List } from './evidence.ts';
 
 export interface QuietRooms {
   /** True: the list says the same as when the room was found quiet, so its rows need not be read. */

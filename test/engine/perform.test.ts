@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Identity, Sid } from '../../src/delegation/ids.ts';
 import type { Answer, LiveDelegation } from '../../src/delegation/state.ts';
+import type { List } from '../../src/engine/evidence.ts';
 import { createPerformer, eventOf, eventsOf, type PerformerDeps } from '../../src/engine/perform.ts';
-import type { List } from '../../src/engine/presence.ts';
 import { POLICY, ROWS, rowIn } from '../delegation/cases.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 

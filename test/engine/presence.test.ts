@@ -1,7 +1,8 @@
 // What a look at a room is evidence of.
 import { describe, expect, test } from 'vitest';
 import type { Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
-import { createPresence, type Evidence, type Presence } from '../../src/engine/presence.ts';
+import type { Evidence } from '../../src/engine/evidence.ts';
+import { createPresence, type Presence } from '../../src/engine/presence.ts';
 import type { Look } from '../../src/sfu/rooms.ts';
 import { createModelSightings, Disk } from '../sim/model-store.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
