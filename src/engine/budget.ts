@@ -38,6 +38,10 @@ export interface Budget {
   restarted(wanted: Wanted, beganMs: number): void;
   /** It wants no restart any more. */
   ended(id: DelegationId): void;
+  /** How many calls are let through now, as far as we know. */
+  savedNow(): number;
+  /** When the next one is; in the past: it is now. */
+  willingMs(): number;
   /** How long a call is not to be made that nobody would miss; 0: none of the others needs it now. */
   spareMs(): number;
   /** How long this restart is not to be made; 0: it may be, when its turn comes. */
@@ -248,6 +252,8 @@ export function createBudget(nowMs: () => number): Budget {
       remember({ ...wanted, expiryMs: beganMs + delayMs, lostMs: nowMs() + delayMs }, beganMs + delayMs * USUAL_PART);
     },
     ended: (id) => void remembered.delete(id),
+    savedNow,
+    willingMs: () => (rate === null ? Number.NEGATIVE_INFINITY : willingMs(rate)),
     spareMs,
     putOffMs: (wanted) => {
       const atMs = nowMs();

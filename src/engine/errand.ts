@@ -3,6 +3,13 @@
 import type { Answer } from '../delegation/state.ts';
 import type { Wanted } from './budget.ts';
 
+export interface Turn {
+  /** How long the newest call took that was answered. */
+  readonly latelyMs: number;
+  /** The homeserver is called now: whether it is wanted still has been looked at. */
+  readonly called: () => void;
+}
+
 export interface Errand extends Wanted {
   /**
    * `owed`: a leave or a cancellation. `doubtful`: a call that nobody would miss, above all for an event that the homeserver may not know:
@@ -15,8 +22,8 @@ export interface Errand extends Wanted {
   readonly remembered?: boolean;
   /** Unix ms. If it is not begun by then it is dropped, since its evidence is stale. */
   readonly beginByMs: number;
-  /** `latelyMs`: how long the newest answered call took. Null: not wanted any more, nothing was called. */
-  readonly work: (latelyMs: number) => Promise<Answer | null>;
+  /** Null: it is not wanted any more, and nothing was called. */
+  readonly work: (turn: Turn) => Promise<Answer | null>;
 }
 
 export interface Waiting extends Errand {
@@ -50,6 +57,14 @@ export class Queue {
 
   add(errand: Waiting): void {
     insert(errand.kind === 'owed' ? this.#owed : this.#others, errand);
+  }
+
+  /** Who has run out by our count while they waited goes after all who can still be saved. */
+  putBack(nowMs: number): void {
+    for (let first = this.first; first !== undefined && isLost(first, nowMs); first = this.first) {
+      this.remove(first);
+      this.add({ ...first, orderMs: Number.POSITIVE_INFINITY });
+    }
   }
 
   /**
@@ -86,6 +101,8 @@ export class Queue {
     return [...this.#owed.splice(0), ...this.#others.splice(0)];
   }
 }
+
+const isLost = ({ lostMs, orderMs }: Waiting, nowMs: number): boolean => lostMs < nowMs && orderMs !== Number.POSITIVE_INFINITY;
 
 /** By walking from the end: queues are short, and most arrivals belong there. */
 function insert(queue: Waiting[], errand: Waiting): void {

@@ -106,9 +106,14 @@ export function mostOwedAtOnce({ width }: Lane): number {
   return width.atOnce - Math.min(Math.floor(width.atOnce * 0.2), MOST_LEFT_BY_OWED);
 }
 
-/** Where calls are refused at a rate that is not known, what goes beside another is refused, and of that nobody learns anything. */
-export function mostWhereUnclear({ budget: { limit } }: Lane): number {
-  return limit !== null && limit.perMs === null && limit.refusedAgoMs < UNCLEAR_MS ? 1 : Number.POSITIVE_INFINITY;
+/**
+ * Where calls are refused at a rate that is not known, what goes beside another is refused, and of that nobody learns anything. Where it is
+ * known, so many are let through as are saved up or come in during a call; others beside them would be let through in their stead.
+ */
+export function mostWhereLimited({ budget: { limit, limited, savedNow }, width }: Lane): number {
+  if (limit === null) return Number.POSITIVE_INFINITY;
+  if (limit.perMs === null) return limit.refusedAgoMs < UNCLEAR_MS ? 1 : Number.POSITIVE_INFINITY;
+  return limited ? Math.max(Math.floor(savedNow() + limit.perMs * width.latelyMs), 1) : Number.POSITIVE_INFINITY;
 }
 
 /** Whether this process may make it. */

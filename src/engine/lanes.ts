@@ -5,7 +5,7 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
-import { type Limit, RESERVED_MS } from '../store/store.ts';
+import { RESERVED_MS } from '../store/store.ts';
 import type { Errand, Waiting } from './errand.ts';
 import {
   beyondDoubts,
@@ -19,8 +19,9 @@ import {
   type Lane,
   mostOwedAtOnce,
   mostRestarts,
-  mostWhereUnclear,
+  mostWhereLimited,
 } from './lane.ts';
+import { createAgreement, type Reservations } from './reservations.ts';
 import type { Begun } from './under-way.ts';
 
 export interface Lanes {
@@ -44,7 +45,7 @@ const HANGING_MS = 1_000;
 /** A restart with less time left goes before leaves. */
 const URGENT_MS = 10_000;
 /** Where calls are counted, a leave comes after so many restarts that could not wait for it. */
-const MOST_IN_A_ROW = 2;
+const MOST_IN_A_ROW = 3;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
 const LONGEST_PAUSE_MS = 300_000;
 const MOST_LANES = 10_000;
@@ -72,17 +73,18 @@ export interface LanesDeps {
   readonly reservations?: Reservations;
 }
 
-export interface Reservations {
-  reserve(homeserver: HomeserverUrl, limit: Limit): Promise<boolean>;
-  theirs(): Promise<ReadonlyMap<HomeserverUrl, Limit>>;
+/** A call that has ended. */
+interface Made {
+  readonly call: Begun;
+  /** When the homeserver was called, Unix ms: before that it was looked whether that is wanted still. */
+  readonly calledMs: number;
+  /** Of the process, when its turn came. */
+  readonly idleMs: number;
 }
-
-/** So that they stay ours, or become ours soon when whose they were has died. */
-const AGREE_EVERY_MS = RESERVED_MS / 3;
 
 export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, reservations }: LanesDeps): Lanes {
   const lanes = new Map<HomeserverUrl, Lane>();
-  let agreeing = false;
+  const agreement = reservations === undefined ? null : createAgreement({ clock, reservations, lanes: () => lanes.values(), assign });
 
   function laneOf(homeserver: HomeserverUrl): Lane {
     const known = lanes.get(homeserver);
@@ -92,53 +94,8 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     }
     const lane = createLane(homeserver, clock, mostAtOnce);
     lanes.set(homeserver, lane);
-    keepAgreeing();
+    agreement?.keep();
     return lane;
-  }
-
-  /**
-   * Where several processes call: those whose restarts are another's are told, and those that limit us are made ours. What others called
-   * before they knew is not in our count, so the limit is measured anew.
-   */
-  async function agree(reservations: Reservations): Promise<void> {
-    const theirs = await reservations.theirs();
-    for (const lane of lanes.values()) {
-      const limit = theirs.get(lane.homeserver);
-      if (limit !== undefined) lane.budget.adopt(limit);
-      assign(lane, limit === undefined);
-    }
-    await Promise.all([...lanes.values()].map((lane) => reserve(lane)));
-  }
-
-  async function reserve(lane: Lane): Promise<void> {
-    const { limit } = lane.budget;
-    if (reservations === undefined || !lane.ours) return;
-    if (limit === null) {
-      lane.aloneFromMs = null;
-      lane.isAlone = false;
-      return;
-    }
-    assign(lane, await reservations.reserve(lane.homeserver, limit));
-    if (!lane.ours) return;
-    const nowMs = clock.nowMs();
-    lane.aloneFromMs ??= nowMs + 2 * AGREE_EVERY_MS;
-    if (lane.isAlone || lane.aloneFromMs > nowMs) return;
-    lane.isAlone = true;
-    lane.budget.measureAnew();
-  }
-
-  /** A store that is away changes nothing: who has made the restarts goes on with what is remembered. */
-  function keepAgreeing(): void {
-    if (agreeing || reservations === undefined) return;
-    agreeing = true;
-    void agree(reservations)
-      .catch(() => {})
-      .then(() => {
-        clock.after(AGREE_EVERY_MS, () => {
-          agreeing = false;
-          keepAgreeing();
-        });
-      });
   }
 
   function assign(lane: Lane, ours: boolean): void {
@@ -168,6 +125,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   /** Whose turn it is: as long as there are some who wait behind others that have more time, there is not enough for all. */
   function nextOf(lane: Lane): Waiting | undefined {
     giveUp(lane);
+    lane.queue.putBack(clock.nowMs());
     const { queue, triage } = lane;
     const mayWait = (other: Waiting): boolean => isRestart(lane, other) && triage.isLate(other);
     if (triage.on && lane.underWay.places >= mostRestarts(lane) && queue.first !== undefined && mayWait(queue.first)) triage.missed();
@@ -214,7 +172,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   /** Calls that hang, for up to 10 s, must not cost those their turn who have less time: one more may begin beside them. */
   function isBusy(lane: Lane, next: Waiting): boolean {
     const { underWay, mostAtOnce } = lane;
-    if (underWay.places < Math.min(mostBeside(lane, next), mostWhereUnclear(lane)) && underWay.all < mostAtOnce) return false;
+    if (underWay.places < Math.min(mostBeside(lane, next), mostWhereLimited(lane)) && underWay.all < mostAtOnce) return false;
     const hangsInMs = underWay.beganMs + HANGING_MS - clock.nowMs();
     if (hangsInMs > 0) lookLater(lane, hangsInMs);
     return hangsInMs > 0;
@@ -250,12 +208,12 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     }
   }
 
-  /** Where calls are counted, a restart waits for its time, so that a leave finds something left. */
+  /** Where calls are counted, a restart waits for its time, so that a leave finds something left; with leaves that wait for it, it goes as soon as it can. */
   function isTooSoon(lane: Lane, next: Waiting): boolean {
-    const { budget, pace } = lane;
+    const { budget, pace, queue } = lane;
     const waitMs =
       next.kind === 'restart'
-        ? budget.beginMs(next) - clock.nowMs()
+        ? (queue.owed > 0 ? budget.willingMs() : budget.beginMs(next)) - clock.nowMs()
         : pace.waitMs(next, budget.limit !== null && budget.limit.perMs !== null);
     if (waitMs > 0) lookLater(lane, waitMs);
     return waitMs > 0;
@@ -273,12 +231,16 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
     const [beganMs, idleMs] = [clock.nowMs(), clock.idleMs()];
     const call = lane.underWay.begin(beganMs, errand.kind === 'restart');
+    let calledMs = beganMs;
+    const called = (): void => {
+      calledMs = clock.nowMs();
+    };
     lane.pace.begun(errand.kind);
     try {
-      const answer = await errand.work(lane.width.latelyMs);
-      if (answer !== null) learn(lane, errand, answer, { call, idleMs });
+      const answer = await errand.work({ latelyMs: lane.width.latelyMs, called });
+      if (answer !== null) learn(lane, errand, answer, { call, calledMs, idleMs });
       if (answer?.kind === 'ok') {
-        if (errand.goesOn) lane.budget.restarted(errand, beganMs);
+        if (errand.goesOn) lane.budget.restarted(errand, calledMs);
         else lane.budget.ended(errand.id);
       }
       // Refused is not begun: for a short pause it keeps its place.
@@ -293,22 +255,21 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     }
   }
 
-  function learn(lane: Lane, errand: Waiting, answer: Answer, { call, idleMs }: { call: Begun; idleMs: number }): void {
-    const { beganMs } = call;
+  function learn(lane: Lane, errand: Waiting, answer: Answer, { call, calledMs, idleMs }: Made): void {
     if (answer.kind !== 'failed') lane.triage.heard();
-    if (isRestart(lane, errand)) lane.triage.answered(errand, beganMs, answer);
+    if (isRestart(lane, errand)) lane.triage.answered(errand, calledMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
       lane.restartsInARow = errand.kind === 'restart' ? lane.restartsInARow + 1 : 0;
-      lane.budget.passed(errand.id, beganMs);
+      lane.budget.passed(errand.id, calledMs);
       lane.pace.passed();
     }
     switch (answer.kind) {
       case 'limited':
-        lane.budget.refused(beganMs, answer.retryAfterMs ?? 0);
+        lane.budget.refused(calledMs, answer.retryAfterMs ?? 0);
         lane.pace.refused();
-        void reserve(lane).catch(() => {});
+        void agreement?.reserve(lane).catch(() => {});
         // Its word is older than its way back.
-        block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - beganMs));
+        block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LONGEST_PAUSE_MS) - (clock.nowMs() - calledMs));
         return;
       case 'failed':
         if (!call.overtaken) lane.width.failed();
@@ -320,7 +281,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       case 'refused':
         lane.underWay.answered(call, clock.nowMs());
         lane.width.answered({
-          ...{ tookMs: clock.nowMs() - beganMs, idleMs: clock.idleMs() - idleMs },
+          ...{ tookMs: clock.nowMs() - call.beganMs, idleMs: clock.idleMs() - idleMs },
           ...{ beside: call.beside, ok: answer.kind === 'ok' },
         });
         return;

@@ -152,9 +152,9 @@ export function createPerformer(deps: PerformerDeps): Performer {
       ...wantedBy(row),
       ...{ kind: remembered ? 'restart' : inventions.restart(row), goesOn: true, remembered },
       beginByMs: clock.nowMs() + turnMs(row),
-      work: (latelyMs) => {
+      work: ({ latelyMs, called }) => {
         askedAtMs = clock.nowMs();
-        return callAll(row, {
+        return callAll(row, called, {
           action: 'restart',
           calls: callsToRestart(row.handles),
           timeoutMs: restartTimeoutMs(row, askedAtMs, latelyMs),
@@ -209,20 +209,31 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   function inTurn(row: LiveDelegation, { kind, beginByMs = Number.POSITIVE_INFINITY }: Turn, calls: Calls): Promise<Answer | null> {
-    return lanes.run(row.homeserver, { ...wantedBy(row), kind, goesOn: false, beginByMs, work: () => callAll(row, calls) });
+    return lanes.run(row.homeserver, {
+      ...wantedBy(row),
+      kind,
+      goesOn: false,
+      beginByMs,
+      work: ({ called }) => callAll(row, called, calls),
+    });
   }
 
   /**
    * A group may have more than one timer; the worst answer speaks for all. The claim is looked at last of all: the row may have changed while
    * the call waited its turn. Null: it has, and whoever changed it sees to the rest.
    */
-  async function callAll(row: LiveDelegation, { action, calls, timeoutMs, claim, isStillSo }: Calls): Promise<Answer | null> {
+  async function callAll(
+    row: LiveDelegation,
+    called: () => void,
+    { action, calls, timeoutMs, claim, isStillSo }: Calls,
+  ): Promise<Answer | null> {
     const isWanted = async (): Promise<boolean> =>
       (await isStillSo()) && (claim === null || (await store.holds(claim, HELD_AGO_MS[action])));
     let worst: Answer = { kind: 'ok' };
     for (const call of calls) {
       if (!(await isWanted())) return null;
       const startedMs = clock.nowMs();
+      called();
       const answer = await delayedEvents.act(row.homeserver, call, { timeoutMs, userId: row.userId, isWanted });
       metrics.homeserverRequest(action, clock.nowMs() - startedMs);
       if (SEVERITY[answer.kind] > SEVERITY[worst.kind]) worst = answer;

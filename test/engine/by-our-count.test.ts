@@ -23,7 +23,7 @@ async function enter(world: EngineWorld, timers: OwnTimers, members: number, wit
 test.each([20, 60, 400])('%d members, kept alive while the disk was full: the next process knows nothing of that', async (members) => {
   const folder = mkdtempSync(path.join(tmpdir(), 'lastwill-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
-  const world = new EngineWorld({}, path.join(folder, 'lastwill.db'));
+  const world = new EngineWorld({}, { path: path.join(folder, 'lastwill.db') });
   const timers = keepTimers(world);
   await enter(world, timers, members, 5_000);
   await world.clock.advance(10_000);

@@ -16,7 +16,7 @@ const HANGS = 'https://hangs.example.org' as HomeserverUrl;
 async function populated() {
   const folder = mkdtempSync(path.join(tmpdir(), 'lastwill-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
-  const world = new EngineWorld({}, path.join(folder, 'lastwill.db'));
+  const world = new EngineWorld({}, { path: path.join(folder, 'lastwill.db') });
   const timers = keepTimers(world);
   const answers = world.answer;
   world.answer = (homeserver, call) => (homeserver === HANGS ? null : answers(homeserver, call));

@@ -313,7 +313,7 @@ describe('after a kill', () => {
   it('does what was owed, and notices who left meanwhile', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'lastwill-'));
     onTestFinished(() => rmSync(folder, { recursive: true }));
-    const world = new EngineWorld({}, join(folder, 'store.sqlite'));
+    const world = new EngineWorld({}, { path: join(folder, 'store.sqlite') });
     await present(world, 1, { delayMs: HOUR_MS });
     await present(world, 2, { delayMs: HOUR_MS });
     await world.clock.advance(5_000);

@@ -25,7 +25,7 @@ function takeAway(store: Store, methods: readonly (keyof Store)[] = ALL, instead
 const refused: Method = () => Promise.reject(new StoreUnavailable(new Error('gone')));
 const silent: Method = () => new Promise(() => {});
 
-const shared = (): EngineWorld => new EngineWorld({}, ':memory:', true);
+const shared = (): EngineWorld => new EngineWorld({}, { shared: true });
 
 async function present(world: EngineWorld, n: number, over: Partial<HandOver> = {}): Promise<void> {
   const { id: _, ...rest } = build(n, { delayMs: DELAY_MS, ...over });
@@ -86,7 +86,7 @@ it('a disk that fills up just when a restart is due, and takes a ping in between
 it('a process that is killed while the disk is full could not write its restarts: the next one makes them all the same', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'lastwill-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
-  const world = new EngineWorld({}, path.join(folder, 'lastwill.db'));
+  const world = new EngineWorld({}, { path: path.join(folder, 'lastwill.db') });
   await present(world, 1);
   await world.clock.advance(5_000);
   takeAway(world.store, ['update']);

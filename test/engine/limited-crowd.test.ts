@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { DelayId } from '../../src/delegation/ids.ts';
 import { identity, room, sid } from '../support/fixtures.ts';
-import { EngineWorld } from './world.ts';
+import { EngineWorld, SEEDS } from './world.ts';
 
 const HOUR_MS = 3_600_000;
 /** Synapse's default. */
@@ -14,10 +14,11 @@ interface Crowd {
   readonly delayMs: number;
   /** Whether a refusal says when the next call is let through. */
   readonly hint: boolean;
+  readonly seed: number;
 }
 
-async function crowd({ stay, leave, delayMs, hint }: Crowd): Promise<{ readonly ranOut: number; readonly lastLeaveMs: number }> {
-  const world = new EngineWorld();
+async function crowd({ stay, leave, delayMs, hint, seed }: Crowd): Promise<{ readonly ranOut: number; readonly lastLeaveMs: number }> {
+  const world = new EngineWorld({}, { seed });
   const { clock } = world;
   const expiresMs = new Map<string, number>();
   const lost = new Set<string>();
@@ -54,13 +55,15 @@ async function crowd({ stay, leave, delayMs, hint }: Crowd): Promise<{ readonly 
 }
 
 test.each([
-  { stay: 4, leave: 15, delayMs: 10_000, hint: true, most: 0 },
-  { stay: 5, leave: 30, delayMs: 10_000, hint: true, most: 2 },
-  { stay: 5, leave: 30, delayMs: 30_000, hint: true, most: 0 },
-  { stay: 5, leave: 30, delayMs: 30_000, hint: false, most: 0 },
-])('$leave leave, $stay stay with delays of $delayMs ms (a hint: $hint)', async ({ most, ...given }) => {
-  const { ranOut, lastLeaveMs } = await crowd(given);
-  expect(ranOut).toBeLessThanOrEqual(most);
-  // One call in three is a leave at least.
-  expect(lastLeaveMs).toBeLessThan((given.leave * 3) / LIMIT.perMs);
+  { stay: 4, leave: 15, delayMs: 10_000, hint: true },
+  { stay: 5, leave: 30, delayMs: 10_000, hint: true },
+  { stay: 5, leave: 30, delayMs: 30_000, hint: true },
+  { stay: 5, leave: 30, delayMs: 30_000, hint: false },
+])('$leave leave, $stay stay with delays of $delayMs ms (a hint: $hint): nobody runs out', async (given) => {
+  for (const seed of SEEDS) {
+    const { ranOut, lastLeaveMs } = await crowd({ ...given, seed });
+    expect({ seed, ranOut }).toEqual({ seed, ranOut: 0 });
+    // The restarts of five take less than half of the calls.
+    expect(lastLeaveMs).toBeLessThan((given.leave * 2) / LIMIT.perMs);
+  }
 });

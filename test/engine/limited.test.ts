@@ -224,7 +224,7 @@ it.each([
 
 describe('the same, and three replicas', () => {
   function fleet(): { world: EngineWorld; others: ReturnType<EngineWorld['beside']>[]; engines: Engine[] } {
-    const world = new EngineWorld({}, '', true, new Disk());
+    const world = new EngineWorld({}, { shared: true, disk: new Disk() });
     const others = [world.beside(), world.beside()];
     return { world, others, engines: [world.engine, ...others.map(({ engine }) => engine)] };
   }

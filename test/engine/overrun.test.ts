@@ -14,6 +14,7 @@ interface Overrun {
   readonly members: number;
   /** What each call takes, once all have come. */
   readonly eachMs: number;
+  readonly seed?: number;
   readonly delayMsOf?: (n: number) => number;
 }
 
@@ -22,8 +23,9 @@ async function ranOut({
   members,
   eachMs,
   delayMsOf = () => 10_000,
+  seed = 0,
 }: Overrun): Promise<{ readonly lost: ReadonlySet<number>; readonly givenUp: number; readonly lines: readonly string[] }> {
-  const world = new EngineWorld();
+  const world = new EngineWorld({}, { seed });
   const { clock } = world;
   const events = new Map<string, { readonly n: number; readonly delayMs: number; expiresMs: number }>();
   const lost = new Set<number>();

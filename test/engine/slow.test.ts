@@ -13,11 +13,12 @@ interface Slow {
   readonly takesMs: number;
   /** So quick it is until all have come. */
   readonly beforeMs?: number;
+  readonly seed?: number;
 }
 
 /** How many ran out of so many who came and stayed, and how many restarts it took. */
-async function ranOut({ members, takesMs, beforeMs = takesMs }: Slow): Promise<{ ranOut: number; restarts: number }> {
-  const world = new EngineWorld();
+async function ranOut({ members, takesMs, beforeMs = takesMs, seed = 0 }: Slow): Promise<{ ranOut: number; restarts: number }> {
+  const world = new EngineWorld({}, { seed });
   const { clock } = world;
   const expiresMs = new Map<string, number>();
   const lost = new Set<string>();

@@ -8,7 +8,7 @@ const INTERVAL_MS = 10_000;
 const SHORT_MS = 10_000;
 
 async function held(rooms: number, each: number, shared = false): Promise<EngineWorld> {
-  const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS }, ':memory:', shared);
+  const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS }, { shared });
   for (let n = 1; n <= rooms * each; n += 1) {
     const where = room((n % rooms) + 1);
     const { id: _, ...rest } = handOver(n, { room: where, delayMs: HOUR_MS });
