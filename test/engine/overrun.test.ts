@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { DelayId } from '../../src/delegation/ids.ts';
 import { room } from '../support/fixtures.ts';
-import { EngineWorld } from './world.ts';
+import { EngineWorld, SEEDS } from './world.ts';
 
 const FOR_MS = 120_000;
 const EVERY_MS = 20;
@@ -78,6 +78,18 @@ test.each([
   expect(members - lost.size).toBeGreaterThan(0.9 * canBeKept);
   expect(givenUp).toBeGreaterThan(0);
   expect(lines[0]).toContain('more restarts of delayed events come due than get through');
+});
+
+// Events that are due together are due together again: how many at a time more than there is time for is for chance to decide.
+test.each([
+  { members: 400, eachMs: 25 },
+  { members: 1_000, eachMs: 9 },
+  { members: 1_000, eachMs: 12 },
+])('$members members, $eachMs ms each: so it is whatever chance decides, nearly', async ({ members, eachMs }) => {
+  const parts: number[] = [];
+  for (const seed of SEEDS) parts.push((members - (await ranOut({ members, eachMs, seed })).lost.size) / ((10_000 * DUE_PART) / eachMs));
+  expect(Math.min(...parts)).toBeGreaterThan(0.7);
+  expect(parts.reduce((sum, part) => sum + part) / parts.length).toBeGreaterThan(0.85);
 });
 
 test('who has a long delay is kept among those who are lost', async () => {
