@@ -121,13 +121,15 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
 const isLive = ({ state: { kind } }: Delegation): boolean => kind !== 'ended' && kind !== 'cancelling';
 
-/** The row that this hand-over repeats. What was handed over of the same event before the one that lives says nothing of it any more. */
+/** The row that this hand-over repeats. What was handed over of the same event before the one that lives, or came last, says nothing any more. */
 function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): Delegation | undefined {
   const ofEvent = rows.filter(({ handlesHash }) => handlesHash === handOver.handlesHash);
   const live = ofEvent.find(isLive);
-  if (live === undefined) return ofEvent.find((row) => row.homeserver === handOver.homeserver && !mayBeginAnew(row));
+  const latest = live ?? ofEvent.toSorted((one, other) => other.createdAtMs - one.createdAtMs)[0];
+  if (latest === undefined || latest.homeserver !== handOver.homeserver) return undefined;
+  if (live === undefined) return mayBeginAnew(latest) ? undefined : latest;
   // What its client says last of a delay counts: another one is another delegation, of the same event.
-  return live.homeserver === handOver.homeserver && live.delayMs === handOver.delayMs ? live : undefined;
+  return live.delayMs === handOver.delayMs ? live : undefined;
 }
 
 const mayBeginAnew = ({ state }: Delegation): boolean => state.kind === 'ended' && MAY_BEGIN_ANEW.has(state.outcome);

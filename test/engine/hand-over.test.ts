@@ -82,3 +82,18 @@ test('of a crowd in one room that hands over one after the other, nobody who goe
   await world.clock.advance(2_000);
   expect(world.actions('send').map(({ target }) => target)).toEqual(all.map((n) => `delay-secret-${n}`));
 });
+
+test.each<Partial<HandOver>>([{ delayMs: HOUR_MS }, { homeserver: 'https://synapse.internal:8008' as HomeserverUrl }])(
+  'an event that was first handed over otherwise (%o), then as now, and handed back, begins anew however it is handed over',
+  async (otherwise) => {
+    const world = await present({ delayMs: 10_000, ...otherwise });
+    await world.clock.advance(1_000);
+    for (const over of [{ delayMs: 10_000 }, { delayMs: 10_000, ...otherwise }]) {
+      const { row } = await world.engine.handOver(handOver({ delayMs: 10_000 }));
+      await world.engine.handBack(row.room, row.id, row.owner);
+      const anew = await world.engine.handOver(handOver(over));
+      expect([anew.kind, anew.row.state.kind]).toEqual(['created', 'awaiting']);
+      await world.clock.advance(1_000);
+    }
+  },
+);
