@@ -22,7 +22,7 @@ const MOST_UNANSWERED = 20_000;
 /** A server that is only slow is given this time; one that comes back by itself is mostly back by then. */
 const DEAD_MS = 5_000;
 
-export function createAnswers(clock: Clock, onSilence: (shard: number) => void): Answers {
+export function createAnswers(clock: Clock, onSilence: (shards: readonly number[]) => void): Answers {
   const waiting = new Set<{ readonly sinceMs: number; readonly refuse: (why: Error) => void }>();
   /** Of each shard when it was asked first since it was heard last. */
   const silentSinceMs = new Map<number, number>();
@@ -43,7 +43,8 @@ export function createAnswers(clock: Clock, onSilence: (shard: number) => void):
       waiting.delete(one);
       one.refuse(new Error(`unanswered for ${limitMs} ms`));
     }
-    if (!stalled) for (const shard of silentSinceMs.keys()) if (isSilent(shard)) onSilence(shard);
+    const silent = stalled ? [] : [...silentSinceMs.keys()].filter(isSilent);
+    if (silent.length > 0) onSilence(silent);
     arm();
   }
   function arm(): void {

@@ -42,14 +42,16 @@ const NEVER_THERE = 'nothing';
 export async function connectRedis(place: RedisPlace, clock: Clock): Promise<RedisConnection> {
   const wire = await renewable(() => ({ single: toServer, sentinel: toMaster, cluster: toCluster })[place.kind](place, clock), clock);
   const counted = (shard: number): string => `${prefixOf(shard)}beat`;
-  const answers = createAnswers(clock, (shard) => wire.renew(counted(shard), () => answers.isSilent(shard)));
+  const answers = createAnswers(clock, (shards) =>
+    wire.renew(shards.map((shard) => ({ key: counted(shard), isStillSo: () => answers.isSilent(shard) }))),
+  );
   let taught = 0;
   const ask = async (shard: number, key: string, args: Argument[], send = wire.send): Promise<unknown> => {
     try {
       return await answers.within(place.kind === 'cluster' ? shard : 0, () => send(key, args));
     } catch (error) {
       // Its name may lead to the server that has taken its place.
-      if (/^(READONLY|MASTERDOWN)/.test((error as Error).message)) wire.renew(counted(shard), () => true);
+      if (/^(READONLY|MASTERDOWN)/.test((error as Error).message)) wire.renew([{ key: counted(shard), isStillSo: () => true }]);
       throw error;
     }
   };

@@ -14,9 +14,16 @@ export interface Wire {
   close(): void | Promise<void>;
 }
 
+/** What can't be written by the connection that there is. */
+export interface Lacking {
+  /** To be counted up by another one. */
+  readonly key: string;
+  isStillSo(): boolean;
+}
+
 export interface Renewable extends Required<Wire> {
-  /** Tries another connection, if that has not just been done; it has to count up this key. */
-  renew(key: string, isStillNeeded: () => boolean): void;
+  /** Tries another connection, if that has not just been done. One thing that it can write is enough: for the others it is no worse. */
+  renew(lacking: readonly Lacking[]): void;
 }
 
 const AGAIN_MS = 1_000;
@@ -29,22 +36,20 @@ export async function renewable(make: () => Promise<Wire>, clock: Clock): Promis
   let triedAtMs = Number.NEGATIVE_INFINITY;
   let closed = false;
 
-  async function tryAnother(key: string, isStillNeeded: () => boolean): Promise<void> {
+  async function tryAnother(lacking: readonly Lacking[]): Promise<void> {
     const another = await make();
-    const isBetter = await counts(another, key);
-    if (!isBetter || closed || !isStillNeeded()) return another.close();
+    const mended = await Promise.any(lacking.map((one) => counts(another, one))).catch(() => null);
+    if (mended === null || closed || !mended.isStillSo()) return another.close();
     const before = current;
     current = another;
     await before.close();
   }
 
-  function counts(wire: Wire, key: string): Promise<boolean> {
-    const late = Promise.withResolvers<boolean>();
-    const stop = clock.after(LONGEST_MS, () => late.resolve(false));
-    const done = wire.send(key, ['INCR', key]).then(
-      () => true,
-      () => false,
-    );
+  /** @throws Error: it does not, or not in time. */
+  function counts(wire: Wire, one: Lacking): Promise<Lacking> {
+    const late = Promise.withResolvers<never>();
+    const stop = clock.after(LONGEST_MS, () => late.reject(new Error(`no answer within ${LONGEST_MS} ms`)));
+    const done = wire.send(one.key, ['INCR', one.key]).then(() => one);
     return Promise.race([done, late.promise]).finally(stop);
   }
 
@@ -52,11 +57,11 @@ export async function renewable(make: () => Promise<Wire>, clock: Clock): Promis
     send: (key, args) => current.send(key, args),
     sendThere: (key, args) => (current.sendThere ?? current.send)(key, args),
     way: () => current.way(),
-    renew: (key, isStillNeeded) => {
+    renew: (lacking) => {
       if (trying || closed || clock.nowMs() - triedAtMs < AGAIN_MS) return;
       trying = true;
       triedAtMs = clock.nowMs();
-      tryAnother(key, isStillNeeded)
+      tryAnother(lacking)
         .catch(() => {})
         .finally(() => {
           trying = false;
