@@ -397,9 +397,9 @@ describe('damage', () => {
 
 describe('what was promised and is not there any more', () => {
   /** The files after a crash, with two promises that the witness has heard of. */
-  async function crashed(): Promise<string> {
+  async function crashed(seal: Seal | null = null): Promise<string> {
     const clock = createVirtualClock();
-    const store = open({ clock });
+    const store = open({ clock, seal });
     for (const n of [1, 2]) {
       await put(store, row(n));
       await clock.advance(1_000);
@@ -414,6 +414,24 @@ describe('what was promised and is not there any more', () => {
     const once = again(copy);
     expect(await byId(once, 2)).toEqual(row(2));
     expect(await byId(again(copyOf(copy)), 2)).toEqual(row(2));
+  });
+
+  test('nothing is missing after a crash and a start without the key, which is refused, as often as it is tried', async () => {
+    const seal = createSeal('a key of letters');
+    const copy = await crashed(seal);
+    for (const _ of [1, 2]) expect(() => again(copy)).toThrow(/they are sealed, and LASTWILL_STORE_KEY is not set/);
+    expect(await byId(open({ path: copy, seal }), 2)).toEqual(row(2));
+  });
+
+  test('nothing is missing after a crash and a start of an older version, which is refused, as often as it is tried', async () => {
+    file = await crashed();
+    const db = new DatabaseSync(file);
+    db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA user_version = 99');
+    file = copyOf(file);
+    db.close();
+    for (const _ of [1, 2]) expect(() => open()).toThrow(/schema 99/);
+    change(`PRAGMA user_version = ${MIGRATIONS.length}`);
+    expect(await byId(open(), 2)).toEqual(row(2));
   });
 
   test('the log is gone, and the database is there: it refuses to start, until it is told to go on with what is left', async () => {

@@ -117,6 +117,11 @@ export class LogSync {
     }
   }
 
+  /** Just after SQLite was closed, because the start is refused. */
+  refused(): void {
+    this.#witness?.refused();
+  }
+
   /** Just before SQLite copies the log into the database, and syncs both. */
   async close(): Promise<void> {
     this.#stopNoting?.();

@@ -124,6 +124,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       this.#db.exec('PRAGMA synchronous = NORMAL');
     } catch (error) {
       this.#db.close();
+      this.#log.refused();
       throw error;
     }
     const commit = (plan: () => (() => void) | null) => this.#commitOne(plan);

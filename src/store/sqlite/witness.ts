@@ -75,6 +75,11 @@ export class Witness {
     for (const file of [this.#log, this.#file]) if (file !== null) closeSync(file);
   }
 
+  /** SQLite was opened and closed again, and nothing was promised: a log that it has removed is whole in the database. */
+  refused(): void {
+    if (existsSync(`${this.#path}-witness`) && !existsSync(`${this.#path}-wal`)) this.close();
+  }
+
   #follow(): void {
     this.#log ??= openSync(`${this.#path}-wal`, 'r');
     const header = bytesAt(this.#log, 0, HEADER_BYTES);
