@@ -51,6 +51,7 @@ import {
   awaitingSnapshot,
   awaitingUnreachable,
   FIRST_ASK_BATCH_MS,
+  SOON_ASK_BATCH_MS,
 } from './steps/awaiting.ts';
 import {
   connectedAborted,
@@ -107,7 +108,7 @@ export interface FirstDecision {
 
 /**
  * The row of a new delegation. The SFU is asked at once whether its participant is there already. `isNewer`: it takes the place of another, so
- * that they may well be, and no list is waited for that others want as well: who has left by then can't be told from who had left before the
+ * that they may well be, and hardly a list is waited for that others want as well: who has left by then can't be told from who had left before the
  * hand-over.
  */
 export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy, isNewer = false): FirstDecision {
@@ -117,7 +118,7 @@ export function delegate(handOver: HandOver, nowMs: number, roll: number, policy
   const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
   const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'awaiting', null);
   const next = { ...handOver, createdAtMs: nowMs, expiry, history, state };
-  return { next, effects: [ask(nowMs, { batchMs: isNewer ? 0 : FIRST_ASK_BATCH_MS, whichRoom: true })] };
+  return { next, effects: [ask(nowMs, { batchMs: isNewer ? SOON_ASK_BATCH_MS : FIRST_ASK_BATCH_MS, whichRoom: true })] };
 }
 
 /** What is known of a delegation that another service has looked after until now. */

@@ -2,6 +2,7 @@
 import { crc32 } from 'node:zlib';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
+import { SOON_ASK_BATCH_MS } from '../delegation/steps/awaiting.ts';
 import { LruMap } from '../lru-map.ts';
 import type { Look, Rooms } from '../sfu/rooms.ts';
 import type { Sightings } from '../store/sightings.ts';
@@ -13,7 +14,7 @@ export interface How {
   readonly whichRoom?: boolean;
   /** What the answer is wanted for; it decides whose question is put first (turns.ts). */
   readonly reason?: Reason;
-  /** Who is asked about. Nothing is held back for one who was on the last list: gone by then, it would be as if they had not been there. */
+  /** Who is asked about. Hardly anything is held back for one who was on the last list: gone by then, it would be as if they had not been there. */
   readonly about?: readonly Identity[];
 }
 
@@ -59,7 +60,9 @@ interface Put {
 interface Desk extends Crowd {
   last: Evidence | null;
   running: { readonly askedAtMs: number; readonly question: Question; readonly answer: Promise<Evidence> } | null;
-  waiting: { readonly answer: Promise<Evidence>; readonly question: Question; begin(): void } | null;
+  /** When the questions until now would have been put, each SOON_ASK_BATCH_MS after the one before. */
+  paidUntilMs: number;
+  waiting: { readonly answer: Promise<Evidence>; readonly question: Question; noLaterThan(atMs: number): void } | null;
 }
 
 /**
@@ -67,6 +70,8 @@ interface Desk extends Crowd {
  * or more on a busy machine: with fewer at once, events would run out that wait for an answer.
  */
 const MOST_QUESTIONS = 256;
+/** Of the questions about one room that would be held back for a moment only, five are put at once. */
+const AT_ONCE_MS = 4 * SOON_ASK_BATCH_MS;
 const FOR_RESTART: How = { reason: 'restart' };
 const MOST_ROOMS = 5_000;
 /** The most participants on all remembered lists; each takes 200 bytes. */
@@ -231,6 +236,7 @@ export function createPresence(deps: PresenceDeps): Presence {
       return evidence;
     });
     desk.running = { askedAtMs: clock.nowMs(), question, answer };
+    desk.paidUntilMs = Math.max(desk.paidUntilMs, clock.nowMs()) + SOON_ASK_BATCH_MS;
     return answer;
   }
 
@@ -245,31 +251,30 @@ export function createPresence(deps: PresenceDeps): Presence {
   /** A question that waits for its batch time, and for the one under way; a room has one of these at most. */
   function wait(room: RoomName, desk: Desk, batchMs: number, question: Question): Promise<Evidence> {
     const waiting = Promise.withResolvers<void>();
-    const lastMs = desk.last?.askedAtMs ?? Number.NEGATIVE_INFINITY;
-    const pauseMs = lastMs + Math.round(batchMs * spreadOf(room)) - clock.nowMs();
+    let beginsAtMs = Number.POSITIVE_INFINITY;
     let cancel: Cancel = () => {};
-    if (pauseMs > 0) cancel = clock.after(pauseMs, waiting.resolve);
-    else waiting.resolve();
+    const noLaterThan = (atMs: number): void => {
+      if (atMs >= beginsAtMs) return;
+      beginsAtMs = atMs;
+      cancel();
+      const pauseMs = atMs - clock.nowMs();
+      if (pauseMs > 0) cancel = clock.after(pauseMs, waiting.resolve);
+      else waiting.resolve();
+    };
+    noLaterThan(startOf(room, desk, batchMs));
     const answer = waiting.promise
       .then(() => desk.running?.answer)
       .then(() => {
         desk.waiting = null;
         return run(room, desk, question);
       });
-    desk.waiting = {
-      answer,
-      question,
-      begin: () => {
-        cancel();
-        waiting.resolve();
-      },
-    };
+    desk.waiting = { answer, question, noLaterThan };
     return answer;
   }
 
   function deskOf(room: RoomName): Desk {
     const known = desks.get(room);
-    const desk = known ?? { last: null, crowd: [], crowdAtMs: 0, running: null, waiting: null };
+    const desk = known ?? { last: null, crowd: [], crowdAtMs: 0, running: null, paidUntilMs: 0, waiting: null };
     desks.delete(room);
     // Before this desk is put back, so that it is not the one that is forgotten.
     while (desks.size >= MOST_ROOMS || remembered > MOST_SEEN) {
@@ -294,14 +299,14 @@ export function createPresence(deps: PresenceDeps): Presence {
     const found = known(desk, notBeforeMs, how);
     if (found !== null) return found;
     const { whichRoom = false, reason = 'other', about = [] } = how;
-    const heldBackMs = batchMs > 0 && isOnList(desk.last, about) ? 0 : batchMs;
+    const heldBackMs = batchMs > 0 && isOnList(desk.last, about) ? Math.min(batchMs, SOON_ASK_BATCH_MS) : batchMs;
     if (desk.running !== null) turns.join(desk.running.question, reason);
     if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason });
     const { question } = desk.waiting;
     question.whichRoom ||= whichRoom;
     question.notBeforeMs = Math.max(question.notBeforeMs, notBeforeMs);
     turns.join(question, reason);
-    if (heldBackMs === 0) desk.waiting.begin();
+    desk.waiting.noLaterThan(startOf(room, desk, heldBackMs));
     return desk.waiting.answer;
   }
 
@@ -331,6 +336,15 @@ export function createPresence(deps: PresenceDeps): Presence {
       return reachable;
     },
   };
+}
+
+/**
+ * When a question may be put that is held back so that others share it: so long after the last one. Where that is not long, a few may follow
+ * one another at once, and only a crowd of them has to wait.
+ */
+function startOf(room: RoomName, { last, paidUntilMs }: Desk, batchMs: number): number {
+  if (batchMs > SOON_ASK_BATCH_MS) return (last?.askedAtMs ?? Number.NEGATIVE_INFINITY) + Math.round(batchMs * spreadOf(room));
+  return batchMs === 0 ? Number.NEGATIVE_INFINITY : paidUntilMs - AT_ONCE_MS;
 }
 
 /** From 0.75 to 1.25, by the room's name: rooms that were asked about in the same moment are not all asked about again in another one. */

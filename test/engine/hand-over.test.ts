@@ -97,3 +97,46 @@ test.each<Partial<HandOver>>([{ delayMs: HOUR_MS }, { homeserver: 'https://synap
     }
   },
 );
+
+test.each(['their first', 'newer'])(
+  'a crowd in one room that hands %s leaves over in a second costs a few questions only',
+  async (which) => {
+    const world = new EngineWorld();
+    const all = Array.from({ length: 500 }, (_, n) => n);
+    for (const n of all) world.join(room(1), identity(n), sid(n));
+    const handAllOver = async (handles: number) => {
+      for (const n of all) {
+        const { id: _, ...rest } = build(n, {
+          room: room(1),
+          delayMs: HOUR_MS,
+          handles: delayHandles(handles + n),
+          handlesHash: `${handles + n}`,
+        });
+        await world.engine.handOver(rest);
+        await world.clock.advance(2);
+      }
+    };
+    // Somebody else's, so that there is a list.
+    if (which === 'newer') await handAllOver(0);
+    else await world.engine.handOver(handOver({ room: room(1), identities: [identity(1_000)] }));
+    await world.clock.advance(2_000);
+    const { length } = world.looks;
+    await handAllOver(500);
+    await world.clock.advance(100);
+    expect(world.looks.length - length).toBeLessThanOrEqual(30);
+    expect((await world.store.count()).connected).toBe(500);
+  },
+);
+
+test('who hands a newer leave over right after a look, and goes at once, is not waited for as one who never came', async () => {
+  const world = new EngineWorld();
+  world.join(room(1), identity(1), sid(1));
+  await world.clock.advance(5_000);
+  for (const n of [1, 2, 3]) {
+    await world.engine.handOver(handOver({ delayMs: HOUR_MS, handles: delayHandles(n), handlesHash: `${n}` }));
+    await world.clock.advance(10);
+  }
+  await leave(world, 5_030);
+  await world.clock.advance(2_000);
+  expect(world.actions('send')).toMatchObject([{ target: 'delay-secret-3' }]);
+});

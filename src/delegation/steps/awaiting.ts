@@ -26,6 +26,8 @@ type Row = In<Awaiting>;
 
 /** Participants who are on the SFU already are found within 2 s; hand-overs of one room that come together share the question. */
 export const FIRST_ASK_BATCH_MS = 1_000;
+/** The same where a participant may be gone by then, and where several ask already: a crowd costs the room some twenty questions a second. */
+export const SOON_ASK_BATCH_MS = 50;
 
 /** After this part of the delay, when a restart would be due, the SFU is asked once more. */
 const IN_TIME_PART = 0.8;
