@@ -225,7 +225,7 @@ export type Event =
   | { readonly kind: 'cancel_answered'; readonly answer: Answer }
   /** The member may be on the SFU under these identities, too. */
   | { readonly kind: 'known_as'; readonly identities: readonly Identity[] }
-  /** `isSameEvent`: by another word about the very same handles, so that what is done to them would be done to the newer delegation. */
+  /** `isSameEvent`: by another word about the very same event, so that what is done to it would be done to the newer delegation. */
   | { readonly kind: 'superseded'; readonly isSameEvent?: boolean }
   | { readonly kind: 'handed_back' };
 /** The events of these kinds. */

@@ -2,7 +2,7 @@
 import type { Clock, Random } from '../clock.ts';
 import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, joinedTo } from '../delegation/decide.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
-import type { Delegation, Outcome, Policy } from '../delegation/state.ts';
+import type { Delegation, Handles, Outcome, Policy } from '../delegation/state.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 
@@ -57,7 +57,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const isNewer = rows.some(isLive);
     const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy, isNewer) : adopt(known, adopted, now.nowMs, roll, policy);
     const older = rows.map((row) => {
-      const isSameEvent = row.handlesHash === handOver.handlesHash;
+      const isSameEvent = row.handles !== null && haveOneEvent(row.handles, handOver.handles);
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
     });
     const superseded = older.filter(({ row, decision }) => decision.next !== row).map(({ decision }) => decision);
@@ -130,6 +130,14 @@ function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): De
   if (live === undefined) return mayBeginAnew(latest) ? undefined : latest;
   // What its client says last of a delay counts: another one is another delegation, of the same event.
   return live.delayMs === handOver.delayMs ? live : undefined;
+}
+
+/** A group of futures has one with another group if they share any: that one would be cancelled. */
+function haveOneEvent(one: Handles, other: Handles): boolean {
+  if (one.kind === 'delay' && other.kind === 'delay') return one.delayId === other.delayId;
+  if (one.kind === 'delay' || other.kind === 'delay') return false;
+  const sends = [other.leave.send, other.lost?.send];
+  return [one.leave.send, one.lost?.send].some((send) => send !== undefined && sends.includes(send));
 }
 
 const mayBeginAnew = ({ state }: Delegation): boolean => state.kind === 'ended' && MAY_BEGIN_ANEW.has(state.outcome);

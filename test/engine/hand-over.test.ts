@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
-import { handOver as build, delayHandles, identity, room, sid } from '../support/fixtures.ts';
+import { handOver as build, delayHandles, futureHandles, identity, room, sid } from '../support/fixtures.ts';
 import { START_MS } from '../support/virtual-clock.ts';
 import { EngineWorld } from './world.ts';
 
@@ -55,6 +55,19 @@ test('the same event with another delay is restarted by that one, and not cancel
   expect([again.kind, again.row.state.kind]).toEqual(['repeated', 'connected']);
   const longer = await world.engine.handOver(handOver({ delayMs: HOUR_MS }));
   expect([longer.kind, longer.row.state.kind]).toEqual(['created', 'awaiting']);
+});
+
+test.each([
+  ['without the ending that it had for a lost connection', futureHandles(1), futureHandles(1, { lost: false })],
+  ['with an ending for a lost connection as well', futureHandles(1, { lost: false }), futureHandles(1)],
+])('a future that is handed over anew, %s, is not cancelled', async (_, before, after) => {
+  const world = await present({ delayMs: HOUR_MS, handles: before, handlesHash: 'before' });
+  await world.engine.handOver(handOver({ delayMs: HOUR_MS, handles: after, handlesHash: 'after' }));
+  await world.clock.advance(5_000);
+  await leave(world, 10_100);
+  await world.clock.advance(2_000);
+  const tokens = world.actions('token').map(({ target }) => target);
+  expect(tokens.filter((token) => !token.startsWith('refresh'))).toEqual(['send-secret-leave-1']);
 });
 
 test.each([5, 50, 300, 900])('who leaves %d ms after a newer hand-over is not waited for as one who never came', async (ms) => {
