@@ -83,6 +83,7 @@ import {
   settlingSnapshot,
   settlingUnreachable,
 } from './steps/settling.ts';
+import { falseLeave } from './steps/sins.ts';
 
 export type { Decision } from './steps/moves.ts';
 
@@ -336,7 +337,7 @@ function cancelling(row: In<Cancelling>, event: Happening, at: Moment): Decision
 /** An answer to a call that was made in an earlier state: what it says of the event itself still holds. */
 function answeredLate(row: LiveDelegation, event: EventOf<'restart_answered' | 'send_answered'>, at: Moment): Decision {
   const { answer } = event;
-  if (answer.kind === 'final') return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);
+  if (answer.kind === 'final') return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at, { sin: falseLeave(row) });
   if (event.kind === 'send_answered') return answer.kind === 'ok' ? end(row, 'sent', at) : unchanged(row);
   const expiry = expiryAfter(row, event.askedAtMs, answer, at);
   return expiry === row.expiry ? unchanged(row) : move(row, row.state, at, [], { expiry });

@@ -149,7 +149,12 @@ export interface Common {
    * When the homeserver sends the event by itself: the earliest counts from the request of the last restart, the latest from its answer (or
    * from a failed request that may have been carried out). Restarts are made before the earliest; nothing is given up before the latest.
    */
-  readonly expiry: { readonly earliestMs: number; readonly latestMs: number };
+  readonly expiry: {
+    readonly earliestMs: number;
+    readonly latestMs: number;
+    /** By all we know it was over while its member was on the SFU: if it is found to be, that was a false leave. */
+    readonly ranOutUnder?: true;
+  };
   readonly history: readonly Step[];
 }
 export interface LiveDelegation extends Common {
@@ -200,6 +205,8 @@ export type Event =
       readonly joinedAtMs: number | null;
       readonly roomSid: RoomSid | null;
       readonly cause: Cause;
+      /** When they left, by the SFU's clock in whole seconds: the webhook may come later. Undefined: not told. */
+      readonly leftAtMs?: number;
     }
   | { readonly kind: 'aborted'; readonly identity: Identity; readonly sid: Sid | null }
   | { readonly kind: 'room_started'; readonly roomSid: RoomSid | null }

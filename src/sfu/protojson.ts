@@ -53,6 +53,12 @@ export function joinedAtMsOf(participant: Message): number | null {
   return Number(value) > 0 ? Number(value) : null;
 }
 
+/** When the SFU wrote a webhook, in whole seconds of its clock; undefined: it does not tell. Nothing is refused for want of it. */
+export function createdAtMsOf(webhook: Message): number | undefined {
+  const seconds = Number(webhook.createdAt ?? webhook.created_at);
+  return Number.isSafeInteger(seconds) && seconds > 0 ? seconds * 1_000 : undefined;
+}
+
 export function roomSidOf(room: Message): RoomSid | null {
   return parseRoomSid(textOf(room, 'sid'));
 }

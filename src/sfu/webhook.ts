@@ -4,7 +4,7 @@ import { type Identity, parseIdentity, parseRoomName, parseSid, type RoomName, s
 import { causeOfReason } from '../delegation/reasons.ts';
 import type { Event } from '../delegation/state.ts';
 import type { Keys } from './keys.ts';
-import { enumOf, joinedAtMsOf, type Message, messageOf, partOf, roomSidOf, textOf } from './protojson.ts';
+import { createdAtMsOf, enumOf, joinedAtMsOf, type Message, messageOf, partOf, roomSidOf, textOf } from './protojson.ts';
 
 export type Webhook =
   /** The body is not the one that was signed. */
@@ -85,7 +85,16 @@ function concerning(event: Concern, webhook: Message): Webhook {
   const identity = parseIdentity(textOf(participant, 'identity'));
   if (identity === null) return { kind: 'malformed' };
   const onceKey = nameOf(webhook, [name, identity, textOf(participant, 'sid')]);
-  return { kind: 'participant', event, onceKey, room: name, identity, about: aboutParticipant(event, participant, identity, roomSid) };
+  const about = aboutParticipant(event, participant, identity, roomSid);
+  const leftAtMs = about.kind === 'left' ? createdAtMsOf(webhook) : undefined;
+  return {
+    kind: 'participant',
+    event,
+    onceKey,
+    room: name,
+    identity,
+    about: leftAtMs === undefined ? about : ({ ...about, leftAtMs } as Event),
+  };
 }
 
 function aboutParticipant(

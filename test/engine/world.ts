@@ -197,12 +197,21 @@ export class EngineWorld {
     what: 'joined' | Cause,
     joinedAtMs = this.clock.nowMs(),
     to = this.engine,
+    leftAtMs?: number,
   ): Promise<string> {
     this.#hooks += 1;
     const about =
       what === 'joined'
         ? ({ kind: 'joined', identity, sid, joinedAtMs, roomSid: ROOM_SID } as const)
-        : ({ kind: 'left', identity, sid, joinedAtMs, roomSid: ROOM_SID, cause: what } as const);
+        : ({
+            kind: 'left',
+            identity,
+            sid,
+            joinedAtMs,
+            roomSid: ROOM_SID,
+            cause: what,
+            ...(leftAtMs !== undefined && { leftAtMs }),
+          } as const);
     const event = what === 'joined' ? 'participant_joined' : 'participant_left';
     const hook: Extract<Webhook, { kind: 'participant' }> = {
       kind: 'participant',

@@ -202,6 +202,7 @@ describe('what it says', () => {
       joinedAtMs: 1795420801456,
       roomSid: LEFT.room.sid,
       cause: CAUSES[reason],
+      leftAtMs: 1795420810000,
     };
     expect(expected.cause, 'a reason that this table does not know').toBeDefined();
     expect(await about({ ...LEFT, participant: { ...LEFT.participant, disconnectReason: reason } })).toEqual(expected);
@@ -240,6 +241,7 @@ describe('what it says', () => {
       joinedAtMs: 1795420801456,
       roomSid: null,
       cause: 'lost',
+      leftAtMs: 1_000,
     });
   });
 });

@@ -32,21 +32,17 @@ import {
   sessionOf,
   unchanged,
 } from './moves.ts';
+import { falseLeave, ranOutUnder, witnessed } from './sins.ts';
 
 type Row = In<Connected>;
 
 export function connectedDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.restartDueMs) return unchanged(row);
-  if (state.failures > 0 && isAbandoned(row, at)) return end(row, 'expired', at, { sin: letExpire(row, state.seenAtMs) });
+  if (state.failures > 0 && isAbandoned(row, at))
+    return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, state.seenAtMs)) });
   const oldestMs = at.nowMs - leaseMs(row, at.policy);
   return unchanged(row, [state.seenAtMs >= oldestMs ? RESTART : ask(oldestMs)]);
-}
-
-/** A false leave, if the event ran out while its participant was there by the newest evidence; not if the session began only after that. */
-function letExpire({ state, expiry }: Row, evidenceMs: number): 'false-leave' | null {
-  const { joinedAtMs } = state.session;
-  return evidenceMs >= expiry.earliestMs && (joinedAtMs === null || joinedAtMs < expiry.earliestMs) ? 'false-leave' : null;
 }
 
 export function connectedJoined(row: Row, event: EventOf<'joined'>, at: Moment): Decision {
@@ -79,7 +75,8 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
   // A webhook without a SID speaks of the current session.
   if (event.sid === null || session.sid === null || event.sid === session.sid) {
     const certain = departure.certain && isSeenSince(row, row.createdAtMs);
-    return depart(row, { ...session, roomSid: event.roomSid ?? session.roomSid }, { ...departure, certain }, attempted, at);
+    const known = witnessed(row, session, Math.min(event.leftAtMs ?? at.nowMs, at.nowMs));
+    return depart(known, { ...session, roomSid: event.roomSid ?? session.roomSid }, { ...departure, certain }, attempted, at);
   }
   if (event.joinedAtMs === null || session.joinedAtMs === null) return unchanged(row, [ask(at.nowMs)]);
   if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);
@@ -205,7 +202,7 @@ export function connectedRestartAnswered(row: Row, event: EventOf<'restart_answe
       // Before its expiry somebody else, usually the client, has sent or cancelled it; after it, it has run out.
       const ranOut = at.nowMs >= row.expiry.earliestMs;
       // With its participant there: a restart is made on fresh evidence only.
-      if (ranOut) return end(row, 'expired', at, { sin: letExpire(row, at.nowMs) });
+      if (ranOut) return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, at.nowMs)) });
       return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);
     }
     case 'limited':

@@ -23,6 +23,7 @@ import {
   timeoutMsOf,
   unchanged,
 } from './moves.ts';
+import { falseLeave } from './sins.ts';
 
 type Row = In<Leaving>;
 
@@ -46,10 +47,10 @@ function isMoot(row: LiveDelegation, clientEndedMs: number, at: Moment): boolean
   return surelyExpired(row, at) && at.nowMs >= clientEndedMs + row.delayMs + SURELY_EXPIRED_MS;
 }
 
-function finish(row: Row, outcome: Outcome, reachedRoomMs: number, at: Moment): Decision {
+/** `reachedRoomMs`: when the leave did; null: not known. `over`: what it was if the event was over before the departure. */
+function finish(row: Row, outcome: Outcome, reachedRoomMs: number | null, at: Moment, over: Ended['sin'] = falseLeave(row)): Decision {
   const { departure, onTimeUntilMs } = row.state;
-  const ours = outcome === 'sent' || outcome === 'expired' || outcome === 'rejected';
-  const sin: Ended['sin'] = ours && reachedRoomMs > onTimeUntilMs ? 'ghost' : null;
+  const sin: Ended['sin'] = over ?? (reachedRoomMs !== null && reachedRoomMs > onTimeUntilMs ? 'ghost' : null);
   return end(row, outcome, at, { cause: departure.cause, sin, tookMs: at.nowMs - departure.atMs });
 }
 
@@ -57,10 +58,10 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
   const { state } = row;
   switch (answer.kind) {
     case 'ok':
-      return finish(row, 'sent', at.nowMs, at);
+      return finish(row, 'sent', at.nowMs, at, null);
     case 'final':
-      if (answer.how === 'conflict') return finish(row, 'cancelled', at.nowMs, at);
-      return finish(row, GONE_AFTER[state.last], at.nowMs, at);
+      if (answer.how === 'conflict') return finish(row, 'cancelled', null, at);
+      return finish(row, GONE_AFTER[state.last], GONE_AFTER[state.last] === 'already-sent' ? null : at.nowMs, at);
     case 'limited':
     case 'refused':
     case 'failed': {

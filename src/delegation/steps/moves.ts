@@ -21,6 +21,7 @@ import type {
   Session,
   Step,
 } from '../state.ts';
+import { witnessed } from './sins.ts';
 
 /** What a decision may know besides the row and the event. */
 export interface Moment {
@@ -226,7 +227,7 @@ export function connect(row: LiveDelegation, session: Session, seenAtMs: number,
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
   const whichRoom = session.roomSid === null;
   const which = whichRoom ? [ask(seenAtMs, { whichRoom })] : [];
-  const moved = move(row, state, at, isFresh(row, seenAtMs, at) ? [RESTART, ...which] : [ask(at.nowMs, { whichRoom })]);
+  const moved = move(sessionOver(row), state, at, isFresh(row, seenAtMs, at) ? [RESTART, ...which] : [ask(at.nowMs, { whichRoom })]);
   return row.state.kind === 'connected'
     ? { next: { ...moved.next, history: remember(row.history, at, 'connected', 'another session') } as Delegation, effects: moved.effects }
     : moved;
@@ -253,13 +254,19 @@ export function depart(
   seenAtMs: number = Number.NEGATIVE_INFINITY,
 ): Decision {
   const waitMs = waitMsOf(departure.cause, at.policy);
-  if (departure.certain && decidedAtOnce(departure.cause, at.policy)) return owe(row, { departure, session, attempted }, at.nowMs, at);
+  if (departure.certain && decidedAtOnce(departure.cause, at.policy))
+    return owe(sessionOver(row, seenAtMs), { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
   const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten({ session, departure }) })] : [];
   if (waitMs >= LONG_WAIT_MS && runsOutBefore(untilMs, row, seenAtMs, at)) effects.push(RESTART);
   const nextAskMs = nextLookMs(row, untilMs, at);
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs, failures: 0, attempted };
-  return move(row, state, at, effects, { detail: departure.cause });
+  return move(sessionOver(row, seenAtMs), state, at, effects, { detail: departure.cause });
+}
+
+/** Of a session that ends, or that another takes the place of. */
+function sessionOver(row: LiveDelegation, seenAtMs: number = Number.NEGATIVE_INFINITY): LiveDelegation {
+  return row.state.kind === 'connected' ? witnessed(row, row.state.session, Math.max(row.state.seenAtMs, seenAtMs)) : row;
 }
 
 /** Within less the event hardly runs out, and a call that hangs would keep the leave waiting. */

@@ -1,0 +1,119 @@
+// What is counted as a false leave or a ghost, beside what a homeserver with timers of its own has done.
+import { describe, expect, it } from 'vitest';
+import type { DelayId } from '../../src/delegation/ids.ts';
+import type { Answer } from '../../src/delegation/state.ts';
+import { identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld } from './world.ts';
+
+const DELAY_MS = 10_000;
+
+interface Scheduled {
+  expiresMs: number;
+  over: boolean;
+}
+
+/** One member, whose homeserver answers `away` while there is one. */
+class Story {
+  readonly world = new EngineWorld();
+  away: Answer | null = null;
+  readonly #events = new Map<string, Scheduled>();
+
+  async begin(): Promise<void> {
+    this.world.answer = (_, call) => {
+      if (this.away !== null) return this.away;
+      const event = call.kind === 'delay' ? this.#events.get(call.delayId) : undefined;
+      if (event === undefined || call.kind !== 'delay') throw new Error('called about an event that nobody has scheduled');
+      event.over ||= event.expiresMs <= this.world.clock.nowMs();
+      if (event.over) return { kind: 'final', how: 'gone' };
+      if (call.action === 'restart') event.expiresMs = this.world.clock.nowMs() + DELAY_MS;
+      else event.over = true;
+      return { kind: 'ok' };
+    };
+    this.schedule('d-1');
+    await this.world.enter(1, room(1), DELAY_MS, 'd-1' as DelayId);
+    await this.world.clock.advance(5_000);
+  }
+
+  schedule(delayId: string): void {
+    this.#events.set(delayId, { expiresMs: this.world.clock.nowMs() + DELAY_MS, over: false });
+  }
+
+  pass(ms: number): Promise<void> {
+    return this.world.clock.advance(ms);
+  }
+
+  async leaves(n = 1, leftAtMs?: number): Promise<void> {
+    this.world.leave(room(1), identity(1));
+    await this.world.webhook(room(1), identity(1), sid(n), 'left', undefined, undefined, leftAtMs);
+  }
+
+  async comes(n: number): Promise<void> {
+    this.world.join(room(1), identity(1), sid(n));
+    await this.world.webhook(room(1), identity(1), sid(n), 'joined');
+  }
+
+  async counted(): Promise<{ readonly falseLeaves: number; readonly ghosts: number }> {
+    const [falseLeaves, ghosts] = await Promise.all(
+      ['lastwill_false_leaves_total', 'lastwill_ghosts_total'].map((name) => this.world.metric(name)),
+    );
+    return { falseLeaves: falseLeaves ?? 0, ghosts: ghosts ?? 0 };
+  }
+}
+
+const AWAY: readonly (readonly [string, Answer])[] = [
+  ['limits calls', { kind: 'limited', retryAfterMs: 500 }],
+  ['can not be reached', { kind: 'failed', reached: false }],
+  ['refuses', { kind: 'refused' }],
+];
+
+describe.each(AWAY)('an event that runs out at a homeserver that %s', (_, answer) => {
+  async function away(): Promise<Story> {
+    const story = new Story();
+    await story.begin();
+    story.away = answer;
+    return story;
+  }
+
+  it('under a member who is there is a false leave', async () => {
+    const story = await away();
+    await story.pass(20_000);
+    story.away = null;
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 1, ghosts: 0 });
+  });
+
+  it('is one as well if the member leaves before the homeserver tells', async () => {
+    const story = await away();
+    await story.pass(10_000);
+    await story.leaves();
+    await story.pass(5_000);
+    story.away = null;
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 1, ghosts: 0 });
+  });
+
+  it('and if the member is there by another session by then', async () => {
+    const story = await away();
+    await story.pass(10_000);
+    await story.leaves();
+    await story.pass(500);
+    await story.comes(2);
+    await story.pass(5_000);
+    story.away = null;
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 1, ghosts: 0 });
+  });
+
+  it('but not if the member had left before, and only the word of it came late', async () => {
+    const story = await away();
+    const leftAtMs = story.world.clock.nowMs();
+    story.world.leave(room(1), identity(1));
+    story.world.sfuUp = false;
+    await story.pass(10_000);
+    await story.leaves(1, leftAtMs);
+    await story.pass(5_000);
+    [story.away, story.world.sfuUp] = [null, true];
+    await story.pass(30_000);
+    expect((await story.counted()).falseLeaves).toBe(0);
+  });
+});
