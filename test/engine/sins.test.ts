@@ -38,6 +38,11 @@ class Story {
     this.#events.set(delayId, { expiresMs: this.world.clock.nowMs() + DELAY_MS, over: false });
   }
 
+  /** By its client. */
+  end(delayId: string): void {
+    this.#events.set(delayId, { expiresMs: this.world.clock.nowMs(), over: true });
+  }
+
   pass(ms: number): Promise<void> {
     return this.world.clock.advance(ms);
   }
@@ -115,5 +120,45 @@ describe.each(AWAY)('an event that runs out at a homeserver that %s', (_, answer
     [story.away, story.world.sfuUp] = [null, true];
     await story.pass(30_000);
     expect((await story.counted()).falseLeaves).toBe(0);
+  });
+});
+
+const WITHOUT_A_CALL = AWAY.filter(([, { kind }]) => kind !== 'refused');
+
+describe.each(WITHOUT_A_CALL)('a leave that is owed while the homeserver %s', (_, answer) => {
+  it('and that it sends only by its own timer, later than promised, is a ghost', async () => {
+    const story = new Story();
+    await story.begin();
+    story.away = answer;
+    await story.leaves();
+    await story.pass(20_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 0, ghosts: 0 });
+    story.away = null;
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 0, ghosts: 1 });
+  });
+
+  it('is none if the timer came in time', async () => {
+    const story = new Story();
+    await story.begin();
+    story.away = answer;
+    await story.pass(4_000);
+    await story.leaves();
+    await story.pass(20_000);
+    story.away = null;
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 0, ghosts: 0 });
+  });
+
+  it('is none if its client has sent it by itself meanwhile', async () => {
+    const story = new Story();
+    await story.begin();
+    story.away = answer;
+    await story.leaves();
+    story.end('d-1');
+    await story.pass(2_500);
+    story.away = null;
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 0, ghosts: 0 });
   });
 });

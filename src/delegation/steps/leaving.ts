@@ -61,7 +61,7 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
       return finish(row, 'sent', at.nowMs, at, null);
     case 'final':
       if (answer.how === 'conflict') return finish(row, 'cancelled', null, at);
-      return finish(row, GONE_AFTER[state.last], GONE_AFTER[state.last] === 'already-sent' ? null : at.nowMs, at);
+      return finish(row, GONE_AFTER[state.last], goneSinceMs(row, at), at);
     case 'limited':
     case 'refused':
     case 'failed': {
@@ -74,6 +74,12 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
     default:
       return never(answer);
   }
+}
+
+/** When the leave of an event that is gone reached the room, if not by our tries: it has run out. Before that only its client can know. */
+function goneSinceMs({ state, expiry }: Row, at: Moment): number | null {
+  if (GONE_AFTER[state.last] !== 'already-sent') return at.nowMs;
+  return at.nowMs >= expiry.earliestMs ? expiry.earliestMs : null;
 }
 
 /** The outcome when the homeserver says that the event is gone, by how our last try went. */
