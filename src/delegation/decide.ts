@@ -12,11 +12,11 @@
 //
 // due                 | awaiting: ask the SFU | connected: restart on fresh evidence, else ask | settling: ask | leaving: send | cancelling: cancel
 // joined              | connected             | newer session replaces                         | connected     | connected     | –
-// left                | ours? (see there)     | settling or leaving, if of this session        | newer one     | –             | –
+// left                | ours? (see there)     | settling or leaving, if of this session        | newer one     | –             | noted
 // aborted             | time for another try  | awaiting, or settling if once established      | wait anew     | –             | –
 // room_started        | –                     | ask                                            | longer wait   | –             | –
 // room_finished       | –                     | settling                                       | –             | –             | –
-// snapshot            | connected / leaving   | evidence, another session, or settling         | decided       | connected     | –
+// snapshot            | connected / leaving   | evidence, another session, or settling         | decided       | connected     | noted
 // sfu_unreachable     | ask again             | try again later, no restart                    | word stands   | –             | –
 // restart_answered    | expiry or final       | due again, retry or ended                      | expiry, final | expiry, final | –
 // send_answered       | final?                | final?                                         | final?        | ended / retry | final?
@@ -67,6 +67,8 @@ import {
 import {
   cancellingAnswered,
   cancellingDue,
+  cancellingLeft,
+  cancellingSnapshot,
   leavingAnswered,
   leavingDue,
   leavingJoined,
@@ -318,15 +320,17 @@ function cancelling(row: In<Cancelling>, event: Happening, at: Moment): Decision
       return cancellingDue(row, at);
     case 'cancel_answered':
       return cancellingAnswered(row, event.answer, at);
+    case 'left':
+      return cancellingLeft(row, event, at);
+    case 'snapshot':
+      return cancellingSnapshot(row, event, at);
     case 'send_answered':
       return answeredLate(row, event, at);
     case 'restart_answered':
     case 'joined':
-    case 'left':
     case 'aborted':
     case 'room_started':
     case 'room_finished':
-    case 'snapshot':
     case 'sfu_unreachable':
       return unchanged(row);
     default:

@@ -106,6 +106,8 @@ export interface Cancelling {
   readonly kind: 'cancelling';
   /** When it was superseded. */
   readonly sinceMs: number;
+  /** Who was there then, and has not been heard to be gone since. Rows of older versions lack it. */
+  readonly there?: Session;
   readonly nextTryMs: number;
   readonly attempts: number;
 }

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { DelayId } from '../../src/delegation/ids.ts';
 import type { Answer } from '../../src/delegation/state.ts';
-import { identity, room, sid } from '../support/fixtures.ts';
+import { handOver, identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
 const DELAY_MS = 10_000;
@@ -16,6 +16,8 @@ interface Scheduled {
 class Story {
   readonly world = new EngineWorld();
   away: Answer | null = null;
+  /** Events about which it fails to answer. */
+  readonly deaf = new Set<string>();
   readonly #events = new Map<string, Scheduled>();
 
   async begin(): Promise<void> {
@@ -23,6 +25,7 @@ class Story {
       if (this.away !== null) return this.away;
       const event = call.kind === 'delay' ? this.#events.get(call.delayId) : undefined;
       if (event === undefined || call.kind !== 'delay') throw new Error('called about an event that nobody has scheduled');
+      if (this.deaf.has(call.delayId)) return { kind: 'failed', reached: false };
       event.over ||= event.expiresMs <= this.world.clock.nowMs();
       if (event.over) return { kind: 'final', how: 'gone' };
       if (call.action === 'restart') event.expiresMs = this.world.clock.nowMs() + DELAY_MS;
@@ -41,6 +44,12 @@ class Story {
   /** By its client. */
   end(delayId: string): void {
     this.#events.set(delayId, { expiresMs: this.world.clock.nowMs(), over: true });
+  }
+
+  async handsOver(delayId: string): Promise<void> {
+    this.schedule(delayId);
+    const { id: _, ...rest } = handOver(1, { delayMs: DELAY_MS, handles: { kind: 'delay', delayId: delayId as DelayId } });
+    await this.world.engine.handOver({ ...rest, handlesHash: delayId });
   }
 
   pass(ms: number): Promise<void> {
@@ -158,6 +167,78 @@ describe.each(WITHOUT_A_CALL)('a leave that is owed while the homeserver %s', (_
     story.end('d-1');
     await story.pass(2_500);
     story.away = null;
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 0, ghosts: 0 });
+  });
+});
+
+describe('a delegation that is superseded, and can not be cancelled in time', () => {
+  async function superseded(): Promise<Story> {
+    const story = new Story();
+    await story.begin();
+    story.deaf.add('d-1');
+    await story.handsOver('d-2');
+    return story;
+  }
+
+  it('takes out who is there: a false leave', async () => {
+    const story = await superseded();
+    await story.pass(20_000);
+    story.deaf.clear();
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 1, ghosts: 0 });
+  });
+
+  it('is one as well if it had run out before its client handed the next one over', async () => {
+    const story = new Story();
+    await story.begin();
+    story.deaf.add('d-1');
+    await story.pass(10_000);
+    await story.handsOver('d-2');
+    story.deaf.clear();
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 1, ghosts: 0 });
+  });
+
+  it('harms nobody who has left by then', async () => {
+    const story = await superseded();
+    await story.leaves();
+    await story.pass(20_000);
+    story.deaf.clear();
+    await story.pass(30_000);
+    expect(await story.counted()).toEqual({ falseLeaves: 0, ghosts: 0 });
+  });
+
+  it('nor if nobody has told of their departure', async () => {
+    const story = await superseded();
+    story.world.leave(room(1), identity(1));
+    await story.pass(20_000);
+    story.deaf.clear();
+    await story.pass(30_000);
+    expect((await story.counted()).falseLeaves).toBe(0);
+  });
+
+  it('nor those whose leave was sent before they came back, and the answer lost', async () => {
+    const story = new Story();
+    await story.begin();
+    await story.leaves();
+    await story.pass(500);
+    story.away = { kind: 'failed', reached: true };
+    await story.pass(1_000);
+    story.end('d-1');
+    await story.comes(2);
+    await story.handsOver('d-2');
+    await story.pass(20_000);
+    story.away = null;
+    await story.pass(30_000);
+    expect(story.world.lines.filter((line) => line.includes('"superseded"') && line.includes('false-leave'))).toEqual([]);
+  });
+
+  it('harms nobody if its client has ended it', async () => {
+    const story = await superseded();
+    story.end('d-1');
+    await story.pass(1_000);
+    story.deaf.clear();
     await story.pass(30_000);
     expect(await story.counted()).toEqual({ falseLeaves: 0, ghosts: 0 });
   });

@@ -1,7 +1,7 @@
 // Leaving: the leave is owed until the homeserver accepts it, says that it is final, or has surely sent it by itself.
 // Cancelling: superseded, and the older event owes its cancellation, so that it can't fire under a present user.
 import { backoffMs, limitedMs } from '../retry.ts';
-import type { Answer, Cancelling, Effect, Ended, EventOf, Leaving, LiveDelegation, Outcome } from '../state.ts';
+import type { Answer, Cancelling, Connected, Effect, Ended, EventOf, Leaving, LiveDelegation, Outcome } from '../state.ts';
 import {
   choose,
   connect,
@@ -23,7 +23,7 @@ import {
   timeoutMsOf,
   unchanged,
 } from './moves.ts';
-import { falseLeave } from './sins.ts';
+import { falseLeave, ranOutUnder, witnessed } from './sins.ts';
 
 type Row = In<Leaving>;
 
@@ -118,7 +118,14 @@ export function supersede(row: LiveDelegation, { isSameEvent = false }: EventOf<
   if (isSameEvent) return end(row, 'superseded', at);
   const cancellable = row.handles.kind === 'delay' || row.handles.leave.cancel !== null || (row.handles.lost?.cancel ?? null) !== null;
   if (!cancellable) return end(row, 'superseded', at);
-  return move(row, { kind: 'cancelling', sinceMs: at.nowMs, nextTryMs: at.nowMs, attempts: 0 }, at, [cancelEffect(row, at)]);
+  const there = isThere(row, at) ? { there: row.state.session } : {};
+  return move(row, { kind: 'cancelling', sinceMs: at.nowMs, nextTryMs: at.nowMs, attempts: 0, ...there }, at, [cancelEffect(row, at)]);
+}
+
+/** By evidence as new as the end of the event, if that is over. Not where our own leave was tried, for then that may have ended it. */
+function isThere(row: LiveDelegation, at: Moment): row is In<Connected> {
+  const { state, expiry } = row;
+  return state.kind === 'connected' && state.attempted === null && (at.nowMs < expiry.latestMs || state.seenAtMs >= expiry.latestMs);
 }
 
 /** A cancellation that hangs must leave time for another try, as a restart must: if the event runs out, a leave is in the room. */
@@ -130,14 +137,40 @@ function cancelEffect(row: LiveDelegation, at: Moment): Effect {
 export function cancellingDue(row: In<Cancelling>, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.nextTryMs) return unchanged(row);
-  if (state.attempts > 0 && isMoot(row, state.sinceMs, at)) return end(row, 'superseded', at);
+  if (state.attempts > 0 && isMoot(row, state.sinceMs, at)) return notCancelled(row, at);
   return unchanged(row, [cancelEffect(row, at)]);
 }
 
 export function cancellingAnswered(row: In<Cancelling>, answer: Answer, at: Moment): Decision {
-  if (answer.kind === 'ok' || answer.kind === 'final') return end(row, 'superseded', at);
+  if (answer.kind === 'ok') return end(row, 'superseded', at);
+  if (answer.kind === 'final') return notCancelled(row, at);
   const attempts = row.state.attempts + 1;
   const capMs = longestPauseMs(row, row.expiry, at);
   const pauseMs = answer.kind === 'limited' ? limitedMs(answer.retryAfterMs, attempts, at.roll) : backoffMs(attempts, at.roll, capMs);
   return move(row, { ...row.state, attempts, nextTryMs: at.nowMs + pauseMs }, at);
+}
+
+/** The event was over before it could be cancelled: if it has run out, it took out who was there. */
+function notCancelled(row: In<Cancelling>, at: Moment): Decision {
+  const { there } = row.state;
+  return end(row, 'superseded', at, { sin: falseLeave(row, there !== undefined && ranOutUnder(row, there, at.nowMs)) });
+}
+
+/** Who is replaced is there by another session. */
+export function cancellingLeft(row: In<Cancelling>, event: EventOf<'left'>, at: Moment): Decision {
+  const { there } = row.state;
+  if (event.identity !== there?.identity || event.cause === 'replaced') return unchanged(row);
+  if (event.sid !== null && there.sid !== null && event.sid !== there.sid) return unchanged(row);
+  return nobodyThere(witnessed(row, there, Math.min(event.leftAtMs ?? at.nowMs, at.nowMs)), at);
+}
+
+export function cancellingSnapshot(row: In<Cancelling>, event: EventOf<'snapshot'>, at: Moment): Decision {
+  const { there, sinceMs } = row.state;
+  const says = there !== undefined && event.askedAtMs >= sinceMs && choose(event.present, there) === null;
+  return says ? nobodyThere(row, at) : unchanged(row);
+}
+
+function nobodyThere(row: In<Cancelling>, at: Moment): Decision {
+  const { there: _, ...state } = row.state;
+  return move(row, state, at);
 }
