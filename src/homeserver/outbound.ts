@@ -14,6 +14,8 @@ export type { Reply } from '../exchange.ts';
 const MOST_BYTES = 64 * 1024;
 const MOST_CONNECTIONS = 64;
 const CONNECT_TIMEOUT_MS = 10_000;
+const HTTPS_PORT = 443;
+const STRICTNESS: Readonly<Record<AddressMode, number>> = { any: 0, 'loopback-too': 1, public: 2 };
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
 export interface Request {
@@ -67,10 +69,21 @@ export function createOutbound(deps: OutboundDeps): Outbound {
   const { clock } = deps;
   const agent = new Agent({ factory: poolFactory(deps) });
 
+  /**
+   * Where a redirect leads. Its sender must not lead us to addresses that we would not call for its own sake, though the host may be one of the
+   * operator's.
+   */
+  function endpointOf({ hostname, port }: URL, sender: AddressMode): Endpoint | null {
+    const host = bareHost(hostname);
+    if (STRICTNESS[sender] <= STRICTNESS[deps.addresses(host)]) return null;
+    return { host, port: port === '' ? HTTPS_PORT : Number(port), tlsName: host, addresses: sender };
+  }
+
   async function request(wanted: Request): Promise<Reply> {
     const endsAtMs = clock.nowMs() + wanted.timeoutMs;
     let url = URL.parse(wanted.url);
     let at = wanted.at ?? null;
+    let mode = at?.addresses ?? deps.addresses(bareHost(url?.hostname ?? ''));
     for (let left = wanted.redirects ?? 0; ; left -= 1) {
       const route = url === null ? null : routeOf(url, at);
       if (url === null || route === null) return failed(false, 'garbage');
@@ -78,8 +91,9 @@ export function createOutbound(deps: OutboundDeps): Outbound {
       if (reply.kind === 'failed' || !REDIRECTS.has(reply.status) || wanted.redirects === undefined) return reply;
       if (left === 0) return failed(true, 'redirects');
       url = URL.parse(reply.headers.location ?? '', url);
-      at = null;
       if (url?.protocol !== 'https:' || url.username !== '' || url.password !== '') return failed(true, 'redirects');
+      at = endpointOf(url, mode);
+      mode = at?.addresses ?? deps.addresses(bareHost(url.hostname));
     }
   }
   return { request, close: () => agent.destroy() };

@@ -4,7 +4,7 @@ import { systemClock } from '../../src/clock.ts';
 import { lastKnown } from '../../src/dns/last-known.ts';
 import { type AddressMode, addressKind, guardedLookup, isAllowed, isRefusedOutright } from '../../src/homeserver/address.ts';
 import { createOutbound, type Reply } from '../../src/homeserver/outbound.ts';
-import { answer, type ScriptedServer, startScriptedServer } from '../support/scripted-server.ts';
+import { answer, type Script, type ScriptedServer, startScriptedServer } from '../support/scripted-server.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
 const words = (table: string): string[] => table.trim().split(/\s+/);
@@ -120,5 +120,25 @@ describe('connections', () => {
   test('are made where allowed', async () => {
     expect((await get(({ port }) => `http://127.0.0.1:${port}/`, 'loopback-too')).reply.kind).toBe('answered');
     expect((await get(({ port }) => `http://localhost:${port}/`, 'loopback-too')).reply.kind).toBe('answered');
+  });
+
+  test('to a host of the operator are not made for a stranger who redirects there', async () => {
+    const inside = await startScriptedServer((_, response) => answer(response, 200), { tls: true });
+    const redirecting: Script = (_, response) => answer(response, 302, '', { location: `https://inside.test:${inside.port}/admin` });
+    const [theirs, ours] = [await startScriptedServer(redirecting, { tls: true }), await startScriptedServer(redirecting, { tls: true })];
+    const outbound = createOutbound({
+      clock: systemClock(),
+      // 0.0.0.0 is this machine as well, and no loopback address.
+      resolve: async (host) => [{ address: host === 'inside.test' ? '0.0.0.0' : '127.0.0.1', family: 4 }],
+      addresses: (host) => (host === 'theirs.test' ? 'loopback-too' : 'any'),
+      insecureTls: true,
+    });
+    closers.push(outbound.close, inside.close, theirs.close, ours.close);
+    const from = (host: string, { port }: ScriptedServer): Promise<Reply> =>
+      outbound.request({ method: 'GET', url: `https://${host}:${port}/.well-known/matrix/client`, timeoutMs: 5_000, redirects: 5 });
+    expect(await from('theirs.test', theirs)).toEqual(REFUSED);
+    expect(inside.requests).toEqual([]);
+    expect((await from('ours.test', ours)).kind).toBe('answered');
+    expect(inside.requests).toEqual(['GET /admin']);
   });
 });
