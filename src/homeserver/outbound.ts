@@ -14,6 +14,8 @@ export type { Reply } from '../exchange.ts';
 const MOST_BYTES = 64 * 1024;
 const MOST_CONNECTIONS = 64;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** How long an idle connection is kept, also if its homeserver would keep it for longer: any number of them may be a stranger's. */
+const IDLE_MS = 4_000;
 const HTTPS_PORT = 443;
 const STRICTNESS: Readonly<Record<AddressMode, number>> = { any: 0, 'loopback-too': 1, public: 2 };
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
@@ -125,7 +127,8 @@ function poolFactory(deps: OutboundDeps): (key: string | URL) => undici.Pool {
   return (key) => {
     const { origin, hash } = new URL(key);
     const connect = hash === '' ? byHost : byMode[hash.slice(1, hash.indexOf('/')) as AddressMode];
-    return new Pool(origin, { connections: Math.min(connections, sockets), pipelining: 1, connect });
+    const idle = { keepAliveTimeout: IDLE_MS, keepAliveMaxTimeout: IDLE_MS };
+    return new Pool(origin, { connections: Math.min(connections, sockets), pipelining: 1, ...idle, connect });
   };
 }
 

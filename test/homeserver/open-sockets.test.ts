@@ -1,4 +1,6 @@
-import { Socket } from 'node:net';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { type AddressInfo, Socket } from 'node:net';
 import type { buildConnector } from 'undici';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
@@ -41,4 +43,18 @@ test('with few sockets all homeservers are called, one after the other', async (
   expect(found).toEqual(Array.from({ length: 9 }, () => ['refused', 200]).flat());
   await outbound.close();
   await Promise.all(servers.map((server) => server.close()));
+});
+
+test('a homeserver that asks for its connection to be kept for long takes the place of no other', async () => {
+  const keeping = [1, 2].map(() =>
+    createServer({ keepAliveTimeout: 600_000 }, (_, response) => response.setHeader('keep-alive', 'timeout=600').end('{}')),
+  );
+  const outbound = createOutbound({ clock: systemClock(), addresses: () => 'any', insecureTls: false, sockets: 1 });
+  for (const server of keeping) {
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    expect(await outbound.request({ method: 'GET', url, timeoutMs: 8_000 })).toMatchObject({ kind: 'answered', status: 200 });
+  }
+  await outbound.close();
+  for (const server of keeping) server.close();
 });
