@@ -76,10 +76,17 @@ export function leavingAnswered(row: Row, answer: Answer, at: Moment): Decision 
   }
 }
 
-/** When the leave of an event that is gone reached the room, if not by our tries: it has run out. Before that only its client can know. */
+/** When the leave of an event that is gone reached the room, Unix ms: at the latest, if it was perhaps by a try of ours. Null: not known. */
 function goneSinceMs({ state, expiry }: Row, at: Moment): number | null {
-  if (GONE_AFTER[state.last] !== 'already-sent') return at.nowMs;
-  return at.nowMs >= expiry.earliestMs ? expiry.earliestMs : null;
+  switch (GONE_AFTER[state.last]) {
+    case 'sent':
+      return Math.min(at.nowMs, expiry.latestMs);
+    case 'already-sent':
+      // It has run out. Before that only its client can have ended it, who knows when.
+      return at.nowMs >= expiry.earliestMs ? expiry.earliestMs : null;
+    default:
+      return at.nowMs;
+  }
 }
 
 /** The outcome when the homeserver says that the event is gone, by how our last try went. */
