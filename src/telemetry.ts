@@ -35,23 +35,39 @@ function redacting(logger: pino.Logger): Log {
 
 const HIDDEN = '(hidden)';
 const SECRET_NAME = /(token|tokens|secret|secrets|password|jwt|authorization|cookie|delayid|handles|apikey|storekey|^keys?)$/;
-/** Secrets inside other text: in URLs of MSC4140 and OpenID, in headers, before the @ of a URL, and whatever looks like a JWT. */
+/** Secrets inside other text: in URLs of MSC4140 and OpenID, in headers, before the @ of a URL. */
 const SECRET_TEXT: readonly RegExp[] = [
   /(\/delayed_events\/)[^/?#\s"']+/g,
   /(\/future\/)[^/?#\s"']+/g,
   /(\b\w*token=)[^&#\s"']+/gi,
   /(\bBearer\s+)[^\s"',]+/gi,
   /(:\/\/)[^/@\s]+(?=@)/g,
-  /(\b)eyJ[\w-]{5,}\.[\w-]+\.[\w-]*/g,
 ];
-/** Matches whatever one of SECRET_TEXT does, and more. Hardly any text does, so one try is enough for most. */
+/** Matches whatever is a secret in text, and more. Hardly any text does, so one try is enough for most. */
 const SUSPICIOUS = /\/delayed_events\/|\/future\/|token=|bearer|:\/\/|eyJ/i;
 const DEEPEST = 6;
 const LONGEST_LIST = 100;
 
 function scrub(text: string): string {
   if (!SUSPICIOUS.test(text)) return text;
-  return SECRET_TEXT.reduce((scrubbed, pattern) => scrubbed.replace(pattern, `$1${HIDDEN}`), text);
+  const scrubbed = SECRET_TEXT.reduce((left, pattern) => left.replace(pattern, `$1${HIDDEN}`), text);
+  return scrubbed.replace(DOTTED, withoutJwts);
+}
+
+/** Words joined by dots, each looked at once: one pattern for a whole JWT would try each of its beginnings in a long word to the end. */
+const DOTTED = /[\w-]+(?:\.[\w-]+)*\.?/g;
+const JWT_BEGINS = /\beyJ[\w-]{5,}$/;
+
+function withoutJwts(dotted: string): string {
+  const words = dotted.split('.');
+  const kept: string[] = [];
+  for (let nth = 0; nth < words.length; nth += 1) {
+    const word = words[nth] ?? '';
+    const isJwt = nth + 2 < words.length && word.includes('eyJ') && JWT_BEGINS.test(word);
+    kept.push(isJwt ? word.replace(JWT_BEGINS, HIDDEN) : word);
+    if (isJwt) nth += 2;
+  }
+  return kept.join('.');
 }
 
 function redact(fields: object): object {
