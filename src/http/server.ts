@@ -20,6 +20,11 @@ const MOST_HEAD_BYTES = 64 * 1024;
 const IDLE_MS = 150_000;
 const IDLE_AMONG_MANY_MS = 5_000;
 const MANY = 512;
+/**
+ * How many requests of one connection may be unfinished. Browsers, proxies and the SFU send one and wait; a stranger could send any number, and
+ * each takes some 14 KB for as long as a homeserver is asked about it.
+ */
+const MOST_UNFINISHED = 4;
 
 export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'endOfTurn'>): Server {
   let ready: (() => void)[] = [];
@@ -38,7 +43,24 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
     }
   }
   const limits = { requestTimeout: LONGEST_REQUEST_MS, headersTimeout: LONGEST_HEAD_MS, connectionsCheckingInterval: LOOK_EVERY_MS };
-  return patient(createServer({ ...limits, maxHeaderSize: MOST_HEAD_BYTES, ServerResponse: AnswerAtEndOfTurn }, listener));
+  return patient(createServer({ ...limits, maxHeaderSize: MOST_HEAD_BYTES, ServerResponse: AnswerAtEndOfTurn }, bounded(listener)));
+}
+
+/** Cuts off who goes beyond MOST_UNFINISHED. What has come with it is parsed all the same, and left alone. */
+function bounded(listener: RequestListener): RequestListener {
+  const unfinished = new WeakMap<Socket, number>();
+  const add = (socket: Socket, by: 1 | -1): number => {
+    const count = (unfinished.get(socket) ?? 0) + by;
+    unfinished.set(socket, count);
+    return count;
+  };
+  return (incoming, outgoing) => {
+    const { socket } = incoming;
+    if (socket.destroyed) return;
+    if (add(socket, 1) > MOST_UNFINISHED) return void socket.destroy();
+    outgoing.once('close', () => add(socket, -1));
+    listener(incoming, outgoing);
+  };
 }
 
 function patient(server: Server): Server {

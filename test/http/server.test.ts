@@ -1,6 +1,6 @@
-import type { RequestListener, Server } from 'node:http';
+import type { RequestListener, Server, ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { createWebServer } from '../../src/http/server.ts';
 import { createHarness } from './harness.ts';
@@ -127,4 +127,25 @@ test('a query may have dots, and a head much of what is of no interest', async (
   const head = `Host: x\r\nCookie: ${'c'.repeat(40_000)}\r\nConnection: close\r\n\r\n`;
   expect(await written(port, `GET /healthz?from=/../ HTTP/1.1\r\n${head}`)).toMatch(/^HTTP\/1.1 200 /);
   await harness.close();
+});
+
+test('who sends ever more requests without an answer to any is cut off, and who waits for them is not', async () => {
+  const waiting: ServerResponse[] = [];
+  const port = await listening(createWebServer((_, outgoing) => void waiting.push(outgoing), systemClock()));
+  const request = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+  let read = '';
+  const patient = connect(port, '127.0.0.1').on('data', (part) => {
+    read += part;
+  });
+  for (let turn = 1; turn <= 3; turn += 1) {
+    patient.write(request.repeat(4));
+    await vi.waitFor(() => expect(waiting).toHaveLength(4));
+    for (const outgoing of waiting.splice(0)) outgoing.end();
+    await vi.waitFor(() => expect(read.match(/HTTP\/1.1 200 OK/g)).toHaveLength(4 * turn));
+  }
+  const hasty = connect(port, '127.0.0.1', () => hasty.write(request.repeat(5_000))).on('error', () => {});
+  await new Promise((closed) => hasty.once('close', closed));
+  expect(waiting.length).toBeLessThanOrEqual(4);
+  expect(patient.destroyed).toBe(false);
+  patient.destroy();
 });
