@@ -22,9 +22,9 @@ const IDLE_AMONG_MANY_MS = 5_000;
 const MANY = 512;
 /**
  * How many requests of one connection may be unfinished. Browsers, proxies and the SFU send one and wait; a stranger could send any number, and
- * each takes some 14 KB for as long as a homeserver is asked about it.
+ * each takes some 14 KB for as long as a homeserver is asked about it. Few, when there are many of all connections together.
  */
-const MOST_UNFINISHED = 4;
+const MOST_UNFINISHED = { usual: 64, few: 4, many: 2_048 };
 
 export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'endOfTurn'>): Server {
   let ready: (() => void)[] = [];
@@ -48,17 +48,25 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
 
 /** Cuts off who goes beyond MOST_UNFINISHED. What has come with it is parsed all the same, and left alone. */
 function bounded(listener: RequestListener): RequestListener {
-  const unfinished = new WeakMap<Socket, number>();
-  const add = (socket: Socket, by: 1 | -1): number => {
-    const count = (unfinished.get(socket) ?? 0) + by;
-    unfinished.set(socket, count);
-    return count;
+  const unfinished = new Map<Socket, number>();
+  let all = 0;
+  const count = (socket: Socket, by: number): void => {
+    all += by;
+    unfinished.set(socket, (unfinished.get(socket) ?? 0) + by);
+  };
+  // Of what waits behind another answer Node tells nothing when the connection ends.
+  const forget = (socket: Socket): void => {
+    all -= unfinished.get(socket) ?? 0;
+    unfinished.delete(socket);
   };
   return (incoming, outgoing) => {
     const { socket } = incoming;
     if (socket.destroyed) return;
-    if (add(socket, 1) > MOST_UNFINISHED) return void socket.destroy();
-    outgoing.once('close', () => add(socket, -1));
+    if (!unfinished.has(socket)) socket.once('close', () => forget(socket));
+    count(socket, 1);
+    const { usual, few, many } = MOST_UNFINISHED;
+    if ((unfinished.get(socket) ?? 0) > (all > many ? few : usual)) return void socket.destroy();
+    outgoing.once('close', () => unfinished.has(socket) && count(socket, -1));
     listener(incoming, outgoing);
   };
 }

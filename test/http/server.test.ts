@@ -1,5 +1,5 @@
 import type { RequestListener, Server, ServerResponse } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { createWebServer } from '../../src/http/server.ts';
@@ -138,14 +138,36 @@ test('who sends ever more requests without an answer to any is cut off, and who 
     read += part;
   });
   for (let turn = 1; turn <= 3; turn += 1) {
-    patient.write(request.repeat(4));
-    await vi.waitFor(() => expect(waiting).toHaveLength(4));
+    patient.write(request.repeat(64));
+    await vi.waitFor(() => expect(waiting).toHaveLength(64));
     for (const outgoing of waiting.splice(0)) outgoing.end();
-    await vi.waitFor(() => expect(read.match(/HTTP\/1.1 200 OK/g)).toHaveLength(4 * turn));
+    await vi.waitFor(() => expect(read.match(/HTTP\/1.1 200 OK/g)).toHaveLength(64 * turn));
   }
   const hasty = connect(port, '127.0.0.1', () => hasty.write(request.repeat(5_000))).on('error', () => {});
   await new Promise((closed) => hasty.once('close', closed));
-  expect(waiting.length).toBeLessThanOrEqual(4);
+  expect(waiting.length).toBeLessThanOrEqual(64);
   expect(patient.destroyed).toBe(false);
   patient.destroy();
+});
+
+test('of many connections together each may have fewer requests without an answer, and as many as ever when they are gone', async () => {
+  let waiting = 0;
+  const port = await listening(createWebServer(() => void (waiting += 1), systemClock()));
+  const open = async (): Promise<Socket> => {
+    const socket = connect(port, '127.0.0.1').on('error', () => {});
+    const before = waiting;
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(64));
+    await vi.waitFor(() => expect(socket.destroyed || waiting === before + 64).toBe(true));
+    return socket;
+  };
+  const sockets: Socket[] = [];
+  for (let nth = 0; nth < 40; nth += 1) sockets.push(await open());
+  expect(sockets.map(({ destroyed }) => destroyed)).toEqual([...Array(32).fill(false), ...Array(8).fill(true)]);
+  expect(waiting).toBe(32 * 64 + 8 * 4);
+  for (const socket of sockets) socket.destroy();
+  await vi.waitFor(async () => {
+    const socket = await open();
+    expect(socket.destroyed).toBe(false);
+    socket.destroy();
+  });
 });
