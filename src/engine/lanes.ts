@@ -51,6 +51,8 @@ const LONGEST_PAUSE_MS = 300_000;
 const MOST_LANES = 10_000;
 /** Before a pause ends, those who want a call gather in the order of their urgency. */
 const GATHER_MS = 2_000;
+/** It may have been carried out. */
+const UNANSWERED: Answer = { kind: 'failed', reached: true };
 /** Looked at again when there may be room for it: what has become of it its homeserver can tell then as well. */
 const GIVEN_UP: Answer = { kind: 'limited', retryAfterMs: 30_000 };
 /** Less than the lease of a claim: whoever waits longer is given back, and claimed anew. */
@@ -76,8 +78,6 @@ export interface LanesDeps {
 /** A call that has ended. */
 interface Made {
   readonly call: Begun;
-  /** When the homeserver was called, Unix ms: before that it was looked whether that is wanted still. */
-  readonly calledMs: number;
   /** Of the process, when its turn came. */
   readonly idleMs: number;
 }
@@ -228,34 +228,35 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     });
   }
 
+  /** Nobody waits for a call that was overtaken: another try has an answer sooner, and finds what has come of the first. */
   async function begin(lane: Lane, errand: Waiting): Promise<void> {
     const [beganMs, idleMs] = [clock.nowMs(), clock.idleMs()];
-    const call = lane.underWay.begin(beganMs, errand.kind === 'restart');
-    let calledMs = beganMs;
-    const called = (): void => {
-      calledMs = clock.nowMs();
-    };
+    const overtaken = Promise.withResolvers<Answer>();
+    const call = lane.underWay.begin(beganMs, errand.kind === 'restart', () => overtaken.resolve(UNANSWERED));
+    const called = (): void => lane.underWay.called(call, clock.nowMs());
     lane.pace.begun(errand.kind);
+    const work = errand.work({ latelyMs: lane.width.latelyMs, called });
+    let answer: Answer | null = null;
     try {
-      const answer = await errand.work({ latelyMs: lane.width.latelyMs, called });
-      if (answer !== null) learn(lane, errand, answer, { call, calledMs, idleMs });
-      if (answer?.kind === 'ok') {
-        if (errand.goesOn) lane.budget.restarted(errand, calledMs);
-        else lane.budget.ended(errand.id);
-      }
+      answer = await Promise.race([work, overtaken.promise]);
+      if (answer !== null) learn(lane, errand, answer, { call, idleMs });
       // Refused is not begun: for a short pause it keeps its place.
       const keepsPlace = !isShut(lane) && clock.nowMs() < errand.beginByMs && isOurs(lane, errand);
       if (answer?.kind === 'limited' && keepsPlace) lane.queue.add(errand);
       else errand.resolve(answer);
     } catch (error) {
       errand.reject(error);
-    } finally {
+    }
+    const end = (): void => {
       lane.underWay.end(call);
       pump(lane);
-    }
+    };
+    if (answer !== UNANSWERED) end();
+    else work.then(end, end);
   }
 
-  function learn(lane: Lane, errand: Waiting, answer: Answer, { call, calledMs, idleMs }: Made): void {
+  function learn(lane: Lane, errand: Waiting, answer: Answer, { call, idleMs }: Made): void {
+    const { calledMs } = call;
     if (answer.kind !== 'failed') lane.triage.heard();
     if (isRestart(lane, errand)) lane.triage.answered(errand, calledMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
@@ -263,6 +264,8 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       lane.budget.passed(errand.id, calledMs);
       lane.pace.passed();
     }
+    if (answer.kind === 'ok' && errand.goesOn) lane.budget.restarted(errand, calledMs);
+    else if (answer.kind === 'ok') lane.budget.ended(errand.id);
     switch (answer.kind) {
       case 'limited':
         lane.budget.refused(calledMs, answer.retryAfterMs ?? 0);
