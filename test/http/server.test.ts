@@ -152,7 +152,10 @@ test('who sends ever more requests without an answer to any is cut off, and who 
 
 test('of many connections together each may have fewer requests without an answer, and as many as ever when they are gone', async () => {
   let waiting = 0;
-  const port = await listening(createWebServer(() => void (waiting += 1), systemClock()));
+  const count = (): void => {
+    waiting += 1;
+  };
+  const port = await listening(createWebServer(count, systemClock()));
   const open = async (): Promise<Socket> => {
     const socket = connect(port, '127.0.0.1').on('error', () => {});
     const before = waiting;
