@@ -26,6 +26,23 @@ describe('the SFU said that it stops, and can not be asked', () => {
   });
 });
 
+describe('the SFU was restarted, and a list has told so', () => {
+  const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const connected = rowIn(ROWS['connected, just seen']);
+  const forgotten = decided(connected, EVENTS['list: nobody, after a restart']);
+  const stopped = (event: EventName) => decided(forgotten, { ...EVENTS[event], cause: 'sfu_down' } as Event, NOW + 8_000).state;
+  const untilMs = NOW + POLICY.waitMs.sfuDown;
+
+  it('the word of its stop, which comes late, gives nobody longer to come back', () => {
+    expect(forgotten.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs });
+    expect(stopped('A left')).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down', fence: 'PA_a' }, untilMs });
+  });
+
+  it('a word without a SID may be of another stop, and does', () => {
+    expect(stopped('left, no SID')).toMatchObject({ kind: 'settling', untilMs: untilMs + 8_000 });
+  });
+});
+
 describe('taken over, and the SFU forgot the new session before a word of it got out', () => {
   const replaced = run(ROWS['connected, just seen'], 'A replaced').next;
   const later = NOW + POLICY.waitMs.replaced;

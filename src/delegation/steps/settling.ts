@@ -54,6 +54,9 @@ export function settlingLeft(row: Row, event: EventOf<'left'>, at: Moment): Deci
   if (!ofOurs && (same || !newer)) return unchanged(row);
   const left: Session = ofOurs ? session : { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
   const isElsewhere = mayBeForgotten(row.state) && isAnotherRoom(session, event.roomSid ?? undefined);
+  // The SFU tells of its stop when it is back, and that was noticed then: nobody has longer to come back for it.
+  const isKnown = ofOurs && event.sid !== null && departure.cause === 'sfu_down' && event.cause === 'sfu_down';
+  if (isKnown) return move(row, { ...row.state, departure: { ...departure, fence: left.sid } }, at);
   const onWayBack = !ofOurs && (departure.cause === 'sfu_down' || isElsewhere);
   return depart(row, left, departureTold(event, left.sid, onWayBack, at), attempted, at);
 }
