@@ -24,7 +24,7 @@ const BUSY_MS = 500;
 const SLOWED_DOWN = 1.5;
 const QUEUES_FROM = 2;
 const ENOUGH_WHERE_BUSY = 16;
-/** With fewer calls under way than this none waits long for another; the newest of those tell how quick a homeserver is now. */
+/** With fewer calls than this under way none waits long for another. The newest of them tell how quick the homeserver is now. */
 const FEW = 8;
 const NEWEST = 8;
 
@@ -54,7 +54,7 @@ export function createWidth(most = MOST_AT_ONCE): Width {
   let atOnce = Math.min(FIRST_AT_ONCE, most);
   let latelyMs = 0;
   let wasBusy = false;
-  /** What the newest calls took that were carried out while it had few: slower than the quickest of them it is for all the others that it has. */
+  /** What the newest calls took that were carried out beside few others. What takes much longer than the quickest of them waits for others there. */
   const alone: number[] = [];
   let quickestMs = Number.POSITIVE_INFINITY;
 
