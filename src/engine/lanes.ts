@@ -284,8 +284,10 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       case 'refused':
         lane.underWay.answered(call, clock.nowMs());
         lane.width.answered({
-          ...{ tookMs: clock.nowMs() - call.beganMs, idleMs: clock.idleMs() - idleMs },
-          ...{ beside: call.beside, ok: answer.kind === 'ok' },
+          tookMs: clock.nowMs() - call.beganMs,
+          idleMs: clock.idleMs() - idleMs,
+          beside: call.beside,
+          ok: answer.kind === 'ok',
         });
         return;
       default:

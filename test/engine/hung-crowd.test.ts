@@ -8,7 +8,9 @@ import { SEEDS } from './world.ts';
 function crowd(given: Crowd, hang: number) {
   const random = createSeededRandom(7 + given.seed);
   return leavingCrowd(given, {
-    ...{ everyMs: 2, rooms: 30, settleMs: 10_000 },
+    everyMs: 2,
+    rooms: 30,
+    settleMs: 10_000,
     instead: (_, hasLeft) => (hasLeft && random.roll() < hang ? null : undefined),
   });
 }

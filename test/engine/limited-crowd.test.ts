@@ -10,7 +10,9 @@ const LIMIT = { perMs: 0.001, burst: 5 };
 function crowd(given: Crowd, hint: boolean) {
   let bucket = { calls: LIMIT.burst, atMs: Number.POSITIVE_INFINITY };
   return leavingCrowd(given, {
-    ...{ everyMs: 2_000, rooms: 3, settleMs: 40_000 },
+    everyMs: 2_000,
+    rooms: 3,
+    settleMs: 40_000,
     instead: (nowMs) => {
       const calls = Math.min(LIMIT.burst, bucket.calls + Math.max(nowMs - bucket.atMs, 0) * LIMIT.perMs);
       bucket = { calls: calls < 1 ? calls : calls - 1, atMs: nowMs };

@@ -4,7 +4,7 @@ import { createClient, createCluster, createSentinel, RESP_TYPES } from 'redis';
 import type { Cancel, Clock } from '../../clock.ts';
 import type { RedisPlace } from '../../redis-url.ts';
 import { createAnswers } from './answers.ts';
-import { prefixOf } from './keys.ts';
+import { beatKeyOf, prefixOf } from './keys.ts';
 import type { Script } from './scripts.ts';
 import { type Argument, renewable, type Wire } from './wire.ts';
 
@@ -41,9 +41,8 @@ const NEVER_THERE = 'nothing';
 /** @throws Error when it is not reachable now. */
 export async function connectRedis(place: RedisPlace, clock: Clock): Promise<RedisConnection> {
   const wire = await renewable(() => ({ single: toServer, sentinel: toMaster, cluster: toCluster })[place.kind](place, clock), clock);
-  const counted = (shard: number): string => `${prefixOf(shard)}beat`;
   const answers = createAnswers(clock, (shards) =>
-    wire.renew(shards.map((shard) => ({ key: counted(shard), isStillSo: () => answers.isSilent(shard) }))),
+    wire.renew(shards.map((shard) => ({ key: beatKeyOf(shard), isStillSo: () => answers.isSilent(shard) }))),
   );
   let taught = 0;
   const ask = async (shard: number, key: string, args: Argument[], send = wire.send): Promise<unknown> => {
@@ -51,7 +50,7 @@ export async function connectRedis(place: RedisPlace, clock: Clock): Promise<Red
       return await answers.within(place.kind === 'cluster' ? shard : 0, () => send(key, args));
     } catch (error) {
       // Its name may lead to the server that has taken its place.
-      if (/^(READONLY|MASTERDOWN)/.test((error as Error).message)) wire.renew([{ key: counted(shard), isStillSo: () => true }]);
+      if (/^(READONLY|MASTERDOWN)/.test((error as Error).message)) wire.renew([{ key: beatKeyOf(shard), isStillSo: () => true }]);
       throw error;
     }
   };

@@ -28,6 +28,11 @@ export function prefixOf(shard: number): string {
   return `lastwill{${TAGS[shard]}}`;
 }
 
+/** Counted up by whoever is at work in the shard, and by whoever wants to know that it can be written. */
+export function beatKeyOf(shard: number): string {
+  return `${prefixOf(shard)}beat`;
+}
+
 const SLOTS_EACH = SLOTS / SHARDS;
 
 export function shardOf(room: RoomName): number {

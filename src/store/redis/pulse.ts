@@ -5,7 +5,7 @@
 // is told what time it was told before, and goes on from there.
 import type { Clock, Random } from '../../clock.ts';
 import type { RedisConnection } from './connection.ts';
-import { ALL_SHARDS, prefixOf } from './keys.ts';
+import { ALL_SHARDS, beatKeyOf } from './keys.ts';
 import { BEAT } from './scripts.ts';
 
 export interface Pulse {
@@ -86,7 +86,7 @@ const LONGEST_PAUSE_MS = BEAT_EVERY_MS + 2_000;
 
 /** Whether any replica runs: their pulse stands still when none of them does. It takes as long as a pause between two beats may. */
 export async function isBeating(connection: RedisConnection, clock: Clock): Promise<boolean> {
-  const read = async (): Promise<string> => String(await connection.command(0, ['GET', `${prefixOf(0)}beat`]));
+  const read = async (): Promise<string> => String(await connection.command(0, ['GET', beatKeyOf(0)]));
   const before = await read();
   await new Promise<void>((resolve) => void clock.after(LONGEST_PAUSE_MS, resolve));
   return (await read()) !== before;

@@ -27,7 +27,7 @@ import { createRedisAttendance } from './attendance.ts';
 import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
 import type { RedisConnection, RedisRun } from './connection.ts';
-import { ALL_SHARDS, idFrom, idIn, onceMember, prefixOf, shardOf, shardsBetween } from './keys.ts';
+import { ALL_SHARDS, beatKeyOf, idFrom, idIn, onceMember, shardOf, shardsBetween } from './keys.ts';
 import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
@@ -132,7 +132,7 @@ class SharedStore implements RedisStore {
     ({ trackedRooms: this.trackedRooms, trackedIn: this.trackedIn } = attendance);
     ({ allGiven: this.allGiven, takeGiven: this.takeGiven } = attendance);
     this.#replicated = createReplicated(options);
-    const touch = (shard: number) => options.connection.command(shard, ['INCR', `${prefixOf(shard)}beat`]);
+    const touch = (shard: number) => options.connection.command(shard, ['INCR', beatKeyOf(shard)]);
     this.#doubts = createDoubts(options.waitFor, touch, this.#replicated);
     this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());
