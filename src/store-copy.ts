@@ -15,7 +15,8 @@ import { connectRedis } from './store/redis/connection.ts';
 import { isBeating } from './store/redis/pulse.ts';
 import { openRedisStore } from './store/redis/redis.ts';
 import { createSeal, type Seal } from './store/seal.ts';
-import { openSqliteStore, sqliteFile } from './store/sqlite/sqlite.ts';
+import { sqliteFile } from './store/sqlite/file.ts';
+import { openSqliteStore } from './store/sqlite/sqlite.ts';
 import { makeFolder } from './store/sqlite/unusable.ts';
 import { SLOTS, type Store } from './store/store.ts';
 

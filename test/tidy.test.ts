@@ -371,7 +371,7 @@ function importsIn(file: string, text: string): string[] {
     /^(?:import|export)\s[^'";]*?\bfrom\s+'([^']+)'/gm,
     /^import\s+'([^']+)'/gm,
     /\bimport\('([^']+)'\)/g,
-    /\bnew URL\('(\.[^']+\.ts)'/g,
+    /\bnew URL\('(\.[^']+\.[jt]s)'/g,
   ];
   const found = forms.flatMap((form) => [...text.matchAll(form)].map((match) => match[1] ?? ''));
   return [...new Set(found.map((target) => (target.startsWith('.') ? path.posix.join(path.posix.dirname(file), target) : target)))];

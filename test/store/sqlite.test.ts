@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { DatabaseSync } from 'node:sqlite';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { dueAtMs } from '../../src/delegation/decide.ts';
 import type { Identity, Owner } from '../../src/delegation/ids.ts';
 import { encode } from '../../src/store/codec.ts';
@@ -63,6 +63,9 @@ async function byId(store: Store, n: number) {
   const found = await store.update({ by: 'id', room: room(n), id: idOf(n) }, null, (rows) => ({ writes: [], value: rows[0] }));
   return found.kind === 'done' ? found.value : undefined;
 }
+
+/** The part of its salt that is counted up whenever the log is begun anew. */
+const generationOf = (path: string): number => readFileSync(`${path}-wal`).readUInt32BE(16);
 
 storeContract('SQLite in memory', async (clock) => ({
   store: openSqliteStore({ path: ':memory:', clock, seal: null }),
@@ -483,7 +486,10 @@ describe('what was promised and is not there any more', () => {
     const many = async (from: number, to: number): Promise<void> => {
       for (let n = from; n < to; n += 50) await put(store, ...Array.from({ length: 50 }, (_, one) => row(n + one)));
     };
+    const first = generationOf(file);
     await many(10, 6_010);
+    await vi.waitFor(() => expect(generationOf(file)).not.toBe(first));
+    await many(6_010, 6_110);
     await clock.advance(1_000);
     const before = statSync(`${file}-wal`).size;
     for (const last of [7_000, 7_001, 7_002]) {
@@ -494,7 +500,7 @@ describe('what was promised and is not there any more', () => {
     expect(statSync(`${file}-wal`).size).toBe(before);
     const copy = copyOf(file);
     const { frames } = JSON.parse(readFileSync(`${copy}-witness`, 'utf8')) as { frames: number };
-    expect((await again(copy).count()).awaiting).toBe(6_003);
+    expect((await again(copy).count()).awaiting).toBe(6_103);
     const other = copyOf(file);
     truncateSync(`${other}-wal`, 32 + frames * 4_120);
     expect(await byId(again(copyOf(other)), 7_002)).toEqual(row(7_002));
@@ -513,7 +519,7 @@ describe('what was promised and is not there any more', () => {
     const next = open();
     await put(next, row(2));
     for (const end of ['', '-witness']) copyFileSync(`${file}${end}`, `${newer}${end}`);
-    expect(() => again(newer)).toThrow(/is another one|an older one/);
+    expect(() => again(newer)).toThrow(/is an older or another one/);
   });
 });
 

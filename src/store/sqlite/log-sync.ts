@@ -1,6 +1,5 @@
 // Makes what was committed survive a power cut: SQLite writes its log, this has the disk write it down. That is done beside the event loop
-// and for everybody who waits at once, so a slow disk makes nobody wait but those who were promised something. All wait when SQLite copies
-// a long log into the database, within a commit, and syncs both.
+// and for everybody who waits at once, so a slow disk makes nobody wait but those who were promised something.
 //
 // A commit that is not synced yet is safe from everything that can happen to the process, its death included: the log is in the hands of
 // the operating system. It is not with `synchronous = FULL`, where each commit stops the whole process for as long as the disk takes.

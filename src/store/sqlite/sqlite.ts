@@ -1,11 +1,10 @@
 // The embedded store: one SQLite file, WAL, one process. Commits are grouped: all updates of one turn of the event loop go into one
-// transaction. Its log is synced beside the event loop (log-sync.ts), for all that were committed meanwhile at once.
+// transaction. Its log is synced beside the event loop (log-sync.ts), for all that were committed meanwhile at once, and is copied into the
+// database there as well (log-copy.ts).
 //
 // Claims live in memory. The file is locked by its one process, so a claim that dies with the process comes free exactly when it
 // should, and claiming costs no write.
-import { closeSync, openSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import type { Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
@@ -31,13 +30,15 @@ import {
 } from '../store.ts';
 import { createSqliteAttendance, purgeGiven } from './attendance.ts';
 import { Claims } from './claims.ts';
+import { openFile, prepareFile } from './file.ts';
+import { LogCopy } from './log-copy.ts';
 import { LogSync } from './log-sync.ts';
 import { migrate } from './migrations.ts';
 import { Once } from './once.ts';
 import { isOutage, isSqliteError } from './outage.ts';
 import { SqliteRows } from './rows.ts';
 import { prepareAll } from './statements.ts';
-import { anew, damaged, unopened } from './unusable.ts';
+import { anew, unopened } from './unusable.ts';
 import { type Pending, soonMsAfter, Waiting } from './waiting.ts';
 
 export interface SqliteOptions {
@@ -58,11 +59,6 @@ interface Due {
   readonly id: DelegationId;
   readonly rev: number;
   readonly due_at: number;
-}
-
-/** The file in the folder of LASTWILL_DATA_DIR. */
-export function sqliteFile(folder: string): string {
-  return resolve(folder, 'lastwill.sqlite');
 }
 
 /**
@@ -89,6 +85,8 @@ class SqliteStore implements Store, Attendance, MovableGiven {
   #inTransaction = false;
   #closed = false;
   readonly #log: LogSync;
+  /** Null: it is in memory. */
+  readonly #copy: LogCopy | null;
   readonly track: Attendance['track'];
   readonly untrack: Attendance['untrack'];
   readonly trackedRooms: Attendance['trackedRooms'];
@@ -100,19 +98,12 @@ class SqliteStore implements Store, Attendance, MovableGiven {
 
   constructor(options: SqliteOptions) {
     this.#options = options;
-    const inMemory = options.path === ':memory:';
+    const path = options.path === ':memory:' ? null : options.path;
     const { clock, onSync = () => {} } = options;
-    this.#log = new LogSync({ path: inMemory ? null : options.path, clock, copyAll: () => this.#copyLog(), onSync });
-    // Handles are capabilities: what SQLite makes beside this file has its mode.
-    if (!inMemory) closeSync(openSync(options.path, 'a', 0o600));
-    this.#db = new DatabaseSync(options.path);
+    this.#log = new LogSync({ path, clock, copyAll: () => this.#copyLog(), onSync });
+    this.#db = openFile(path);
     try {
-      // Exclusive: a second process on the same file would act on the same delegations.
-      this.#db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY');
-      // The operating system has the file in memory as well. The handles of an ended row are overwritten, not only unlinked.
-      this.#db.exec('PRAGMA cache_size = -4000; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON');
-      const check = this.#db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string };
-      if (check.quick_check !== 'ok') throw damaged(options.path, check.quick_check);
+      prepareFile(this.#db, options.path);
       migrate(this.#db);
       this.#sql = prepareAll(this.#db);
       this.#rows = new SqliteRows(this.#sql, options);
@@ -120,6 +111,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       this.#sql.beat.run();
       this.#refuseForeignSeal();
       this.#log.opened();
+      this.#copy = path === null ? null : new LogCopy(this.#db, path, () => this.#flushAll());
       // All that was written up to here is synced, the folder's entries included; from here on we see to it.
       this.#db.exec('PRAGMA synchronous = NORMAL');
     } catch (error) {
@@ -203,7 +195,13 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     });
   }
 
+  #flushAll(): void {
+    this.#flush('soon');
+    this.#flush('now');
+  }
+
   #flush(urgency: Urgency): void {
+    if (this.#copy?.holds === true) return;
     this.#commit(this.#waiting.take(urgency));
   }
 
@@ -238,6 +236,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     for (const one of waiting) one.committed();
     for (const one of waiting) one.resolve();
     if (wrote) told(true, waiting.size);
+    if (wrote) this.#copy?.wrote();
   }
 
   #copyLog(): void {
@@ -374,9 +373,9 @@ class SqliteStore implements Store, Attendance, MovableGiven {
   }
 
   async close(): Promise<void> {
+    await this.#copy?.close();
     if (this.#closed) return;
-    this.#flush('soon');
-    this.#flush('now');
+    this.#flushAll();
     this.#closed = true;
     await this.#log.close();
     this.#db.close();

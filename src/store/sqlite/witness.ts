@@ -6,9 +6,8 @@
 import { closeSync, existsSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { StoreUnusable } from '../store.ts';
 
-/** A log is one generation of another once it was copied into the database and begun anew. */
 interface Log {
-  readonly sequence: number;
+  /** Of its generation: a log that is copied into the database and begun anew has the next one. */
   readonly salt: string;
   /** Up to the last whole transaction. */
   readonly frames: number;
@@ -18,6 +17,8 @@ type Testimony = Log | null;
 
 const HEADER_BYTES = 32;
 const FRAME_HEADER_BYTES = 24;
+/** Generations that may come and go before one is witnessed; a log that is not ours is hardly ever so near. */
+const MOST_UNSEEN = 1_000_000;
 /** As of SQLite 3.7.0; the lowest bit says in which order the bytes of a checksum are taken. */
 const MAGIC = 0x377f0682;
 
@@ -25,7 +26,7 @@ export class Witness {
   readonly #path: string;
   #file: number | null = null;
   #log: number | null = null;
-  #known: Log = { sequence: -1, salt: '', frames: 0 };
+  #known: Testimony = null;
   #written = '';
   #closed = false;
 
@@ -56,7 +57,7 @@ export class Witness {
 
   /** Notes what was found at the last look. A disk that can't take it is told of by others. */
   write(): void {
-    if (this.#closed || this.#known.sequence < 0) return;
+    if (this.#closed || this.#known === null) return;
     try {
       this.#write(this.#known);
     } catch {
@@ -83,11 +84,10 @@ export class Witness {
   #follow(): void {
     this.#log ??= openSync(`${this.#path}-wal`, 'r');
     const header = bytesAt(this.#log, 0, HEADER_BYTES);
-    const generation = generationOf(header);
-    if (generation === null) return;
-    const same = generation.salt === this.#known.salt && generation.sequence === this.#known.sequence;
-    const frames = lastWhole(this.#log, generation.salt, FRAME_HEADER_BYTES + header.readUInt32BE(8), same ? this.#known.frames : 0);
-    this.#known = { ...generation, frames };
+    const salt = saltOf(header);
+    if (salt === null) return;
+    const from = salt === this.#known?.salt ? this.#known.frames : 0;
+    this.#known = { salt, frames: lastWhole(this.#log, salt, FRAME_HEADER_BYTES + header.readUInt32BE(8), from) };
   }
 
   #write(testimony: Testimony): void {
@@ -118,10 +118,11 @@ function lossOf(path: string, testimony: Testimony | undefined): string | null {
   if (testimony === null) return null;
   const name = `${path}-wal`;
   const log = existsSync(name) ? readFileSync(name) : Buffer.alloc(0);
-  const generation = generationOf(log);
-  if (generation === null || generation.sequence < testimony.sequence) return `its log ${name} is missing, damaged or an older one`;
-  if (generation.sequence > testimony.sequence) return null;
-  if (generation.salt !== testimony.salt) return `its log ${name} is another one`;
+  const salt = saltOf(log);
+  if (salt === null) return `its log ${name} is missing or damaged`;
+  const later = generationsBetween(testimony.salt, salt);
+  if (later > MOST_UNSEEN || (later === 0 && salt !== testimony.salt)) return `its log ${name} is an older or another one`;
+  if (later > 0) return null;
   const frames = soundFrames(log);
   return frames < testimony.frames
     ? `its log ${name} is sound up to page ${frames} only, of at least ${testimony.frames} that were written`
@@ -146,9 +147,14 @@ function lastWhole(log: number, salt: string, frameBytes: number, from: number):
   return sure;
 }
 
-function generationOf(header: Buffer): Omit<Log, 'frames'> | null {
+function saltOf(header: Buffer): string | null {
   if (header.length < HEADER_BYTES || (header.readUInt32BE(0) & ~1) >>> 0 !== MAGIC) return null;
-  return { sequence: header.readUInt32BE(12), salt: header.toString('hex', 16, 24) };
+  return header.toString('hex', 16, 24);
+}
+
+/** The first half of a salt is counted up by each generation and the other is drawn anew, whichever connection begins the log. */
+function generationsBetween(before: string, after: string): number {
+  return (Number.parseInt(after.slice(0, 8), 16) - Number.parseInt(before.slice(0, 8), 16)) >>> 0;
 }
 
 /** As SQLite reads it: up to the last whole transaction before the first frame that is damaged. */
