@@ -1,6 +1,7 @@
 // `npm run store -- copy --from sqlite:<folder> --to <redis URL>`, and back: every live delegation, everybody's attendance and the
 // identities that were given with tokens go from one store to the other, while lastwill is stopped, and are read back and compared. Ended
-// delegations, kept to explain what happened, stay.
+// delegations, kept to explain what happened, stay. It is also how LASTWILL_STORE_KEY is changed: what is read with one key is written with
+// another, and whoever kills it midway has lost nothing.
 import { existsSync, readFileSync } from 'node:fs';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
@@ -20,9 +21,10 @@ import { openSqliteStore } from './store/sqlite/sqlite.ts';
 import { makeFolder } from './store/sqlite/unusable.ts';
 import { SLOTS, type Store } from './store/store.ts';
 
-export const COPY_USAGE = `Usage: npm run store -- copy --from <store> --to <store>
+export const COPY_USAGE = `Usage: npm run store -- copy --from <store> [--from-key <file>] --to <store>
   <store> is sqlite:<folder> (LASTWILL_DATA_DIR) or a Redis URL (LIVEKIT_REDIS_URL). lastwill must be stopped.
   LASTWILL_STORE_KEY, LASTWILL_STORE_KEY_FROM_FILE and LIVEKIT_REDIS_PASSWORD count as they do for lastwill.
+  --from-key: the source was sealed with another key, which is in this file.
 `;
 
 export interface Copied {
@@ -35,13 +37,12 @@ type BothStores = Store & Attendance & MovableGiven;
 
 /** @throws Error when the target has other live delegations, or does not read back the same. What is there already is left as it is. */
 export async function copyStore(from: BothStores, to: BothStores): Promise<Copied> {
+  await refuseOthersRows(from, to);
   let delegations = 0;
   for (const room of await from.rooms(0, SLOTS)) {
     const rows = await rowsIn(from, room);
-    const there = new Map((await rowsIn(to, room)).map((row) => [row.id, row]));
+    const there = new Set((await rowsIn(to, room)).map(({ id }) => id));
     const missing = rows.filter(({ id }) => !there.has(id));
-    if (there.size + missing.length !== rows.length)
-      throw new Error('the target has live delegations that the source has not: it is in use');
     if (missing.length > 0) {
       await to.update({ by: 'room', room }, null, () => ({ writes: missing.map((row) => ({ row, leaseMs: 0 })), value: null }));
     }
@@ -49,6 +50,17 @@ export async function copyStore(from: BothStores, to: BothStores): Promise<Copie
     delegations += rows.length;
   }
   return { delegations, attendance: await copyAttendance(from, to), given: await copyGiven(from, to) };
+}
+
+/** Before anything is written, and of all rooms: what an earlier move has left in the target would be acted upon as if it were true. */
+async function refuseOthersRows(from: Store, to: Store): Promise<void> {
+  for (const room of await to.rooms(0, SLOTS)) {
+    const ours = new Map((await rowsIn(from, room)).map((row) => [row.id, row]));
+    if ((await rowsIn(to, room)).every((row) => isDeepStrictEqual(ours.get(row.id), row))) continue;
+    throw new Error(
+      'the target has live delegations that the source has not, or not like this: it is in use, or an earlier move has left them. Copy to a folder or a database of Redis that is new, and have lastwill use that one',
+    );
+  }
 }
 
 async function rowsIn(store: Store, room: RoomName): Promise<readonly Delegation[]> {
@@ -89,6 +101,7 @@ interface Means {
   readonly clock: Clock;
   readonly random: Random;
   readonly seal: Seal | null;
+  readonly onUnreadable?: (id: string) => void;
 }
 
 /** @returns what to print; null: the arguments are wrong. @throws Error when it can't be done. */
@@ -97,17 +110,18 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
     args: [...args],
     allowPositionals: true,
     strict: false,
-    options: { from: { type: 'string' }, to: { type: 'string' } },
+    options: { from: { type: 'string' }, 'from-key': { type: 'string' }, to: { type: 'string' } },
   });
-  const { from, to } = values;
-  if (positionals[0] !== 'copy' || typeof from !== 'string' || typeof to !== 'string') return null;
+  const { from, 'from-key': fromKey, to } = values;
+  if (positionals[0] !== 'copy' || typeof from !== 'string' || typeof to !== 'string' || fromKey === true) return null;
   const means: Means = { clock: systemClock(), random: systemRandom(), seal: sealOf(env) };
-  const source = await open(from, env, means, 'from');
+  const unreadable = new Set<string>();
+  const seal = typeof fromKey === 'string' ? sealIn(fromKey) : means.seal;
+  const source = await open(from, env, { ...means, seal, onUnreadable: (id) => void unreadable.add(id) }, 'from');
   try {
     const target = await open(to, env, means, 'to');
     try {
-      const { delegations, attendance, given } = await copyStore(source, target);
-      return `copied and compared: ${delegations} live delegations, ${attendance} participants' attendance, ${given} identities of tokens\n`;
+      return told(await copyStore(source, target), unreadable);
     } finally {
       await target.close();
     }
@@ -116,11 +130,23 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   }
 }
 
-function sealOf(env: Env): Seal | null {
+function told({ delegations, attendance, given }: Copied, unreadable: ReadonlySet<string>): string {
+  const copied = `copied and compared: ${delegations} live delegations, ${attendance} participants' attendance, ${given} identities of tokens\n`;
+  if (unreadable.size === 0) return copied;
+  return `${copied}not copied, for they can not be read (damaged, or sealed with another key): ${[...unreadable].join(', ')}\n`;
+}
+
+/** Read like the file of LASTWILL_STORE_KEY_FROM_FILE. */
+function sealIn(file: string): Seal | null {
+  return sealOf({ LASTWILL_STORE_KEY_FROM_FILE: file }, '--from-key');
+}
+
+function sealOf(env: Env, called?: string): Seal | null {
   const faults: Fault[] = [];
   const reader = createReader(env, (file) => readFileSync(file, 'utf8'), faults, []);
   const key = readStoreKey(reader, { remark: false });
-  if (faults.length > 0) throw new Error(faultLines(faults, []).join('\n'));
+  const named = faults.map((fault) => ({ ...fault, variable: called ?? fault.variable }));
+  if (named.length > 0) throw new Error(faultLines(named, []).join('\n'));
   return key === null ? null : createSeal(key);
 }
 
@@ -130,18 +156,18 @@ async function open(named: string, env: Env, means: Means, end: 'from' | 'to'): 
     const path = sqliteFile(folder);
     if (end === 'from' && !existsSync(path)) throw new Error(`there is no store in ${folder}`);
     makeFolder(folder);
-    return openSqliteStore({ path, clock: means.clock, seal: means.seal });
+    return openSqliteStore({ path, ...means });
   }
   const place = parseRedisUrl(named, env.LIVEKIT_REDIS_PASSWORD ?? null);
   if (place === null) throw new Error('a store is sqlite:<folder> or a Redis URL');
   return openRedis(place, means);
 }
 
-async function openRedis(place: RedisPlace, { clock, random, seal }: Means): Promise<BothStores> {
-  const connection = await connectRedis(place, clock);
+async function openRedis(place: RedisPlace, means: Means): Promise<BothStores> {
+  const connection = await connectRedis(place, means.clock);
   try {
-    if (await isBeating(connection, clock)) throw new Error('a lastwill is running on this Redis: stop all of them first');
-    return await openRedisStore({ connection, clock, random, seal, waitFor: 0, cluster: place.kind === 'cluster', leaseClock: null });
+    if (await isBeating(connection, means.clock)) throw new Error('a lastwill is running on this Redis: stop all of them first');
+    return await openRedisStore({ connection, ...means, waitFor: 0, cluster: place.kind === 'cluster', leaseClock: null });
   } catch (error) {
     await connection.close();
     throw error;

@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import type { Owner, UserId } from '../../src/delegation/ids.ts';
@@ -85,6 +86,20 @@ test('a target that is in use is refused', async () => {
   await to.close();
 });
 
+test('so is one in which an earlier move has left a room, or a row as it was then, before anything is written', async () => {
+  const [from, to] = [open('from'), open('to')];
+  await put(from, row(1));
+  await put(to, row(2, { over: { room: room(2) } }));
+  await expect(copyStore(from, to)).rejects.toThrow('an earlier move has left them');
+  const [now, then] = [open('now'), open('then')];
+  await put(now, row(1, { kind: 'connected' }));
+  await put(now, row(3));
+  await put(then, row(1, { kind: 'awaiting' }));
+  await expect(copyStore(now, then)).rejects.toThrow('an earlier move has left them');
+  expect([await all(to), await all(then)].map((rows) => rows.length)).toEqual([1, 1]);
+  for (const store of [from, to, now, then]) await store.close();
+});
+
 test.each([[[]], [['copy']], [['copy', '--from', 'sqlite:a']], [['move', '--from', 'sqlite:a', '--to', 'sqlite:b']]])(
   '%j is no order',
   async (args) => {
@@ -103,6 +118,45 @@ test('the key of a sealed store may come from a file', async () => {
   const to = open('to/lastwill.sqlite', KEY);
   expect(await all(to)).toHaveLength(1);
   await to.close();
+});
+
+test.each([
+  ['another key', { LASTWILL_STORE_KEY: 'another key, and a longer one' }],
+  ['none', {}],
+])('what was sealed with one key is sealed with %s afterwards, also if that is done twice', async (_, env: Record<string, string>) => {
+  mkdirSync(`${folder}/from`);
+  const from = open('from/lastwill.sqlite', KEY);
+  await fill(from);
+  const before = await all(from);
+  await from.close();
+  writeFileSync(`${folder}/old-key`, `${KEY}\n`);
+  const args = ['copy', '--from', `sqlite:${folder}/from`, '--from-key', `${folder}/old-key`, '--to', `sqlite:${folder}/to`];
+  for (let times = 0; times < 2; times += 1) expect(await runCopy(args, env)).toMatch(/^copied and compared: 6 live[^\n]*\n$/);
+  const to = open('to/lastwill.sqlite', env.LASTWILL_STORE_KEY ?? null);
+  expect(await all(to)).toEqual(before);
+  await to.close();
+  const { keyName } = createSeal(KEY);
+  const hasOldKey = (name: string) =>
+    readdirSync(`${folder}/${name}`).some((file) => readFileSync(`${folder}/${name}/${file}`).includes(keyName));
+  expect([hasOldKey('from'), hasOldKey('to')]).toEqual([true, false]);
+});
+
+test('the file of the older key is named when it is none', async () => {
+  const args = ['copy', '--from', `sqlite:${folder}/from`, '--from-key', `${folder}/mistyped`, '--to', `sqlite:${folder}/to`];
+  await expect(runCopy(args, {})).rejects.toThrow(/--from-key: .*mistyped; expected a file that can be read/);
+});
+
+test('rows that can not be read are told of: whoever deletes the source would lose them', async () => {
+  mkdirSync(`${folder}/from`);
+  const from = open('from/lastwill.sqlite');
+  await put(from, row(1));
+  await put(from, row(2));
+  await from.close();
+  const file = new DatabaseSync(`${folder}/from/lastwill.sqlite`);
+  file.prepare("UPDATE delegation SET body = replace(body, 'awaiting', 'awaitinx') WHERE id = ?").run(row(2).id);
+  file.close();
+  const args = ['copy', '--from', `sqlite:${folder}/from`, '--to', `sqlite:${folder}/to`];
+  expect(await runCopy(args, {})).toMatch(new RegExp(`: 1 live.*\nnot copied.*: ${row(2).id}\n$`));
 });
 
 test('a key that lastwill would refuse seals nothing', async () => {
