@@ -11,6 +11,7 @@ import {
   createReader,
   type Env,
   type Fault,
+  isQuoted,
   type Reader,
   type ReadFile,
   rank,
@@ -22,7 +23,7 @@ import {
 import { parseRegistration, TOKEN } from './registration.ts';
 import { withoutServiceLinks } from './service-links.ts';
 import { INSECURE_TLS, LONGEST_CONNECT_MS, LONGEST_INTERVAL_MS, LONGEST_WAIT_MS, SETTINGS } from './settings.ts';
-import { type RedisConfig, readRedis, readStoreKey } from './store-settings.ts';
+import { type RedisConfig, readDataDir, readRedis, readStoreKey } from './store-settings.ts';
 
 export type { Fault } from './reader.ts';
 
@@ -87,7 +88,7 @@ export function readConfig(given: Env, readFile: ReadFile): ConfigResult {
     livekit: { ...readLivekitUrl(reader, mode), keys: readKeys(reader, mode) },
     bind: readBind(reader, mode),
     grants: readGrants(reader),
-    dataDir: reader.get('LASTWILL_DATA_DIR') ?? './data',
+    dataDir: readDataDir(reader),
     storeKey: readStoreKey(reader, { remark: mode === 'production' }),
     policy: readPolicy(reader),
     homeservers: readHomeservers(reader, mode),
@@ -96,6 +97,7 @@ export function readConfig(given: Env, readFile: ReadFile): ConfigResult {
   };
   if (faults.length > 0) noteWhyProduction(reader);
   noteUnused(env, reader);
+  noteQuotes(reader);
   noteCertificates(reader);
   noteProxies(reader);
   if (faults.length > 0) return { kind: 'faults', faults: faults.sort((a, b) => rank(a.variable) - rank(b.variable)), notes };
@@ -343,6 +345,13 @@ function noteUnused(env: Env, reader: Reader): void {
   for (const variable of Object.keys(env)) {
     if (!/^(LASTWILL|LIVEKIT)_[A-Z0-9_]+$/.test(variable) || reader.get(variable) === null || rank(variable) >= 0) continue;
     reader.note(`${variable} is not a setting of this version and has no effect.`);
+  }
+}
+
+/** A secret may have quotes around it, so they are no fault; and it is not shown, so nobody would see them. */
+function noteQuotes(reader: Reader): void {
+  for (const { name, secret } of SETTINGS) {
+    if (secret && isQuoted(reader.get(name) ?? '')) reader.note(`${name} begins and ends with a quote: both count as part of it.`);
   }
 }
 

@@ -57,6 +57,9 @@ function errorCode(error: unknown): string {
   return typeof code === 'string' && /^E[A-Z]+$/.test(code) ? ` (${code})` : '';
 }
 
+/** A URL parser takes more for a host than there can be. */
+const HOST = /^[\w.-]+$|^\[[\da-f:.]+\]$/i;
+
 /** Without a trailing slash; null after a fault. What has an @ may hold a password and isn't shown. */
 export function readUrl(reader: Reader, variable: string, text: string, schemes: readonly string[]): string | null {
   const fault = text.includes('@') ? reader.hiddenFault : reader.fault;
@@ -65,6 +68,9 @@ export function readUrl(reader: Reader, variable: string, text: string, schemes:
   const url = /^[\x21-\x5b\x5d-\x7e]+$/.test(text) ? URL.parse(text) : null;
   if (url === null || !schemes.includes(url.protocol) || !/^[a-z]+:\/\//i.test(text)) {
     fault(variable, expected);
+  } else if (!HOST.test(url.hostname)) {
+    // Such as a list whose entries are separated by something else than we take it to be.
+    fault(variable, `${expected}, and the name or address of a host`);
   } else if (url.username !== '' || url.password !== '') {
     reader.hiddenFault(variable, 'a URL without user name and password');
   } else if (/[?#]/.test(text)) {
@@ -90,6 +96,11 @@ export function readBoolean(reader: Reader, variable: string, byDefault: boolean
   if (text === null) return byDefault;
   if (text !== 'true' && text !== 'false') reader.fault(variable, 'true or false');
   return text === 'true';
+}
+
+/** As in a file of variables, which a shell reads without the quotes, and `docker run --env-file` with them. */
+export function isQuoted(text: string): boolean {
+  return /^(["']).*\1$/s.test(text);
 }
 
 export function splitList(text: string): readonly string[] {

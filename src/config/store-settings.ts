@@ -1,6 +1,6 @@
 // The settings of the store: Redis or not, and the key that seals tokens. Read by the service and by the command that copies stores.
 import { parseRedisUrl, type RedisPlace } from '../redis-url.ts';
-import { type Reader, readBoolean, readInteger } from './reader.ts';
+import { isQuoted, type Reader, readBoolean, readInteger } from './reader.ts';
 import { SHORTEST_STORE_KEY } from './settings.ts';
 
 export interface RedisConfig {
@@ -12,6 +12,13 @@ export interface RedisConfig {
 }
 
 const MOST_REDIS_REPLICAS = 10;
+
+/** In a folder of nearly the same name, made without a word, nothing would be left of what was promised before. */
+export function readDataDir(reader: Reader): string {
+  const folder = reader.get('LASTWILL_DATA_DIR') ?? './data';
+  if (folder !== folder.trim() || isQuoted(folder)) reader.fault('LASTWILL_DATA_DIR', 'a folder, without spaces or quotes around it');
+  return folder;
+}
 
 /** Null: not set. `remark`: note it if there is none. The file goes before the variable, as with API keys. */
 export function readStoreKey(reader: Reader, { remark }: { readonly remark: boolean }): string | null {

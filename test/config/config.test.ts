@@ -437,6 +437,8 @@ const NOTED: [Env, string][] = [
   [{ SSL_CERT_FILE: '/site-ca.crt' }, 'SSL_CERT_FILE is not read: NODE_EXTRA_CA_CERTS'],
   [{ HTTPS_PROXY: 'http://user:pass@proxy.example.org' }, 'HTTPS_PROXY is not used'],
   [{ https_proxy: 'http://proxy.example.org' }, 'https_proxy is not used'],
+  [{ ...PRODUCTION, LIVEKIT_SECRET: '"pass@"' }, 'LIVEKIT_SECRET begins and ends with a quote'],
+  [{ ...PRODUCTION, LASTWILL_STORE_KEY: "'pass@ of enough letters'" }, 'LASTWILL_STORE_KEY begins and ends with a quote'],
   [{ SSL_CERT_DIR: '/site-cas' }, 'SSL_CERT_DIR is not read: NODE_EXTRA_CA_CERTS'],
 ];
 test.each(NOTED)('%j is no fault, yet noted', (env, expected) => {
@@ -448,6 +450,10 @@ test.each(NOTED)('%j is no fault, yet noted', (env, expected) => {
 const FAULTS: [Env, string[]][] = [
   [{ LIVEKIT_URL: 'sfu.example.org' }, ['LIVEKIT_URL']],
   [{ LIVEKIT_URL: 'ftp://sfu.example.org' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_URL: 'wss://sfu.example.org,wss://other.example.org' }, ['LIVEKIT_URL']],
+  [{ LIVEKIT_CS_API_URL_OVERRIDES: 'a.org=https://m.a.org;b.org=https://m.b.org' }, ['LIVEKIT_CS_API_URL_OVERRIDES']],
+  [{ LASTWILL_DATA_DIR: '/data ' }, ['LASTWILL_DATA_DIR']],
+  [{ LASTWILL_DATA_DIR: '"/data"' }, ['LASTWILL_DATA_DIR']],
   [{ LIVEKIT_URL: 'wss:sfu.example.org' }, ['LIVEKIT_URL']],
   [{ LIVEKIT_URL: 'wss://' }, ['LIVEKIT_URL']],
   [{ LIVEKIT_URL: ' wss://sfu.example.org' }, ['LIVEKIT_URL']],
