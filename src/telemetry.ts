@@ -250,6 +250,9 @@ const WEBHOOK_EVENTS: ReadonlySet<string> = new Set([
   ...['track_published', 'track_unpublished', 'egress_started', 'egress_updated', 'egress_ended', 'ingress_started', 'ingress_ended'],
 ]);
 
+/** Those that stay until somebody does something, which is what alerts are for. */
+const WATCHED_FAILURES: readonly HomeserverFailure[] = ['limited', 'unauthorized', 'dialect', 'certificate', 'address'];
+
 export interface MetricsOptions {
   /** The homeservers that the settings name: their failures are told apart, all others are `other`. */
   readonly homeservers?: Pick<Config['homeservers'], 'fullAccess' | 'overrides'>;
@@ -271,14 +274,14 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, ghostsAvoided]) metric.inc({ cause }, 0);
   const [leaves, restarts, lateRestarts] = [counts(METRICS.leaves), counts(METRICS.restarts), counts(METRICS.lateRestarts)];
   const givenUp = counts(METRICS.restartsGivenUp);
-  for (const cause of Object.keys(CAUSES)) leaves.inc({ cause, outcome: 'sent' }, 0);
+  for (const cause of Object.keys(CAUSES)) for (const outcome of ['sent', 'already-sent']) leaves.inc({ cause, outcome }, 0);
   const [delegations, webhooks, failures] = [
     counts(METRICS.delegationRequests),
     counts(METRICS.webhooks),
     counts(METRICS.homeserverFailures),
   ];
   webhooks.inc({ event: 'other', verdict: 'rejected' }, 0);
-  for (const homeserver of [...names, 'other']) failures.inc({ homeserver, why: 'limited' }, 0);
+  for (const homeserver of [...names, 'other']) for (const why of WATCHED_FAILURES) failures.inc({ homeserver, why }, 0);
   const [sfuRequests, storeCommits, lostLines] = [counts(METRICS.sfuRequests), counts(METRICS.storeCommits), counts(METRICS.lostLines)];
   const [departures, requests, lag] = [observes(METRICS.departureToLeave), observes(METRICS.homeserverRequest), observes(METRICS.dueLag)];
   const [commitSeconds, batch] = [observes(METRICS.storeCommit), observes(METRICS.storeBatch)];
