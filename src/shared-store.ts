@@ -5,6 +5,7 @@ import type { Config } from './config/config.ts';
 import type { Attendance } from './store/attendance.ts';
 import { connectRedis } from './store/redis/connection.ts';
 import { durabilityOf, readRedisSettings } from './store/redis/durability.ts';
+import { otherSfu } from './store/redis/other-sfu.ts';
 import { openRedisStore, type RedisStore } from './store/redis/redis.ts';
 import { createRedisSightings } from './store/redis/sightings.ts';
 import { createSeal } from './store/seal.ts';
@@ -29,6 +30,8 @@ export interface Opened {
 /** Redis and its users are often started together: so long it is tried again before the start fails. */
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 1_000;
+const ONE_SFU =
+  'if that is another SFU, stop one of the two at once, and give it a database of its own: each finds nobody of the other there, and sends their leaves';
 
 /** @throws Error when Redis can't be used, or was not there for a minute. */
 export async function openSharedStore(config: Config, redis: NonNullable<Config['redis']>, deps: SharedStoreDeps): Promise<Opened> {
@@ -58,6 +61,9 @@ async function open(
   const connection = await connectRedis(place, clock);
   try {
     const { line, alarm } = durabilityOf(await readRedisSettings(connection), waitFor);
+    const other = await otherSfu(connection, clock, config.livekit.url);
+    if (other !== null)
+      log.error({ other, own: config.livekit.url, advice: ONE_SFU }, 'another lastwill on this Redis has another LIVEKIT_URL');
     const store = await openRedisStore({
       ...{ connection, clock, random, waitFor, cluster: place.kind === 'cluster', leaseClock: null },
       seal: config.storeKey === null ? null : createSeal(config.storeKey),

@@ -11,6 +11,7 @@
 //   lastwill{tag}ended, once, count, epoch, beat   what the names say
 //   lastwill{tag}ahead       what the shard's clock lacks since it was set back, ms;   told: the time that it told last
 //   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
+//   lastwill{tag}sfu         LIVEKIT_URL of the lastwill that was started last, in the first shard
 //   lastwill{tag}g:<owner>   the identities that this owner's membership was given tokens for
 import { createHash } from 'node:crypto';
 import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../../delegation/ids.ts';
@@ -32,6 +33,8 @@ export function prefixOf(shard: number): string {
 export function beatKeyOf(shard: number): string {
   return `${prefixOf(shard)}beat`;
 }
+
+export const SFU_KEY = `${prefixOf(0)}sfu`;
 
 const SLOTS_EACH = SLOTS / SHARDS;
 
