@@ -99,6 +99,22 @@ for (const { name, binary, missing } of KINDS)
         expect(seen.sort()).toEqual([0, 1, 2]);
       });
 
+      test('a row that can not be read keeps no other of its owner and identity from being written', async () => {
+        const [a, b] = stores();
+        const over = { owner: 'owner' as Owner, room: room(1), identities: [identity(1)] };
+        await put(a, row(1, { over }));
+        const [key] = (await server.ask('KEYS', 'lastwill*d:*')) as [string];
+        await server.ask('SET', key, '5 1damaged');
+        const written = { writes: [{ row: row(2, { over }), leaseMs: 0 }], value: null };
+        await b.update({ by: 'owner', owner: over.owner, room: room(1) }, null, () => written);
+        for (const once of ['hook-1', 'hook-2']) {
+          const heard = await b.update({ by: 'watched', room: room(1), identity: identity(1) }, once, (rows) => {
+            return { writes: rows.map((one) => ({ row: one, leaseMs: 0 })), value: rows.map(({ id }) => id) };
+          });
+          expect(heard).toMatchObject({ kind: 'done', value: [idOf(2)] });
+        }
+      });
+
       test('claim: no row is taken by both, and none is left', async () => {
         const [a, b] = stores();
         await Promise.all(Array.from({ length: 300 }, (_, n) => put(a, row(n + 1))));

@@ -215,7 +215,10 @@ class SharedStore implements RedisStore {
   #told(attempt: number, place: Place, reply: readonly Buffer[]): readonly Found[] {
     const found = readFound(reply, this.#reading);
     const readable = found.flatMap(({ row, rev }): Stored[] => (row === null || rev === null ? [] : [{ row, rev }]));
-    this.#beliefs.told(attempt, found.length === readable.length ? place.list : null, place.where === 'room' ? [] : readable);
+    const areAll = found.length === readable.length;
+    this.#beliefs.told(attempt, areAll ? place.list : null, place.where === 'room' ? [] : readable);
+    // Else what was believed of the list would be sent again and again: it is made of rows that can be read.
+    if (!areAll) this.#beliefs.forget(place.list, []);
     if (place.where === 'id' && found.length === 0) this.#beliefs.gone(attempt, idFrom(place.what));
     return found;
   }
