@@ -20,6 +20,7 @@ import { createDiscovery } from './homeserver/discovery.ts';
 import { createFederation } from './homeserver/federation.ts';
 import type { Home } from './homeserver/home.ts';
 import { createOpenId } from './homeserver/openid.ts';
+import { createOutages } from './homeserver/outages.ts';
 import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
@@ -298,6 +299,11 @@ interface ClientDeps {
 function createClient(config: Config, { home, served, resolve, connections, log, metrics }: ClientDeps): DelayedEvents {
   const { applicationService: settings, insecureTls } = config.homeservers;
   const alarms = createAlarms({ clock: systemTime, log });
+  const outages = createOutages({
+    clock: systemTime,
+    onOutage: (outage) => log.warn(outage, 'a homeserver does not do what it is asked: restarts and leaves are tried again until it does'),
+    onEnd: ({ homeserver, lastedMs }) => log.info({ homeserver, lastedMs }, 'a homeserver does again what it is asked'),
+  });
   const applicationService =
     home === null || settings === null
       ? null
@@ -317,6 +323,8 @@ function createClient(config: Config, { home, served, resolve, connections, log,
     onFailure: (homeserver, why) => {
       metrics.homeserverFailure(homeserver, why);
       alarms.failed(homeserver, why);
+      outages.failed(homeserver, why);
     },
+    onAnswer: outages.answered,
   });
 }

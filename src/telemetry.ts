@@ -250,8 +250,18 @@ const WEBHOOK_EVENTS: ReadonlySet<string> = new Set([
   ...['track_published', 'track_unpublished', 'egress_started', 'egress_updated', 'egress_ended', 'ingress_started', 'ingress_ended'],
 ]);
 
-/** Those that stay until somebody does something, which is what alerts are for. */
-const WATCHED_FAILURES: readonly HomeserverFailure[] = ['limited', 'unauthorized', 'dialect', 'certificate', 'address'];
+/** Those that alerts watch: all but what a homeserver may forbid a user. */
+const WATCHED_FAILURES: Record<Exclude<HomeserverFailure, 'forbidden'>, true> = {
+  timeout: true,
+  refused: true,
+  status_5xx: true,
+  garbage: true,
+  limited: true,
+  unauthorized: true,
+  address: true,
+  certificate: true,
+  dialect: true,
+};
 
 export interface MetricsOptions {
   /** The homeservers that the settings name: their failures are told apart, all others are `other`. */
@@ -281,7 +291,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
     counts(METRICS.homeserverFailures),
   ];
   webhooks.inc({ event: 'other', verdict: 'rejected' }, 0);
-  for (const homeserver of [...names, 'other']) for (const why of WATCHED_FAILURES) failures.inc({ homeserver, why }, 0);
+  for (const homeserver of [...names, 'other']) for (const why of Object.keys(WATCHED_FAILURES)) failures.inc({ homeserver, why }, 0);
   const [sfuRequests, storeCommits, lostLines] = [counts(METRICS.sfuRequests), counts(METRICS.storeCommits), counts(METRICS.lostLines)];
   const [departures, requests, lag] = [observes(METRICS.departureToLeave), observes(METRICS.homeserverRequest), observes(METRICS.dueLag)];
   const [commitSeconds, batch] = [observes(METRICS.storeCommit), observes(METRICS.storeBatch)];

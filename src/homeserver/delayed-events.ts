@@ -54,6 +54,8 @@ export interface DelayedEventsDeps {
   readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
   /** A call did not do what it was for. */
   readonly onFailure?: (homeserver: HomeserverUrl, why: HomeserverFailure) => void;
+  /** It did what it was asked, or said why not. */
+  readonly onAnswer?: (homeserver: HomeserverUrl) => void;
 }
 
 const LONGEST_CALL_MS = 10_000;
@@ -114,6 +116,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     const errand: Errand = { homeserver, call, owner: call.kind === 'token' ? null : owner, endsAtMs, isWanted };
     const { answer, why } = await run(errand, knowledgeOf(errand));
     if (why !== null) deps.onFailure?.(homeserver, why);
+    if (answer.kind !== 'failed') deps.onAnswer?.(homeserver);
     return answer;
   }
 

@@ -571,6 +571,21 @@ describe('a failure says honestly whether the request was out', () => {
   });
 });
 
+test('an outage is over with any answer, be it no, and with nothing else', async () => {
+  for (const [status, body, isAnswer] of [
+    [200, {}, true],
+    [404, { errcode: 'M_NOT_FOUND' }, true],
+    [429, { errcode: 'M_LIMIT_EXCEEDED' }, true],
+    [403, { errcode: 'M_FORBIDDEN' }, true],
+    [502, '<html>', false],
+  ] as const) {
+    const { url } = await homeserver({ C: says(status, body) });
+    const answered: string[] = [];
+    await client({ onAnswer: (homeserver) => void answered.push(homeserver) }).client.act(url, SEND, quick);
+    expect(answered, String(status)).toEqual(isAnswer ? [url] : []);
+  }
+});
+
 test('nothing that comes back holds a secret, and what is printed by an answer neither', async () => {
   const heard: unknown[] = [];
   const onFailure = (...said: unknown[]): void => void heard.push(said);
