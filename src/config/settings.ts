@@ -107,7 +107,7 @@ export const USAGE = `Usage:
   npm start                     runs the service; its settings are environment variables
   npm start -- --help           lists them
   npm run registration -- …     makes a registration file, for lastwill as an application service
-  npm run store -- copy …       moves what is stored to or from Redis`;
+  npm run store -- copy …       moves what is stored to or from Redis, or seals it with another key`;
 
 /** To somebody who gives an argument that is none; it is not repeated, for it may be a secret. */
 export const NO_SUCH_ARGUMENT = `lastwill takes no such argument: its settings are environment variables.\n${USAGE}`;
