@@ -153,6 +153,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     ...{ engine, store, served, discovery, clock, metrics, registry, log },
     keys: createKeys(config.livekit.keys),
     matrixRtc,
+    told: rooms.told,
     ...(behind === null ? {} : { proxied: behind.proxied }),
     isOpen: () => open,
   });

@@ -10,6 +10,7 @@ import type { Served } from '../homeserver/served.ts';
 import { getRequestListener } from '../library-parts.ts';
 import { onceAMinute } from '../once-a-minute.ts';
 import type { Keys } from '../sfu/keys.ts';
+import type { Unlisted } from '../sfu/unlisted.ts';
 import type { Store } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { createBodies } from './body.ts';
@@ -34,6 +35,8 @@ export interface AppDeps {
   readonly registry: Registry;
   readonly log: Log;
   readonly matrixRtc: MatrixRtc;
+  /** Told of what webhooks say of participants. */
+  readonly told: Unlisted['told'];
   /** Undefined: no homeserver passes requests on to us. */
   readonly proxied?: Proxied;
   /** False while draining: nothing new is promised then. */

@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/engine.ts';
 import { onceAMinute } from '../once-a-minute.ts';
 import type { Keys } from '../sfu/keys.ts';
+import type { Unlisted } from '../sfu/unlisted.ts';
 import { readWebhook, signedHashOf } from '../sfu/webhook.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { authorizationOf, type Bodies } from './body.ts';
@@ -16,6 +17,8 @@ export interface WebhooksDeps {
   readonly log: Log;
   readonly clock: Clock;
   readonly assertOpen: () => void;
+  /** To be told of who came and who went. */
+  readonly told: Unlisted['told'];
 }
 
 export interface WebhookTaker {
@@ -33,7 +36,7 @@ export const MOST_WEBHOOK_BYTES = 1024 * 1024;
 /** With a slash at the end as well, as an operator may have configured it in LiveKit. */
 export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'];
 
-export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen }: WebhooksDeps): WebhookTaker {
+export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen, told }: WebhooksDeps): WebhookTaker {
   const mayTell = onceAMinute(clock);
 
   function refuse(): never {
@@ -61,6 +64,7 @@ export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen }: 
         return;
       case 'participant':
       case 'room': {
+        if (webhook.kind === 'participant') told(webhook.room, webhook.about);
         const verdict = await engine.webhook(webhook).catch((error) => {
           metrics.webhook(webhook.event, 'failed');
           throw error;

@@ -9,6 +9,7 @@ import { createListing } from './listing.ts';
 import { partsOf, roomSidOf, seenOf } from './protojson.ts';
 import { type Called, createRoomService, type RoomServiceDeps } from './room-service.ts';
 import { createSessions, type OfNodes } from './sessions.ts';
+import { createUnlisted, type Unlisted } from './unlisted.ts';
 
 export type Look =
   | {
@@ -33,12 +34,13 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms {
+export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms & Pick<Unlisted, 'told'> {
   const service = createRoomService(apiUrl, key, deps);
   const clock = deps?.clock ?? systemClock();
   const hosting = createHosting(service, clock);
   const sessions = createSessions(service, clock, hosting.failed);
   const listing = createListing(service, clock);
+  const unlisted = createUnlisted(service, clock);
   const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
 
   function noted(called: Called): Called {
@@ -59,9 +61,10 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
     const called = noted(await listing.list(room));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
-    const found = await ofNodes(room, listed, startedAgoMs);
-    if (found === null || called.kind !== 'answered') return { kind: 'list', present: [], roomSid: null };
-    const { present, justLost } = found;
+    const [found, more] = await Promise.all([ofNodes(room, listed, startedAgoMs), unlisted.among(room, listed)]);
+    const { justLost = false } = found ?? {};
+    const present = more.length === 0 ? (found?.present ?? []) : [...(found?.present ?? []), ...more];
+    if (present.length === 0 && (found === null || called.kind !== 'answered')) return { kind: 'list', present, roomSid: null };
     const answer = { kind: 'list', present, ...(justLost && { justLost }) } as const;
     if (present.length > 0 && !whichRoom) return { ...answer, roomSid: undefined };
     const rooms = await list([room]);
@@ -75,5 +78,6 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps)
       look(room, whichRoom, startedAgoMs).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
     // By a name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
+    told: unlisted.told,
   };
 }

@@ -2,7 +2,7 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import { type Identity, parseIdentity, parseRoomName, parseSid, type RoomName, sha256 } from '../delegation/ids.ts';
 import { causeOfReason } from '../delegation/reasons.ts';
-import type { Event } from '../delegation/state.ts';
+import type { Event, EventOf } from '../delegation/state.ts';
 import type { Keys } from './keys.ts';
 import { createdAtMsOf, enumOf, joinedAtMsOf, type Message, messageOf, partOf, roomSidOf, textOf } from './protojson.ts';
 
@@ -19,9 +19,11 @@ export type Webhook =
       readonly onceKey: string;
       readonly room: RoomName;
       readonly identity: Identity;
-      readonly about: Event;
+      readonly about: AboutParticipant;
     }
   | { readonly kind: 'room'; readonly event: string; readonly onceKey: string; readonly room: RoomName; readonly about: Event };
+
+export type AboutParticipant = EventOf<'joined' | 'left' | 'aborted'>;
 
 /** The events that can concern a delegation. */
 const CONCERNS = ['participant_joined', 'participant_left', 'participant_connection_aborted', 'room_started', 'room_finished'] as const;
@@ -93,7 +95,7 @@ function concerning(event: Concern, webhook: Message): Webhook {
     onceKey,
     room: name,
     identity,
-    about: leftAtMs === undefined ? about : ({ ...about, leftAtMs } as Event),
+    about: leftAtMs === undefined ? about : ({ ...about, leftAtMs } as AboutParticipant),
   };
 }
 
@@ -102,7 +104,7 @@ function aboutParticipant(
   participant: Message,
   identity: Identity,
   roomSid: ReturnType<typeof roomSidOf>,
-): Event {
+): AboutParticipant {
   const sid = parseSid(textOf(participant, 'sid'));
   const joinedAtMs = joinedAtMsOf(participant);
   switch (event) {

@@ -1,11 +1,12 @@
-// A LiveKit that keeps its rooms in a Redis goes on listing who was on a node that was killed. One node, as most have it, and two.
+// A LiveKit that keeps its rooms in a Redis goes on listing who was on a node that was killed, and does not list who is there when what is
+// written in the Redis got lost. One node, as most have it, and two.
 import { describe, expect } from 'vitest';
 import type { Member } from './stack/call.ts';
 import type { Delegation } from './stack/lastwill-api.ts';
 import { LiveKit } from './stack/livekit.ts';
 import type { Participant } from './stack/participant.ts';
 import { type OwnPlace, type Stage, story } from './stack/place.ts';
-import { sleep } from './stack/processes.ts';
+import { eventually, sleep } from './stack/processes.ts';
 import { noRedis, Redis } from './stack/redis.ts';
 import { seatNames } from './stack/seat.ts';
 
@@ -19,6 +20,10 @@ const NOWHERE_MS = 3_000;
 const BACK_MS = 8_000;
 const BACK_ON_ANOTHER_MS = 20_000;
 
+/** A node that was frozen finds out that its participants are gone, as it does of those who crash; and their room ends. */
+const WAKES_MS = 30_000;
+const ROOM_ENDS_MS = 20_000;
+
 const redisStory = story.skipIf(noRedis !== undefined);
 
 async function rooms(stage: Stage): Promise<{ redis: Redis; sfu: { redis: string } }> {
@@ -26,6 +31,20 @@ async function rooms(stage: Stage): Promise<{ redis: Redis; sfu: { redis: string
   stage.later(() => redis.kill());
   return { redis, sfu: { redis: new URL(redis.url).host } };
 }
+
+/** A second node. */
+async function another(stage: Stage, { tap }: OwnPlace, redis: Redis): Promise<{ node: LiveKit; nodeId: string }> {
+  const others = await redis.fields('nodes');
+  const node = await LiveKit.start([tap.url], { redis: new URL(redis.url).host });
+  stage.later(() => node.kill());
+  return { node, nodeId: (await redis.fields('nodes')).find((id) => !others.includes(id)) ?? '' };
+}
+
+/** The SFU lists nobody in the member's room. */
+const unlisted = ({ livekit }: OwnPlace, { sfuRoom }: Member, timeoutMs: number): Promise<true> =>
+  eventually('the SFU to list nobody', timeoutMs, async () =>
+    (await livekit.rooms.listParticipants(sfuRoom)).length === 0 ? true : undefined,
+  );
 
 interface Connected {
   readonly delegation: Delegation;
@@ -89,10 +108,7 @@ describe('an SFU with a Redis', () => {
   redisStory('one of two nodes is killed: who died with it leaves, and who comes back on the other stays', async ({ stage }) => {
     const { redis, sfu } = await rooms(stage);
     const place = await stage.place({ env: ENV, sfu });
-    const others = await redis.fields('nodes');
-    const node = await LiveKit.start([place.tap.url], sfu);
-    stage.later(() => node.kill());
-    const nodeId = (await redis.fields('nodes')).find((id) => !others.includes(id)) ?? '';
+    const { node, nodeId } = await another(stage, place, redis);
     const alice = await stage.member(place);
     const bob = await stage.member(place, { seat: () => seatNames(undefined, alice.sfuRoom) });
     const carol = await stage.member(place);
@@ -109,5 +125,42 @@ describe('an SFU with a Redis', () => {
     await bob.expectPresent();
     await bob.expectLeave('one node of two killed, back on the other, then gone', await staying.participant.leave(), SOON_MS);
     await bob.expectLate();
+  });
+
+  redisStory('the Redis is started anew without its data: who is there stays, and who goes then leaves', async ({ stage }) => {
+    const { redis, sfu } = await rooms(stage);
+    const place = await stage.place({ env: ENV, sfu });
+    const [alice, bob] = await Promise.all([stage.member(place), stage.member(place)]);
+    const [first, second] = await Promise.all([connected(alice), connected(bob)]);
+    await redis.kill();
+    await redis.startAgain();
+    await unlisted(place, alice, 5_000);
+    await alice.expectPresentFor(SFU_DOWN_MS + 2 * INTERVAL_MS);
+    await bob.expectPresent();
+    await alice.expectLeave('Redis of the SFU lost, then gone', await first.participant.leave(), SOON_MS);
+    place.tap.copies = () => 0;
+    const boundMs = SFU_DOWN_MS + 3 * INTERVAL_MS + SOON_MS;
+    await bob.expectLeave('Redis of the SFU lost, then gone without a webhook', await second.participant.leave(), boundMs);
+    for (const one of [alice, bob]) await one.expectClean();
+  });
+
+  redisStory('a node that was frozen wakes up, and strikes who has come to another off the list: they stay', async ({ stage }) => {
+    const { redis, sfu } = await rooms(stage);
+    const place = await stage.place({ env: ENV, sfu });
+    const { node, nodeId } = await another(stage, place, redis);
+    const alice = await stage.member(place);
+    await place.livekit.rooms.createRoom({ name: alice.sfuRoom, nodeId });
+    const { delegation, sid, participant } = await connected(alice);
+    node.freeze();
+    await eventually('the participant to come to the other node', BACK_ON_ANOTHER_MS, async () =>
+      (await alice.look(delegation)).sid !== sid ? true : undefined,
+    );
+    node.thaw();
+    await unlisted(place, alice, WAKES_MS);
+    // Until the room has ended on that node, and some more.
+    await alice.expectPresentFor(ROOM_ENDS_MS + 2 * INTERVAL_MS);
+    expect(place.tap.seen.filter(({ event, room }) => event === 'room_finished' && room === alice.sfuRoom)).toHaveLength(1);
+    await alice.expectLeave('struck off the list by a node that was frozen, then gone', await participant.leave(), SOON_MS);
+    await alice.expectClean();
   });
 });

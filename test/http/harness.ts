@@ -22,6 +22,7 @@ import { createKeys } from '../../src/sfu/keys.ts';
 import type { RoomCreation } from '../../src/sfu/room-creation.ts';
 import type { Rooms } from '../../src/sfu/rooms.ts';
 import { createTokens } from '../../src/sfu/tokens.ts';
+import type { AboutParticipant } from '../../src/sfu/webhook.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { type Store, StoreUnavailable } from '../../src/store/store.ts';
@@ -71,6 +72,8 @@ export interface Harness {
   readonly attendance: Attendance;
   readonly registry: Registry;
   readonly log: string[];
+  /** What webhooks have said of participants. */
+  readonly told: { readonly where: RoomName; readonly about: AboutParticipant }[];
   /** While true no commit can be made. */
   storeAway: boolean;
   draining: boolean;
@@ -170,6 +173,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     ...{ engine, store, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },
     served: createServed({ ...SERVED, ...over.served }),
     matrixRtc,
+    told: (where, about) => void harness.told.push({ where, about }),
     ...(over.behind ? { proxied } : {}),
   });
   const ask = async (method: string, path: string, init: Init = {}): Promise<Reply> => {
@@ -193,6 +197,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
       attendance: sqlite,
       registry,
       log: lines,
+      told: [],
       storeAway: false,
       draining: false,
       ask,

@@ -1,6 +1,6 @@
 // The SFU's door: 200 means committed, everything else that nothing was done.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { room } from '../support/fixtures.ts';
+import { identity, room, sid } from '../support/fixtures.ts';
 import {
   createHarness,
   FOREIGN_KEY,
@@ -36,6 +36,16 @@ describe('a webhook', () => {
     expect([status, text]).toEqual([200, '']);
     expect(await state()).toBe('connected');
     expect(await counted('participant_joined', 'applied')).toBe(1);
+  });
+
+  test('is told to whoever judges the lists of the SFU, also of a participant who concerns no delegation', async () => {
+    await at.hook(participantEvent('participant_joined', 2));
+    await at.hook(participantEvent('participant_left', 1, { reason: 'CLIENT_INITIATED' }));
+    await at.hook({ event: 'room_finished', id: 'EV_1', room: { name: room(1), sid: 'RM_1' } });
+    expect(at.told).toMatchObject([
+      { where: room(2), about: { kind: 'joined', identity: identity(2), sid: sid(2) } },
+      { where: room(1), about: { kind: 'left', identity: identity(1), sid: sid(1) } },
+    ]);
   });
 
   test.each(['/v1/webhook', '/v1/webhook/', '/sfu_webhook/', '//sfu_webhook'])('is taken at %s as well', async (path) => {

@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
-import type { RoomName } from '../../src/delegation/ids.ts';
+import type { Identity, RoomName, Sid } from '../../src/delegation/ids.ts';
 import { createRooms, type Look } from '../../src/sfu/rooms.ts';
 import { type FakeSfu, type FakeSfuOptions, startFakeSfu } from '../support/fake-sfu.ts';
 
@@ -238,6 +238,29 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(await look()).toMatchObject({ present: [{ sid: alice }, { sid: bob }] });
     await expect.poll(look).toMatchObject({ present: [{ sid: bob }], justLost: true });
     expect(sfu.calls.UpdateSubscriptions).toBe(2);
+  });
+
+  test('who is on a node, though the list and the room have got lost; until a webhook tells of their departure', async () => {
+    const { sfu, rooms } = await begin();
+    const alice = sfu.join(ROOM, 'alice');
+    await rooms.look(ROOM);
+    sfu.apiFault = (method) => {
+      if (method === 'ListParticipants') return { status: 200, body: '{"participants":[]}' };
+      return method === 'ListRooms' ? { status: 200, body: '{"rooms":[]}' } : undefined;
+    };
+    for (let again = 0; again < 3; again += 1)
+      expect(await rooms.look(ROOM, true)).toMatchObject({ present: [{ identity: 'alice', sid: alice }], roomSid: null });
+    const left = {
+      kind: 'left',
+      identity: 'alice' as Identity,
+      sid: alice as Sid,
+      joinedAtMs: null,
+      roomSid: null,
+      cause: 'left',
+    } as const;
+    rooms.told(ROOM, left);
+    expect(await rooms.look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
+    expect(sfu.calls.UpdateSubscriptions).toBe(3);
   });
 
   test.each([500, 403, 404])('where that can not be told (%i), the list is believed', async (status) => {

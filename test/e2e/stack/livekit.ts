@@ -86,6 +86,15 @@ export class LiveKit {
     return join(this.#dir, 'livekit.log');
   }
 
+  /** Takes connections, answers nothing. */
+  freeze(): void {
+    this.#server?.signal('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#server?.signal('SIGCONT');
+  }
+
   async kill(): Promise<void> {
     await this.#server?.kill();
   }

@@ -12,23 +12,27 @@ export const noRedis = existsSync(redisBinary)
 
 export class Redis {
   readonly url: string;
-  readonly #server: Server;
+  readonly #dir: string;
+  #server: Server | undefined;
 
-  private constructor(url: string, server: Server) {
+  private constructor(url: string, dir: string) {
     this.url = url;
-    this.#server = server;
+    this.#dir = dir;
   }
 
   static async start(): Promise<Redis> {
     const port = await freePort();
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-redis-'));
-    const args = ['--port', String(port), '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'no'];
-    const redis = new Redis(
-      `redis://127.0.0.1:${port}`,
-      new Server('redis-server', redisBinary, args, { cwd: dir, logFile: join(dir, 'log') }),
-    );
-    await redis.#server.ready(10_000, async () => (await redis.fields('none')).length === 0);
+    const redis = new Redis(`redis://127.0.0.1:${port}`, dir);
+    await redis.startAgain();
     return redis;
+  }
+
+  /** Same port, nothing remembered. */
+  async startAgain(): Promise<void> {
+    const args = ['--port', new URL(this.url).port, '--bind', '127.0.0.1', '--dir', this.#dir, '--save', '', '--appendonly', 'no'];
+    this.#server = new Server('redis-server', redisBinary, args, { cwd: this.#dir, logFile: join(this.#dir, 'log') });
+    await this.#server.ready(10_000, async () => (await this.fields('none')).length === 0);
   }
 
   /** The fields of a hash. */
@@ -41,7 +45,7 @@ export class Redis {
   }
 
   async kill(): Promise<void> {
-    await this.#server.kill();
+    await this.#server?.kill();
   }
 
   async #ask<T>(question: (client: ReturnType<typeof createClient>) => Promise<T>): Promise<T> {

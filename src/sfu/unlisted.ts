@@ -1,0 +1,157 @@
+// Sessions that the SFU should list and does not, though one of its nodes has them. With a Redis, livekit-server lists what is written there,
+// and that gets lost: when the Redis is started anew without its data, or when a node that was frozen or cut off wakes up, and takes back by
+// name whoever has come to another node meanwhile. Their calls go on. So where somebody is missing of whose departure no webhook has told,
+// the session's own node is asked before the list is believed.
+import type { Clock } from '../clock.ts';
+import type { Identity, RoomName } from '../delegation/ids.ts';
+import type { Seen } from '../delegation/state.ts';
+import { LruMap } from '../lru-map.ts';
+import { isWithin } from './listing.ts';
+import type { RoomService } from './room-service.ts';
+import type { AboutParticipant } from './webhook.ts';
+
+export interface Unlisted {
+  /** A webhook has told that a session came, or is gone. */
+  told(room: RoomName, about: AboutParticipant): void;
+  /** Those who were on the list before or have joined since, are not on this one, and on a node all the same. Never rejects. */
+  among(room: RoomName, listed: readonly Seen[]): Promise<readonly Seen[]>;
+}
+
+interface Known {
+  readonly seen: Seen;
+  /** It was not on the newest list. */
+  missing: boolean;
+  /** How much speaks against it since a node had it last. */
+  doubts: number;
+}
+
+/** The sessions of a room, by identity: the SFU lists one for each. */
+type Crowd = Map<Identity, Known>;
+
+const MOST_ROOMS = 5_000;
+/**
+ * Who was on no node twice is forgotten. A failure says less; but a proxy before the SFU may let no such call through, and then the list is
+ * all there is.
+ */
+const MOST_DOUBTS = 4;
+const DOUBTS = { nowhere: 2, not_found: 2, failed: 1 } as const;
+/** Few at once, for each takes the SFU three seconds where no node has the session: usually it has left, and the webhook was lost. */
+const MOST_AT_ONCE = 32;
+/** Beyond that nobody more is asked for: an SFU that was started anew has forgotten all, and has no node that could answer. */
+const MOST_WAITING = 256;
+/**
+ * A node answers at once for who is there, so a list waits no longer than this. What is answered later counts for the next list: an absence
+ * that no webhook has told of needs a second one anyway.
+ */
+const QUICK_MS = 300;
+/** The same once the list was found to be wrong of somebody. */
+const WRONG_LIST_MS = 2_000;
+
+export function createUnlisted(service: RoomService, clock: Clock): Unlisted {
+  const crowds = new LruMap<RoomName, Crowd>(MOST_ROOMS);
+  const underWay = new Map<Known, Promise<boolean>>();
+  const waiting: (() => void)[] = [];
+  let atWork = 0;
+
+  const isStillKnown = (room: RoomName, one: Known): boolean => crowds.get(room)?.get(one.seen.identity) === one;
+
+  function forget(room: RoomName, crowd: Crowd, identity: Identity): void {
+    crowd.delete(identity);
+    if (crowd.size === 0) crowds.delete(room);
+  }
+
+  /** Asks the session's node to change its subscriptions to no tracks, which changes nothing. */
+  async function ask(room: RoomName, one: Known): Promise<boolean> {
+    if (waiting.length >= MOST_WAITING) return false;
+    if (atWork >= MOST_AT_ONCE) await new Promise<void>((resolve) => void waiting.push(resolve));
+    else atWork += 1;
+    try {
+      // It was listed again, or has left, while it waited for its turn.
+      if (!isStillKnown(room, one)) return false;
+      const request = { room, identity: one.seen.identity, trackSids: [], subscribe: false };
+      const called = await service.call('UpdateSubscriptions', { roomAdmin: true, room }, request);
+      return heard(room, one, called.kind);
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) atWork -= 1;
+      else next();
+    }
+  }
+
+  function heard(room: RoomName, one: Known, kind: Awaited<ReturnType<RoomService['call']>>['kind']): boolean {
+    const crowd = crowds.get(room);
+    if (crowd?.get(one.seen.identity) !== one) return false;
+    switch (kind) {
+      case 'answered':
+        one.doubts = 0;
+        return true;
+      case 'failed':
+      case 'not_found':
+      case 'nowhere':
+        one.doubts += DOUBTS[kind];
+        if (one.doubts >= MOST_DOUBTS) forget(room, crowd, one.seen.identity);
+        return false;
+      default:
+        return kind satisfies never;
+    }
+  }
+
+  function askOnce(room: RoomName, one: Known): Promise<boolean> {
+    const running = underWay.get(one);
+    if (running !== undefined) return running;
+    const asked = ask(room, one).finally(() => underWay.delete(one));
+    underWay.set(one, asked);
+    return asked;
+  }
+
+  /** Remembers who is listed; the missing ones stay. @returns those. */
+  function missingFrom(room: RoomName, listed: readonly Seen[]): readonly Known[] {
+    const before: Crowd = crowds.get(room) ?? new Map();
+    if (before.size === listed.length && listed.every((seen) => isKnown(before.get(seen.identity), seen))) return [];
+    const crowd: Crowd = new Map();
+    for (const seen of listed) {
+      const known = before.get(seen.identity);
+      before.delete(seen.identity);
+      crowd.set(seen.identity, known !== undefined && isKnown(known, seen) ? known : newly(seen));
+    }
+    const missing = [...before.values()];
+    for (const one of missing) {
+      one.missing = true;
+      crowd.set(one.seen.identity, one);
+    }
+    if (crowd.size > 0) crowds.set(room, crowd);
+    return missing;
+  }
+
+  return {
+    told: (room, about) => {
+      const { kind, identity, sid } = about;
+      const crowd: Crowd = crowds.get(room) ?? new Map();
+      const known = crowd.get(identity);
+      if (kind !== 'joined') {
+        if (known !== undefined && (sid === null || known.seen.sid === sid)) forget(room, crowd, identity);
+        return;
+      }
+      const { joinedAtMs } = about;
+      const isOld = known !== undefined && (known.seen.sid === sid || (known.seen.joinedAtMs ?? 0) > (joinedAtMs ?? 0));
+      if (sid === null || isOld) return;
+      crowd.set(identity, newly({ identity, sid, joinedAtMs, active: true }));
+      crowds.set(room, crowd);
+    },
+    among: async (room, listed) => {
+      const missing = missingFrom(room, listed);
+      if (missing.length === 0) return [];
+      const present: Seen[] = [];
+      const all = Promise.all(missing.map(async (one) => (await askOnce(room, one)) && present.push(one.seen)));
+      if (!(await isWithin(clock, QUICK_MS, all)) && present.length > 0) await isWithin(clock, WRONG_LIST_MS - QUICK_MS, all);
+      return [...present];
+    },
+  };
+}
+
+const newly = (seen: Seen): Known => ({ seen, missing: false, doubts: 0 });
+
+/** Whether that is no news of a session. One that was missing is another entry from now on: nobody has to be asked for it any more. */
+function isKnown(known: Known | undefined, { sid, active }: Seen): boolean {
+  return known !== undefined && !known.missing && known.seen.sid === sid && known.seen.active === active;
+}

@@ -1,0 +1,163 @@
+// Who is on a node, and not listed: held against a real SFU with a Redis by test/e2e/sfu-with-redis.test.ts.
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { Identity, RoomName, Sid } from '../../src/delegation/ids.ts';
+import type { Seen } from '../../src/delegation/state.ts';
+import type { Called } from '../../src/sfu/room-service.ts';
+import { createUnlisted, type Unlisted } from '../../src/sfu/unlisted.ts';
+import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
+
+const ROOM = 'room' as RoomName;
+const HOSTED: Called = { kind: 'answered', message: {} };
+const NOWHERE: Called = { kind: 'nowhere' };
+const NOWHERE_AFTER_MS = 3_000;
+
+let clock: VirtualClock;
+let unlisted: Unlisted;
+let asked: string[];
+let answerFor: (identity: string) => Promise<Called>;
+
+beforeEach(() => {
+  clock = createVirtualClock();
+  asked = [];
+  answerFor = async () => HOSTED;
+  const call = async (method: string, grant: object, request: object): Promise<Called> => {
+    expect([method, grant]).toEqual(['UpdateSubscriptions', { roomAdmin: true, room: ROOM }]);
+    const { identity, ...nothing } = request as { identity: string };
+    expect(nothing, 'changes nothing').toEqual({ room: ROOM, trackSids: [], subscribe: false });
+    asked.push(identity);
+    return answerFor(identity);
+  };
+  unlisted = createUnlisted({ call }, clock);
+});
+
+const late = (ms: number, called: Called): Promise<Called> => new Promise((resolve) => clock.after(ms, () => resolve(called)));
+function seen(identity: string, session = 1): Seen {
+  return { identity: identity as Identity, sid: sidOf(identity, session), joinedAtMs: START_MS + session, active: true };
+}
+const sidOf = (identity: string, session = 1): Sid => `PA_${identity}${session}` as Sid;
+const [alice, bob, carol] = [seen('alice'), seen('bob'), seen('carol')];
+const left = (sid: Sid | null, kind: 'left' | 'aborted' = 'left') =>
+  unlisted.told(ROOM, kind === 'aborted' ? { kind, identity: alice.identity, sid } : { ...alice, kind, sid, roomSid: null, cause: 'left' });
+const joined = (one: Seen, sid: Sid | null = one.sid) => unlisted.told(ROOM, { ...one, kind: 'joined', sid, roomSid: null });
+
+/** Who is found to be there although not listed, and after how long. */
+async function look(...listed: readonly Seen[]): Promise<{ found: readonly Seen[]; tookMs: number }> {
+  const beganMs = clock.nowMs();
+  let done: { found: readonly Seen[]; tookMs: number } | undefined;
+  void unlisted.among(ROOM, listed).then((found) => {
+    done = { found, tookMs: clock.nowMs() - beganMs };
+  });
+  for (let ms = 0; done === undefined && ms < 10_000; ms += 50) await (ms === 0 ? clock.settle() : clock.advance(50));
+  if (done === undefined) throw new Error('a look that is not answered');
+  return done;
+}
+
+describe('who is missing from a list', () => {
+  test('is there as long as a node says so, and nobody else is asked for', async () => {
+    await look(alice, bob);
+    for (let again = 0; again < 3; again += 1) expect(await look(bob)).toEqual({ found: [alice], tookMs: 0 });
+    expect(asked).toEqual(['alice', 'alice', 'alice']);
+    expect(await look()).toEqual({ found: [bob, alice], tookMs: 0 });
+    expect(await look(alice, bob)).toEqual({ found: [], tookMs: 0 });
+  });
+
+  test('is not asked for where a webhook has told of the departure, also of a connection that never came up', async () => {
+    for (const kind of ['left', 'aborted'] as const) {
+      await look(alice, bob);
+      left(alice.sid, kind);
+      expect(await look(bob)).toEqual({ found: [], tookMs: 0 });
+    }
+    await look(alice, bob);
+    left(null);
+    expect(await look(bob)).toEqual({ found: [], tookMs: 0 });
+    expect(asked).toEqual([]);
+  });
+
+  test('but is where that departure was of another session', async () => {
+    await look(seen('alice', 2));
+    left(sidOf('alice', 1));
+    expect(await look()).toMatchObject({ found: [seen('alice', 2)] });
+  });
+
+  test('also if no list has shown the session yet: a webhook has told of it, and an older one late', async () => {
+    joined(seen('alice', 2));
+    joined(seen('alice', 1));
+    joined(bob, null);
+    expect(await look()).toMatchObject({ found: [seen('alice', 2)] });
+    joined(seen('alice', 3));
+    expect(await look()).toMatchObject({ found: [seen('alice', 3)] });
+    expect(asked).toEqual(['alice', 'alice']);
+  });
+
+  test('was replaced by a session that is listed, and is forgotten', async () => {
+    await look(alice);
+    await look(seen('alice', 2));
+    expect(await look()).toMatchObject({ found: [seen('alice', 2)] });
+  });
+});
+
+describe('where no node answers', () => {
+  beforeEach(async () => {
+    await look(alice, bob);
+    answerFor = () => late(NOWHERE_AFTER_MS, NOWHERE);
+  });
+
+  test('the list is waited for no longer than a moment, and each is asked for twice, and then never more', async () => {
+    expect(await look(bob)).toEqual({ found: [], tookMs: 300 });
+    expect(await look(bob), 'under way').toEqual({ found: [], tookMs: 300 });
+    expect(asked).toEqual(['alice']);
+    await clock.advance(NOWHERE_AFTER_MS);
+    expect(await look(bob)).toEqual({ found: [], tookMs: 300 });
+    await clock.advance(NOWHERE_AFTER_MS);
+    expect(await look(bob)).toEqual({ found: [], tookMs: 0 });
+    expect(asked).toEqual(['alice', 'alice']);
+  });
+
+  test('one that was hardly found is there once it is', async () => {
+    expect(await look(bob)).toMatchObject({ found: [] });
+    await clock.advance(NOWHERE_AFTER_MS);
+    answerFor = async () => HOSTED;
+    expect(await look(bob)).toMatchObject({ found: [alice] });
+    expect(await look(bob)).toMatchObject({ found: [alice] });
+  });
+
+  test('others are waited for longer once one of them was found', async () => {
+    answerFor = (identity) => (identity === 'alice' ? Promise.resolve(HOSTED) : late(1_000, HOSTED));
+    expect(await look()).toEqual({ found: [alice, bob], tookMs: 1_000 });
+    answerFor = (identity) => (identity === 'alice' ? Promise.resolve(HOSTED) : late(NOWHERE_AFTER_MS, NOWHERE));
+    expect(await look()).toEqual({ found: [alice], tookMs: 2_000 });
+  });
+
+  test('an error proves nothing: the list is all there is, and the next one asks again', async () => {
+    answerFor = async () => ({ kind: 'failed', why: 'status 403' });
+    for (let again = 0; again < 3; again += 1) expect(await look(bob)).toEqual({ found: [], tookMs: 0 });
+    expect(asked).toHaveLength(3);
+    answerFor = async () => HOSTED;
+    expect(await look(bob)).toMatchObject({ found: [alice] });
+    answerFor = async () => ({ kind: 'failed', why: 'status 403' });
+    for (let again = 0; again < 10; again += 1) await look(bob);
+    expect(asked, 'not for ever').toHaveLength(8);
+  });
+});
+
+test('a crowd that is gone is asked for by thirty-two at once, and who has been listed again meanwhile not at all', async () => {
+  const crowd = Array.from({ length: 100 }, (_, nth) => seen(`m${nth}`));
+  await look(...crowd, carol);
+  answerFor = () => late(NOWHERE_AFTER_MS, NOWHERE);
+  await look(carol);
+  expect(asked).toHaveLength(32);
+  await look(...crowd, carol);
+  await clock.advance(NOWHERE_AFTER_MS);
+  expect(asked).toHaveLength(32);
+  answerFor = async () => HOSTED;
+  expect((await look(carol)).found).toHaveLength(100);
+});
+
+test('of an SFU that has forgotten everybody, not everybody is asked for', async () => {
+  const crowd = Array.from({ length: 1_000 }, (_, nth) => seen(`m${nth}`));
+  await look(...crowd);
+  answerFor = () => late(NOWHERE_AFTER_MS, NOWHERE);
+  await look();
+  await clock.advance(600_000);
+  expect(asked).toHaveLength(32 + 256);
+});
