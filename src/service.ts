@@ -26,6 +26,7 @@ import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import { createWebServer } from './http/server.ts';
+import { knownSessions } from './known-sessions.ts';
 import { Registry } from './library-parts.ts';
 import { onceAMinute } from './once-a-minute.ts';
 import { type Connections, shareConnections } from './process/descriptors.ts';
@@ -130,7 +131,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const home = createHomeOf(config, { clock, discovery, log });
   await Promise.race([home?.resolve(), new Promise<void>((done) => systemTime.after(FIRST_LOOK_MS, done))]);
   const delayedEvents = createClient(config, { home, served, resolve, connections, log, metrics });
-  const rooms = createRooms(config.livekit.apiUrl, signingKey, sfu);
+  const rooms = createRooms(config.livekit.apiUrl, signingKey, sfu, (room) => knownSessions(store, room));
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
     rooms,

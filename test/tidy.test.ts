@@ -109,6 +109,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ],
   ['src/behind-homeserver.ts', ['src/']],
   ['src/shared-store.ts', ['src/']],
+  ['src/known-sessions.ts', ['src/delegation/', 'src/store/store.ts']],
   ['src/store-copy.ts', ['src/']],
   ['src/service.ts', ['src/']],
   ['src/compile-cache.js', []],

@@ -9,7 +9,7 @@ import { createListing } from './listing.ts';
 import { partsOf, roomSidOf, seenOf } from './protojson.ts';
 import { type Called, createRoomService, type RoomServiceDeps } from './room-service.ts';
 import { createSessions, type OfNodes } from './sessions.ts';
-import { createUnlisted, type Unlisted } from './unlisted.ts';
+import { createUnlisted, type Stored, type Unlisted } from './unlisted.ts';
 
 export type Look =
   | {
@@ -34,13 +34,13 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Rooms & Pick<Unlisted, 'told'> {
+export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps, stored?: Stored): Rooms & Pick<Unlisted, 'told'> {
   const service = createRoomService(apiUrl, key, deps);
   const clock = deps?.clock ?? systemClock();
   const hosting = createHosting(service, clock);
   const sessions = createSessions(service, clock, hosting.failed);
   const listing = createListing(service, clock);
-  const unlisted = createUnlisted(service, clock);
+  const unlisted = createUnlisted(service, clock, stored);
   const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
 
   function noted(called: Called): Called {

@@ -17,11 +17,15 @@ export interface Unlisted {
   among(room: RoomName, listed: readonly Seen[]): Promise<readonly Seen[]>;
 }
 
+export type Stored = (room: RoomName) => Promise<readonly Seen[]>;
+
 interface Known {
   readonly seen: Seen;
   /** It was not on the newest list. */
   missing: boolean;
-  /** How much speaks against it since a node had it last. */
+  /** When a node last answered for it, Unix ms. */
+  hostedMs: number;
+  /** How much speaks against it since then. */
   doubts: number;
 }
 
@@ -39,15 +43,16 @@ const DOUBTS = { nowhere: 2, not_found: 2, failed: 1 } as const;
 const MOST_AT_ONCE = 32;
 /** Beyond that nobody more is asked for: an SFU that was started anew has forgotten all, and has no node that could answer. */
 const MOST_WAITING = 256;
-/**
- * A node answers at once for who is there, so a list waits no longer than this. What is answered later counts for the next list: an absence
- * that no webhook has told of needs a second one anyway.
- */
-const QUICK_MS = 300;
+/** A node answers at once for who is there, so a list waits no longer than this. What is answered later counts for the next list. */
+const QUICK_MS = 200;
+/** For so long it does: an absence that no webhook has told of is confirmed by a second list after 4 s, or 20 s. */
+const HOSTED_FOR_MS = 25_000;
 /** The same once the list was found to be wrong of somebody. */
 const WRONG_LIST_MS = 2_000;
 
-export function createUnlisted(service: RoomService, clock: Clock): Unlisted {
+/** `stored`: who was in a room before we started, as far as is known. */
+export function createUnlisted(service: RoomService, clock: Clock, stored: Stored = async () => []): Unlisted {
+  const recalled = new LruMap<RoomName, true>(MOST_ROOMS);
   const crowds = new LruMap<RoomName, Crowd>(MOST_ROOMS);
   const underWay = new Map<Known, Promise<boolean>>();
   const waiting: (() => void)[] = [];
@@ -84,11 +89,13 @@ export function createUnlisted(service: RoomService, clock: Clock): Unlisted {
     switch (kind) {
       case 'answered':
         one.doubts = 0;
+        one.hostedMs = clock.nowMs();
         return true;
       case 'failed':
       case 'not_found':
       case 'nowhere':
         one.doubts += DOUBTS[kind];
+        if (kind !== 'failed') one.hostedMs = Number.NEGATIVE_INFINITY;
         if (one.doubts >= MOST_DOUBTS) forget(room, crowd, one.seen.identity);
         return false;
       default:
@@ -123,6 +130,15 @@ export function createUnlisted(service: RoomService, clock: Clock): Unlisted {
     return missing;
   }
 
+  /** An empty list of a room that is new to us is held against what is stored: the SFU may have lost it while we were not running. */
+  async function recall(room: RoomName): Promise<void> {
+    if (recalled.get(room) === true || crowds.get(room) !== undefined) return;
+    recalled.set(room, true);
+    const seen = await stored(room);
+    if (seen.length === 0 || crowds.get(room) !== undefined) return;
+    crowds.set(room, new Map(seen.map((one) => [one.identity, newly(one)])));
+  }
+
   return {
     told: (room, about) => {
       const { kind, identity, sid } = about;
@@ -139,17 +155,26 @@ export function createUnlisted(service: RoomService, clock: Clock): Unlisted {
       crowds.set(room, crowd);
     },
     among: async (room, listed) => {
+      if (listed.length === 0) await recall(room);
       const missing = missingFrom(room, listed);
       if (missing.length === 0) return [];
-      const present: Seen[] = [];
-      const all = Promise.all(missing.map(async (one) => (await askOnce(room, one)) && present.push(one.seen)));
+      const sinceMs = clock.nowMs() - HOSTED_FOR_MS;
+      const present = missing.filter(({ hostedMs }) => hostedMs >= sinceMs).map(({ seen }) => seen);
+      const all = Promise.all(
+        missing.map(async (one) => {
+          const isFound = one.hostedMs >= sinceMs;
+          if ((await askOnce(room, one)) && !isFound) present.push(one.seen);
+        }),
+      );
+      // They are asked for again beside it.
+      if (present.length === missing.length) return present;
       if (!(await isWithin(clock, QUICK_MS, all)) && present.length > 0) await isWithin(clock, WRONG_LIST_MS - QUICK_MS, all);
       return [...present];
     },
   };
 }
 
-const newly = (seen: Seen): Known => ({ seen, missing: false, doubts: 0 });
+const newly = (seen: Seen): Known => ({ seen, missing: false, hostedMs: Number.NEGATIVE_INFINITY, doubts: 0 });
 
 /** Whether that is no news of a session. One that was missing is another entry from now on: nobody has to be asked for it any more. */
 function isKnown(known: Known | undefined, { sid, active }: Seen): boolean {

@@ -136,6 +136,10 @@ describe('an SFU with a Redis', () => {
     await redis.startAgain();
     await unlisted(place, alice, 5_000);
     await alice.expectPresentFor(SFU_DOWN_MS + 2 * INTERVAL_MS);
+    await place.lastwill.kill();
+    await place.lastwill.startAgain();
+    await unlisted(place, alice, 5_000);
+    await alice.expectPresentFor(SFU_DOWN_MS + 2 * INTERVAL_MS);
     await bob.expectPresent();
     await alice.expectLeave('Redis of the SFU lost, then gone', await first.participant.leave(), SOON_MS);
     place.tap.copies = () => 0;

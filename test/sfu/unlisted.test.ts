@@ -14,11 +14,13 @@ const NOWHERE_AFTER_MS = 3_000;
 let clock: VirtualClock;
 let unlisted: Unlisted;
 let asked: string[];
+let stored: readonly Seen[];
 let answerFor: (identity: string) => Promise<Called>;
 
 beforeEach(() => {
   clock = createVirtualClock();
   asked = [];
+  stored = [];
   answerFor = async () => HOSTED;
   const call = async (method: string, grant: object, request: object): Promise<Called> => {
     expect([method, grant]).toEqual(['UpdateSubscriptions', { roomAdmin: true, room: ROOM }]);
@@ -27,7 +29,7 @@ beforeEach(() => {
     asked.push(identity);
     return answerFor(identity);
   };
-  unlisted = createUnlisted({ call }, clock);
+  unlisted = createUnlisted({ call }, clock, async () => stored);
 });
 
 const late = (ms: number, called: Called): Promise<Called> => new Promise((resolve) => clock.after(ms, () => resolve(called)));
@@ -57,7 +59,7 @@ describe('who is missing from a list', () => {
     await look(alice, bob);
     for (let again = 0; again < 3; again += 1) expect(await look(bob)).toEqual({ found: [alice], tookMs: 0 });
     expect(asked).toEqual(['alice', 'alice', 'alice']);
-    expect(await look()).toEqual({ found: [bob, alice], tookMs: 0 });
+    expect(await look()).toEqual({ found: [alice, bob], tookMs: 0 });
     expect(await look(alice, bob)).toEqual({ found: [], tookMs: 0 });
   });
 
@@ -103,11 +105,11 @@ describe('where no node answers', () => {
   });
 
   test('the list is waited for no longer than a moment, and each is asked for twice, and then never more', async () => {
-    expect(await look(bob)).toEqual({ found: [], tookMs: 300 });
-    expect(await look(bob), 'under way').toEqual({ found: [], tookMs: 300 });
+    expect(await look(bob)).toEqual({ found: [], tookMs: 200 });
+    expect(await look(bob), 'under way').toEqual({ found: [], tookMs: 200 });
     expect(asked).toEqual(['alice']);
     await clock.advance(NOWHERE_AFTER_MS);
-    expect(await look(bob)).toEqual({ found: [], tookMs: 300 });
+    expect(await look(bob)).toEqual({ found: [], tookMs: 200 });
     await clock.advance(NOWHERE_AFTER_MS);
     expect(await look(bob)).toEqual({ found: [], tookMs: 0 });
     expect(asked).toEqual(['alice', 'alice']);
@@ -124,8 +126,23 @@ describe('where no node answers', () => {
   test('others are waited for longer once one of them was found', async () => {
     answerFor = (identity) => (identity === 'alice' ? Promise.resolve(HOSTED) : late(1_000, HOSTED));
     expect(await look()).toEqual({ found: [alice, bob], tookMs: 1_000 });
+    await look(alice, bob);
     answerFor = (identity) => (identity === 'alice' ? Promise.resolve(HOSTED) : late(NOWHERE_AFTER_MS, NOWHERE));
     expect(await look()).toEqual({ found: [alice], tookMs: 2_000 });
+  });
+
+  test('an answer that comes too late for a list counts for the next one, until a node says otherwise', async () => {
+    answerFor = () => late(1_000, HOSTED);
+    expect(await look(bob)).toEqual({ found: [], tookMs: 200 });
+    await clock.advance(20_000);
+    expect(await look(bob)).toEqual({ found: [alice], tookMs: 0 });
+    await clock.advance(27_000);
+    expect(await look(bob), 'too old').toEqual({ found: [], tookMs: 200 });
+    await clock.advance(1_000);
+    answerFor = () => late(NOWHERE_AFTER_MS, NOWHERE);
+    expect(await look(bob)).toEqual({ found: [alice], tookMs: 0 });
+    await clock.advance(NOWHERE_AFTER_MS);
+    expect(await look(bob)).toEqual({ found: [], tookMs: 200 });
   });
 
   test('an error proves nothing: the list is all there is, and the next one asks again', async () => {
@@ -160,4 +177,24 @@ test('of an SFU that has forgotten everybody, not everybody is asked for', async
   await look();
   await clock.advance(600_000);
   expect(asked).toHaveLength(32 + 256);
+});
+
+describe('after a start', () => {
+  test('who is stored is asked for where the list is empty, once', async () => {
+    stored = [alice, bob];
+    answerFor = async (identity) => (identity === 'alice' ? HOSTED : NOWHERE);
+    for (let again = 0; again < 3; again += 1) expect(await look()).toMatchObject({ found: [alice] });
+    expect(asked).toEqual(['alice', 'bob', 'alice', 'bob', 'alice']);
+    left(alice.sid);
+    expect(await look()).toMatchObject({ found: [] });
+    expect(asked).toHaveLength(5);
+  });
+
+  test('but not as long as others are', async () => {
+    stored = [bob];
+    await look(alice);
+    left(alice.sid);
+    expect(await look()).toMatchObject({ found: [bob] });
+    expect(asked).toEqual(['bob']);
+  });
 });
