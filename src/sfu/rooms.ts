@@ -63,7 +63,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
     const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
     const [found, more] = await Promise.all([ofNodes(room, listed, startedAgoMs), unlisted.among(room, listed)]);
     const { justLost = false } = found ?? {};
-    const present = more.length === 0 ? (found?.present ?? []) : [...(found?.present ?? []), ...more];
+    const present = joined(found?.present ?? [], more);
     if (present.length === 0 && (found === null || called.kind !== 'answered')) return { kind: 'list', present, roomSid: null };
     const answer = { kind: 'list', present, ...(justLost && { justLost }) } as const;
     if (present.length > 0 && !whichRoom) return { ...answer, roomSid: undefined };
@@ -80,4 +80,11 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
     answers: async () => (await list(['-'])).kind === 'answered',
     told: unlisted.told,
   };
+}
+
+/** Who is listed, and more, whose word goes before that of the list. */
+function joined(listed: readonly Seen[], more: readonly Seen[]): readonly Seen[] {
+  if (more.length === 0) return listed;
+  const identities = new Set(more.map(({ identity }) => identity));
+  return [...listed.filter(({ identity }) => !identities.has(identity)), ...more];
 }

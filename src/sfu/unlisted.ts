@@ -13,7 +13,10 @@ import type { AboutParticipant } from './webhook.ts';
 export interface Unlisted {
   /** A webhook has told that a session came, or is gone. */
   told(room: RoomName, about: AboutParticipant): void;
-  /** Those who were on the list before or have joined since, are not on this one, and on a node all the same. Never rejects. */
+  /**
+   * Those who were on the list before or have joined since, are not on this one, or only by an older session, and on a node all the same.
+   * Never rejects.
+   */
   among(room: RoomName, listed: readonly Seen[]): Promise<readonly Seen[]>;
 }
 
@@ -118,6 +121,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     const crowd: Crowd = new Map();
     for (const seen of listed) {
       const known = before.get(seen.identity);
+      if (known !== undefined && isOlder(seen, known.seen)) continue;
       before.delete(seen.identity);
       crowd.set(seen.identity, known !== undefined && isKnown(known, seen) ? known : newly(seen));
     }
@@ -179,4 +183,13 @@ const newly = (seen: Seen): Known => ({ seen, missing: false, hostedMs: Number.N
 /** Whether that is no news of a session. One that was missing is another entry from now on: nobody has to be asked for it any more. */
 function isKnown(known: Known | undefined, { sid, active }: Seen): boolean {
   return known !== undefined && !known.missing && known.seen.sid === sid && known.seen.active === active;
+}
+
+/** How far the clocks of two nodes may differ. */
+const CLOCKS_MS = 2_000;
+
+/** Whether a list still, or again, shows a session that this one has taken the place of: that of a node which has not noticed. */
+function isOlder(listed: Seen, known: Seen): boolean {
+  if (listed.sid === known.sid || listed.joinedAtMs === null || known.joinedAtMs === null) return false;
+  return listed.joinedAtMs < known.joinedAtMs - CLOCKS_MS;
 }

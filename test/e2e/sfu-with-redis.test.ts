@@ -3,7 +3,7 @@
 import { describe, expect } from 'vitest';
 import type { Member } from './stack/call.ts';
 import type { Delegation } from './stack/lastwill-api.ts';
-import { LiveKit } from './stack/livekit.ts';
+import { LiveKit, type LiveKitOptions } from './stack/livekit.ts';
 import type { Participant } from './stack/participant.ts';
 import { type OwnPlace, type Stage, story } from './stack/place.ts';
 import { eventually, sleep } from './stack/processes.ts';
@@ -33,9 +33,14 @@ async function rooms(stage: Stage): Promise<{ redis: Redis; sfu: { redis: string
 }
 
 /** A second node. */
-async function another(stage: Stage, { tap }: OwnPlace, redis: Redis): Promise<{ node: LiveKit; nodeId: string }> {
+async function another(
+  stage: Stage,
+  { tap }: OwnPlace,
+  redis: Redis,
+  how: Pick<LiveKitOptions, 'listsByNode'> = {},
+): Promise<{ node: LiveKit; nodeId: string }> {
   const others = await redis.fields('nodes');
-  const node = await LiveKit.start([tap.url], { redis: new URL(redis.url).host });
+  const node = await LiveKit.start([tap.url], { redis: new URL(redis.url).host, ...how });
   stage.later(() => node.kill());
   return { node, nodeId: (await redis.fields('nodes')).find((id) => !others.includes(id)) ?? '' };
 }
@@ -66,6 +71,33 @@ async function diesWith({ livekit }: OwnPlace, participant: Participant, awayMs:
   await sleep(awayMs);
   await livekit.startAgain();
   return departedMs;
+}
+
+async function frozen(stage: Stage, how: Pick<LiveKitOptions, 'listsByNode'> = {}): Promise<void> {
+  const { redis, sfu } = await rooms(stage);
+  const place = await stage.place({ env: ENV, sfu: { ...sfu, ...how } });
+  const { node, nodeId } = await another(stage, place, redis, how);
+  // Several, for whose word a list is can be chance.
+  const all = await Promise.all([1, 2, 3, 4].map(() => stage.member(place)));
+  for (const { sfuRoom } of all) await place.livekit.rooms.createRoom({ name: sfuRoom, nodeId });
+  const seated = await Promise.all(all.map((one) => connected(one)));
+  node.freeze();
+  const isMoved = async (one: Member, nth: number) => (await one.look(seated[nth]?.delegation as Delegation)).sid !== seated[nth]?.sid;
+  await eventually('everybody to come to the other node', BACK_ON_ANOTHER_MS, async () =>
+    (await Promise.all(all.map(isMoved))).every(Boolean) ? true : undefined,
+  );
+  node.thaw();
+  await Promise.all(all.map((one) => unlisted(place, one, WAKES_MS)));
+  // Until the room has ended on that node, and some more.
+  await Promise.all(all.map((one) => one.expectPresentFor(ROOM_ENDS_MS + 2 * INTERVAL_MS)));
+  expect(place.tap.seen.filter(({ event }) => event === 'room_finished')).toHaveLength(all.length);
+  await Promise.all(
+    all.map(async (one, nth) => {
+      const departedMs = (await seated[nth]?.participant.leave()) ?? 0;
+      await one.expectLeave('struck off the list by a node that was frozen, then gone', departedMs, SOON_MS);
+    }),
+  );
+  for (const one of all) await one.expectClean();
 }
 
 describe('an SFU with a Redis', () => {
@@ -148,23 +180,9 @@ describe('an SFU with a Redis', () => {
     for (const one of [alice, bob]) await one.expectClean();
   });
 
-  redisStory('a node that was frozen wakes up, and strikes who has come to another off the list: they stay', async ({ stage }) => {
-    const { redis, sfu } = await rooms(stage);
-    const place = await stage.place({ env: ENV, sfu });
-    const { node, nodeId } = await another(stage, place, redis);
-    const alice = await stage.member(place);
-    await place.livekit.rooms.createRoom({ name: alice.sfuRoom, nodeId });
-    const { delegation, sid, participant } = await connected(alice);
-    node.freeze();
-    await eventually('the participant to come to the other node', BACK_ON_ANOTHER_MS, async () =>
-      (await alice.look(delegation)).sid !== sid ? true : undefined,
-    );
-    node.thaw();
-    await unlisted(place, alice, WAKES_MS);
-    // Until the room has ended on that node, and some more.
-    await alice.expectPresentFor(ROOM_ENDS_MS + 2 * INTERVAL_MS);
-    expect(place.tap.seen.filter(({ event, room }) => event === 'room_finished' && room === alice.sfuRoom)).toHaveLength(1);
-    await alice.expectLeave('struck off the list by a node that was frozen, then gone', await participant.leave(), SOON_MS);
-    await alice.expectClean();
-  });
+  redisStory('a node that was frozen wakes up, and strikes who has come to another off the list: they stay', ({ stage }) => frozen(stage));
+
+  redisStory('the same where the nodes themselves are asked for the list, and each has one of its own', ({ stage }) =>
+    frozen(stage, { listsByNode: true }),
+  );
 });

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { Identity, RoomName, Sid } from '../../src/delegation/ids.ts';
+import type { Seen } from '../../src/delegation/state.ts';
 import { createRooms, type Look } from '../../src/sfu/rooms.ts';
 import { type FakeSfu, type FakeSfuOptions, startFakeSfu } from '../support/fake-sfu.ts';
 
@@ -38,6 +39,8 @@ async function scripted(status: number, body: string, type = 'application/json')
   });
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
 }
+
+const presentOf = (look: Look): readonly Seen[] => (look.kind === 'list' ? look.present : []);
 
 describe('who is in a room', () => {
   test('those who are, ACTIVE or on their way', async () => {
@@ -261,6 +264,17 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     rooms.told(ROOM, left);
     expect(await rooms.look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
     expect(sfu.calls.UpdateSubscriptions).toBe(3);
+  });
+
+  test('by the newer of two sessions, where the list comes from a node that knows the older one only', async () => {
+    const { sfu, rooms } = await begin();
+    const [alice, bob] = [sfu.join(ROOM, 'alice'), sfu.join(ROOM, 'bob')];
+    const [first] = presentOf(await rooms.look(ROOM));
+    const stale = { sid: 'PA_stale', identity: 'alice', state: 'ACTIVE', joinedAtMs: String((first?.joinedAtMs ?? 0) - 10_000) };
+    const other = { sid: bob, identity: 'bob', state: 'ACTIVE' };
+    const body = JSON.stringify({ participants: [stale, other] });
+    sfu.apiFault = (method) => (method === 'ListParticipants' ? { status: 200, body } : undefined);
+    expect(presentOf(await rooms.look(ROOM)).map(({ sid }) => sid)).toEqual([bob, alice]);
   });
 
   test.each([500, 403, 404])('where that can not be told (%i), the list is believed', async (status) => {

@@ -98,6 +98,30 @@ describe('who is missing from a list', () => {
   });
 });
 
+describe('who is listed by an older session', () => {
+  const [older, newer] = [seen('alice'), { ...seen('alice', 2), joinedAtMs: START_MS + 5_000 }];
+
+  test('is there by the newer one as long as a node says so, also when the older one is gone', async () => {
+    await look(newer, bob);
+    for (let again = 0; again < 2; again += 1) expect(await look(older, bob)).toMatchObject({ found: [newer] });
+    left(older.sid);
+    expect(await look(bob)).toMatchObject({ found: [newer] });
+    left(newer.sid);
+    expect(await look(bob)).toMatchObject({ found: [] });
+  });
+
+  test('but not once that is gone, or where clocks may be all that makes it older, or nobody knows', async () => {
+    await look(newer);
+    left(newer.sid);
+    expect(await look(older)).toMatchObject({ found: [] });
+    await look({ ...newer, joinedAtMs: (older.joinedAtMs as number) + 2_000 });
+    expect(await look(older)).toMatchObject({ found: [] });
+    await look({ ...newer, joinedAtMs: null });
+    expect(await look(older)).toMatchObject({ found: [] });
+    expect(asked).toEqual([]);
+  });
+});
+
 describe('where no node answers', () => {
   beforeEach(async () => {
     await look(alice, bob);
