@@ -55,13 +55,19 @@ const WRONG_LIST_MS = 2_000;
 
 /** `stored`: who was in a room before we started, as far as is known. */
 export function createUnlisted(service: RoomService, clock: Clock, stored: Stored = async () => []): Unlisted {
-  const recalled = new LruMap<RoomName, true>(MOST_ROOMS);
+  /** Rooms that are not new to us. */
+  const heardOf = new LruMap<RoomName, true>(MOST_ROOMS);
   const crowds = new LruMap<RoomName, Crowd>(MOST_ROOMS);
   const underWay = new Map<Known, Promise<boolean>>();
   const waiting: (() => void)[] = [];
   let atWork = 0;
 
   const isStillKnown = (room: RoomName, one: Known): boolean => crowds.get(room)?.get(one.seen.identity) === one;
+
+  function remember(room: RoomName, crowd: Crowd): void {
+    crowds.set(room, crowd);
+    heardOf.set(room, true);
+  }
 
   function forget(room: RoomName, crowd: Crowd, identity: Identity): void {
     crowd.delete(identity);
@@ -130,17 +136,16 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       one.missing = true;
       crowd.set(one.seen.identity, one);
     }
-    if (crowd.size > 0) crowds.set(room, crowd);
+    if (crowd.size > 0) remember(room, crowd);
     return missing;
   }
 
   /** An empty list of a room that is new to us is held against what is stored: the SFU may have lost it while we were not running. */
   async function recall(room: RoomName): Promise<void> {
-    if (recalled.get(room) === true || crowds.get(room) !== undefined) return;
-    recalled.set(room, true);
+    if (heardOf.get(room) === true) return;
+    heardOf.set(room, true);
     const seen = await stored(room);
-    if (seen.length === 0 || crowds.get(room) !== undefined) return;
-    crowds.set(room, new Map(seen.map((one) => [one.identity, newly(one)])));
+    if (seen.length > 0 && crowds.get(room) === undefined) remember(room, new Map(seen.map((one) => [one.identity, newly(one)])));
   }
 
   return {
@@ -156,7 +161,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       const isOld = known !== undefined && (known.seen.sid === sid || (known.seen.joinedAtMs ?? 0) > (joinedAtMs ?? 0));
       if (sid === null || isOld) return;
       crowd.set(identity, newly({ identity, sid, joinedAtMs, active: true }));
-      crowds.set(room, crowd);
+      remember(room, crowd);
     },
     among: async (room, listed) => {
       if (listed.length === 0) await recall(room);
