@@ -76,6 +76,7 @@ import {
   supersede,
 } from './steps/leaving.ts';
 import { ask, type Decision, end, expiryAfter, type In, type Moment, move, never, remember, unchanged } from './steps/moves.ts';
+import { inTimeOf } from './steps/set-back.ts';
 import {
   settlingAborted,
   settlingDue,
@@ -177,7 +178,10 @@ export function dueAtMs(state: State): number | null {
 /** The decision. `nowMs` (Unix ms) and `roll` (uniform in [0, 1)) are the only time and chance that it knows: it is a pure function. */
 export function decide(row: Delegation, event: Event, now: { readonly nowMs: number; readonly roll: number }, policy: Policy): Decision {
   const at: Moment = { nowMs: now.nowMs, roll: now.roll, policy, event: event.kind };
-  if (row.handles === null) return unchanged(row);
+  return row.handles === null ? unchanged(row) : decideLive(inTimeOf(row, at.nowMs), event, at);
+}
+
+function decideLive(row: LiveDelegation, event: Event, at: Moment): Decision {
   if (event.kind === 'known_as') return row.state.kind === 'cancelling' ? unchanged(row) : knownAs(row, event.identities, at);
   if (event.kind === 'superseded') return row.state.kind === 'cancelling' ? unchanged(row) : supersede(row, event, at);
   if (event.kind === 'handed_back') return row.state.kind === 'cancelling' ? unchanged(row) : end(row, 'handed-back', at);

@@ -6,7 +6,6 @@ import { awaitAnotherAttempt } from './awaiting.ts';
 import {
   ask,
   askAgainMs,
-  CLOCKS_MS,
   causeOfAborted,
   choose,
   connect,
@@ -131,7 +130,7 @@ export function connectedSnapshot(row: Row, event: EventOf<'snapshot'>, at: Mome
     return connect(row, sessionOf(seen, event.roomSid, session, cause), event.askedAtMs, state.attempted, at);
   }
   // Also when the event has run out by our count, because nobody could be asked in time: its client may have kept it alive.
-  const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs) || isOfALaterClock(row, at);
+  const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
   const effects = wanted ? [isFresh(row, event.askedAtMs, at) ? RESTART : ask(at.nowMs)] : [];
   const now = sessionOf(seen, event.roomSid, session, null);
   const isFirstSight = !isSeenSince(row, row.createdAtMs) && event.askedAtMs >= row.createdAtMs;
@@ -142,11 +141,6 @@ export function connectedSnapshot(row: Row, event: EventOf<'snapshot'>, at: Mome
 
 function isSame(one: Session, other: Session): boolean {
   return one.sid === other.sid && one.established === other.established && one.after === other.after && one.roomSid === other.roomSid;
-}
-
-/** The last restart is in the future: the wall clock was set back between two runs of lastwill, so the due time means nothing any more. */
-function isOfALaterClock({ expiry, delayMs }: LiveDelegation, at: Moment): boolean {
-  return expiry.earliestMs - delayMs > at.nowMs + CLOCKS_MS;
 }
 
 /** How long before it is due a restart is made when a routine list comes, ms: that saves a question to the SFU. */
