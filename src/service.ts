@@ -33,7 +33,7 @@ import { type Connections, shareConnections } from './process/descriptors.ts';
 import { collectAll, keepSmall } from './process/memory.ts';
 import { goFirst } from './process/priority.ts';
 import { faultLines, startupLines } from './process/startup-report.ts';
-import { createStdout } from './process/stdout.ts';
+import { createStdout, writerTo } from './process/stdout.ts';
 import { onStopSignal } from './process/stop-signals.ts';
 import { type ApiKey, createKeys } from './sfu/keys.ts';
 import { createRoomCreation } from './sfu/room-creation.ts';
@@ -73,7 +73,7 @@ if (read.kind === 'faults') {
 }
 const registry = new Registry();
 const metrics = createMetrics(registry, { homeservers: read.config.homeservers });
-const log = createLogger(read.config.logLevel, createStdout({ onLost: metrics.lostLines }));
+const log = createLogger(read.config.logLevel, createStdout({ onLost: metrics.lostLines, write: writerTo(process.stdout) }));
 const systemTime = systemClock((err) => log.error({ err }, 'what a timer was to do has failed'));
 await run(read.config, read.notes);
 

@@ -1,7 +1,7 @@
 // The service as a process, where the system has little left for it: no room for its log, no descriptors, no memory for strangers, no port.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -92,6 +92,26 @@ test('on a full disk lines of the log are lost and counted, and it goes on', asy
   await pause(100);
   const metrics = await (await fetch(`${service.url}/metrics`)).text();
   expect(Number(/^lastwill_log_lines_lost_total (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThanOrEqual(2);
+});
+
+test('a pipe that nobody reads holds nothing up: what it does not take is lost and counted', { timeout: 20_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-pipe-'));
+  const pipe = join(folder, 'pipe');
+  expect(spawnSync('mkfifo', [pipe]).status).toBe(0);
+  // It has a reader, as long as this is open, which reads nothing.
+  const reader = openSync(pipe, 'r+');
+  onTestFinished(() => {
+    closeSync(reader);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const service = await started({ stdout: pipe, settings: { LIVEKIT_LOG_LEVEL: 'debug' } });
+  // Each makes a line, and Linux gives a pipe 64 KiB.
+  for (let n = 0; n < 800; n += 1) {
+    const refused = await fetch(`${service.url}/sfu_webhook`, { method: 'POST', body: '{}', signal: AbortSignal.timeout(5_000) });
+    expect(refused.status).toBe(401);
+  }
+  const metrics = await (await fetch(`${service.url}/metrics`)).text();
+  expect(Number(/^lastwill_log_lines_lost_total (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThan(0);
 });
 
 test('strangers who take all the connections they can leave it the descriptors that it needs', async () => {

@@ -7,16 +7,16 @@ import { standStill } from '../clock.ts';
 
 export interface StdoutDeps {
   readonly onLost: (lines: number) => void;
-  readonly write?: (bytes: Buffer, from: number) => number;
+  /** Returns how many bytes were taken; throws if none can be. */
+  readonly write: (bytes: Buffer, from: number) => number;
 }
 
-const STDOUT = 1;
 /** A slow reader of a pipe is waited for up to a tenth of a second; if it has read nothing by then, not again until it does. */
 const WAIT_MS = 10;
 const MOST_WAITS = 10;
 const LINE_END = 0x0a;
 
-export function createStdout({ onLost, write = (bytes, from) => writeSync(STDOUT, bytes, from) }: StdoutDeps): (line: string) => void {
+export function createStdout({ onLost, write }: StdoutDeps): (line: string) => void {
   let lines = '';
   let waits = MOST_WAITS;
   /** Only a part of the last line was written: the next one has to begin on a line of its own. */
@@ -56,4 +56,12 @@ export function createStdout({ onLost, write = (bytes, from) => writeSync(STDOUT
 
 function linesIn(bytes: Buffer): number {
   return bytes.reduce((count, byte) => (byte === LINE_END ? count + 1 : count), 0);
+}
+
+/**
+ * Writes to a full pipe, socket or terminal fail (EAGAIN) once Node has made a stream of it; else they stand still until somebody reads, and
+ * the whole process with them. Nothing goes by way of the stream, which would keep in memory what nobody reads.
+ */
+export function writerTo({ fd }: { readonly fd: number }): StdoutDeps['write'] {
+  return (bytes, from) => writeSync(fd, bytes, from);
 }
