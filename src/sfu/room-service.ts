@@ -69,16 +69,16 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
   const { pathname } = new URL(apiUrl);
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
   const signing = hmacKey(secret);
-  const recent = new LruMap<string, { readonly nbf: number; readonly authorization: string }>(MOST_REUSED);
+  const recent = new LruMap<string, { readonly madeSeconds: number; readonly authorization: string }>(MOST_REUSED);
 
   function authorizationFor(video: Grant): string {
-    const nbf = wallSeconds();
+    const nowSeconds = wallSeconds();
     const name = JSON.stringify(video);
     const known = recent.get(name);
-    // Not if the wall clock was set back since: the SFU refuses a token from the future.
-    if (known !== undefined && known.nbf <= nbf && nbf < known.nbf + REUSED_SECONDS) return known.authorization;
-    const authorization = `Bearer ${signJwt({ iss: key, nbf, exp: nbf + VALID_SECONDS, video }, signing)}`;
-    recent.set(name, { nbf, authorization });
+    if (known !== undefined && nowSeconds < known.madeSeconds + REUSED_SECONDS) return known.authorization;
+    // Without `nbf`: an SFU whose clock is over a minute behind ours would refuse it, and could not be asked who is there.
+    const authorization = `Bearer ${signJwt({ iss: key, exp: nowSeconds + VALID_SECONDS, video }, signing)}`;
+    recent.set(name, { madeSeconds: nowSeconds, authorization });
     return authorization;
   }
 
