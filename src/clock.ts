@@ -1,12 +1,16 @@
 // The one place with time and chance. Everything else is handed a Clock and a Random, so that a simulation can own both.
 import { randomBytes } from 'node:crypto';
+import { uptime } from 'node:os';
 import { performance } from 'node:perf_hooks';
 
 /** Stops a timer; stopping twice, or one that has fired, does nothing. */
 export type Cancel = () => void;
 
 export interface Clock {
-  /** Unix time in ms. Anchored to the wall clock once and then steady: a step of the wall clock moves no deadline. */
+  /**
+   * Unix time in ms. Anchored to the wall clock once and then steady: a step of the wall clock moves no deadline. Only the time that the
+   * machine was asleep is added, for others went on meanwhile.
+   */
   nowMs(): number;
   /** How long the event loop has been idle so far, ms. Of the time that an answer took, what was not idle was ours and not the server's. */
   idleMs(): number;
@@ -35,7 +39,8 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** `failed` is told what a timer's work throws; without it such an error ends the process, as is right for a command. */
 export function systemClock(failed: (error: unknown) => void = rethrow): Clock {
-  const anchorMs = Date.now() - performance.now();
+  const steadyMs = steadyTime();
+  const anchorMs = Date.now() - steadyMs();
   const run = (fire: () => void): void => {
     try {
       fire();
@@ -44,7 +49,7 @@ export function systemClock(failed: (error: unknown) => void = rethrow): Clock {
     }
   };
   return {
-    nowMs: () => Math.round(anchorMs + performance.now()),
+    nowMs: () => Math.round(anchorMs + steadyMs()),
     idleMs: () => performance.eventLoopUtilization().idle,
     after: (delayMs, fire) => {
       const timer = setTimeout(run, Math.min(Math.max(delayMs, 0), LONGEST_TIMER_MS), fire);
@@ -55,6 +60,47 @@ export function systemClock(failed: (error: unknown) => void = rethrow): Clock {
       return () => clearInterval(timer);
     },
     endOfTurn: (fire) => void setImmediate(fire),
+  };
+}
+
+/** What the system has for a clock, in ms, each from a moment of its own. */
+export interface SystemTimes {
+  /** The monotonic clock: stands still while the machine is asleep (suspended, hibernated). */
+  readonly awakeMs: () => number;
+  /** Goes on meanwhile; in steps of 10 ms. In a container it may begin to be told of another machine. */
+  readonly uptimeMs: () => number;
+  /** Goes on as well, but may be set. */
+  readonly wallMs: () => number;
+}
+
+/** How often it is looked whether the machine was asleep, and for how long at least. */
+const LOOK_MS = 500;
+const LEAST_SLEEP_MS = 1_000;
+
+const SYSTEM_TIMES: SystemTimes = { awakeMs: () => performance.now(), uptimeMs: () => uptime() * 1_000, wallMs: () => Date.now() };
+
+/** Ms that have passed, asleep or awake. Asleep is what both the uptime and the wall clock say that the monotonic clock has missed. */
+export function steadyTime({ awakeMs, uptimeMs, wallMs }: SystemTimes = SYSTEM_TIMES): () => number {
+  const look = () => {
+    const [upMs, atMs] = [uptimeMs(), wallMs()];
+    // Last: if the process is stopped in between, both seem to have missed time, and not to have gained some.
+    const nowMs = awakeMs();
+    return { up: upMs - nowMs, wall: atMs - nowMs };
+  };
+  let before = look();
+  let lookedMs = awakeMs();
+  let asleepMs = 0;
+  return () => {
+    const nowMs = awakeMs();
+    if (nowMs - lookedMs >= LOOK_MS) {
+      lookedMs = nowMs;
+      const { up, wall } = look();
+      const missedMs = Math.min(up - before.up, wall - before.wall);
+      if (missedMs >= LEAST_SLEEP_MS) asleepMs += missedMs;
+      // What was missed in one look is there again in the next one.
+      before = { up: Math.max(up, before.up), wall };
+    }
+    return nowMs + asleepMs;
   };
 }
 

@@ -46,6 +46,8 @@ export interface EngineDeps {
 const STORE_AGAIN_MS = 1_000;
 /** How soon effects that were not performed are looked at again: their rows are due, and nothing else may wake the scheduler for them. */
 const UNDONE_AGAIN_MS = 100;
+/** Ticks come every second. */
+const LATE_TICK_MS = 1_500;
 
 /**
  * How often the scheduler looks for due rows at least. With other replicas: what a dead one has left is found within its lease and this.
@@ -93,6 +95,7 @@ export function createEngine(deps: EngineDeps): Engine {
   /** From then on the store may be closed, and its refusals mean nothing. */
   let drained = false;
   let ticking: Cancel = () => {};
+  let tickedMs = clock.nowMs();
 
   const watch = createWebhookWatch({ clock, log });
   const presence = createPresence({
@@ -191,6 +194,9 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   function tick(): void {
+    // The timers of the platform did not go on while the machine was asleep, and what they were set for may be due.
+    if (clock.nowMs() - tickedMs > LATE_TICK_MS) scheduler.wake();
+    tickedMs = clock.nowMs();
     sweep.tick();
     // Nothing else may have to be written for a while: without this its return would not be noticed, and webhooks refused until then.
     if (!storeAvailable)

@@ -39,6 +39,15 @@ describe('keeping alive', () => {
     expect(await world.metric('lastwill_late_restarts_total')).toBe(0);
   });
 
+  it('restarts within a second of waking what came due while the machine was asleep', async () => {
+    const world = new EngineWorld({ presenceIntervalMs: HOUR_MS });
+    await present(world, 1, { delayMs: 60_000 });
+    await world.clock.advance(10_000);
+    world.clock.sleep(44_000);
+    await world.clock.advance(1_100);
+    expect(world.actions('restart')).toHaveLength(2);
+  });
+
   it('finds a participant who is there already within 2 s, and restarts at once', async () => {
     const world = new EngineWorld();
     await world.clock.advance(5_000);

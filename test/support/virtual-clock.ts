@@ -11,10 +11,12 @@ export interface VirtualClock extends Clock {
   nextTimerMs(): number | null;
   /** As after a stall of the whole process: time has passed, and what came due meanwhile fires at the next advance. */
   stall(ms: number): void;
+  /** As while the machine is asleep: time has passed, and no timer has come nearer. */
+  sleep(ms: number): void;
 }
 
 interface Timer {
-  readonly atMs: number;
+  atMs: number;
   readonly order: number;
   readonly fire: () => void;
 }
@@ -92,6 +94,10 @@ export function createVirtualClock(startMs: number = START_MS): VirtualClock {
     },
     settle,
     nextTimerMs: () => timers[0]?.atMs ?? null,
+    sleep: (ms) => {
+      nowMs += ms;
+      for (const timer of timers) timer.atMs += ms;
+    },
     stall: (ms) => {
       nowMs += ms;
     },
