@@ -1,5 +1,6 @@
 // The service as a process, where the system has little left for it: no room for its log, no descriptors, no memory for strangers, no port.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
@@ -259,6 +260,32 @@ test('told to end, it answers first what it was asked before', async () => {
   service.child.kill('SIGTERM');
   expect((await answered).status).toBe(200);
   expect(await endOf(service), service.told()).toEqual([0, null]);
+});
+
+test('it ends in time though its name servers say nothing, for which Node would wait', async ({ skip }) => {
+  const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-names-'));
+  const silent = createSocket('udp4');
+  onTestFinished(() => {
+    silent.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  // A machine has no other port for them.
+  const isThere = await new Promise<boolean>((told) => void silent.on('error', () => told(false)).bind(53, '127.0.5.3', () => told(true)));
+  const names = join(folder, 'resolv.conf');
+  writeFileSync(names, 'nameserver 127.0.5.3\n');
+  const mount = `mount --bind ${names} /etc/resolv.conf`;
+  if (!isThere || spawnSync('unshare', ['-m', 'sh', '-c', mount]).status !== 0) return skip('name servers can not be set here');
+  const asked = once(silent, 'message');
+  const service = await started({
+    shell: `exec unshare -m sh -c '${mount} && exec "$0" "$1"' "$0" "$1"`,
+    settings: { LIVEKIT_URL: 'ws://sfu.example.net' },
+  });
+  await asked;
+  const toldMs = performance.now();
+  service.child.kill('SIGTERM');
+  expect(await endOf(service), service.told()).toEqual([0, null]);
+  // The question is given up after ten seconds.
+  expect(performance.now() - toldMs).toBeLessThan(5_000);
 });
 
 test('a signal to what `npm start` runs reaches it', async () => {
