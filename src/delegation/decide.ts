@@ -51,6 +51,7 @@ import {
   awaitingSnapshot,
   awaitingUnreachable,
   FIRST_ASK_BATCH_MS,
+  newerComesByMs,
   SOON_ASK_BATCH_MS,
 } from './steps/awaiting.ts';
 import {
@@ -111,18 +112,19 @@ export interface FirstDecision {
 }
 
 /**
- * The row of a new delegation. The SFU is asked at once whether its participant is there already. `isNewer`: it takes the place of another, so
- * that they may well be, and hardly a list is waited for that others want as well: who has left by then can't be told from who had left before the
+ * The row of a new delegation. The SFU is asked at once whether its participant is there already. `older`: what it takes the place of, so that
+ * they may well be, and hardly a list is waited for that others want as well: who has left by then can't be told from who had left before the
  * hand-over.
  */
-export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy, isNewer = false): FirstDecision {
-  const connectByMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
+export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy, older?: LiveState): FirstDecision {
+  const at: Moment = { nowMs, roll, policy, event: 'delegated' };
+  const longestMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
+  const connectByMs = older === undefined ? longestMs : Math.min(longestMs, newerComesByMs(older, at));
   const state: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
   // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
   const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
-  const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'awaiting', null);
-  const next = { ...handOver, createdAtMs: nowMs, expiry, history, state };
-  return { next, effects: [ask(nowMs, { batchMs: isNewer ? SOON_ASK_BATCH_MS : FIRST_ASK_BATCH_MS, whichRoom: true })] };
+  const next = { ...handOver, createdAtMs: nowMs, expiry, history: remember([], at, 'awaiting', null), state };
+  return { next, effects: [ask(nowMs, { batchMs: older === undefined ? FIRST_ASK_BATCH_MS : SOON_ASK_BATCH_MS, whichRoom: true })] };
 }
 
 /** What is known of a delegation that another service has looked after until now. */

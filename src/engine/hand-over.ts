@@ -2,7 +2,7 @@
 import type { Clock, Random } from '../clock.ts';
 import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, joinedTo } from '../delegation/decide.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
-import type { Delegation, Handles, Outcome, Policy } from '../delegation/state.ts';
+import type { Delegation, Handles, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 
@@ -54,8 +54,8 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
     // A newer hand-over may name fewer identities of the same member than an older one did.
     const known = { ...handOver, identities: rows.reduce((all, row) => joinedTo(all, row.identities), handOver.identities) };
-    const isNewer = rows.some(isLive);
-    const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy, isNewer) : adopt(known, adopted, now.nowMs, roll, policy);
+    const replaced = rows.find(isLive)?.state;
+    const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
     const older = rows.map((row) => {
       const isSameEvent = row.handles !== null && haveOneEvent(row.handles, handOver.handles);
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
@@ -119,7 +119,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   };
 }
 
-const isLive = ({ state: { kind } }: Delegation): boolean => kind !== 'ended' && kind !== 'cancelling';
+const isLive = (row: Delegation): row is LiveDelegation => row.handles !== null && row.state.kind !== 'cancelling';
 
 /** The row that this hand-over repeats. What was handed over of the same event before the one that lives, or came last, says nothing any more. */
 function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): Delegation | undefined {

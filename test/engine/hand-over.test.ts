@@ -1,7 +1,8 @@
 // A newer word of a client while the older one still counts: the same event told anew, and another one just before its participant leaves.
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
+import type { Cause } from '../../src/delegation/state.ts';
 import { handOver as build, delayHandles, futureHandles, identity, room, sid } from '../support/fixtures.ts';
 import { START_MS } from '../support/virtual-clock.ts';
 import { EngineWorld } from './world.ts';
@@ -77,6 +78,64 @@ test.each([5, 50, 300, 900])('who leaves %d ms after a newer hand-over is not wa
   await leave(world, 5_100 + ms);
   await world.clock.advance(2_000);
   expect(world.actions('send')).toMatchObject([{ target: 'delay-secret-2' }]);
+});
+
+/** A newer hand-over that arrives so long after the webhook of its participant's departure. */
+async function handOverAfter(ms: number, cause: Cause = 'left'): Promise<EngineWorld> {
+  const world = await present({ delayMs: HOUR_MS });
+  world.leave(room(1), identity(1));
+  await world.webhook(room(1), identity(1), sid(1), cause, START_MS);
+  await world.clock.advance(ms);
+  await world.engine.handOver(handOver({ delayMs: HOUR_MS, handles: delayHandles(2), handlesHash: 'other' }));
+  return world;
+}
+
+describe('a newer hand-over that arrives just after its participant has left', () => {
+  test.each([5, 300, 900])('(%d ms) is not waited for as if they were still to come', async (ms) => {
+    const world = await handOverAfter(ms);
+    await world.clock.advance(29_000);
+    expect(world.actions('send', 'delay-secret-2')).toEqual([]);
+    await world.clock.advance(2_000);
+    expect(world.actions('send', 'delay-secret-2')).toHaveLength(1);
+  });
+
+  test('nor if that one was never seen either', async () => {
+    const world = new EngineWorld();
+    await world.engine.handOver(handOver({ delayMs: HOUR_MS }));
+    await world.clock.advance(100);
+    await world.webhook(room(1), identity(1), sid(1), 'left', START_MS - 1_000);
+    await world.engine.handOver(handOver({ delayMs: HOUR_MS, handles: delayHandles(2), handlesHash: 'other' }));
+    await world.clock.advance(31_000);
+    expect(world.actions('send', 'delay-secret-2')).toHaveLength(1);
+  });
+
+  test('is kept for who comes back', async () => {
+    const world = await handOverAfter(300);
+    await world.clock.advance(25_000);
+    world.join(room(1), identity(1), sid(2));
+    await world.clock.advance(300_000);
+    expect(world.actions('send')).toEqual([]);
+    expect(world.actions('restart', 'delay-secret-2')).not.toEqual([]);
+  });
+
+  test.each<Cause>(['sfu_down', 'replaced'])('has the whole time to connect where that was no departure of theirs (%s)', async (cause) => {
+    const world = await handOverAfter(300, cause);
+    await world.clock.advance(299_000);
+    expect(world.actions('send')).toEqual([]);
+    await world.clock.advance(2_000);
+    expect(world.actions('send', 'delay-secret-2')).toHaveLength(1);
+  });
+
+  test('and so it has if the leave of before has been owed for long', async () => {
+    const world = await present({ delayMs: HOUR_MS });
+    world.answer = () => ({ kind: 'failed', reached: false });
+    await leave(world, 5_100);
+    await world.clock.advance(60_000);
+    world.answer = () => ({ kind: 'ok' });
+    await world.engine.handOver(handOver({ delayMs: HOUR_MS, handles: delayHandles(2), handlesHash: 'other' }));
+    await world.clock.advance(100_000);
+    expect(world.actions('send', 'delay-secret-2')).toEqual([]);
+  });
 });
 
 test('of a crowd in one room that hands over one after the other, nobody who goes at once is waited for so', async () => {

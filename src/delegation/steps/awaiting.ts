@@ -1,7 +1,7 @@
 // Awaiting: handed over, not seen on the SFU yet. No call is made (MSC4195 starts at the connection; the client still looks after
 // its event), only the SFU is asked: at once, and when the time to connect is over.
 import { waitMsOf } from '../reasons.ts';
-import type { Awaiting, Departure, EventOf, LiveDelegation, Session } from '../state.ts';
+import type { Awaiting, Departure, EventOf, LiveDelegation, LiveState, Session } from '../state.ts';
 import {
   ask,
   askAgainMs,
@@ -60,6 +60,27 @@ export function awaitingLeft(row: Row, event: EventOf<'left'>, at: Moment): Deci
   const connectByMs = Math.max(shortenedMs, mayReturnUntilMs(departure, at));
   const state: Awaiting = { ...row.state, departed: departure, connectByMs, nextAskMs: at.nowMs };
   return move(row, state, at, [ask(at.nowMs)]);
+}
+
+/**
+ * By when the member of a newer hand-over comes (Unix ms), if a webhook has just told that they left: it may be the last word of the client that
+ * went, which comes in late, or the first of the next one. As with a departure that comes after the hand-over, these two can't be told apart.
+ */
+export function newerComesByMs(older: LiveState, at: Moment): number {
+  const departure = departureIn(older);
+  const waitMs = waitMsOf('aborted', at.policy);
+  if (departure === null || !isOwnGoing(departure) || at.nowMs - departure.atMs > waitMs) return Number.POSITIVE_INFINITY;
+  return Math.max(at.nowMs + waitMs, mayReturnUntilMs(departure, at));
+}
+
+function departureIn(state: LiveState): Departure | null {
+  if (state.kind === 'awaiting') return state.departed;
+  return state.kind === 'settling' || state.kind === 'leaving' ? state.departure : null;
+}
+
+/** Not where another session has taken over, or the SFU has stopped: then they are on their way back, for as long as that takes. */
+function isOwnGoing({ certain, cause }: Departure): boolean {
+  return certain && cause !== 'replaced' && cause !== 'sfu_down';
 }
 
 /** Who left may be back within the wait for their cause, however near the end of a short delay is. */
