@@ -18,7 +18,7 @@
 // room_finished       | –                     | settling                                       | –             | –             | –
 // snapshot            | connected / leaving   | evidence, another session, or settling         | decided       | connected     | noted
 // sfu_unreachable     | ask again             | try again later, no restart                    | word stands   | –             | –
-// restart_answered    | expiry or final       | due again, retry or ended                      | expiry, final | expiry, final | –
+// restart_answered    | expiry or final       | due again, retry or ended                      | expiry, final | expiry        | expiry
 // send_answered       | final?                | final?                                         | final?        | ended / retry | final?
 // cancel_answered     | –                     | –                                              | –             | –             | ended / retry
 // known_as            | ask the SFU           | watched, too                                   | watched, too  | watched, too  | –
@@ -333,6 +333,8 @@ function cancelling(row: In<Cancelling>, event: Happening, at: Moment): Decision
     case 'send_answered':
       return answeredLate(row, event, at);
     case 'restart_answered':
+      // That the event is final is told, and explained, by the answer to our cancellation.
+      return event.answer.kind === 'final' ? unchanged(row) : answeredLate(row, event, at);
     case 'joined':
     case 'aborted':
     case 'room_started':

@@ -93,10 +93,11 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   /**
    * Who came back while their leave was on its way and is gone again is owed another, and who is there by another session is restarted anew:
-   * the first call may hang.
+   * the first call may hang. A cancellation may wait as one that nobody would miss, until a restart before it turns out to have worked.
    */
-  function keyOf({ id, state }: LiveDelegation, { kind }: Effect): string {
+  function keyOf({ id, state, expiry }: LiveDelegation, { kind }: Effect): string {
     if (kind === 'send' && state.kind === 'leaving') return `${kind} ${id} ${state.departure.atMs}`;
+    if (kind === 'cancel') return `${kind} ${id} ${expiry.latestMs}`;
     return kind === 'restart' && state.kind === 'connected' ? `${kind} ${id} ${state.session.sid}` : `${kind} ${id}`;
   }
 

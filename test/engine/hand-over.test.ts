@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
-import type { Cause } from '../../src/delegation/state.ts';
+import type { Answer, Cause } from '../../src/delegation/state.ts';
 import { handOver as build, delayHandles, futureHandles, identity, room, sid } from '../support/fixtures.ts';
 import { START_MS } from '../support/virtual-clock.ts';
 import { EngineWorld } from './world.ts';
@@ -212,3 +212,35 @@ test('who hands a newer leave over right after a look, and goes at once, is not 
   await world.clock.advance(2_000);
   expect(world.actions('send')).toMatchObject([{ target: 'delay-secret-3' }]);
 });
+
+/** Events that nobody would miss, of which each cancellation waits for the one before. */
+async function supersedeInvented(world: EngineWorld): Promise<void> {
+  for (const n of [11, 12, 13, 14, 15]) {
+    for (const nth of [0, 100]) {
+      const { id: _, ...rest } = build(n, { delayMs: HOUR_MS, handles: delayHandles(n + nth), handlesHash: `${n + nth}` });
+      await world.engine.handOver(rest);
+    }
+  }
+  await world.clock.advance(1_000);
+}
+
+test.each<Answer>([{ kind: 'ok' }, { kind: 'failed', reached: true }])(
+  'an event that had run out by our count, and that a call has restarted (%o) as it was superseded, is cancelled in time',
+  async (answer) => {
+    const world = new EngineWorld();
+    world.sfuUp = false;
+    await world.engine.handOver(handOver({ delayMs: 3_000 }));
+    await supersedeInvented(world);
+    await world.clock.advance(9_000);
+    world.sfuUp = true;
+    world.answer = (_, call) => (call.kind === 'delay' && call.action === 'restart' ? answer : { kind: 'ok' });
+    world.takesMs = () => 300;
+    world.join(room(1), identity(1), sid(1));
+    await world.webhook(room(1), identity(1), sid(1), 'joined');
+    await world.clock.advance(150);
+    expect(world.actions('restart', 'delay-secret-1')).toHaveLength(1);
+    await world.engine.handOver(handOver({ delayMs: 3_000, handles: delayHandles(2), handlesHash: 'other' }));
+    await world.clock.advance(1_500);
+    expect(world.actions('cancel', 'delay-secret-1')).not.toEqual([]);
+  },
+);
