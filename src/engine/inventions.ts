@@ -14,8 +14,8 @@ export interface Inventions {
   leave(row: LiveDelegation): Errand['kind'];
   restart(row: LiveDelegation): Errand['kind'];
   /**
-   * Of a superseded event. Once it has run out there is nothing left to be prevented, also if its client has restarted it meanwhile, which
-   * we don't hear of. Never rejects.
+   * Of a superseded event. Once it has run out there is nothing left to be prevented; but its client, of whose restarts we don't hear, may have
+   * kept it alive until it handed over the next one. Never rejects.
    */
   cancellation(row: LiveDelegation): Promise<Turn>;
 }
@@ -57,8 +57,10 @@ export function createInventions({ presence, clock, policy }: { presence: Presen
     restart: (row) => (isProven(row) || isUrgent(row) || restarted.add(row) ? 'restart' : 'doubtful'),
     cancellation: async (row) => {
       const { earliestMs, latestMs } = row.expiry;
-      if (clock.nowMs() > latestMs + row.delayMs) return { kind: 'doubtful' };
-      if (isProven(row) || (isUrgent(row) && (await isBelieved(row)))) return { kind: 'owed' };
+      const clientEndedMs = row.state.kind === 'cancelling' ? row.state.sinceMs : row.createdAtMs;
+      const isOver = clock.nowMs() > latestMs + row.delayMs;
+      if (isOver && clock.nowMs() > clientEndedMs + row.delayMs) return { kind: 'doubtful' };
+      if ((isProven(row) && !isOver) || (isUrgent(row) && (await isBelieved(row)))) return { kind: 'owed' };
       const nowMs = clock.nowMs();
       return { kind: 'doubtful', beginByMs: nowMs + Math.max((earliestMs - nowMs) * AGAIN_PART, row.delayMs * LEAST_PART) };
     },

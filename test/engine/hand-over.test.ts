@@ -244,3 +244,18 @@ test.each<Answer>([{ kind: 'ok' }, { kind: 'failed', reached: true }])(
     expect(world.actions('cancel', 'delay-secret-1')).not.toEqual([]);
   },
 );
+
+test('an event that its client has kept alive while the SFU was away is cancelled in time when the next client comes', async () => {
+  const world = new EngineWorld();
+  world.sfuUp = false;
+  await world.engine.handOver(handOver());
+  await world.clock.advance(25_000);
+  world.sfuUp = true;
+  await supersedeInvented(world);
+  await world.engine.handOver(handOver({ handles: delayHandles(2), handlesHash: 'other' }));
+  await world.clock.advance(800);
+  world.join(room(1), identity(1), sid(1));
+  await world.webhook(room(1), identity(1), sid(1), 'joined');
+  await world.clock.advance(8_000);
+  expect(world.actions('cancel', 'delay-secret-1')).not.toEqual([]);
+});
