@@ -78,6 +78,19 @@ describe('a hand-over', () => {
   });
 });
 
+describe('an attempt to connect that was aborted, of an event that runs out within the time for another', () => {
+  const expiry = { earliestMs: NOW + 9_000, latestMs: NOW + 9_100 };
+
+  it.each<RowName>(['connected, never established', 'awaiting, nobody seen'])('%s: the SFU is asked in time for a restart', (name) => {
+    const before = { ...rowIn(ROWS[name]), delayMs: 10_000, expiry };
+    const { next } = decide(before, EVENTS['A aborted'], now, POLICY);
+    expect(next.state).toMatchObject({ kind: 'awaiting', connectByMs: NOW + 9_000, nextAskMs: NOW + 7_000 });
+    const later = { nowMs: NOW + 7_005, roll: 0.5 };
+    const list = { ...EVENTS['list: nobody'], askedAtMs: NOW + 7_000 } as Event;
+    expect(decide(next, list, later, POLICY).next.state).toMatchObject({ nextAskMs: NOW + 9_000 });
+  });
+});
+
 describe('the word of a join that waited, for the SFU to try again or for us to run again', () => {
   const names = ['awaiting, nobody seen', 'connected, just seen', 'settling, A left', 'leaving'] as const;
   const joinedAgo = (name: RowName, agoMs: number) => {

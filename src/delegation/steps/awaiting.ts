@@ -98,14 +98,16 @@ export function awaitingAborted(row: Row, at: Moment): Decision {
   const anotherMs = awaitAnotherAttempt(row, at).connectByMs;
   const connectByMs = state.departed === null ? anotherMs : Math.max(anotherMs, mayReturnUntilMs(state.departed, at));
   if (connectByMs === state.connectByMs) return unchanged(row);
-  const nextAskMs = state.nextAskMs === state.connectByMs ? connectByMs : Math.min(state.nextAskMs, connectByMs);
+  const nextAskMs =
+    state.nextAskMs === state.connectByMs ? nextAskAfter(row, connectByMs, at.nowMs) : Math.min(state.nextAskMs, connectByMs);
   return move(row, { ...state, connectByMs, nextAskMs }, at);
 }
 
 export function awaitAnotherAttempt(row: LiveDelegation, at: Moment): Awaiting {
   const endMs = Math.max(row.expiry.earliestMs, at.nowMs);
   const connectByMs = Math.min(at.nowMs + waitMsOf('aborted', at.policy), endMs);
-  return { kind: 'awaiting', connectByMs, nextAskMs: connectByMs, failures: 0, seenAbsent: true, departed: null };
+  const nextAskMs = nextAskAfter(row, connectByMs, at.nowMs);
+  return { kind: 'awaiting', connectByMs, nextAskMs, failures: 0, seenAbsent: true, departed: null };
 }
 
 export function awaitingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
@@ -120,7 +122,7 @@ export function awaitingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Momen
   }
   if (event.askedAtMs >= state.connectByMs) return neverConnected(row, event.askedAtMs, at);
   if (event.askedAtMs < row.createdAtMs) return unchanged(row);
-  const nextAskMs = nextAskAfter(row, event.askedAtMs);
+  const nextAskMs = nextAskAfter(row, state.connectByMs, event.askedAtMs);
   if (state.seenAbsent && state.nextAskMs === nextAskMs) return unchanged(row);
   return move(row, { ...state, seenAbsent: true, nextAskMs, failures: 0 }, at);
 }
@@ -129,9 +131,9 @@ export function awaitingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Momen
  * With a short delay the time to connect ends when the event expires, and who is found only then can't be kept any more: so the SFU is
  * asked once before, when a restart would be due.
  */
-function nextAskAfter(row: Row, askedAtMs: number): number {
-  const inTimeMs = row.createdAtMs + Math.floor(row.delayMs * IN_TIME_PART);
-  return askedAtMs < inTimeMs ? Math.min(inTimeMs, row.state.connectByMs) : row.state.connectByMs;
+function nextAskAfter({ expiry, delayMs }: LiveDelegation, connectByMs: number, askedAtMs: number): number {
+  const inTimeMs = expiry.earliestMs - delayMs + Math.floor(delayMs * IN_TIME_PART);
+  return askedAtMs < inTimeMs ? Math.min(inTimeMs, connectByMs) : connectByMs;
 }
 
 /**
