@@ -22,18 +22,20 @@ export interface Unlisted {
 
 export type Stored = (room: RoomName) => Promise<readonly Seen[]>;
 
-interface Known {
+/** It was not on the newest list. */
+interface Missing {
   readonly seen: Seen;
-  /** It was not on the newest list. */
-  missing: boolean;
   /** When a node last answered for it, Unix ms. */
   hostedMs: number;
   /** How much speaks against it since then. */
   doubts: number;
 }
 
-/** The sessions of a room, by identity: the SFU lists one for each. */
-type Crowd = Map<Identity, Known>;
+/** The sessions of a room, by identity: the SFU lists one for each. Nobody is in both. */
+interface Crowd {
+  readonly listed: Map<Identity, Seen>;
+  readonly missing: Map<Identity, Missing>;
+}
 
 const MOST_ROOMS = 5_000;
 /**
@@ -58,30 +60,31 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   /** Rooms that are not new to us. */
   const heardOf = new LruMap<RoomName, true>(MOST_ROOMS);
   const crowds = new LruMap<RoomName, Crowd>(MOST_ROOMS);
-  const underWay = new Map<Known, Promise<boolean>>();
+  const underWay = new Map<Missing, Promise<boolean>>();
   const waiting: (() => void)[] = [];
   let atWork = 0;
 
-  const isStillKnown = (room: RoomName, one: Known): boolean => crowds.get(room)?.get(one.seen.identity) === one;
+  const isStillMissing = (room: RoomName, one: Missing): boolean => crowds.get(room)?.missing.get(one.seen.identity) === one;
 
   function remember(room: RoomName, crowd: Crowd): void {
     crowds.set(room, crowd);
     heardOf.set(room, true);
   }
 
-  function forget(room: RoomName, crowd: Crowd, identity: Identity): void {
-    crowd.delete(identity);
-    if (crowd.size === 0) crowds.delete(room);
+  function forget(room: RoomName, { listed, missing }: Crowd, identity: Identity): void {
+    listed.delete(identity);
+    missing.delete(identity);
+    if (listed.size + missing.size === 0) crowds.delete(room);
   }
 
   /** Asks the session's node to change its subscriptions to no tracks, which changes nothing. */
-  async function ask(room: RoomName, one: Known): Promise<boolean> {
+  async function ask(room: RoomName, one: Missing): Promise<boolean> {
     if (waiting.length >= MOST_WAITING) return false;
     if (atWork >= MOST_AT_ONCE) await new Promise<void>((resolve) => void waiting.push(resolve));
     else atWork += 1;
     try {
       // It was listed again, or has left, while it waited for its turn.
-      if (!isStillKnown(room, one)) return false;
+      if (!isStillMissing(room, one)) return false;
       const request = { room, identity: one.seen.identity, trackSids: [], subscribe: false };
       const called = await service.call('UpdateSubscriptions', { roomAdmin: true, room }, request);
       return heard(room, one, called.kind);
@@ -92,9 +95,9 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     }
   }
 
-  function heard(room: RoomName, one: Known, kind: Awaited<ReturnType<RoomService['call']>>['kind']): boolean {
+  function heard(room: RoomName, one: Missing, kind: Awaited<ReturnType<RoomService['call']>>['kind']): boolean {
     const crowd = crowds.get(room);
-    if (crowd?.get(one.seen.identity) !== one) return false;
+    if (crowd?.missing.get(one.seen.identity) !== one) return false;
     switch (kind) {
       case 'answered':
         one.doubts = 0;
@@ -112,7 +115,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     }
   }
 
-  function askOnce(room: RoomName, one: Known): Promise<boolean> {
+  function askOnce(room: RoomName, one: Missing): Promise<boolean> {
     const running = underWay.get(one);
     if (running !== undefined) return running;
     const asked = ask(room, one).finally(() => underWay.delete(one));
@@ -121,22 +124,21 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   }
 
   /** Remembers who is listed; the missing ones stay. @returns those. */
-  function missingFrom(room: RoomName, listed: readonly Seen[]): readonly Known[] {
-    const before: Crowd = crowds.get(room) ?? new Map();
-    if (before.size === listed.length && listed.every((seen) => isKnown(before.get(seen.identity), seen))) return [];
-    const crowd: Crowd = new Map();
-    for (const seen of listed) {
-      const known = before.get(seen.identity);
-      if (known !== undefined && isOlder(seen, known.seen)) continue;
-      before.delete(seen.identity);
-      crowd.set(seen.identity, known !== undefined && isKnown(known, seen) ? known : newly(seen));
+  function missingFrom(room: RoomName, list: readonly Seen[]): readonly Missing[] {
+    const before = crowds.get(room) ?? nobody();
+    const isNoNews = before.missing.size === 0 && before.listed.size === list.length;
+    if (isNoNews && list.every((seen) => isSame(before.listed.get(seen.identity), seen))) return [];
+    const listed = new Map<Identity, Seen>();
+    for (const seen of list) {
+      const known = sessionIn(before, seen.identity);
+      if (known !== undefined && isOlder(seen, known)) continue;
+      // The object that is there already: whoever keeps lists keeps these (engine/evidence.ts).
+      listed.set(seen.identity, known !== undefined && isSame(known, seen) ? known : seen);
     }
-    const missing = [...before.values()];
-    for (const one of missing) {
-      one.missing = true;
-      crowd.set(one.seen.identity, one);
-    }
-    if (crowd.size > 0) remember(room, crowd);
+    const still = [...before.missing.values()].filter(({ seen }) => !listed.has(seen.identity));
+    const since = [...before.listed.values()].filter(({ identity }) => !listed.has(identity)).map(newly);
+    const missing = [...still, ...since];
+    if (listed.size + missing.length > 0) remember(room, { listed, missing: byIdentity(missing) });
     return missing;
   }
 
@@ -145,22 +147,23 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     if (heardOf.get(room) === true) return;
     heardOf.set(room, true);
     const seen = await stored(room);
-    if (seen.length > 0 && crowds.get(room) === undefined) remember(room, new Map(seen.map((one) => [one.identity, newly(one)])));
+    if (seen.length > 0 && crowds.get(room) === undefined) remember(room, { listed: new Map(), missing: byIdentity(seen.map(newly)) });
   }
 
   return {
     told: (room, about) => {
       const { kind, identity, sid } = about;
-      const crowd: Crowd = crowds.get(room) ?? new Map();
-      const known = crowd.get(identity);
+      const crowd = crowds.get(room) ?? nobody();
+      const known = sessionIn(crowd, identity);
       if (kind !== 'joined') {
-        if (known !== undefined && (sid === null || known.seen.sid === sid)) forget(room, crowd, identity);
+        if (known !== undefined && (sid === null || known.sid === sid)) forget(room, crowd, identity);
         return;
       }
       const { joinedAtMs } = about;
-      const isOld = known !== undefined && (known.seen.sid === sid || (known.seen.joinedAtMs ?? 0) > (joinedAtMs ?? 0));
+      const isOld = known !== undefined && (known.sid === sid || (known.joinedAtMs ?? 0) > (joinedAtMs ?? 0));
       if (sid === null || isOld) return;
-      crowd.set(identity, newly({ identity, sid, joinedAtMs, active: true }));
+      crowd.missing.delete(identity);
+      crowd.listed.set(identity, { identity, sid, joinedAtMs, active: true });
       remember(room, crowd);
     },
     among: async (room, listed) => {
@@ -183,11 +186,14 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   };
 }
 
-const newly = (seen: Seen): Known => ({ seen, missing: false, hostedMs: Number.NEGATIVE_INFINITY, doubts: 0 });
+const nobody = (): Crowd => ({ listed: new Map(), missing: new Map() });
+const newly = (seen: Seen): Missing => ({ seen, hostedMs: Number.NEGATIVE_INFINITY, doubts: 0 });
+const byIdentity = (missing: readonly Missing[]) => new Map(missing.map((one) => [one.seen.identity, one]));
+const sessionIn = ({ listed, missing }: Crowd, identity: Identity): Seen | undefined => listed.get(identity) ?? missing.get(identity)?.seen;
 
-/** Whether that is no news of a session. One that was missing is another entry from now on: nobody has to be asked for it any more. */
-function isKnown(known: Known | undefined, { sid, active }: Seen): boolean {
-  return known !== undefined && !known.missing && known.seen.sid === sid && known.seen.active === active;
+/** Whether that is no news of a session. */
+function isSame(known: Seen | undefined, { sid, active }: Seen): boolean {
+  return known !== undefined && known.sid === sid && known.active === active;
 }
 
 /** How far the clocks of two nodes may differ. */
