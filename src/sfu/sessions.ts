@@ -6,6 +6,7 @@ import type { Clock } from '../clock.ts';
 import type { RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
+import { askOwnNode } from './own-node.ts';
 import type { RoomService } from './room-service.ts';
 
 export interface Sessions {
@@ -65,11 +66,9 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   const knownOf = ({ sid }: Seen): Known => known.get(sid) ?? UNKNOWN;
   const isLost = ({ sid }: Seen): boolean => lostOnes.get(sid) !== undefined;
 
-  /** Asks the session's node to change its subscriptions to no tracks, which changes nothing. */
   async function ask(room: RoomName, one: Seen): Promise<void> {
     const askedMs = clock.nowMs();
-    const request = { room, identity: one.identity, trackSids: [], subscribe: false };
-    const called = await service.call('UpdateSubscriptions', { roomAdmin: true, room }, request);
+    const called = await askOwnNode(service, room, one.identity);
     switch (called.kind) {
       case 'answered':
         known.set(one.sid, { hostedMs: askedMs, notBeforeMs: askedMs + LEAST_PAUSE_MS });

@@ -7,6 +7,7 @@ import type { Identity, RoomName } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
 import { isWithin } from './listing.ts';
+import { askOwnNode } from './own-node.ts';
 import type { RoomService } from './room-service.ts';
 import type { AboutParticipant } from './webhook.ts';
 
@@ -38,6 +39,8 @@ interface Crowd {
 }
 
 const MOST_ROOMS = 5_000;
+/** In all rooms; presence.ts keeps the lists of as many, which are the same objects. */
+const MOST_SESSIONS = 100_000;
 /**
  * Who was on no node twice is forgotten. A failure says less; but a proxy before the SFU may let no such call through, and then the list is
  * all there is.
@@ -59,25 +62,25 @@ const WRONG_LIST_MS = 2_000;
 export function createUnlisted(service: RoomService, clock: Clock, stored: Stored = async () => []): Unlisted {
   /** Rooms that are not new to us. */
   const heardOf = new LruMap<RoomName, true>(MOST_ROOMS);
-  const crowds = new LruMap<RoomName, Crowd>(MOST_ROOMS);
+  const crowds = createCrowds();
   const underWay = new Map<Missing, Promise<boolean>>();
   const waiting: (() => void)[] = [];
   let atWork = 0;
 
-  const isStillMissing = (room: RoomName, one: Missing): boolean => crowds.get(room)?.missing.get(one.seen.identity) === one;
+  const isStillMissing = (room: RoomName, one: Missing): boolean => crowds.of(room).missing.get(one.seen.identity) === one;
 
   function remember(room: RoomName, crowd: Crowd): void {
-    crowds.set(room, crowd);
+    crowds.put(room, crowd);
     heardOf.set(room, true);
   }
 
-  function forget(room: RoomName, { listed, missing }: Crowd, identity: Identity): void {
+  function forget(room: RoomName, identity: Identity): void {
+    const { listed, missing } = crowds.take(room);
     listed.delete(identity);
     missing.delete(identity);
-    if (listed.size + missing.size === 0) crowds.delete(room);
+    crowds.put(room, { listed, missing });
   }
 
-  /** Asks the session's node to change its subscriptions to no tracks, which changes nothing. */
   async function ask(room: RoomName, one: Missing): Promise<boolean> {
     if (waiting.length >= MOST_WAITING) return false;
     if (atWork >= MOST_AT_ONCE) await new Promise<void>((resolve) => void waiting.push(resolve));
@@ -85,8 +88,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     try {
       // It was listed again, or has left, while it waited for its turn.
       if (!isStillMissing(room, one)) return false;
-      const request = { room, identity: one.seen.identity, trackSids: [], subscribe: false };
-      const called = await service.call('UpdateSubscriptions', { roomAdmin: true, room }, request);
+      const called = await askOwnNode(service, room, one.seen.identity);
       return heard(room, one, called.kind);
     } finally {
       const next = waiting.shift();
@@ -96,8 +98,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   }
 
   function heard(room: RoomName, one: Missing, kind: Awaited<ReturnType<RoomService['call']>>['kind']): boolean {
-    const crowd = crowds.get(room);
-    if (crowd?.missing.get(one.seen.identity) !== one) return false;
+    if (!isStillMissing(room, one)) return false;
     switch (kind) {
       case 'answered':
         one.doubts = 0;
@@ -108,7 +109,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       case 'nowhere':
         one.doubts += DOUBTS[kind];
         if (kind !== 'failed') one.hostedMs = Number.NEGATIVE_INFINITY;
-        if (one.doubts >= MOST_DOUBTS) forget(room, crowd, one.seen.identity);
+        if (one.doubts >= MOST_DOUBTS) forget(room, one.seen.identity);
         return false;
       default:
         return kind satisfies never;
@@ -125,9 +126,12 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
 
   /** Remembers who is listed; the missing ones stay. @returns those. */
   function missingFrom(room: RoomName, list: readonly Seen[]): readonly Missing[] {
-    const before = crowds.get(room) ?? nobody();
+    const before = crowds.take(room);
     const isNoNews = before.missing.size === 0 && before.listed.size === list.length;
-    if (isNoNews && list.every((seen) => isSame(before.listed.get(seen.identity), seen))) return [];
+    if (isNoNews && list.every((seen) => isSame(before.listed.get(seen.identity), seen))) {
+      crowds.put(room, before);
+      return [];
+    }
     const listed = new Map<Identity, Seen>();
     for (const seen of list) {
       const known = sessionIn(before, seen.identity);
@@ -147,21 +151,21 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     if (heardOf.get(room) === true) return;
     heardOf.set(room, true);
     const seen = await stored(room);
-    if (seen.length > 0 && crowds.get(room) === undefined) remember(room, { listed: new Map(), missing: byIdentity(seen.map(newly)) });
+    if (seen.length > 0 && sizeOf(crowds.of(room)) === 0) remember(room, { listed: new Map(), missing: byIdentity(seen.map(newly)) });
   }
 
   return {
     told: (room, about) => {
       const { kind, identity, sid } = about;
-      const crowd = crowds.get(room) ?? nobody();
-      const known = sessionIn(crowd, identity);
+      const known = sessionIn(crowds.of(room), identity);
       if (kind !== 'joined') {
-        if (known !== undefined && (sid === null || known.sid === sid)) forget(room, crowd, identity);
+        if (known !== undefined && (sid === null || known.sid === sid)) forget(room, identity);
         return;
       }
       const { joinedAtMs } = about;
       const isOld = known !== undefined && (known.sid === sid || (known.joinedAtMs ?? 0) > (joinedAtMs ?? 0));
       if (sid === null || isOld) return;
+      const crowd = crowds.take(room);
       crowd.missing.delete(identity);
       crowd.listed.set(identity, { identity, sid, joinedAtMs, active: true });
       remember(room, crowd);
@@ -186,7 +190,30 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   };
 }
 
+/** The crowds of the rooms that were looked at last. What is changed is taken before and put back after. */
+function createCrowds() {
+  const crowds = new Map<RoomName, Crowd>();
+  let sessions = 0;
+  const of = (room: RoomName): Crowd => crowds.get(room) ?? nobody();
+  const take = (room: RoomName): Crowd => {
+    const crowd = of(room);
+    if (crowds.delete(room)) sessions -= sizeOf(crowd);
+    return crowd;
+  };
+  const put = (room: RoomName, crowd: Crowd): void => {
+    if (sizeOf(crowd) === 0) return;
+    crowds.set(room, crowd);
+    sessions += sizeOf(crowd);
+    for (const oldest of crowds.keys()) {
+      if (sessions <= MOST_SESSIONS || oldest === room) break;
+      take(oldest);
+    }
+  };
+  return { of, take, put };
+}
+
 const nobody = (): Crowd => ({ listed: new Map(), missing: new Map() });
+const sizeOf = ({ listed, missing }: Crowd): number => listed.size + missing.size;
 const newly = (seen: Seen): Missing => ({ seen, hostedMs: Number.NEGATIVE_INFINITY, doubts: 0 });
 const byIdentity = (missing: readonly Missing[]) => new Map(missing.map((one) => [one.seen.identity, one]));
 const sessionIn = ({ listed, missing }: Crowd, identity: Identity): Seen | undefined => listed.get(identity) ?? missing.get(identity)?.seen;

@@ -194,6 +194,20 @@ test('a crowd that is gone is asked for by thirty-two at once, and who has been 
   expect((await look(carol)).found).toHaveLength(100);
 });
 
+test('a hundred thousand are remembered, and of rooms that were looked at longer ago nobody', async () => {
+  const hall = (nth: number): RoomName => `hall ${nth}` as RoomName;
+  const crowd = Array.from({ length: 10_000 }, (_, nth) => seen(`guest ${nth}`));
+  await look(alice, bob);
+  for (let nth = 1; nth <= 9; nth += 1) await unlisted.among(hall(nth), crowd);
+  await look(alice, bob);
+  await unlisted.among(hall(10), crowd);
+  expect(await look(bob), 'it was looked at since').toEqual({ found: [alice], tookMs: 0 });
+  for (let nth = 11; nth <= 20; nth += 1) await unlisted.among(hall(nth), crowd);
+  asked = [];
+  expect(await look()).toEqual({ found: [], tookMs: 0 });
+  expect(asked).toEqual([]);
+});
+
 test('of an SFU that has forgotten everybody, not everybody is asked for', async () => {
   const crowd = Array.from({ length: 1_000 }, (_, nth) => seen(`m${nth}`));
   await look(...crowd);
