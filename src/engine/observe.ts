@@ -24,6 +24,7 @@ export function createObserver(log: Log, metrics: Metrics, watch: WebhookWatch):
           delegation: after.id,
           room: after.room,
           identity: after.identities[0],
+          homeserver: after.homeserver,
           event,
           from: before.state.kind,
           to: state.kind,
@@ -33,7 +34,9 @@ export function createObserver(log: Log, metrics: Metrics, watch: WebhookWatch):
           due_at: dueAtMs(state),
           ...(state.kind === 'ended' ? { outcome: state.outcome, cause: state.cause, sin: state.sin } : {}),
         };
-        log.info({ ...fields, ...detail }, 'delegation moved');
+        // Where only warnings are logged, what lastwill is there to prevent has to be among them.
+        const isSin = state.kind === 'ended' && state.sin !== null;
+        log[isSin ? 'warn' : 'info']({ ...fields, ...detail }, 'delegation moved');
       }
       if (before.handles !== null && after.state.kind === 'ended') count(before, after.state, nowMs);
     },

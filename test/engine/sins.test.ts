@@ -92,12 +92,15 @@ describe.each(AWAY)('an event that runs out at a homeserver that %s', (_, answer
     return story;
   }
 
-  it('under a member who is there is a false leave', async () => {
+  it('under a member who is there is a false leave, of which a warning tells', async () => {
     const story = await away();
     await story.pass(20_000);
     story.away = null;
     await story.pass(30_000);
     expect(await story.counted()).toEqual({ falseLeaves: 1, ghosts: 0 });
+    const lines = story.world.lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'delegation moved');
+    expect(lines.filter(({ level }) => level === 'warn')).toMatchObject([{ sin: 'false-leave', homeserver: handOver(1).homeserver }]);
+    expect(lines.filter(({ sin, level }) => level !== 'warn' && sin)).toEqual([]);
   });
 
   it('is one as well if the member leaves before the homeserver tells', async () => {
