@@ -121,10 +121,10 @@ function answerOf(method: string, question: Question): readonly [number, string]
     }
     case 'SendData':
       count('SendData');
-      return room === undefined ? [503, '{"code":"unavailable","msg":"no response from servers"}'] : [200, '{}'];
+      return room === undefined ? NOWHERE : [200, '{}'];
     case 'UpdateSubscriptions':
       count('UpdateSubscriptions');
-      return [200, '{}'];
+      return room === undefined || memberIn(room, question.identity ?? '') < 0 ? NOWHERE : [200, '{}'];
     case 'CreateRoom':
       count('CreateRoom');
       return [200, `{"sid":"${roomSidOf(room ?? 0)}","name":${JSON.stringify(question.name ?? '')}}`];
@@ -141,6 +141,8 @@ function memberIn(room: number, identity: string): number {
   return -1;
 }
 
+/** No node has it. */
+const NOWHERE: readonly [number, string] = [503, '{"code":"unavailable","msg":"no response from servers"}'];
 const GONE: readonly [number, string] = [404, '{"errcode":"M_NOT_FOUND","error":"Unable to find delayed event"}'];
 const DONE: readonly [number, string] = [200, '{}'];
 
