@@ -9,6 +9,7 @@ import { systemClock } from '../../src/clock.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
 import { room, row } from '../support/fixtures.ts';
+import { createVirtualClock } from '../support/virtual-clock.ts';
 
 /** What is started in the place of a thread; null: one of the real ones, which are kept. */
 const threads = vi.hoisted(() => ({ instead: null as (() => unknown) | null, real: [] as Worker[] }));
@@ -121,6 +122,25 @@ test('without a thread, or with one that ends, it is copied where it was before'
   await many(12_000, 18_000);
   expect(threads.real.at(-1)).not.toBe(dies);
   await allAreThere(18_000);
+});
+
+test('where nothing more is to be copied the thread ends, and another is begun when there is', { timeout: 60_000 }, async () => {
+  await store.close();
+  const clock = createVirtualClock();
+  store = openSqliteStore({ path: file, clock, seal: null });
+  for (const round of [1, 2]) {
+    await many(round * 6_000, (round + 1) * 6_000);
+    await vi.waitFor(() => expect(threads.real.length).toBe(round));
+    let hasEnded = false;
+    threads.real.at(-1)?.once('exit', () => {
+      hasEnded = true;
+    });
+    await vi.waitFor(async () => {
+      await clock.advance(10_000);
+      expect(hasEnded).toBe(true);
+    });
+  }
+  await allAreThere(12_000);
 });
 
 test('it is closed in order while it is copied: all is in the database', { timeout: 60_000 }, async () => {

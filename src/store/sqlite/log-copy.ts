@@ -5,6 +5,7 @@
 // nothing comes after. So for the little that is left commits wait, and nothing else does.
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { Worker } from 'node:worker_threads';
+import type { Cancel, Clock } from '../../clock.ts';
 import { addressOf } from './file.ts';
 
 /** Of the log, in pages. */
@@ -28,10 +29,13 @@ const LONG_PAGES = 4_000;
 const SHORT_PAGES = 500;
 /** Where more is written than is copied, commits wait in the end: 64 MB, of a disk that may be small. */
 const MOST_PAGES = 16_000;
+/** A thread takes some 10 MB, so where little is written there is none most of the time. */
+const IDLE_MS = 10_000;
 const MEMORY = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 };
 
 export class LogCopy {
   readonly #path: string;
+  readonly #clock: Clock;
   readonly #onFree: () => void;
   readonly #length: StatementSync;
   readonly #here: StatementSync;
@@ -40,10 +44,12 @@ export class LogCopy {
   #running: Promise<void> | null = null;
   #holds = false;
   #long = LONG_PAGES;
+  #stopWaiting: Cancel = () => {};
 
   /** Of an open database and its path; `onFree` is told when commits may go on. */
-  constructor(db: DatabaseSync, path: string, onFree: () => void) {
+  constructor(db: DatabaseSync, path: string, clock: Clock, onFree: () => void) {
     this.#path = path;
+    this.#clock = clock;
     this.#onFree = onFree;
     this.#length = db.prepare('PRAGMA wal_checkpoint(NOOP)');
     this.#here = db.prepare('PRAGMA wal_checkpoint(PASSIVE)');
@@ -57,9 +63,18 @@ export class LogCopy {
   /** Something was committed. */
   wrote(): void {
     if (this.#running !== null || this.#pages().log < this.#long) return;
-    this.#running = this.#run().finally(() => {
+    this.#stopWaiting();
+    this.#goOn(this.#run()).then(() => {
+      this.#stopWaiting = this.#clock.after(IDLE_MS, () => void this.#goOn(this.#endThread()));
+    });
+  }
+
+  /** Nothing else is begun until it is done. */
+  #goOn(running: Promise<void>): Promise<void> {
+    this.#running = running.finally(() => {
       this.#running = null;
     });
+    return this.#running;
   }
 
   async #run(): Promise<void> {
@@ -110,6 +125,7 @@ export class LogCopy {
     const how = { workerData: addressOf(this.#path).href, resourceLimits: MEMORY, execArgv: [] };
     const thread = new Worker(new URL('./copy-thread.js', import.meta.url), how);
     const ended = (why: Error): void => {
+      if (this.#thread !== thread) return;
       this.#thread = null;
       this.#awaited?.reject(why);
     };
@@ -125,7 +141,11 @@ export class LogCopy {
   /** Just before the database is closed, which then copies all that is left. */
   async close(): Promise<void> {
     await this.#running;
-    if (this.#thread === null) return;
-    await this.#ask('close').catch(() => {});
+    this.#stopWaiting();
+    await this.#endThread();
+  }
+
+  async #endThread(): Promise<void> {
+    if (this.#thread !== null) await this.#ask('close').catch(() => {});
   }
 }

@@ -111,7 +111,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       this.#sql.beat.run();
       this.#refuseForeignSeal();
       this.#log.opened();
-      this.#copy = path === null ? null : new LogCopy(this.#db, path, () => this.#flushAll());
+      this.#copy = path === null ? null : new LogCopy(this.#db, path, clock, () => this.#flushAll());
       // All that was written up to here is synced, the folder's entries included; from here on we see to it.
       this.#db.exec('PRAGMA synchronous = NORMAL');
     } catch (error) {
