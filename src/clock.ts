@@ -73,7 +73,7 @@ export interface SystemTimes {
   readonly wallMs: () => number;
 }
 
-/** How often it is looked whether the machine was asleep, and for how long at least. */
+/** How often it is looked whether the machine was asleep, unless the wall clock shows it sooner; and for how long at least. */
 const LOOK_MS = 500;
 const LEAST_SLEEP_MS = 1_000;
 
@@ -92,7 +92,8 @@ export function steadyTime({ awakeMs, uptimeMs, wallMs }: SystemTimes = SYSTEM_T
   let asleepMs = 0;
   return () => {
     const nowMs = awakeMs();
-    if (nowMs - lookedMs >= LOOK_MS) {
+    // Whoever is the first to ask after a sleep must not be told the time of before it either.
+    if (nowMs - lookedMs >= LOOK_MS || wallMs() - nowMs - before.wall >= LEAST_SLEEP_MS) {
       lookedMs = nowMs;
       const { up, wall } = look();
       const missedMs = Math.min(up - before.up, wall - before.wall);

@@ -3,12 +3,13 @@ import type { RoomName } from './delegation/ids.ts';
 import type { Delegation, Seen, Session } from './delegation/state.ts';
 import { type Store, StoreUnavailable } from './store/store.ts';
 
-export async function knownSessions(store: Store, room: RoomName): Promise<readonly Seen[]> {
+/** Null: the store can't be asked now. */
+export async function knownSessions(store: Store, room: RoomName): Promise<readonly Seen[] | null> {
   try {
     const read = await store.update({ by: 'room', room }, null, (rows) => ({ writes: [], value: rows.flatMap(seenOf) }));
     return read.kind === 'done' ? read.value : [];
   } catch (error) {
-    if (error instanceof StoreUnavailable) return [];
+    if (error instanceof StoreUnavailable) return null;
     throw error;
   }
 }

@@ -206,7 +206,11 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 function leave(): never {
   if (process.getActiveResourcesInfo().includes('GetAddrInfoReqWrap')) {
     process.emit('exit', 0);
-    process.execve?.(process.execPath, [process.execPath, '--eval', ''], {});
+    try {
+      process.execve?.(process.execPath, [process.execPath, '--eval', ''], {});
+    } catch {
+      // Then it takes as long as they do.
+    }
   }
   process.exit(0);
 }
@@ -313,9 +317,13 @@ interface ClientDeps {
 function createClient(config: Config, { home, served, resolve, connections, log, metrics }: ClientDeps): DelayedEvents {
   const { applicationService: settings, insecureTls } = config.homeservers;
   const alarms = createAlarms({ clock: systemTime, log });
+  const mayTell = onceAMinute(systemTime);
   const outages = createOutages({
     clock: systemTime,
-    onOutage: (outage) => log.warn(outage, 'a homeserver does not do what it is asked: restarts and leaves are tried again until it does'),
+    onOutage: (outage) => {
+      // Which homeservers are asked is for whoever hands over to say.
+      if (mayTell()) log.warn(outage, 'a homeserver does not do what it is asked: restarts and leaves are tried again until it does');
+    },
     onEnd: ({ homeserver, lastedMs }) => log.info({ homeserver, lastedMs }, 'a homeserver does again what it is asked'),
   });
   const applicationService =

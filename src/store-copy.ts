@@ -3,6 +3,7 @@
 // delegations, kept to explain what happened, stay. It is also how LASTWILL_STORE_KEY is changed: what is read with one key is written with
 // another, and whoever kills it midway has lost nothing.
 import { existsSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
 import { createReader, type Env, type Fault } from './config/reader.ts';
@@ -21,6 +22,7 @@ import { openSqliteStore } from './store/sqlite/sqlite.ts';
 import { makeFolder } from './store/sqlite/unusable.ts';
 import { SLOTS, type Store } from './store/store.ts';
 
+const FOLDER = 'sqlite:';
 export const COPY_USAGE = `Usage: npm run store -- copy --from <store> [--from-key <file>] --to <store>
   <store> is sqlite:<folder> (LASTWILL_DATA_DIR) or a Redis URL (LIVEKIT_REDIS_URL). lastwill must be stopped.
   LASTWILL_STORE_KEY, LASTWILL_STORE_KEY_FROM_FILE and LIVEKIT_REDIS_PASSWORD count as they do for lastwill.
@@ -114,6 +116,7 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   });
   const { from, 'from-key': fromKey, to } = values;
   if (positionals[0] !== 'copy' || typeof from !== 'string' || typeof to !== 'string' || fromKey === true) return null;
+  if (placeOf(from) === placeOf(to)) throw new Error('what is copied from and what is copied to are the same');
   const means: Means = { clock: systemClock(), random: systemRandom(), seal: sealOf(env) };
   const unreadable = new Set<string>();
   const seal = typeof fromKey === 'string' ? sealIn(fromKey) : means.seal;
@@ -128,6 +131,10 @@ export async function runCopy(args: readonly string[], env: Env): Promise<string
   } finally {
     await source.close();
   }
+}
+
+function placeOf(store: string): string {
+  return store.startsWith(FOLDER) ? FOLDER + resolve(store.slice(FOLDER.length)) : store;
 }
 
 function told({ delegations, attendance, given }: Copied, unreadable: ReadonlySet<string>): string {
@@ -151,8 +158,8 @@ function sealOf(env: Env, called?: string): Seal | null {
 }
 
 async function open(named: string, env: Env, means: Means, end: 'from' | 'to'): Promise<BothStores> {
-  if (named.startsWith('sqlite:')) {
-    const folder = named.slice('sqlite:'.length);
+  if (named.startsWith(FOLDER)) {
+    const folder = named.slice(FOLDER.length);
     const path = sqliteFile(folder);
     if (end === 'from' && !existsSync(path)) throw new Error(`there is no store in ${folder}`);
     makeFolder(folder);

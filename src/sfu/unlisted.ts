@@ -21,7 +21,8 @@ export interface Unlisted {
   among(room: RoomName, listed: readonly Seen[]): Promise<readonly Seen[]>;
 }
 
-export type Stored = (room: RoomName) => Promise<readonly Seen[]>;
+/** Null: not known now. */
+export type Stored = (room: RoomName) => Promise<readonly Seen[] | null>;
 
 /** It was not on the newest list. */
 interface Missing {
@@ -55,8 +56,8 @@ const MOST_WAITING = 256;
 const QUICK_MS = 200;
 /** For so long it does: an absence that no webhook has told of is confirmed by a second list after 4 s, or 20 s. */
 const HOSTED_FOR_MS = 25_000;
-/** The same once the list was found to be wrong of somebody. */
-const WRONG_LIST_MS = 2_000;
+/** The same as QUICK_MS once the list was found to be wrong of somebody; a look that takes a second counts as one that hangs. */
+const WRONG_LIST_MS = 800;
 
 /** `stored`: who was in a room before we started, as far as is known. */
 export function createUnlisted(service: RoomService, clock: Clock, stored: Stored = async () => []): Unlisted {
@@ -149,8 +150,9 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   /** An empty list of a room that is new to us is held against what is stored: the SFU may have lost it while we were not running. */
   async function recall(room: RoomName): Promise<void> {
     if (heardOf.get(room) === true) return;
-    heardOf.set(room, true);
     const seen = await stored(room);
+    if (seen === null) return;
+    heardOf.set(room, true);
     if (seen.length > 0 && sizeOf(crowds.of(room)) === 0) remember(room, { listed: new Map(), missing: byIdentity(seen.map(newly)) });
   }
 

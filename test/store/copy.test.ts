@@ -146,6 +146,12 @@ test('the file of the older key is named when it is none', async () => {
   await expect(runCopy(args, {})).rejects.toThrow(/--from-key: .*mistyped; expected a file that can be read/);
 });
 
+test('a store is not copied to itself', async () => {
+  await expect(
+    runCopy(['copy', '--from', `sqlite:${folder}`, '--to', `sqlite:${folder}/../${path.basename(folder)}/`], {}),
+  ).rejects.toThrow(/are the same/);
+});
+
 test('rows that can not be read are told of: whoever deletes the source would lose them', async () => {
   mkdirSync(`${folder}/from`);
   const from = open('from/lastwill.sqlite');

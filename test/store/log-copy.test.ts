@@ -105,6 +105,27 @@ test('commits go on while it is copied, and wait while the last of it is', { tim
   expect((await store.count()).awaiting).toBe(awaiting + 1);
 });
 
+test('commits wait for so long only, however long the disk takes; and a long log is copied without a hold at first', {
+  timeout: 60_000,
+}, async () => {
+  const slow = new Slow();
+  threads.instead = () => slow;
+  await many(0, 24_000);
+  slow.emit('message', new Error('disk I/O error'));
+  await new Promise((resolve) => setImmediate(resolve));
+  await many(24_000, 30_000);
+  expect(slow.orders).toEqual(['copy', 'copy']);
+  slow.emit('message', null);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(slow.orders).toEqual(['copy', 'copy', 'renew']);
+  const beganMs = performance.now();
+  await put(50_000);
+  expect(performance.now() - beganMs).toBeGreaterThan(1_000);
+  // The thread is still at it.
+  await put(50_001);
+  slow.emit('message', null);
+});
+
 test('without a thread, or with one that ends, it is copied where it was before', { timeout: 60_000 }, async () => {
   threads.instead = () => {
     throw new Error('EAGAIN');

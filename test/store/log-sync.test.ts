@@ -55,6 +55,18 @@ function watched(promise: Promise<void>): { state: string } {
   return seen;
 }
 
+test('what is noted of the log is synced after it was looked at: not only we write to it', async () => {
+  const { log, clock, asked } = disk();
+  log.wrote();
+  const durable = watched(log.all());
+  asked[0]?.done();
+  await turn();
+  expect(durable.state).toBe('durable');
+  await clock.advance(1_000);
+  expect(asked).toHaveLength(2);
+  asked[1]?.done();
+});
+
 test('nothing was committed: nobody waits, and the disk is left alone', async () => {
   const { log, asked } = disk();
   await log.all();

@@ -25,8 +25,10 @@ interface Answer {
 
 /** Of 4 KiB. What is written again and again while the log grows is copied once. */
 const LONG_PAGES = 4_000;
-/** Copied while commits wait: some milliseconds. */
+/** Copied while commits wait: some milliseconds, and three times what the disk takes for a sync. */
 const SHORT_PAGES = 500;
+/** Commits wait no longer, or nobody who is there could be looked after: the log stays long for this time. */
+const LONGEST_HOLD_MS = 2_000;
 /** Where more is written than is copied, commits wait in the end: 64 MB, of a disk that may be small. */
 const MOST_PAGES = 16_000;
 /** A thread takes some 10 MB, so where little is written there is none most of the time. */
@@ -45,6 +47,7 @@ export class LogCopy {
   #holds = false;
   #long = LONG_PAGES;
   #stopWaiting: Cancel = () => {};
+  #closed = false;
 
   /** Of an open database and its path; `onFree` is told when commits may go on. */
   constructor(db: DatabaseSync, path: string, clock: Clock, onFree: () => void) {
@@ -62,9 +65,9 @@ export class LogCopy {
 
   /** Something was committed. */
   wrote(): void {
-    if (this.#running !== null || this.#pages().log < this.#long) return;
+    if (this.#closed || this.#running !== null || this.#pages().log < this.#long) return;
     this.#stopWaiting();
-    this.#goOn(this.#run()).then(() => {
+    void this.#goOn(this.#run()).then(() => {
       this.#stopWaiting = this.#clock.after(IDLE_MS, () => void this.#goOn(this.#endThread()));
     });
   }
@@ -79,8 +82,9 @@ export class LogCopy {
 
   async #run(): Promise<void> {
     try {
-      while (this.#isWorthCopying(this.#pages())) await this.#ask('copy');
-      this.#holds = true;
+      // However long it is, once at least without a hold: a kill may have left it, or copies that failed.
+      for (let first = true; this.#isWorthCopying(this.#pages(), first); first = false) await this.#ask('copy');
+      this.#hold();
       await this.#ask('renew');
       this.#long = LONG_PAGES;
     } catch {
@@ -88,17 +92,28 @@ export class LogCopy {
       this.#long = this.#pages().log + LONG_PAGES;
       if (this.#thread === null) this.#copyHere();
     } finally {
-      this.#holds = false;
-      this.#onFree();
+      this.#free();
     }
+  }
+
+  #hold(): void {
+    this.#holds = true;
+    this.#stopWaiting = this.#clock.after(LONGEST_HOLD_MS, () => this.#free());
+  }
+
+  #free(): void {
+    this.#stopWaiting();
+    if (!this.#holds) return;
+    this.#holds = false;
+    this.#onFree();
   }
 
   #pages(): Length {
     return this.#length.get() as unknown as Length;
   }
 
-  #isWorthCopying({ log, checkpointed }: Length): boolean {
-    return log - checkpointed > SHORT_PAGES && log < MOST_PAGES;
+  #isWorthCopying({ log, checkpointed }: Length, isFirst: boolean): boolean {
+    return log - checkpointed > SHORT_PAGES && (isFirst || log < MOST_PAGES);
   }
 
   #copyHere(): void {
@@ -140,6 +155,7 @@ export class LogCopy {
 
   /** Just before the database is closed, which then copies all that is left. */
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#running;
     this.#stopWaiting();
     await this.#endThread();

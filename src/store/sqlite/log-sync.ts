@@ -62,6 +62,8 @@ export class LogSync {
     this.#stopNoting ??= this.#deps.clock.after(NOTE_MS, () => {
       this.#stopNoting = null;
       this.#witness?.look();
+      // The thread that copies the log writes to it as well, and is not counted.
+      this.#written += 1;
       // Who waits for it is told of a failure, and the next commit tries again.
       this.all().then(
         () => this.#witness?.write(),

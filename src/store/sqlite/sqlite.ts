@@ -196,8 +196,8 @@ class SqliteStore implements Store, Attendance, MovableGiven {
   }
 
   #flushAll(): void {
-    this.#flush('soon');
     this.#flush('now');
+    this.#flush('soon');
   }
 
   #flush(urgency: Urgency): void {
