@@ -317,13 +317,10 @@ interface ClientDeps {
 function createClient(config: Config, { home, served, resolve, connections, log, metrics }: ClientDeps): DelayedEvents {
   const { applicationService: settings, insecureTls } = config.homeservers;
   const alarms = createAlarms({ clock: systemTime, log });
-  const mayTell = onceAMinute(systemTime);
   const outages = createOutages({
     clock: systemTime,
-    onOutage: (outage) => {
-      // Which homeservers are asked is for whoever hands over to say.
-      if (mayTell()) log.warn(outage, 'a homeserver does not do what it is asked: restarts and leaves are tried again until it does');
-    },
+    mayTell: onceAMinute(systemTime),
+    onOutage: (outage) => log.warn(outage, 'a homeserver does not do what it is asked: restarts and leaves are tried again until it does'),
     onEnd: ({ homeserver, lastedMs }) => log.info({ homeserver, lastedMs }, 'a homeserver does again what it is asked'),
   });
   const applicationService =

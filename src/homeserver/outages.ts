@@ -20,6 +20,8 @@ export interface Outages {
 
 export interface OutagesDeps {
   readonly clock: Pick<Clock, 'nowMs'>;
+  /** Which homeservers are asked is for whoever hands over to say. What may not be told now is told at one of its next failures. */
+  readonly mayTell: () => boolean;
   /** Told when it has lasted a while, and again now and then. */
   readonly onOutage: (outage: Outage) => void;
   /** Told of those that were told of. */
@@ -42,7 +44,7 @@ const AGAIN_MS = 600_000;
 const UNKNOWN_MS = 300_000;
 const MOST_REMEMBERED = 1_000;
 
-export function createOutages({ clock, onOutage, onEnd }: OutagesDeps): Outages {
+export function createOutages({ clock, mayTell, onOutage, onEnd }: OutagesDeps): Outages {
   const known = new LruMap<HomeserverUrl, Known>(MOST_REMEMBERED);
   return {
     failed: (homeserver, why) => {
@@ -51,7 +53,7 @@ export function createOutages({ clock, onOutage, onEnd }: OutagesDeps): Outages 
       const before = known.get(homeserver);
       const isSame = before !== undefined && nowMs - before.failedAtMs < UNKNOWN_MS;
       const { sinceMs, saidAtMs } = isSame ? before : { sinceMs: nowMs, saidAtMs: null };
-      const isTold = nowMs - sinceMs >= BRIEF_MS && (saidAtMs === null || nowMs - saidAtMs >= AGAIN_MS);
+      const isTold = nowMs - sinceMs >= BRIEF_MS && (saidAtMs === null || nowMs - saidAtMs >= AGAIN_MS) && mayTell();
       known.set(homeserver, { sinceMs, why, failedAtMs: nowMs, saidAtMs: isTold ? nowMs : saidAtMs });
       if (isTold) onOutage({ homeserver, why, lastedMs: nowMs - sinceMs });
     },

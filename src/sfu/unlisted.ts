@@ -8,7 +8,7 @@ import type { Seen } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
 import { isWithin } from './listing.ts';
 import { askOwnNode } from './own-node.ts';
-import type { RoomService } from './room-service.ts';
+import type { Called, RoomService } from './room-service.ts';
 import type { AboutParticipant } from './webhook.ts';
 
 export interface Unlisted {
@@ -98,7 +98,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     }
   }
 
-  function heard(room: RoomName, one: Missing, kind: Awaited<ReturnType<RoomService['call']>>['kind']): boolean {
+  function heard(room: RoomName, one: Missing, kind: Called['kind']): boolean {
     if (!isStillMissing(room, one)) return false;
     switch (kind) {
       case 'answered':

@@ -3,11 +3,12 @@ import type { HomeserverUrl } from '../../src/delegation/ids.ts';
 import { createOutages } from '../../src/homeserver/outages.ts';
 import { HOMESERVER } from '../support/fixtures.ts';
 
-function setUp() {
+function setUp(mayTell = () => true) {
   let nowMs = 1_000_000;
   const told: string[] = [];
   const outages = createOutages({
     clock: { nowMs: () => nowMs },
+    mayTell,
     onOutage: ({ why, lastedMs }) => void told.push(`${why} for ${lastedMs}`),
     onEnd: ({ lastedMs }) => void told.push(`over after ${lastedMs}`),
   });
@@ -30,6 +31,17 @@ test('is told once it has lasted, every ten minutes, and when it is over', () =>
   outages.answered(HOMESERVER);
   outages.answered(HOMESERVER);
   expect(told).toEqual(['status_5xx for 5000', 'status_5xx for 605000', 'over after 700000']);
+});
+
+test('what may not be told at once is told later, and its end only then', () => {
+  let calls = 0;
+  const { outages, told, failFor } = setUp(() => ++calls > 3);
+  failFor(8);
+  outages.answered(HOMESERVER);
+  expect(told).toEqual([]);
+  failFor(8);
+  outages.answered(HOMESERVER);
+  expect(told).toEqual(['status_5xx for 5000', 'over after 8000']);
 });
 
 test('a moment is not told of, nor what an operator is told of elsewhere', () => {
