@@ -6,10 +6,11 @@ import type { Seen } from '../delegation/state.ts';
 import { createHosting } from './hosting.ts';
 import type { ApiKey } from './keys.ts';
 import { createListing } from './listing.ts';
-import { partsOf, roomSidOf, seenOf } from './protojson.ts';
+import { partsOf, seenOf } from './protojson.ts';
 import { type Called, createRoomService, type RoomServiceDeps } from './room-service.ts';
 import { createSessions, type OfNodes } from './sessions.ts';
 import { createUnlisted, type Stored, type Unlisted } from './unlisted.ts';
+import { createWhichRoom } from './which-room.ts';
 
 export type Look =
   | {
@@ -26,7 +27,7 @@ export type Look =
 
 export interface Rooms {
   /**
-   * `whichRoom`: with the room's SID, which costs another call where somebody is there. `startedAgoMs`: when the room last started, as far
+   * `whichRoom`: with the room's SID, which may cost another call where somebody is there. `startedAgoMs`: when the room last started, as far
    * as is known. Never throws; answers within its own time limit.
    */
   look(room: RoomName, whichRoom?: boolean, startedAgoMs?: number): Promise<Look>;
@@ -42,6 +43,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
   const listing = createListing(service, clock);
   const unlisted = createUnlisted(service, clock, stored);
   const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
+  const which = createWhichRoom(list, clock);
 
   function noted(called: Called): Called {
     if (called.kind === 'failed') hosting.failed();
@@ -49,28 +51,26 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
   }
 
   /** Who of those listed is really there; null: no node has the room. */
-  async function ofNodes(room: RoomName, listed: readonly Seen[], startedAgoMs: number): Promise<OfNodes | null> {
+  async function ofNodes(room: RoomName, listed: readonly Seen[], startedMs: number): Promise<OfNodes | null> {
     if (listed.length === 0) return { present: listed, justLost: false };
-    const startedMs = clock.nowMs() - startedAgoMs;
     if (await hosting.isHosted(room)) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs));
     sessions.lost(room, listed);
     return null;
   }
 
   async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number): Promise<Look> {
+    const startedMs = clock.nowMs() - startedAgoMs;
     const called = noted(await listing.list(room));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
-    const [found, more] = await Promise.all([ofNodes(room, listed, startedAgoMs), unlisted.among(room, listed)]);
-    const { justLost = false } = found ?? {};
-    const present = joined(found?.present ?? [], more);
+    const [found, more] = await Promise.all([ofNodes(room, listed, startedMs), unlisted.among(room, listed)]);
+    const { present: hosted = [], justLost = false } = found ?? {};
+    const present = joined(hosted, more);
     if (present.length === 0 && (found === null || called.kind !== 'answered')) return { kind: 'list', present, roomSid: null };
     const answer = { kind: 'list', present, ...(justLost && { justLost }) } as const;
     if (present.length > 0 && !whichRoom) return { ...answer, roomSid: undefined };
-    const rooms = await list([room]);
-    if (rooms.kind === 'failed') return { kind: 'unreachable', why: rooms.why };
-    const [named] = rooms.kind === 'answered' ? partsOf(rooms.message, 'rooms') : [];
-    return { ...answer, roomSid: named === undefined ? null : roomSidOf(named) };
+    const named = await which.ask(room, hosted, Math.max(hosting.doubtMs, startedMs));
+    return named.kind === 'failed' ? { kind: 'unreachable', why: named.why } : { ...answer, roomSid: named.roomSid };
   }
 
   return {
