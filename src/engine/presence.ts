@@ -72,6 +72,12 @@ interface Desk extends Crowd {
 const MOST_QUESTIONS = 256;
 /** Of the questions about one room that would be held back for a moment only, five are put at once. */
 const AT_ONCE_MS = 4 * SOON_ASK_BATCH_MS;
+/**
+ * Of those in all rooms, so many a second and so many at once. In a wave of hand-overs, as after a restart of the SFU, there would be one for
+ * each; beyond this they are held back like all others, and those of one room share them.
+ */
+const SOON_EVERY_MS = 5;
+const SOON_AT_ONCE = 100;
 const FOR_RESTART: How = { reason: 'restart' };
 const MOST_ROOMS = 5_000;
 /** The most participants on all remembered lists; each takes 200 bytes. */
@@ -104,6 +110,8 @@ export function createPresence(deps: PresenceDeps): Presence {
   /** How many are on the lists of all desks. */
   let remembered = 0;
   let putAgain = 0;
+  /** When the questions until now that were held back for a moment only would have been put, each SOON_EVERY_MS after the one before. */
+  let soonPaidUntilMs = Number.NEGATIVE_INFINITY;
   let reachable: boolean | null = null;
   /** When the newest answered question was put, Unix ms. */
   let answeredMs = Number.NEGATIVE_INFINITY;
@@ -294,12 +302,19 @@ export function createPresence(deps: PresenceDeps): Presence {
     return running.answer;
   }
 
+  function maySoon(): boolean {
+    const nowMs = clock.nowMs();
+    if (soonPaidUntilMs > nowMs + SOON_AT_ONCE * SOON_EVERY_MS) return false;
+    soonPaidUntilMs = Math.max(soonPaidUntilMs, nowMs) + SOON_EVERY_MS;
+    return true;
+  }
+
   function ask(...[room, notBeforeMs, batchMs, how = {}]: Parameters<Presence['ask']>): Promise<Evidence> {
     const desk = deskOf(room);
     const found = known(desk, notBeforeMs, how);
     if (found !== null) return found;
     const { whichRoom = false, reason = 'other', about = [] } = how;
-    const heldBackMs = batchMs > 0 && isOnList(desk.last, about) ? Math.min(batchMs, SOON_ASK_BATCH_MS) : batchMs;
+    const heldBackMs = batchMs > SOON_ASK_BATCH_MS && isOnList(desk.last, about) && maySoon() ? SOON_ASK_BATCH_MS : batchMs;
     if (desk.running !== null) turns.join(desk.running.question, reason);
     if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason });
     const { question } = desk.waiting;

@@ -270,6 +270,42 @@ test('a list is remembered, too, while all others are being asked for', async ()
   expect(asked.filter((room) => room === other)).toHaveLength(2);
 });
 
+test('who was on the last list of their room is asked for at once; in a wave of them the rooms are, and each waits a second or so', async () => {
+  const clock = createVirtualClock();
+  let asked = 0;
+  const look = async (): Promise<Look> => {
+    asked += 1;
+    return people('PA_a1');
+  };
+  const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn: () => {}, onAnswer: () => {} });
+  const rooms = Array.from({ length: 300 }, (_, n) => `room ${n}` as RoomName);
+  const about = ['of a' as Identity];
+  let waitedMs: number[] = [];
+  const ask = (room: RoomName): void => {
+    const sinceMs = clock.nowMs();
+    void presence.ask(room, sinceMs, 1_000, { about }).then(() => waitedMs.push(clock.nowMs() - sinceMs));
+  };
+  for (const room of rooms) await presence.ask(room, clock.nowMs(), 0);
+  await clock.advance(500);
+
+  for (const room of rooms.slice(0, 50)) ask(room);
+  await clock.advance(0);
+  expect(waitedMs, 'a few are asked for at once').toHaveLength(50);
+
+  await clock.advance(60_000);
+  for (const room of rooms) await presence.ask(room, clock.nowMs(), 0);
+  await clock.advance(500);
+  [asked, waitedMs] = [0, []];
+  for (let wave = 0; wave < 4; wave += 1) {
+    for (const room of rooms) ask(room);
+    await clock.advance(100);
+  }
+  await clock.advance(1_250);
+  expect(waitedMs).toHaveLength(4 * 300);
+  expect(Math.max(...waitedMs)).toBeLessThanOrEqual(1_250);
+  expect(asked).toBeLessThan(2 * 300);
+});
+
 describe('what another process saw', () => {
   const A = { identity: 'of a' as Identity, sid: 'PA_a1' as Sid };
   /** How many questions two processes put to the SFU, when the second wants to know of `who` some seconds after the first looked. */
