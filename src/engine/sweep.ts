@@ -43,8 +43,11 @@ const ROWS_AT_ONCE = 16;
 const ALL_AT_ONCE = 16;
 /** Each portion costs a search for all rows of the room. */
 const MOST_PORTIONS = 32;
-/** A round takes so many intervals: a little more than one, so that no interval has more looks than rooms, however late the ticks are. */
-const TURN = 1.01;
+/**
+ * A round takes so many intervals: a little more than one, so that no two intervals have more looks than rooms each, however late the ticks
+ * are, and though the rooms of a tick are looked at up to a second sooner once nothing has moved in them.
+ */
+const TURN = 1.05;
 /** A room that another replica has looked at in this part of the interval is passed over: each is at another place of its round. */
 const SHARED_TURN = 0.75;
 /** The same when all rooms are looked at: what makes one replica do that makes the others do it in the same moment. */
