@@ -44,7 +44,7 @@ const SECRET_TEXT: readonly RegExp[] = [
   /(:\/\/)[^/@\s]+(?=@)/g,
 ];
 /** Matches whatever is a secret in text, and more. Hardly any text does, so one try is enough for most. */
-const SUSPICIOUS = /\/delayed_events\/|\/future\/|token=|bearer|:\/\/|eyJ/i;
+const SUSPICIOUS = /\/delayed_events\/|\/future\/|token=|bearer|:\/\/[^/@\s]+@|eyJ/i;
 const DEEPEST = 6;
 const LONGEST_LIST = 100;
 
@@ -88,9 +88,20 @@ function redactValue(value: unknown, depth: number): unknown {
   if (Array.isArray(value) || value instanceof Set) {
     return [...value].slice(0, LONGEST_LIST).map((item: unknown) => redactValue(item, depth + 1));
   }
-  return Object.fromEntries(
-    Object.entries(value).map(([name, part]) => [name, isSecretName(name) && part !== null ? HIDDEN : redactValue(part, depth + 1)]),
-  );
+  return redactFields(value as Readonly<Record<string, unknown>>, depth);
+}
+
+/** A plain object in which nothing has to be hidden is not copied: so are nearly all lines, several for each delegation. */
+function redactFields(value: Readonly<Record<string, unknown>>, depth: number): object {
+  let redacted: Record<string, unknown> | null = Object.getPrototypeOf(value) === Object.prototype ? null : { ...value };
+  for (const name of Object.keys(value)) {
+    const part = value[name];
+    const shown = isSecretName(name) && part !== null ? HIDDEN : redactValue(part, depth + 1);
+    if (shown === part) continue;
+    redacted ??= { ...value };
+    redacted[name] = shown;
+  }
+  return redacted ?? value;
 }
 
 /** Only what an Error has by definition: clients hang whole requests, headers included, on theirs. */

@@ -14,6 +14,13 @@ function recorder(level: 'debug' | 'info' = 'debug') {
 
 const JWT = 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJodW50ZXIyIn0.hunter2hunter2';
 
+class Telling {
+  readonly name = 'telling';
+  toJSON(): string {
+    return `hunter2 of ${this.name}`;
+  }
+}
+
 const SECRETS: [string, object][] = [
   [
     'a field by name',
@@ -32,6 +39,7 @@ const SECRETS: [string, object][] = [
   ['bytes', { bytes: Buffer.from('hunter2') }],
   ['an error', { err: new Error('GET /delayed_events/hunter2 failed', { cause: new Error(`Bearer ${JWT}`) }) }],
   ['what a client hung on an error', { err: Object.assign(new Error('failed'), { request: { headers: ['hunter2'] } }) }],
+  ['what an object would say of itself', { one: { toJSON: () => 'hunter2' }, other: new Telling() }],
   ['an error in place of the fields', new Error('token=hunter2')],
 ];
 
@@ -42,6 +50,13 @@ describe('log', () => {
     expect(lines).toHaveLength(1);
     expect(lines.join('')).not.toContain('hunter2');
     expect(lines.join('')).not.toContain(Buffer.from('hunter2').join());
+  });
+
+  test('what is handed in stays as it is', () => {
+    const { log } = recorder();
+    const fields = { a: [{ token: 'hunter2', n: 1n }], b: { text: 'Bearer hunter2' } };
+    log.info(fields, 'happened');
+    expect(fields).toEqual({ a: [{ token: 'hunter2', n: 1n }], b: { text: 'Bearer hunter2' } });
   });
 
   test('a message is scrubbed as well', () => {
