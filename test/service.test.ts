@@ -262,6 +262,16 @@ test('told to end, it answers first what it was asked before', async () => {
   expect(await endOf(service), service.told()).toEqual([0, null]);
 });
 
+test('its terminal is closed: it ends as when it is told to', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-hangup-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const stdout = join(folder, 'log');
+  const service = await started({ stdout });
+  service.child.kill('SIGHUP');
+  expect(await endOf(service), service.told()).toEqual([0, null]);
+  expect(readFileSync(stdout, 'utf8')).toMatch(/"signal":"SIGHUP".*draining[\s\S]*stopped/);
+});
+
 test('it ends in time though its name servers say nothing, for which Node would wait', async ({ skip }) => {
   const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-names-'));
   const silent = createSocket('udp4');
@@ -302,7 +312,8 @@ describe('told to end while it starts', () => {
     return folder;
   }
 
-  test.each(['SIGTERM', 'SIGINT'] as const)('it hears %s before anything of it is loaded, and opens no store any more', async (signal) => {
+  const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+  test.each(signals)('it hears %s before anything of it is loaded, and opens no store any more', async (signal) => {
     const told = `process.on('newListener', (name) => name === '${signal}' && queueMicrotask(() => process.kill(process.pid, name)))`;
     const folder = folderOf();
     // A name server that does not answer would keep Node from ending for some seconds.

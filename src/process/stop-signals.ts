@@ -1,5 +1,6 @@
-// SIGTERM and SIGINT, from the first moment of the start on. Without a handler they end a process wherever it is just then, and process 1,
-// which is what we are in a container, does not even get them: the start would go on, and the orchestrator had to wait and then kill it.
+// SIGTERM, SIGINT and SIGHUP, from the first moment of the start on. Without a handler they end a process wherever it is just then, and
+// process 1, which is what we are in a container, does not even get them: the start would go on, and the orchestrator had to wait and then
+// kill it. SIGHUP says that the terminal is closed, or to read the settings anew: whoever supervises us starts us again, and that does it.
 
 type Stop = (signal: string) => void;
 
@@ -8,7 +9,7 @@ let stop: Stop = () => {};
 
 /** From here on a signal does what `onStopSignal` was told last; nothing until then. */
 export function hearStopSignals(): void {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     process.on(signal, () => {
       asked ??= signal;
       stop(asked);
