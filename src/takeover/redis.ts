@@ -1,6 +1,6 @@
 // Where lk-jwt-service keeps its jobs: one hash in Redis. Read once at start; the originals stay unless told otherwise, which is the
 // way back.
-import { createClient } from 'redis';
+import { createClient } from '@redis/client';
 import type { Clock, Random } from '../clock.ts';
 import type { RedisPlace } from '../redis-url.ts';
 

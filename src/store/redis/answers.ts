@@ -1,7 +1,7 @@
 // How long Redis may take to answer, and what its silence means. One timer for all calls: Redis that answers others is there, and what waits
 // behind them may wait longer; Redis that answers nobody is away, and all are refused, whatever becomes of them. A server that says nothing
 // for longer than that may be gone without a word.
-import { ErrorReply } from 'redis';
+import { ErrorReply } from '@redis/client';
 import type { Cancel, Clock } from '../../clock.ts';
 
 export interface Answers {

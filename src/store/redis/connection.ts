@@ -1,6 +1,6 @@
 // The way to Redis, be it one server, the master that sentinels name, or a cluster: one script in one shard, answered or refused in
 // bounded time. What is sent in one turn of the event loop goes out together.
-import { createClient, createCluster, createSentinel, RESP_TYPES } from 'redis';
+import { createClient, createCluster, createSentinel, RESP_TYPES } from '@redis/client';
 import type { Cancel, Clock } from '../../clock.ts';
 import type { RedisPlace } from '../../redis-url.ts';
 import { createAnswers } from './answers.ts';

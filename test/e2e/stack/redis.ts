@@ -2,7 +2,7 @@
 import { existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createClient } from 'redis';
+import { createClient } from '@redis/client';
 import { freePort, Server } from './processes.ts';
 
 export const redisBinary = process.env.LASTWILL_REDIS_SERVER ?? '/usr/bin/redis-server';
