@@ -14,6 +14,7 @@ import { faultLines } from './process/startup-report.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { type Attendance, type Given, MOST_GIVEN, type MovableGiven, type Tracked } from './store/attendance.ts';
 import { connectRedis } from './store/redis/connection.ts';
+import { foundThere } from './store/redis/meeting.ts';
 import { isBeating } from './store/redis/pulse.ts';
 import { openRedisStore } from './store/redis/redis.ts';
 import { createSeal, type Seal } from './store/seal.ts';
@@ -167,14 +168,17 @@ async function open(named: string, env: Env, means: Means, end: 'from' | 'to'): 
   }
   const place = parseRedisUrl(named, env.LIVEKIT_REDIS_PASSWORD ?? null);
   if (place === null) throw new Error('a store is sqlite:<folder> or a Redis URL');
-  return openRedis(place, means);
+  return openRedis(place, means, end);
 }
 
-async function openRedis(place: RedisPlace, means: Means): Promise<BothStores> {
+async function openRedis(place: RedisPlace, means: Means, end: 'from' | 'to'): Promise<BothStores> {
   const connection = await connectRedis(place, means.clock);
   try {
+    const found = end === 'from' ? await foundThere(connection) : null;
+    if (found === 'nothing') throw new Error('there is no store in that Redis, or that database of it');
     if (await isBeating(connection, means.clock)) throw new Error('a lastwill is running on this Redis: stop all of them first');
-    return await openRedisStore({ connection, ...means, waitFor: 0, cluster: place.kind === 'cluster', leaseClock: null });
+    const seal = found === 'open' ? null : means.seal;
+    return await openRedisStore({ connection, ...means, seal, waitFor: 0, cluster: place.kind === 'cluster', leaseClock: null });
   } catch (error) {
     await connection.close();
     throw error;

@@ -189,6 +189,23 @@ async function seenInRedis(url: string) {
 }
 
 describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
+  test('what is read is left as it was: not sealed, when the copy is', { timeout: 60_000 }, async () => {
+    const server = await RedisServer.start();
+    try {
+      const from = openSqliteStore({ path: sqliteFile(folder), clock: systemClock(), seal: null });
+      await fill(from);
+      await from.close();
+      await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], {});
+      const sealed = ['copy', '--from', server.url, '--to', `sqlite:${folder}/sealed`];
+      expect(await runCopy(sealed, { LASTWILL_STORE_KEY: KEY })).toContain('6 live');
+      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${folder}/again`], {})).toContain('6 live');
+      const mistyped = ['copy', '--from', `${server.url}/7`, '--to', `sqlite:${folder}/none`];
+      await expect(runCopy(mistyped, {})).rejects.toThrow('no store in');
+    } finally {
+      await server.end();
+    }
+  });
+
   test('is what it was', { timeout: 60_000 }, async () => {
     const server = await RedisServer.start();
     try {

@@ -6,7 +6,7 @@ import type { Clock } from '../../clock.ts';
 import type { Seal } from '../seal.ts';
 import { StoreUnusable } from '../store.ts';
 import type { RedisConnection } from './connection.ts';
-import { ALL_SHARDS } from './keys.ts';
+import { ALL_SHARDS, prefixOf } from './keys.ts';
 import { isBeating } from './pulse.ts';
 import { MEET } from './scripts.ts';
 
@@ -24,6 +24,13 @@ export async function meet(connection: RedisConnection, seal: Seal | null, clock
   throw new StoreUnusable(
     `another lastwill runs on this Redis ${how}: what one of them writes the other can not read. Stop all of them first`,
   );
+}
+
+/** Whether a lastwill has kept anything there, and whether sealed. To be asked by who only reads: to meet is to have one's own key counted. */
+export async function foundThere(connection: RedisConnection): Promise<'nothing' | 'sealed' | 'open'> {
+  const [schema, seal] = (await connection.command(0, ['HMGET', `${prefixOf(0)}meta`, 'schema', 'seal'])) as (Buffer | null)[];
+  if (!schema) return 'nothing';
+  return seal?.length ? 'sealed' : 'open';
 }
 
 /** False: the key is not the one that was used until now. */
