@@ -49,6 +49,7 @@ import { makeFolder } from './store/sqlite/unusable.ts';
 import type { Store } from './store/store.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
 import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
+import { VERSION } from './version.ts';
 
 /** The time from a stop signal to the exit, at most; orchestrators usually kill after 30 s. */
 const GRACE_MS = 10_000;
@@ -234,7 +235,7 @@ function listen(server: Server, config: Config, notes: readonly string[], { inco
       const actual: Config = { ...config, bind: { host, port: address.port } };
       process.stderr.write(`${startupLines(actual, notes).join('\n')}\n`);
     } else for (const note of notes) log.warn({}, note);
-    log.info({ address: address.address, port: address.port }, 'listening');
+    log.info({ version: VERSION, address: address.address, port: address.port }, 'listening');
   });
   server.listen({ port, ...(host === '' ? {} : { host }) });
 }

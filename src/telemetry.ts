@@ -6,6 +6,7 @@ import type { Config, LogLevel } from './config/config.ts';
 import type { Answer, Cause, Effect, Outcome, State } from './delegation/state.ts';
 import type { HomeserverFailure } from './homeserver/failures.ts';
 import { Counter, defaultMetrics, Gauge, Histogram } from './library-parts.ts';
+import { VERSION } from './version.ts';
 
 /** What parts log with: the fields first, then a constant message. */
 export interface Log {
@@ -182,6 +183,7 @@ export const METRICS = {
   storeBatch: histogram('lastwill_store_batch_size', [], 'Changes that shared a transaction.', SIZES),
   dueLag: histogram('lastwill_due_lag_seconds', [], 'How late due work was taken up.', NORMAL),
   lostLines: counter('lastwill_log_lines_lost_total', [], 'Lines of the log that could not be written (a full disk).'),
+  buildInfo: gauge('lastwill_build_info', ['version'], '1, by the version that runs.'),
 } as const;
 
 function counter(name: string, labels: readonly string[], help: string): MetricDescription {
@@ -312,6 +314,8 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   sfuUp.set(Number.NaN);
   const storeUp = new Gauge({ name: METRICS.storeUp.name, help: METRICS.storeUp.help, registers });
   storeUp.set(1);
+  const { name, help, labels } = METRICS.buildInfo;
+  new Gauge({ name, help, labelNames: [...labels], registers }).set({ version: VERSION }, 1);
   return {
     ghost: (cause) => ghosts.inc({ cause }),
     falseLeave: () => falseLeaves.inc(),

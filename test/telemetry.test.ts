@@ -1,5 +1,6 @@
 import { Registry } from 'prom-client';
 import { describe, expect, test } from 'vitest';
+import manifest from '../package.json' with { type: 'json' };
 import type { HomeserverUrl, ServerName } from '../src/delegation/ids.ts';
 import { createLogger, createMetrics, METRICS, metricsTable } from '../src/telemetry.ts';
 
@@ -128,6 +129,10 @@ describe('metrics', () => {
     const byName = (a: { name: string }, b: { name: string }) => a.name.localeCompare(b.name);
     expect(registered.sort(byName)).toEqual(described.sort(byName));
     for (const { name } of described) expect(metricsTable()).toContain(`| \`${name}\` |`);
+  });
+
+  test('tell which version runs', async () => {
+    expect(await valueAt(created().registry, `lastwill_build_info{version="${manifest.version}"}`)).toBe(1);
   });
 
   test('begin at 0 where an alert waits for the first', async () => {

@@ -64,7 +64,8 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/process/startup-report.ts', ['src/config/config.ts']],
   ['src/process/stdout.ts', ['src/clock.ts']],
   ['src/process/stop-signals.ts', []],
-  ['src/telemetry.ts', ['src/delegation/', 'src/config/config.ts', 'src/homeserver/failures.ts', 'src/library-parts.ts']],
+  ['src/version.ts', []],
+  ['src/telemetry.ts', ['src/delegation/', 'src/config/config.ts', 'src/homeserver/failures.ts', 'src/library-parts.ts', 'src/version.ts']],
   // Each store knows what all of them are, and none of the others.
   ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],
