@@ -122,7 +122,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const outbound = createOutbound({ clock, addresses, insecureTls, resolve, sockets: connections.lookUps });
   const sfu: RoomServiceDeps = {
     clock: systemTime,
-    pool: createSfuPool(config.livekit.apiUrl, { resolve, connections: connections.sfu }),
+    pool: createSfuPool(config.livekit.apiUrl, { clock: systemTime, resolve, connections: connections.sfu }),
     onFailed: createSfuAlarm({ clock: systemTime, log }),
   };
   const discovery = createDiscovery({ clock, served, outbound });

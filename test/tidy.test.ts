@@ -24,6 +24,9 @@ const STORE = ['store', 'attendance', 'codec', 'seal', 'short-name', 'sightings'
   (name) => `src/store/${name}.ts`,
 );
 
+/** How whoever is called is called. */
+const OUTBOUND = ['src/exchange.ts', 'src/renewing.ts'];
+
 /** What a file or folder may import of ours; its own folder it always may. The first prefix that fits counts. */
 const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/delegation/', []],
@@ -71,9 +74,10 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],
   ...STORE.map((file): [string, string[]] => [file, [...STORE, 'src/delegation/', 'src/clock.ts']]),
   ['src/exchange.ts', ['src/clock.ts', 'src/body-buffer.ts']],
+  ['src/renewing.ts', ['src/clock.ts']],
   ['src/dns/', ['src/clock.ts', 'src/lru-map.ts']],
-  ['src/homeserver/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/lru-map.ts', 'src/dns/', 'src/library-parts.ts']],
-  ['src/sfu/', ['src/delegation/', 'src/clock.ts', 'src/exchange.ts', 'src/lru-map.ts', 'src/dns/', 'src/library-parts.ts']],
+  ['src/homeserver/', [...OUTBOUND, 'src/delegation/', 'src/clock.ts', 'src/lru-map.ts', 'src/dns/', 'src/library-parts.ts']],
+  ['src/sfu/', [...OUTBOUND, 'src/delegation/', 'src/clock.ts', 'src/lru-map.ts', 'src/dns/', 'src/library-parts.ts']],
   [
     'src/engine/',
     [

@@ -6,6 +6,7 @@ import type { Clock } from '../clock.ts';
 import type { Resolve } from '../dns/resolve.ts';
 import { exchange, failed, type Reply, USER_AGENT } from '../exchange.ts';
 import { Agent, buildConnector, Pool } from '../library-parts.ts';
+import { type Renewing, renewing } from '../renewing.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
 import { limitSockets } from './open-sockets.ts';
 
@@ -69,7 +70,8 @@ export interface OutboundDeps {
 
 export function createOutbound(deps: OutboundDeps): Outbound {
   const { clock } = deps;
-  const agent = new Agent({ factory: poolFactory(deps) });
+  const factory = poolFactory(deps);
+  const agent = renewing(clock, () => new Agent({ factory }));
 
   /**
    * Where a redirect leads. Its sender must not lead us to addresses that we would not call for its own sake, though the host may be one of the
@@ -147,7 +149,7 @@ function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): undici.
   };
 }
 
-function once(agent: undici.Agent, clock: Clock, { url, route }: { url: URL; route: Route }, wanted: Request): Promise<Reply> {
+function once(agent: Renewing, clock: Clock, { url, route }: { url: URL; route: Route }, wanted: Request): Promise<Reply> {
   const { method, headers = {}, body = null, timeoutMs, mostBytes = MOST_BYTES } = wanted;
   const options = {
     origin: route.pool,

@@ -6,6 +6,7 @@ import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
 import { exchange, type Reply, USER_AGENT } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
 import { LruMap } from '../lru-map.ts';
+import { type Renewing, renewing } from '../renewing.ts';
 import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 import { isMessage, type Message } from './protojson.ts';
@@ -43,17 +44,20 @@ const MOST_BYTES = 64 * 1024 * 1024;
 /** As many as engine/presence.ts puts questions at once: 256, and 32 of them a second time. */
 const MOST_CONNECTIONS = 288;
 
-export type SfuPool = InstanceType<typeof Pool>;
+export type SfuPool = Pick<Renewing, 'dispatch'>;
 
 export interface SfuPoolOptions {
+  readonly clock?: Pick<Clock, 'nowMs'>;
   /** The system's way unless told. */
   readonly resolve?: Resolve;
   readonly connections?: number;
 }
 
 /** Connections to the SFU, to be shared by everything that calls it. */
-export function createSfuPool(apiUrl: string, { resolve = systemResolve, connections = MOST_CONNECTIONS }: SfuPoolOptions): SfuPool {
-  return new Pool(new URL(apiUrl).origin, { connections, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } });
+export function createSfuPool(apiUrl: string, options: SfuPoolOptions): SfuPool {
+  const { clock = systemClock(), resolve = systemResolve, connections = MOST_CONNECTIONS } = options;
+  const { origin } = new URL(apiUrl);
+  return renewing(clock, () => new Pool(origin, { connections, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } }));
 }
 
 export interface RoomServiceDeps {
