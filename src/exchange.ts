@@ -18,8 +18,11 @@ export type Reply =
   /** `reached`: the request was begun to be written, so it may have been carried out all the same. */
   | { readonly kind: 'failed'; readonly reached: boolean; readonly why: FailureKind };
 
-/** Some proxies and firewalls refuse a request without a User-Agent. */
-export const USER_AGENT = 'lastwill';
+/**
+ * Some proxies and firewalls refuse a request without a User-Agent; and whoever is not told otherwise may pack an answer as they like (RFC 9110,
+ * section 12.5.3).
+ */
+export const ALWAYS_SAID = { 'user-agent': 'lastwill', 'accept-encoding': 'identity' } as const;
 
 export interface Limits {
   /** From the call to the end of the answer; 0 or less fails at once. */

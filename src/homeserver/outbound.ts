@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import type * as undici from 'undici';
 import type { Clock } from '../clock.ts';
 import type { Resolve } from '../dns/resolve.ts';
-import { exchange, failed, type Reply, USER_AGENT } from '../exchange.ts';
+import { ALWAYS_SAID, exchange, failed, type Reply } from '../exchange.ts';
 import { Agent, buildConnector, Pool } from '../library-parts.ts';
 import { type Renewing, renewing } from '../renewing.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
@@ -156,7 +156,7 @@ function once(agent: Renewing, clock: Clock, { url, route }: { url: URL; route: 
     ...(route.servername === null ? {} : { servername: route.servername }),
     path: `${url.pathname}${url.search}`,
     method,
-    headers: { accept: 'application/json', 'user-agent': USER_AGENT, ...headers },
+    headers: { accept: 'application/json', ...ALWAYS_SAID, ...headers },
     body,
   };
   return exchange((handler) => agent.dispatch(options, handler), clock, { timeoutMs, mostBytes });

@@ -3,7 +3,7 @@
 // behind one (wss://host/livekit/sfu).
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
 import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
-import { exchange, type Reply, USER_AGENT } from '../exchange.ts';
+import { ALWAYS_SAID, exchange, type Reply } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
 import { LruMap } from '../lru-map.ts';
 import { type Renewing, renewing } from '../renewing.ts';
@@ -88,7 +88,7 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
 
   return {
     call: async (method, video, request) => {
-      const headers = { authorization: authorizationFor(video), 'content-type': 'application/json', 'user-agent': USER_AGENT };
+      const headers = { authorization: authorizationFor(video), 'content-type': 'application/json', ...ALWAYS_SAID };
       const options = { path: prefix + method, method: 'POST', headers, body: JSON.stringify(request) } as const;
       const limits = { timeoutMs: TIMEOUT_MS, mostBytes: MOST_BYTES };
       const called = read(await exchange((handler) => pool.dispatch(options, handler), clock, limits), video);

@@ -98,7 +98,7 @@ const srv = (name: string, port: number, priority = 0): SrvRecord => ({ name, po
 /** The homeserver, asked once under this name. */
 function expectAsked(homeserver: ScriptedServer, host: string, serverName: string | null): void {
   expect(homeserver.requests).toEqual([USERINFO]);
-  expect(homeserver.headers[0]).toMatchObject({ host, 'user-agent': 'lastwill' });
+  expect(homeserver.headers[0]).toMatchObject({ host, 'user-agent': 'lastwill', 'accept-encoding': 'identity' });
   expect(homeserver.serverNames).toEqual([serverName]);
 }
 

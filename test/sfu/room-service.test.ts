@@ -14,7 +14,7 @@ test('a call has a token for what it does that holds now, and is used again for 
   const given: (string | undefined)[] = [];
   const server = createServer((request, response) => {
     given.push(request.headers.authorization);
-    expect(request.headers['user-agent']).toBe('lastwill');
+    expect(request.headers).toMatchObject({ 'user-agent': 'lastwill', 'accept-encoding': 'identity' });
     response.end('{}');
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
