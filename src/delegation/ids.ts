@@ -22,6 +22,8 @@ export type FutureToken = Branded<'FutureToken'>;
 export type HomeserverUrl = Branded<'HomeserverUrl'>;
 export type ServerName = Branded<'ServerName'>;
 export type UserId = Branded<'UserId'>;
+/** One delayed event of one homeserver, as a hash that does not show its handle. */
+export type EventHash = Branded<'EventHash'>;
 /** Whose delegation it is, as a hash. An owner has one live delegation at most: a newer one supersedes it. */
 export type Owner = Branded<'Owner'>;
 

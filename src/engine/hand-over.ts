@@ -1,8 +1,9 @@
 // Hand-overs: a new delegation, the same one again (idempotent), one that supersedes older ones, and handing back. Each is one commit.
 import type { Clock, Random } from '../clock.ts';
 import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, joinedTo } from '../delegation/decide.ts';
+import { eventHashesOf, haveOneEvent } from '../delegation/handles.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
-import type { Delegation, Handles, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
+import type { Delegation, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 
@@ -47,16 +48,18 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   /** What a hand-over means for the rows of its owner. Pure but for the clock; the store may run it again. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
     const now = { nowMs: clock.nowMs(), roll };
-    const same = sameAs(handOver, rows);
+    const own = rows.filter(({ owner }) => owner === handOver.owner);
+    const others = rows.filter((row) => row.owner !== handOver.owner && isSameOfAnother(row, handOver));
+    const same = others.length === 0 ? sameAs(handOver, own) : undefined;
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
     // An adopted job must not supersede what its owner has delegated to us since.
-    const newer = adopted === null ? undefined : rows.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
+    const replaceable = [...own, ...others];
+    const newer = adopted === null ? undefined : replaceable.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
     if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
-    // A newer hand-over may name fewer identities of the same member than an older one did.
-    const known = { ...handOver, identities: rows.reduce((all, row) => joinedTo(all, row.identities), handOver.identities) };
-    const replaced = rows.find(isLive)?.state;
+    const known = withWhatIsKnown(handOver, replaceable);
+    const replaced = replaceable.find(isLive)?.state;
     const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
-    const older = rows.map((row) => {
+    const older = replaceable.map((row) => {
       const isSameEvent = row.handles !== null && haveOneEvent(row.handles, handOver.handles);
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
     });
@@ -78,9 +81,9 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   async function commit(handOver: HandOver, adopted: Adopted | null): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
     const roll = random.roll();
     try {
-      const updated = await store.update({ by: 'owner', room: handOver.room, owner: handOver.owner }, null, (rows) =>
-        step(handOver, adopted, roll, rows),
-      );
+      const { room, owner } = handOver;
+      const where = { by: 'owner', room, owner, events: eventHashesOf(handOver) } as const;
+      const updated = await store.update(where, null, (rows) => step(handOver, adopted, roll, rows));
       if (updated.kind === 'duplicate') throw new Error('a hand-over has no once key');
       if (updated.value.kind === 'created') onStore(null);
       return updated;
@@ -127,17 +130,33 @@ function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): De
   const live = ofEvent.find(isLive);
   const latest = live ?? ofEvent.toSorted((one, other) => other.createdAtMs - one.createdAtMs)[0];
   if (latest === undefined || latest.homeserver !== handOver.homeserver) return undefined;
-  if (live === undefined) return mayBeginAnew(latest) ? undefined : latest;
+  if (live === undefined) return mayBeginAnew(latest) || isLetGo(latest, rows) ? undefined : latest;
   // What its client says last of a delay counts: another one is another delegation, of the same event.
   return live.delayMs === handOver.delayMs ? live : undefined;
 }
 
-/** A group of futures has one with another group if they share any: that one would be cancelled. */
-function haveOneEvent(one: Handles, other: Handles): boolean {
-  if (one.kind === 'delay' && other.kind === 'delay') return one.delayId === other.delayId;
-  if (one.kind === 'delay' || other.kind === 'delay') return false;
-  const sends = [other.leave.send, other.lost?.send];
-  return [one.leave.send, one.lost?.send].some((send) => send !== undefined && sends.includes(send));
+/**
+ * The same event that another owner has handed over: by another API, or under another identity of its member. What either did would be done
+ * to both. An event has one user: where two are named, one is wrong, and ends no other's.
+ */
+function isSameOfAnother(row: Delegation, { homeserver, handles, userId }: HandOver): row is LiveDelegation {
+  const isOfUser = row.userId === null || userId === null || row.userId === userId;
+  return isLive(row) && isOfUser && row.homeserver === homeserver && haveOneEvent(row.handles, handles);
+}
+
+/** A newer hand-over may name fewer identities of the same member than an older one did, or not its user. */
+function withWhatIsKnown(handOver: HandOver, older: readonly Delegation[]): HandOver {
+  return {
+    ...handOver,
+    identities: older.reduce((all, row) => joinedTo(all, row.identities), handOver.identities),
+    userId: older.reduce((user, row) => user ?? row.userId, handOver.userId),
+  };
 }
 
 const mayBeginAnew = ({ state }: Delegation): boolean => state.kind === 'ended' && MAY_BEGIN_ANEW.has(state.outcome);
+
+/** Another's word about the same event took its place, which is over as well; a newer event of its owner would have cancelled it. */
+function isLetGo(latest: Delegation, rows: readonly Delegation[]): boolean {
+  const isSuperseded = latest.state.kind === 'ended' && latest.state.outcome === 'superseded';
+  return isSuperseded && rows.every((row) => row === latest || row.createdAtMs < latest.createdAtMs);
+}

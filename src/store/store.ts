@@ -12,16 +12,16 @@
 // Several processes may share a store. A claim is the right to act on a row, for a lease, as the row was at one revision. The lease
 // is a fence as well: whoever acts asks `holds` right before, and a process whose lease has passed to another (it was stopped for too
 // long) gets no, for good. That the same one has claimed the row again makes its older claim, which waits its turn, good again. Leases are measured by the store's own time, due times by the callers'.
-import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
+import type { DelegationId, EventHash, HomeserverUrl, Identity, Owner, RoomName } from '../delegation/ids.ts';
 import type { Delegation, State } from '../delegation/state.ts';
 
 /**
  * Which rows a step is about: all of one room, so that stores can be split by rooms. `id` and `owner` include ended rows (an owner's
- * newest few), the others only live ones.
+ * newest few), the others only live ones. `events`: and whoever's live rows of any of these.
  */
 export type Where =
   | { readonly by: 'id'; readonly room: RoomName; readonly id: DelegationId }
-  | { readonly by: 'owner'; readonly room: RoomName; readonly owner: Owner }
+  | { readonly by: 'owner'; readonly room: RoomName; readonly owner: Owner; readonly events?: readonly EventHash[] }
   | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity }
   | { readonly by: 'room'; readonly room: RoomName; readonly part?: Part };
 

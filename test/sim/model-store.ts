@@ -2,7 +2,8 @@
 // works on it, and several may. It is tried by the same contract tests as the real ones.
 import type { Clock } from '../../src/clock.ts';
 import { dueAtMs } from '../../src/delegation/decide.ts';
-import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../../src/delegation/ids.ts';
+import { eventHashesOf } from '../../src/delegation/handles.ts';
+import type { DelegationId, EventHash, HomeserverUrl, Identity, Owner, RoomName } from '../../src/delegation/ids.ts';
 import type { Delegation, State } from '../../src/delegation/state.ts';
 import { type Attendance, MOST_GIVEN, type Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
@@ -161,7 +162,8 @@ export class ModelStore implements Store, Attendance {
         return rows
           .filter(({ owner, room }) => owner === where.owner && room === where.room)
           .sort(byNearness)
-          .slice(0, OWNER_ROWS);
+          .slice(0, OWNER_ROWS)
+          .concat(live.filter((row) => row.room === where.room && row.owner !== where.owner && isOfAny(row, where.events)));
       case 'watched':
         return live.filter(({ room, identities }) => room === where.room && identities.includes(where.identity));
       case 'room':
@@ -335,6 +337,8 @@ export class ModelStore implements Store, Attendance {
 
 const dueOf = ({ row }: Kept): number => dueAtMs(row.state) ?? Number.POSITIVE_INFINITY;
 const keyOf = ({ roomId, room, identity }: Tracked): string => JSON.stringify([roomId, room, identity]);
+
+const isOfAny = (row: Delegation, events: readonly EventHash[] = []): boolean => eventHashesOf(row).some((one) => events.includes(one));
 
 /** Those that live first, cancellations after the others, then the newest that ended. */
 function byNearness(a: Delegation, b: Delegation): number {

@@ -1,10 +1,12 @@
 // The promise of src/store/store.ts, as tests: every implementation passes them, also after it was closed or killed.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { HandOver } from '../../src/delegation/decide.ts';
+import { eventHashesOf } from '../../src/delegation/handles.ts';
 import type { HomeserverUrl, Identity, Owner, RoomName, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation, LiveState } from '../../src/delegation/state.ts';
 import { type Attendance, MOST_GIVEN, type Tracked } from '../../src/store/attendance.ts';
 import { type Claimed, type Excluded, type Old, SLOTS, type Store, StoreUnavailable, type Where } from '../../src/store/store.ts';
-import { ended, HOMESERVER, handOver, identity, idOf, LIVE_KINDS, type RowOptions, room, row } from '../support/fixtures.ts';
+import { ended, futureHandles, HOMESERVER, handOver, identity, idOf, LIVE_KINDS, type RowOptions, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
 
 export interface Opened {
@@ -36,6 +38,7 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
   const idsOf = (claimed: readonly Claimed[]) => claimed.map(({ row }) => row.id);
   /** Nothing is old unless told. */
   const purge = (old: Partial<Old>) => store.purge({ endedBeforeMs: 0, mostEnded: 1_000, onceBeforeMs: 0, limit: 10, ...old });
+  const written = (before: Delegation) => ({ row: ended(before as LiveDelegation), leaseMs: 0 });
   const delayed = (before: LiveDelegation, delayMs: number): LiveDelegation => ({ ...before, delayMs });
 
   describe(name, () => {
@@ -136,6 +139,37 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         const found = await find({ by: 'owner', room: room(1), owner });
         expect(found[0]).toEqual(of(21));
         expect(found.slice(1, 4).map(({ id }) => id)).toEqual([idOf(20), idOf(19), idOf(18)]);
+      });
+
+      test('by owner and delayed events: also those of others that live, each once, until they end', async () => {
+        const { handles } = handOver(1);
+        const of = (n: number, over: Partial<HandOver> = {}) => row(n, { over: { room: room(1), handles, ...over } });
+        const elsewhere = of(5, { homeserver: 'https://matrix.example.net' as HomeserverUrl });
+        for (const one of [of(1), of(2), of(3, { handles: futureHandles(3) }), of(4, { room: room(4) }), elsewhere]) await put(one);
+        const where = { by: 'owner', room: room(1), owner: of(1).owner } as const;
+        const both = { ...where, events: eventHashesOf(of(1)) };
+        expect(await find(where)).toEqual([of(1)]);
+        expect(await find(both)).toEqual([of(1), of(2)]);
+        expect(await find({ ...where, events: eventHashesOf(of(3, { handles: futureHandles(3, { lost: false }) })) })).toEqual([
+          of(1),
+          of(3, { handles: futureHandles(3) }),
+        ]);
+        const seen = await store.update(both, null, (rows) => ({ writes: rows.map((one) => written(one)), value: rows.length }));
+        expect(seen).toMatchObject({ kind: 'done', value: 2 });
+        expect(await find(both)).toEqual([ended(of(1))]);
+        await put(ended(of(3, { handles: futureHandles(3) })));
+        await put(ended(elsewhere));
+        expect(await store.rooms(0, SLOTS)).toEqual([room(4)]);
+      });
+
+      test('by delayed event also after a kill', async ({ skip }) => {
+        const { kill } = opened;
+        if (kill === null) return skip('the data of this one ends with it');
+        await put(row(1));
+        const left = await kill();
+        more.push(left);
+        const events = eventHashesOf(row(1));
+        expect(await find({ by: 'owner', room: room(1), owner: 'another' as Owner, events }, left)).toEqual([row(1)]);
       });
 
       test('by owner: cancellations that can not be made do not hide the one that counts', async () => {

@@ -1,6 +1,7 @@
 // The store of several replicas on a real Redis: the contract, what only two clients at once can show, and what only Redis can do to us.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Clock, systemClock, systemRandom } from '../../src/clock.ts';
+import { eventHashesOf } from '../../src/delegation/handles.ts';
 import type { Owner, Sid, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
@@ -97,6 +98,26 @@ for (const { name, binary, missing } of KINDS)
           (done) => done.kind === 'done' && done.value,
         );
         expect(seen.sort()).toEqual([0, 1, 2]);
+      });
+
+      test('hand one event over for two owners: the second sees the first, and with their end nothing is left of it', async () => {
+        const [a, b] = stores();
+        const { handles } = row(1);
+        const of = (n: number) => row(n, { over: { room: room(1), handles } });
+        const events = eventHashesOf(row(1));
+        const handOver = (store: Store, n: number) =>
+          store.update({ by: 'owner', room: room(1), owner: of(n).owner, events }, null, (rows) => {
+            const older = rows.map((one) => ({ row: ended(one as LiveDelegation), leaseMs: 0 }));
+            return { writes: [...older, { row: of(n), leaseMs: 0 }], value: rows.length };
+          });
+        const seen = (await Promise.all([handOver(a, 1), handOver(b, 2), handOver(a, 3)])).map(
+          (done) => done.kind === 'done' && done.value,
+        );
+        expect(seen.sort()).toEqual([0, 1, 1]);
+        expect(await a.count()).toMatchObject({ awaiting: 1, ended: 2 });
+        for (const n of [1, 2, 3]) await put(b, ended(of(n)));
+        const [index] = (await server.ask('KEYS', 'lastwill*r:*')) as [string];
+        expect(((await server.ask('HKEYS', index)) as string[]).filter((field) => !field.startsWith('o'))).toEqual([]);
       });
 
       test('a row that can not be read keeps no other of its owner and identity from being written', async () => {

@@ -2,7 +2,7 @@
 // a cluster can spread the shards. Never edit a name that has landed: replicas of neighbouring versions share the keys.
 //
 //   lastwill{tag}d:<id>      one delegation: its revision, a space, the row (row.ts)
-//   lastwill{tag}r:<room>    a room's index: `i…` identity → ids that live, `o…` owner → ids, `n` how many live
+//   lastwill{tag}r:<room>    a room's index: `i…` identity and `e…` delayed event → ids that live, `o…` owner → ids, `n` how many live
 //   lastwill{tag}l:<lane>    id → when it is due, or until when it is claimed; a lane is a class of work for one homeserver
 //   lastwill{tag}lanes       lane → its earliest entry
 //   lastwill{tag}paused      homeserver → until when it wants no calls
@@ -14,7 +14,7 @@
 //   lastwill{tag}sfu         LIVEKIT_URL of the lastwill that was started last, in the first shard
 //   lastwill{tag}g:<owner>   the identities that this owner's membership was given tokens for
 import { createHash } from 'node:crypto';
-import type { DelegationId, HomeserverUrl, Identity, Owner, RoomName } from '../../delegation/ids.ts';
+import type { DelegationId, EventHash, HomeserverUrl, Identity, Owner, RoomName } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
 import { shortName } from '../short-name.ts';
 import { slotOf } from '../slots.ts';
@@ -58,6 +58,7 @@ export function roomKey(room: RoomName): string {
   return `r:${shortName(room, 22)}`;
 }
 export const identityField = (identity: Identity): string => `i${shortName(identity, 16)}`;
+export const eventField = (event: EventHash): string => `e${shortName(event, 16)}`;
 export const ownerField = (owner: Owner): string => `o${shortName(owner, 16)}`;
 /** By `ownerName`. */
 export const givenKey = (owner: string): string => `g:${owner}`;

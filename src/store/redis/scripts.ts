@@ -63,15 +63,15 @@ function script(body: string): Script {
  */
 export const UPDATE = script(`
 local index, mode, where, what, once, onceAt = KEYS[1], arg(), arg(), arg(), arg(), arg()
-local ids = {}
-if where == 'id' then ids[1] = what
-elseif where == 'field' then each(redis.call('HGET', index, what) or '', function(id) ids[#ids + 1] = id end)
+local ids, seen = {}, {}
+local function take(id) if not seen[id] then seen[id] = true; ids[#ids + 1] = id end end
+if where == 'id' then take(what)
+elseif where == 'fields' then
+  for field in string.gmatch(what, '%S+') do each(redis.call('HGET', index, field) or '', take) end
 else
-  local seen, all = {}, redis.call('HGETALL', index)
+  local all = redis.call('HGETALL', index)
   for i = 1, #all, 2 do
-    if string.sub(all[i], 1, 1) == 'i' then
-      each(all[i + 1], function(id) if not seen[id] then seen[id] = true; ids[#ids + 1] = id end end)
-    end
+    if string.sub(all[i], 1, 1) == 'i' then each(all[i + 1], take) end
   end
 end
 local function values()

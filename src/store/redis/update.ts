@@ -1,12 +1,13 @@
 // One update's words for Redis: where it looks, what it expects to find there, and what it writes if it does.
 import { dueAtMs } from '../../delegation/decide.ts';
-import type { DelegationId, Identity } from '../../delegation/ids.ts';
+import { eventHashesOf } from '../../delegation/handles.ts';
+import type { DelegationId, EventHash, Identity, Owner } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
 import { isInPart } from '../parts.ts';
 import type { Seal } from '../seal.ts';
 import { slotOf } from '../slots.ts';
 import type { Where, Write } from '../store.ts';
-import { identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './keys.ts';
+import { eventField, identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './keys.ts';
 import { longestLeaseMs } from './leases.ts';
 import { pack, type Stored, unpack } from './row.ts';
 import type { Argument } from './wire.ts';
@@ -22,7 +23,8 @@ export interface Place {
   readonly shard: number;
   /** Of the room's index, without the prefix. */
   readonly key: string;
-  readonly where: 'id' | 'field' | 'room';
+  readonly where: 'id' | 'fields' | 'room';
+  /** Fields are divided by spaces. */
   readonly what: string;
   /** Names a list of rows that beliefs are kept of. */
   readonly list: string | null;
@@ -36,7 +38,7 @@ export function placeOf(where: Where): Place {
     case 'id':
       return { ...at, where: 'id', what: idIn(where.id), list: null };
     case 'owner':
-      return fieldOf(at, ownerField(where.owner));
+      return ownerPlace(fieldOf(at, ownerField(where.owner)), where.events ?? []);
     case 'watched':
       return fieldOf(at, identityField(where.identity));
     case 'room':
@@ -48,9 +50,14 @@ export function placeOf(where: Where): Place {
 
 const fieldOf = (at: { readonly shard: number; readonly key: string }, field: string): Place => ({
   ...at,
-  where: 'field',
+  where: 'fields',
   what: field,
   list: listOf(at.key, field),
+});
+/** Hardly ever has another owner the same event, so the owner's list is believed to be all. */
+const ownerPlace = (place: Place, events: readonly EventHash[]): Place => ({
+  ...place,
+  what: [place.what, ...events.map(eventField)].join(' '),
 });
 const listOf = (key: string, field: string): string => `${key} ${field}`;
 
@@ -67,10 +74,7 @@ export function rowsFor(where: Where, found: readonly Found[]): readonly Delegat
     case 'id':
       return rows.filter(({ id }) => id === where.id);
     case 'owner':
-      return rows
-        .filter(({ owner }) => owner === where.owner)
-        .sort((a, b) => rankOf(a) - rankOf(b) || endedAt(b) - endedAt(a))
-        .slice(0, OWNER_ROWS);
+      return [...ofOwner(rows, where.owner), ...ofEvents(rows, where)];
     case 'watched':
       return rows.filter(({ identities }) => identities.includes(where.identity));
     case 'room':
@@ -78,6 +82,18 @@ export function rowsFor(where: Where, found: readonly Found[]): readonly Delegat
     default:
       return where satisfies never;
   }
+}
+
+function ofOwner(rows: readonly Delegation[], owner: Owner): readonly Delegation[] {
+  return rows
+    .filter((row) => row.owner === owner)
+    .sort((a, b) => rankOf(a) - rankOf(b) || endedAt(b) - endedAt(a))
+    .slice(0, OWNER_ROWS);
+}
+
+/** Those of other owners. */
+function ofEvents(rows: readonly Delegation[], { owner, events = [] }: Extract<Where, { by: 'owner' }>): readonly Delegation[] {
+  return rows.filter((row) => row.owner !== owner && eventHashesOf(row).some((event) => events.includes(event)));
 }
 
 /** Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for. */
@@ -167,17 +183,20 @@ export function writeWords(where: Where, planned: readonly Planned[]): Argument[
       ...[idIn(row.id), bytes, before === null ? '' : (laneOf(before) ?? ''), lane ?? '', String(dueAtMs(row.state) ?? '')],
       ...[String(leaseMs), before?.state.kind ?? '', row.state.kind, ownerField(row.owner)],
       row.state.kind === 'ended' ? String(row.state.atMs) : '',
-      ...counted(indexed({ row, before, lane }).map(identityField)),
+      ...counted(indexed({ row, before, lane })),
     ]),
   ];
 }
 
 const counted = (words: readonly string[]): string[] => [String(words.length), ...words];
 
-/** Those under which a row is found from now on, or with its end no more. */
-function indexed({ row, before, lane }: Pick<Planned, 'row' | 'before' | 'lane'>): readonly Identity[] {
+/** The fields under which a row is found from now on, or with its end no more. */
+function indexed({ row, before, lane }: Pick<Planned, 'row' | 'before' | 'lane'>): readonly string[] {
   const stays = before !== null && laneOf(before) !== null && lane !== null;
-  return stays ? newIn(row, before) : row.identities;
+  if (stays) return newIn(row, before).map(identityField);
+  // Its handles are gone with the end.
+  const live = lane === null ? (before ?? row) : row;
+  return [...row.identities.map(identityField), ...eventHashesOf(live).map(eventField)];
 }
 
 function newIn({ identities }: Delegation, before: Delegation): readonly Identity[] {

@@ -120,6 +120,8 @@ export const MIGRATIONS: readonly string[] = [
   `,
   // Where other stores keep it; of what was given before that is not known.
   'ALTER TABLE given ADD COLUMN slot INTEGER',
+  // What is watched names delayed events as well from here on. Older versions would leave those there, and with them the room.
+  'SELECT 1',
 ];
 
 /** @throws StoreUnusable when the file was written by a newer version. */
