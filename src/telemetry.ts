@@ -142,6 +142,11 @@ export const METRICS = {
   falseLeaves: counter('lastwill_false_leaves_total', [], 'Leaves that reached the room while the participant was on the SFU.'),
   ghostsAvoided: counter('lastwill_ghosts_avoided_total', ['cause'], "Leaves accepted before the homeserver's own timer ran out."),
   leaves: counter('lastwill_leaves_total', ['cause', 'outcome'], 'Leaves that were owed, by how it ended.'),
+  overdueLeaveFailures: counter(
+    'lastwill_overdue_leave_failures_total',
+    [],
+    'Failed tries to send a leave that is later than promised, and still owed.',
+  ),
   restarts: counter(
     'lastwill_restarts_total',
     ['result'],
@@ -216,6 +221,7 @@ export interface Metrics {
   falseLeave(): void;
   ghostAvoided(cause: Cause): void;
   leave(cause: Cause, outcome: Outcome): void;
+  overdueLeaveFailed(): void;
   departureToLeave(cause: Cause, tookMs: number): void;
   restart(result: Answer['kind']): void;
   lateRestart(): void;
@@ -296,7 +302,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
   // The series that alerts watch begin at 0: an increase is not seen in a series that begins with its first event.
   for (const cause of Object.keys(CAUSES)) for (const metric of [ghosts, ghostsAvoided]) metric.inc({ cause }, 0);
   const [leaves, restarts, lateRestarts] = [counts(METRICS.leaves), counts(METRICS.restarts), counts(METRICS.lateRestarts)];
-  const givenUp = counts(METRICS.restartsGivenUp);
+  const [overdueLeaves, givenUp] = [counts(METRICS.overdueLeaveFailures), counts(METRICS.restartsGivenUp)];
   for (const cause of Object.keys(CAUSES)) for (const outcome of ['sent', 'already-sent']) leaves.inc({ cause, outcome }, 0);
   const [delegations, webhooks, failures] = [
     counts(METRICS.delegationRequests),
@@ -321,6 +327,7 @@ export function createMetrics(registry: Registry, options: MetricsOptions = {}):
     falseLeave: () => falseLeaves.inc(),
     ghostAvoided: (cause) => ghostsAvoided.inc({ cause }),
     leave: (cause, outcome) => leaves.inc({ cause, outcome }),
+    overdueLeaveFailed: () => overdueLeaves.inc(),
     departureToLeave: (cause, tookMs) => departures.observe({ cause }, tookMs / 1000),
     restart: (result) => restarts.inc({ result }),
     lateRestart: () => lateRestarts.inc(),

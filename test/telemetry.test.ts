@@ -150,6 +150,7 @@ describe('metrics', () => {
     metrics.falseLeave();
     metrics.ghostAvoided('removed');
     metrics.leave('left', 'sent');
+    metrics.overdueLeaveFailed();
     metrics.restart('limited');
     metrics.lateRestart();
     metrics.restartsGivenUp(2);
@@ -164,6 +165,7 @@ describe('metrics', () => {
       ['lastwill_false_leaves_total', 1],
       ['lastwill_ghosts_avoided_total{cause="removed"}', 1],
       ['lastwill_leaves_total{cause="left",outcome="sent"}', 1],
+      ['lastwill_overdue_leave_failures_total', 1],
       ['lastwill_restarts_total{result="limited"}', 1],
       ['lastwill_late_restarts_total', 1],
       ['lastwill_delegations_total{result="created"}', 1],

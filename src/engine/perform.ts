@@ -237,6 +237,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
       called();
       const answer = await delayedEvents.act(row.homeserver, call, { timeoutMs, userId: row.userId, isWanted });
       metrics.homeserverRequest(action, clock.nowMs() - startedMs);
+      if (action === 'send' && isOverdueAfter(row, answer, clock.nowMs())) metrics.overdueLeaveFailed();
       if (SEVERITY[answer.kind] > SEVERITY[worst.kind]) worst = answer;
     }
     return worst;
@@ -252,6 +253,11 @@ export function createPerformer(deps: PerformerDeps): Performer {
 /** What was not let through, or not even called, says nothing of an event that another process has restarted meanwhile. */
 function isOutdated(event: Event, before: LiveDelegation, now: Delegation): boolean {
   return event.kind === 'restart_answered' && event.answer.kind === 'limited' && now.expiry.latestMs !== before.expiry.latestMs;
+}
+
+/** A leave that has to be tried again although its time is over. */
+function isOverdueAfter({ state }: LiveDelegation, { kind }: Answer, nowMs: number): boolean {
+  return state.kind === 'leaving' && kind !== 'ok' && kind !== 'final' && nowMs > state.onTimeUntilMs;
 }
 
 function wantedBy(row: LiveDelegation): Wanted {

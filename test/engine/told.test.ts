@@ -1,5 +1,7 @@
 // What an operator is told of an SFU whose configuration does not fit.
 import { describe, expect, it } from 'vitest';
+import type { HomeserverUrl } from '../../src/delegation/ids.ts';
+import type { Answer } from '../../src/delegation/state.ts';
 import { createSfuAlarm } from '../../src/engine/sfu-alarm.ts';
 import { createLogger } from '../../src/telemetry.ts';
 import { handOver, identity, room, sid } from '../support/fixtures.ts';
@@ -46,4 +48,55 @@ describe('webhooks that never arrive', () => {
   });
 
   it('are not, where others come', async () => expect((await crashed(6, true)).lines.join()).not.toContain(TOLD));
+});
+
+describe('a leave that is overdue', () => {
+  const METRIC = 'lastwill_overdue_leave_failures_total';
+  const AWAY = 'https://away.example.org' as HomeserverUrl;
+
+  async function leaves(world: EngineWorld, n: number, homeserver?: HomeserverUrl): Promise<void> {
+    const { id: _, ...rest } = handOver(n, { delayMs: 3_600_000, ...(homeserver && { homeserver }) });
+    world.join(rest.room, identity(n), sid(n));
+    await world.engine.handOver(rest);
+    await world.clock.advance(1_000);
+    world.leave(rest.room, identity(n));
+    await world.webhook(rest.room, identity(n), sid(n), 'left', world.clock.nowMs() - 1_000);
+    await world.clock.advance(1_500);
+  }
+
+  it.each<Answer>([{ kind: 'failed', reached: false }, { kind: 'refused' }, { kind: 'limited', retryAfterMs: 2_000 }])(
+    'is counted with each try that fails (%o), whatever other leaves get through, and no more once it is sent',
+    async (answer) => {
+      const world = new EngineWorld();
+      let isAway = true;
+      world.answer = (homeserver, call) =>
+        isAway && homeserver === AWAY && call.kind === 'delay' && call.action === 'send' ? answer : { kind: 'ok' };
+      await leaves(world, 1, AWAY);
+      const counts: number[] = [];
+      for (let n = 2; n <= 5; n += 1) {
+        await world.clock.advance(30_000);
+        await leaves(world, n);
+        counts.push(await world.metric(METRIC));
+      }
+      expect(counts.every((count, nth) => count > (counts[nth - 1] ?? 0))).toBe(true);
+      isAway = false;
+      await world.clock.advance(20_000);
+      const { leaving } = await world.store.count();
+      const last = await world.metric(METRIC);
+      await world.clock.advance(60_000);
+      expect([leaving, await world.metric(METRIC)]).toEqual([0, last]);
+    },
+  );
+
+  it('is none as long as it is on time', async () => {
+    const world = new EngineWorld();
+    let tries = 0;
+    world.answer = (_, call) => {
+      if (call.kind !== 'delay' || call.action !== 'send') return { kind: 'ok' };
+      tries += 1;
+      return tries <= 2 ? { kind: 'failed', reached: false } : { kind: 'ok' };
+    };
+    await leaves(world, 1);
+    expect([tries, await world.metric(METRIC)]).toEqual([3, 0]);
+  });
 });

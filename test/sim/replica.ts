@@ -144,6 +144,7 @@ function quietMetrics(onSin: ReplicaDeps['onSin']): Metrics {
     falseLeave: () => onSin('false leave'),
     ghostAvoided: nothing,
     leave: nothing,
+    overdueLeaveFailed: nothing,
     departureToLeave: nothing,
     restart: nothing,
     lateRestart: nothing,
