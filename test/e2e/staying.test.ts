@@ -5,7 +5,8 @@ import type { Delegation } from './stack/lastwill-api.ts';
 import type { Participant } from './stack/participant.ts';
 import { type Stage, story } from './stack/place.ts';
 import { eventually, now } from './stack/processes.ts';
-import { callsAbout } from './stack/synapse.ts';
+import { Seat, seatNames } from './stack/seat.ts';
+import { callsAbout, SERVER_NAME } from './stack/synapse.ts';
 
 const SOON_MS = 3_000;
 
@@ -144,6 +145,28 @@ describe('another word of the client', () => {
     await alice.expectLeave('handed back, delay of 10 s', departedMs, expiresMs - departedMs + SOON_MS, "the homeserver's own timer");
     expect(callsAbout(alice.place.synapseLog, delayId)).toEqual(before);
     await alice.expectClean();
+  });
+});
+
+describe('one event under two identities', () => {
+  story('the first to hand it over goes, and the other stays: no leave, then one when that one goes', async ({ stage }) => {
+    const alice = await stage.member();
+    const other = new Seat(alice.place, await seatNames(undefined, alice.sfuRoom));
+    try {
+      const [participant, second] = await Promise.all([alice.join(), other.join()]);
+      const delayId = await alice.scheduleLeave(10_000);
+      const older = await alice.delegate(delayId, 10_000);
+      await alice.reaches(older, 'connected');
+      const newer = await other.handOver({ homeserver: SERVER_NAME, leave: { delay_id: delayId }, timeout_ms: 10_000 });
+      expect(await alice.reaches(older, 'ended')).toMatchObject({ outcome: 'superseded' });
+      await other.reaches(newer, 'connected');
+      await participant.leave();
+      await alice.expectPresentFor(15_000);
+      await alice.expectLeave('one event under two identities, then gone', await second.leave(), SOON_MS);
+      await alice.expectClean();
+    } finally {
+      await other.end();
+    }
   });
 });
 
