@@ -7,8 +7,16 @@ import { ended, handOver, identity, room, row } from '../support/fixtures.ts';
 
 const [file = '', first = '1'] = process.argv.slice(2);
 const store = openSqliteStore({ path: file, clock: systemClock(), seal: null });
-// Written at once, into the pipe: what was said before the kill is heard after it.
-const say = (line: string): void => void writeSync(1, `${line}\n`);
+/** Written at once, into the pipe: what was said before the kill is heard after it. One that nobody has read for a moment is full. */
+function say(line: string): void {
+  for (let left = Buffer.from(`${line}\n`); left.length > 0; ) {
+    try {
+      left = left.subarray(writeSync(1, left));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+  }
+}
 say('opened');
 
 /** A participant's story of three commits; the last writes two rows. The second number of each three is the superseding delegation. */
