@@ -43,11 +43,8 @@ const ROWS_AT_ONCE = 16;
 const ALL_AT_ONCE = 16;
 /** Each portion costs a search for all rows of the room. */
 const MOST_PORTIONS = 32;
-/**
- * A round takes so many intervals: a little more than one, so that no two intervals have more looks than rooms each, however late the ticks
- * are, and though the rooms of a tick are looked at up to a second sooner once nothing has moved in them.
- */
-const TURN = 1.05;
+/** A round takes so many intervals: a little more than one, so that no interval has more looks than rooms, however late the ticks are. */
+const TURN = 1.01;
 /** A room that another replica has looked at in this part of the interval is passed over: each is at another place of its round. */
 const SHARED_TURN = 0.75;
 /** The same when all rooms are looked at: what makes one replica do that makes the others do it in the same moment. */
@@ -60,7 +57,10 @@ const TOUCH_MS = 2_000;
 const AWAY_TOUCH_MS = 1_000;
 /** The rooms of one tick are spread over this time: ten at once would keep a webhook waiting for all of them. */
 const TICK_MS = 1_000;
-/** Short looks (quiet-rooms.ts) follow one another closely: after a sleep in between caches are cold, and each took a quarter longer. */
+/**
+ * Short looks (quiet-rooms.ts) follow one another closely: after a sleep in between caches are cold, and each took a quarter longer. They come
+ * last, or while rooms fall quiet they would all be looked at sooner than their turn is.
+ */
 const SHORT_LOOK_MS = 2;
 const PURGE_EVERY_MS = 10_000;
 /** Rows that are purged in one transaction, which takes a few ms; the next one follows until there are no more. */
@@ -120,7 +120,8 @@ export function createSweep(deps: SweepDeps): Sweep {
 
   function apart(those: readonly RoomName[], mostMs: number): readonly Cancel[] {
     const apartMs = Math.min(mostMs, TICK_MS / those.length);
-    return those.map((room, nth) => clock.after(Math.floor(nth * apartMs), () => void look(room).catch(failed)));
+    const firstMs = TICK_MS - those.length * apartMs;
+    return those.map((room, nth) => clock.after(Math.floor(firstMs + nth * apartMs), () => void look(room).catch(failed)));
   }
 
   async function lookInTurn(fromSlot: number, toSlot: number): Promise<void> {
