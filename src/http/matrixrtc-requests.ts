@@ -30,10 +30,12 @@ const LONGEST_DELAY_MS = 9_223_372_036_854;
 
 const text = z.string('must be a text').nullish();
 const whole = z.int('must be a whole number').nullish();
-/** A 64-bit integer. JavaScript holds large ones only roughly, which does not matter: nobody reads the value. */
+/**
+ * A 64-bit integer. JavaScript holds large ones only roughly, the largest of all as 2^63, which does not matter: nobody reads the value.
+ */
 const unread = z
   .number('must be a whole number')
-  .refine((value) => Number.isInteger(value) && Math.abs(value) < 2 ** 63, 'must be a whole number')
+  .refine((value) => Number.isInteger(value) && Math.abs(value) <= 2 ** 63, 'must be a whole number')
   .nullish();
 const openIdToken = z
   .strictObject({ access_token: text, token_type: text, matrix_server_name: text, expires_in: unread }, 'must be an object')

@@ -100,3 +100,9 @@ test('the same delayed event is the same hand-over, another is another', () => {
   expect(hashOf('d2')).not.toBe(hashOf('d1'));
   expect(hashOf('d1')).not.toContain('d1');
 });
+
+test.each(['9223372036854775807', '-9223372036854775808'])('a token that expires in %s s, the most that 64 bits hold', (seconds) => {
+  const token = `{"access_token":"a","matrix_server_name":"example.org","expires_in":${seconds}}`;
+  const outcome = attempt(parseLegacyRequest, bytesOf(`{"room":"!r:example.org","device_id":"D","openid_token":${token}}`));
+  expect(outcome).toMatchObject({ openId: { accessToken: 'a' } });
+});
