@@ -8,6 +8,7 @@ export const INTENDED = {
     'a webhook that is not signed with an API key is refused (401), and only POST is one: anyone could end a call otherwise',
   'operational pages': 'answers of /healthz and of paths that are none are JSON: what reads them should not have to guess',
   'doubled slashes': 'answered as if single: a redirect without CORS headers is a dead end for a browser',
+  'dot segments': 'not redirected, and no page: a proxy in front judges a path by its beginning',
   'one JSON text':
     'what follows the JSON of a request is not ignored, and field names are taken as they are written: no two readers may differ',
   'well-formed text': 'text without a UTF-8 form is refused, as it would give two ids one name on the SFU',
@@ -32,12 +33,12 @@ export interface Case {
   readonly roomStatus?: number;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
+export type Fields = Readonly<Record<string, unknown>>;
 const ABSENT = undefined;
-const DELEGATION = { delay_id: 'delay_1', delay_timeout: 3_600_000 };
+export const DELEGATION = { delay_id: 'delay_1', delay_timeout: 3_600_000 };
 
 /** How each endpoint is asked; `over` replaces fields, undefined takes them out. */
-function endpoints({ home }: Stand) {
+export function endpoints({ home }: Stand) {
   const openidToken = (over: Fields = {}): Fields => {
     return { access_token: 'alice', token_type: 'Bearer', matrix_server_name: home, expires_in: 3600, ...over };
   };

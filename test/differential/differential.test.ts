@@ -5,6 +5,7 @@ import { type Case, casesOf, type Difference, INTENDED } from './cases.ts';
 import { isLaterSetting, isOlder, olderDifference } from './older.ts';
 import { INTENDED_SETTINGS, SETTINGS_CASES, type SettingsDifference } from './settings-cases.ts';
 import { type Answered, LASTWILL, openStand, peerOf, type Running, type Stand } from './stand.ts';
+import { wireCases } from './wire-cases.ts';
 
 const PEER = process.env.LASTWILL_PEER ?? '';
 const SLOW_MS = 180_000;
@@ -34,7 +35,7 @@ describe.skipIf(PEER === '')('beside another service', () => {
       const [peer] = services;
       const older = peer !== undefined && (await isOlder(peer));
       const used = new Set<Difference>();
-      for (const one of await casesOf(stand)) {
+      for (const one of [...(await casesOf(stand)), ...wireCases(stand)]) {
         const [theirs, ours] = await answers(one);
         const same = isDeepStrictEqual(theirs, ours);
         const explained = older && theirs !== undefined && ours !== undefined ? olderDifference(one.wanted, theirs, ours) : null;
