@@ -16,8 +16,7 @@ export interface Errand extends Wanted {
    * whoever may hand over can invent as many as they like, and must not use up the calls that a homeserver lets through for others.
    */
   readonly kind: 'owed' | 'restart' | 'doubtful';
-  /** True for a restart, after which the event goes on. */
-  readonly goesOn: boolean;
+  readonly action: 'send' | 'restart' | 'cancel';
   /** For a row known from memory while the store is away: made here even if another replica makes this homeserver's restarts. */
   readonly remembered?: boolean;
   /** Unix ms. If it is not begun by then it is dropped, since its evidence is stale. */
@@ -47,8 +46,12 @@ export class Queue {
     return this.#others[0];
   }
 
-  get doubtful(): number {
-    return this.#others.reduce((count, { kind }) => count + Number(kind === 'doubtful'), 0);
+  /** How many of those that nobody would miss go before one with this action that is added now, however little time it has. */
+  doubtsBefore(action: Errand['action']): number {
+    return this.#others.reduce(
+      (count, one) => count + Number(one.kind === 'doubtful' && DOUBTFUL_RANK[one.action] <= DOUBTFUL_RANK[action]),
+      0,
+    );
   }
 
   get others(): number {
@@ -112,7 +115,11 @@ function insert(queue: Waiting[], errand: Waiting): void {
 }
 
 const RANK: Readonly<Record<Errand['kind'], number>> = { owed: 0, restart: 1, doubtful: 2 };
+/** The leave of one who never came is due now; an event that is to be cancelled or restarted, and endangers somebody soon, is not doubtful. */
+const DOUBTFUL_RANK: Readonly<Record<Errand['action'], number>> = { send: 0, cancel: 1, restart: 2 };
 
 function isMoreUrgent(a: Waiting, b: Waiting): boolean {
-  return a.kind === b.kind ? a.orderMs < b.orderMs : RANK[a.kind] < RANK[b.kind];
+  if (a.kind !== b.kind) return RANK[a.kind] < RANK[b.kind];
+  const later = a.kind === 'doubtful' ? DOUBTFUL_RANK[a.action] - DOUBTFUL_RANK[b.action] : 0;
+  return later === 0 ? a.orderMs < b.orderMs : later < 0;
 }

@@ -67,9 +67,9 @@ export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce =
   };
 }
 
-/** What one that nobody would miss is answered, where as many wait as are called in a while. */
-export function beyondDoubts({ queue }: Lane, { kind, beginByMs }: Errand, nowMs: number): Answer | null {
-  if (kind !== 'doubtful' || queue.doubtful < MOST_DOUBTFUL) return null;
+/** What one that nobody would miss is answered, where as many wait before it as are called in a while. */
+export function beyondDoubts({ queue }: Lane, { kind, action, beginByMs }: Errand, nowMs: number): Answer | null {
+  if (kind !== 'doubtful' || queue.doubtsBefore(action) < MOST_DOUBTFUL) return null;
   const { least, most } = DOUBTFUL_AGAIN_MS;
   return { kind: 'limited', retryAfterMs: Math.min(Math.max(beginByMs - nowMs, least), most) };
 }
@@ -117,8 +117,8 @@ export function mostWhereLimited({ budget: { limit, limited, savedNow }, width }
 }
 
 /** Whether this process may make it. */
-export function isOurs({ ours }: Lane, { goesOn, remembered = false }: Errand): boolean {
-  return ours || !goesOn || remembered;
+export function isOurs({ ours }: Lane, { action, remembered = false }: Errand): boolean {
+  return ours || action !== 'restart' || remembered;
 }
 
 /** One whose time is its event's: where calls are counted, the budget says whose turn it is. */

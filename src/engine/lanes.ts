@@ -201,7 +201,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       case 'restart':
         return budget.putOffMs(errand);
       case 'doubtful':
-        if (!errand.goesOn && pace.isOverdue()) return 0;
+        if (errand.action !== 'restart' && pace.isOverdue()) return 0;
         return ours ? budget.spareMs() : RESERVED_MS;
       default:
         return errand.kind satisfies never;
@@ -264,7 +264,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       lane.budget.passed(errand.id, calledMs);
       lane.pace.passed();
     }
-    if (answer.kind === 'ok' && errand.goesOn) lane.budget.restarted(errand, calledMs);
+    if (answer.kind === 'ok' && errand.action === 'restart') lane.budget.restarted(errand, calledMs);
     else if (answer.kind === 'ok') lane.budget.ended(errand.id);
     switch (answer.kind) {
       case 'limited':

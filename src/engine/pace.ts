@@ -5,10 +5,10 @@ import type { Errand } from './errand.ts';
 
 export interface Pace {
   /**
-   * How long the next call that nobody would miss has to wait, ms; where a limit is known its rate tells, and not we. A restart (`goesOn`) that
+   * How long the next call that nobody would miss has to wait, ms; where a limit is known its rate tells, and not we. A restart that
    * nobody would miss waits for the others as well: a leave or a cancellation is owed all the same.
    */
-  waitMs(errand: Pick<Errand, 'goesOn'>, isKnown: boolean): number;
+  waitMs(errand: Pick<Errand, 'action'>, isKnown: boolean): number;
   /** For so long none of them has been made that one is, also where calls are short: it may be no invention. */
   isOverdue(): boolean;
   begun(kind: Errand['kind']): void;
@@ -35,9 +35,9 @@ export function createPace(nowMs: () => number): Pace {
   let doubtfulMs = Number.NEGATIVE_INFINITY;
 
   return {
-    waitMs: ({ goesOn }, isKnown) => {
+    waitMs: ({ action }, isKnown) => {
       if (isKnown || isOther) return 0;
-      const forOthersMs = goesOn ? Math.max(LEFT_OVER - all.saved(), 0) / SYNAPSE.perMs : 0;
+      const forOthersMs = action === 'restart' ? Math.max(LEFT_OVER - all.saved(), 0) / SYNAPSE.perMs : 0;
       return Math.ceil(Math.max(Math.max(1 - doubtful.saved(), 0) / DOUBTFUL.perMs, forOthersMs));
     },
     isOverdue: () => nowMs() - doubtfulMs >= OVERDUE_MS,

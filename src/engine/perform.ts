@@ -151,7 +151,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
-      ...{ kind: remembered ? 'restart' : inventions.restart(row), goesOn: true, remembered },
+      ...{ kind: remembered ? 'restart' : inventions.restart(row), action: 'restart', remembered },
       beginByMs: clock.nowMs() + turnMs(row),
       work: ({ latelyMs, called }) => {
         askedAtMs = clock.nowMs();
@@ -213,7 +213,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return lanes.run(row.homeserver, {
       ...wantedBy(row),
       kind,
-      goesOn: false,
+      action: calls.action,
       beginByMs,
       work: ({ called }) => callAll(row, called, calls),
     });

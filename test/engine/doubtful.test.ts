@@ -1,5 +1,5 @@
 // Hand-overs of which nobody ever connects, thousands of them: calls about them wait, and nobody else does.
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { DelayId, HomeserverUrl } from '../../src/delegation/ids.ts';
 import { handOver, identity, room, sid } from '../support/fixtures.ts';
 import { keepTimers } from './own-timers.ts';
@@ -74,4 +74,44 @@ test.each([100, 700])('%d of a homeserver that fails for a moment: nobody who is
   failing = false;
   await world.clock.advance(60_000);
   expect(timers.lost()).toBe(0);
+});
+
+/** The pace of calls that nobody would miss (pace.ts). */
+const NEXT_MS = 5_000;
+
+describe('a homeserver without a limit: who never comes does not wait behind what has an hour', () => {
+  async function again(world: EngineWorld, n: number): Promise<void> {
+    const handles = { kind: 'delay', delayId: `second-${n}` as DelayId } as const;
+    const { id: _, ...rest } = handOver(n, { room: room(1), delayMs: 3_600_000, handles });
+    await world.engine.handOver(rest);
+  }
+  async function expectLeaveWithin(world: EngineWorld, lateMs: number): Promise<void> {
+    const handles = { kind: 'delay', delayId: 'of-nobody' as DelayId } as const;
+    const { id: _, ...rest } = handOver(1_000, { room: room(2), delayMs: 18_000, handles });
+    await world.engine.handOver(rest);
+    const byMs = world.clock.nowMs() + 18_000 + lateMs;
+    await world.clock.advance(60_000);
+    expect(world.actions('send', 'of-nobody')[0]?.atMs).toBeLessThan(byMs);
+  }
+
+  test.each([6, 30])('restarts of %d who are there, and have handed over twice', async (count) => {
+    const world = new EngineWorld();
+    for (let n = 1; n <= count; n += 1) {
+      await world.enter(n, room(1), 3_600_000, `first-${n}` as DelayId);
+      await world.clock.advance(300);
+      await again(world, n);
+    }
+    await expectLeaveWithin(world, 1_000);
+  });
+
+  test.each([6, 30])('cancellations of %d who hand over twice before they come', async (count) => {
+    const world = new EngineWorld();
+    for (let n = 1; n <= count; n += 1) {
+      const handles = { kind: 'delay', delayId: `first-${n}` as DelayId } as const;
+      const { id: _, ...rest } = handOver(n, { room: room(1), delayMs: 3_600_000, handles });
+      await world.engine.handOver(rest);
+      await again(world, n);
+    }
+    await expectLeaveWithin(world, NEXT_MS);
+  });
 });

@@ -28,7 +28,11 @@ function start(): { clock: VirtualClock; lanes: Lanes; freed: () => number; run(
     const expiryMs = clock.nowMs() + leftMs;
     return lanes.run(HOMESERVER, {
       ...{ id: idOf(n), createdAtMs: START_MS, delayMs: DELAY_MS, expiryMs, lostMs: expiryMs, proven: true },
-      ...{ kind, goesOn: kind === 'restart', beginByMs: kind === 'owed' ? Number.POSITIVE_INFINITY : clock.nowMs() + 5_000 },
+      ...{
+        kind,
+        action: kind === 'restart' ? 'restart' : 'send',
+        beginByMs: kind === 'owed' ? Number.POSITIVE_INFINITY : clock.nowMs() + 5_000,
+      },
       work: () => new Promise((answered) => void clock.after(takesMs, () => answered({ kind: 'ok' }))),
     });
   };

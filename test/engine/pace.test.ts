@@ -3,7 +3,8 @@ import { expect, it } from 'vitest';
 import { createPace } from '../../src/engine/pace.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
-const END = { goesOn: false };
+const END = { action: 'send' } as const;
+const RESTART = { action: 'restart' } as const;
 
 it('are three at once, and then few, whatever else is called', async () => {
   const clock = createVirtualClock();
@@ -43,10 +44,10 @@ it('calls that fail prove nothing', () => {
 it('restarts among them leave the others what they may need at once', async () => {
   const clock = createVirtualClock();
   const pace = createPace(clock.nowMs);
-  expect(pace.waitMs({ goesOn: true }, false)).toBe(0);
+  expect(pace.waitMs(RESTART, false)).toBe(0);
   for (let n = 0; n < 2; n += 1) pace.begun('restart');
-  expect(pace.waitMs({ goesOn: true }, false)).toBe(1_000);
+  expect(pace.waitMs(RESTART, false)).toBe(1_000);
   expect(pace.waitMs(END, false)).toBe(0);
   await clock.advance(1_000);
-  expect(pace.waitMs({ goesOn: true }, false)).toBe(0);
+  expect(pace.waitMs(RESTART, false)).toBe(0);
 });

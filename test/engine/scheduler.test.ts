@@ -52,7 +52,7 @@ it('a lane that was closed calls again, also when its timer fires a moment early
     lostMs: expiryMs,
     proven: true,
     kind: 'restart',
-    goesOn: true,
+    action: 'restart',
     beginByMs: expiryMs,
   } as const;
   await lanes.run(HOMESERVER, { ...errand, work: async () => ({ kind: 'limited', retryAfterMs: 5_000 }) });
