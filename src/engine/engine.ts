@@ -16,6 +16,7 @@ import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Log, Metrics } from '../telemetry.ts';
 import { createAlarms } from './alarms.ts';
 import { type Applied, createApply, type Todo } from './apply.ts';
+import { createEarlyDepartures } from './early-departures.ts';
 import { createHandOvers, type HandOvers } from './hand-over.ts';
 import { createKeepAlive } from './keep-alive.ts';
 import { createLanes } from './lanes.ts';
@@ -97,7 +98,7 @@ export function createEngine(deps: EngineDeps): Engine {
   let ticking: Cancel = () => {};
   let tickedMs = clock.nowMs();
 
-  const watch = createWebhookWatch({ clock, log });
+  const [watch, earlyDepartures] = [createWebhookWatch({ clock, log }), createEarlyDepartures(clock)];
   const presence = createPresence({
     ...{ rooms, clock },
     ...(shared && { sightings }),
@@ -248,7 +249,7 @@ export function createEngine(deps: EngineDeps): Engine {
     watch.heard();
     if (about.event === 'room_started') presence.roomStarted(about.room);
     const where = about.kind === 'room' ? roomOf(about.room) : ({ by: 'watched', room: about.room, identity: about.identity } as const);
-    const applied = await watched(where, about.onceKey, () => about.about);
+    const applied = await earlyDepartures.heard(about.room, about.about, () => watched(where, about.onceKey, () => about.about));
     for (const todo of applied.todo) perform(todo);
     if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
     // The calls that were just begun go out first, since the sync of the disk takes processor time as well.
@@ -259,7 +260,7 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   return {
-    ...createHandOvers({ store, clock, random, policy, apply: watched, perform, onStore, onRow, onWrite, durable }),
+    ...createHandOvers({ ...deps, apply: watched, earlyDepartures, perform, onStore, onRow, onWrite, durable }),
     webhook,
     read: async (room, id) => {
       const found = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));

@@ -6,6 +6,7 @@ import { type DelegationId, delegationId, type Identity, type Owner, type RoomNa
 import type { Delegation, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
+import type { EarlyDepartures } from './early-departures.ts';
 
 export type HandedOver =
   | { readonly kind: 'created'; readonly row: Delegation; readonly superseded: number }
@@ -27,6 +28,7 @@ export interface HandOverDeps {
   readonly random: Random;
   readonly policy: Policy;
   readonly apply: Apply;
+  readonly earlyDepartures: Pick<EarlyDepartures, 'of'>;
   readonly perform: (todo: Todo) => void;
   /** Told of each commit and of each that failed; null: the store can commit. */
   readonly onStore: (failed: StoreUnavailable | null) => void;
@@ -43,7 +45,7 @@ type Committed = HandedOver & { readonly decisions: readonly Decision[] };
 const MAY_BEGIN_ANEW: ReadonlySet<Outcome> = new Set<Outcome>(['handed-back', 'expired']);
 
 export function createHandOvers(deps: HandOverDeps): HandOvers {
-  const { store, clock, random, policy, apply, perform, onStore, onRow, onWrite, durable } = deps;
+  const { store, clock, random, policy, apply, earlyDepartures, perform, onStore, onRow, onWrite, durable } = deps;
 
   /** What a hand-over means for the rows of its owner. Pure but for the clock; the store may run it again. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
@@ -58,7 +60,9 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
     const known = withWhatIsKnown(handOver, replaceable);
     const replaced = replaceable.find(isLive)?.state;
-    const fresh = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
+    const first = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
+    const gone = adopted === null && replaced === undefined ? earlyDepartures.of(known.room, known.identities) : null;
+    const fresh = gone === null ? first : thenTold(first, decide(first.next, gone, now, policy));
     const older = replaceable.map((row) => {
       const isSameEvent = row.handles !== null && haveOneEvent(row.handles, handOver.handles);
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
@@ -123,6 +127,11 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 }
 
 const isLive = (row: Delegation): row is LiveDelegation => row.handles !== null && row.state.kind !== 'cancelling';
+
+/** A decision, and what follows from an event at once after it. */
+function thenTold(first: Decision, { next, effects }: Decision): Decision {
+  return { next, effects: [...first.effects, ...effects] };
+}
 
 /** The row that this hand-over repeats. What was handed over of the same event before the one that lives, or came last, says nothing any more. */
 function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): Delegation | undefined {

@@ -259,3 +259,41 @@ test('an event that its client has kept alive while the SFU was away is cancelle
   await world.clock.advance(8_000);
   expect(world.actions('cancel', 'delay-secret-1')).not.toEqual([]);
 });
+
+test.each([0, 300, 9_000])(
+  'who went while the hand-over was on its way, %d ms before it, is not waited for as if they were still to come',
+  async (agoMs) => {
+    const world = new EngineWorld();
+    const joinedAtMs = world.clock.nowMs();
+    world.join(room(), identity(1), sid(1));
+    await world.webhook(room(), identity(1), sid(1), 'joined');
+    await world.clock.advance(3_000);
+    world.leave(room(), identity(1));
+    const told = world.webhook(room(), identity(1), sid(1), 'left', joinedAtMs);
+    if (agoMs > 0) await told;
+    await world.clock.advance(agoMs);
+    const handedMs = world.clock.nowMs();
+    const { id: _, ...rest } = build(1, { room: room(), delayMs: 3_600_000 });
+    await world.engine.handOver(rest);
+    await world.clock.advance(400_000);
+    expect(world.actions('send').map(({ atMs }) => atMs - handedMs)).toEqual([expect.closeTo(30_000, -3)]);
+  },
+);
+
+test('who is back by then stays', async () => {
+  const world = new EngineWorld();
+  const joinedAtMs = world.clock.nowMs();
+  world.join(room(), identity(1), sid(1));
+  await world.webhook(room(), identity(1), sid(1), 'joined');
+  await world.clock.advance(3_000);
+  world.leave(room(), identity(1));
+  await world.webhook(room(), identity(1), sid(1), 'left', joinedAtMs);
+  await world.clock.advance(1_000);
+  const { id: _, ...rest } = build(1, { room: room(), delayMs: 3_600_000 });
+  await world.engine.handOver(rest);
+  await world.clock.advance(25_000);
+  world.join(room(), identity(1), sid(2));
+  await world.webhook(room(), identity(1), sid(2), 'joined');
+  await world.clock.advance(400_000);
+  expect(world.actions('send')).toEqual([]);
+});

@@ -26,7 +26,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a webhook is answered before its commit',
     file: 'src/engine/engine.ts',
-    from: 'const applied = await watched(where, about.onceKey, () => about.about);',
+    from: 'const applied = await earlyDepartures.heard(about.room, about.about, () => watched(where, about.onceKey, () => about.about));',
     to: 'watched(where, about.onceKey, () => about.about).catch(() => {}); const applied: Applied = { rows: 1, changed: 1, duplicate: false, earliestDueMs: null, todo: [] };',
   },
   {
