@@ -39,6 +39,7 @@ interface Crowd {
   readonly missing: Map<Identity, Missing>;
 }
 
+const NEVER = Number.NEGATIVE_INFINITY;
 const MOST_ROOMS = 5_000;
 /** In all rooms; presence.ts keeps the lists of as many, which are the same objects. */
 const MOST_SESSIONS = 100_000;
@@ -50,8 +51,13 @@ const MOST_DOUBTS = 4;
 const DOUBTS = { nowhere: 2, not_found: 2, failed: 1 } as const;
 /** Few at once, for each takes the SFU three seconds where no node has the session: usually it has left, and the webhook was lost. */
 const MOST_AT_ONCE = 32;
-/** Beyond that nobody more is asked for: an SFU that was started anew has forgotten all, and has no node that could answer. */
-const MOST_WAITING = 256;
+/**
+ * No more wait for their turn while no node answers: an SFU that was started anew has forgotten all, and has none that could. Else all do, for
+ * where the list of a large room got lost each of its sessions has to be found in time.
+ */
+const MOST_WAITING_IN_VAIN = 256;
+/** The SFU takes so long to find out that no node has a session, and meanwhile others are answered for. */
+const NOWHERE_MS = 3_000;
 /** A node answers at once for who is there, so a list waits no longer than this. What is answered later counts for the next list. */
 const QUICK_MS = 200;
 /** For so long it does: an absence that no webhook has told of is confirmed by a second list after 4 s, or 20 s. */
@@ -65,8 +71,12 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   const heardOf = new LruMap<RoomName, true>(MOST_ROOMS);
   const crowds = createCrowds();
   const underWay = new Map<Missing, Promise<boolean>>();
-  const waiting: (() => void)[] = [];
+  /** To be told whether they may be asked for after all. */
+  const waiting: ((mayAsk: boolean) => void)[] = [];
   let atWork = 0;
+  /** When a node has answered last, and when none has, Unix ms. */
+  let answeredMs = NEVER;
+  let inVainMs = NEVER;
 
   const isStillMissing = (room: RoomName, one: Missing): boolean => crowds.of(room).missing.get(one.seen.identity) === one;
 
@@ -83,19 +93,35 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   }
 
   async function ask(room: RoomName, one: Missing): Promise<boolean> {
-    if (waiting.length >= MOST_WAITING) return false;
-    if (atWork >= MOST_AT_ONCE) await new Promise<void>((resolve) => void waiting.push(resolve));
-    else atWork += 1;
+    if (!(await hasTurn())) return false;
     try {
       // It was listed again, or has left, while it waited for its turn.
       if (!isStillMissing(room, one)) return false;
       const called = await askOwnNode(service, room, one.seen.identity);
+      if (called.kind === 'answered') answeredMs = clock.nowMs();
+      else inVainMs = clock.nowMs();
       return heard(room, one, called.kind);
     } finally {
-      const next = waiting.shift();
-      if (next === undefined) atWork -= 1;
-      else next();
+      passOn();
     }
+  }
+
+  const mostWaiting = (): number => (inVainMs - answeredMs > NOWHERE_MS ? MOST_WAITING_IN_VAIN : Number.POSITIVE_INFINITY);
+
+  async function hasTurn(): Promise<boolean> {
+    if (waiting.length >= mostWaiting()) return false;
+    if (atWork >= MOST_AT_ONCE) return new Promise<boolean>((resolve) => void waiting.push(resolve));
+    atWork += 1;
+    return true;
+  }
+
+  function passOn(): void {
+    for (const mayAsk of waiting.splice(mostWaiting())) mayAsk(false);
+    const next = waiting.shift();
+    if (next === undefined) atWork -= 1;
+    else next(true);
+    // Of those who are missing next, nothing is known.
+    if (atWork === 0) inVainMs = NEVER;
   }
 
   function heard(room: RoomName, one: Missing, kind: Called['kind']): boolean {
@@ -109,7 +135,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       case 'not_found':
       case 'nowhere':
         one.doubts += DOUBTS[kind];
-        if (kind !== 'failed') one.hostedMs = Number.NEGATIVE_INFINITY;
+        if (kind !== 'failed') one.hostedMs = NEVER;
         if (one.doubts >= MOST_DOUBTS) forget(room, one.seen.identity);
         return false;
       default:
@@ -216,7 +242,7 @@ function createCrowds() {
 
 const nobody = (): Crowd => ({ listed: new Map(), missing: new Map() });
 const sizeOf = ({ listed, missing }: Crowd): number => listed.size + missing.size;
-const newly = (seen: Seen): Missing => ({ seen, hostedMs: Number.NEGATIVE_INFINITY, doubts: 0 });
+const newly = (seen: Seen): Missing => ({ seen, hostedMs: NEVER, doubts: 0 });
 const byIdentity = (missing: readonly Missing[]) => new Map(missing.map((one) => [one.seen.identity, one]));
 const sessionIn = ({ listed, missing }: Crowd, identity: Identity): Seen | undefined => listed.get(identity) ?? missing.get(identity)?.seen;
 

@@ -217,6 +217,42 @@ test('of an SFU that has forgotten everybody, not everybody is asked for', async
   expect(asked).toHaveLength(32 + 256);
 });
 
+describe('where the list of many got lost', () => {
+  const crowd = Array.from({ length: 1_000 }, (_, nth) => seen(`m${nth}`));
+  beforeEach(async () => {
+    await look(...crowd);
+    answerFor = () => late(5, HOSTED);
+  });
+
+  test('all of them are found, by the first list', async () => {
+    for (let again = 0; again < 2; again += 1) expect((await look()).found).toHaveLength(1_000);
+  });
+
+  test('also beside some who are on no node, and after others who were not', async () => {
+    const gone = Array.from({ length: 40 }, (_, nth) => seen(`gone${nth}`));
+    answerFor = (identity) => (identity.startsWith('gone') ? late(NOWHERE_AFTER_MS, NOWHERE) : late(5, HOSTED));
+    for (let again = 0; again < 2; again += 1) {
+      await look(...crowd, ...gone.slice(20));
+      await look(...crowd);
+      await clock.advance(3 * NOWHERE_AFTER_MS);
+      await look(...crowd, ...gone);
+    }
+    expect((await look()).found).toHaveLength(1_000);
+    await clock.advance(NOWHERE_AFTER_MS);
+    expect((await look()).found).toHaveLength(1_000);
+  });
+
+  test('but once they have all been asked for in vain no look waits for more of them than may wait', async () => {
+    answerFor = () => late(NOWHERE_AFTER_MS, NOWHERE);
+    await look();
+    await clock.advance(NOWHERE_AFTER_MS);
+    for (let again = 0; again < 3; again += 1) await look();
+    await clock.advance(NOWHERE_AFTER_MS);
+    await clock.advance(600_000);
+    expect(asked.length).toBeLessThanOrEqual(3 * (32 + 256));
+  });
+});
+
 describe('after a start', () => {
   test('who is stored is asked for where the list is empty, once', async () => {
     stored = [alice, bob];
