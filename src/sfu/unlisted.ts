@@ -40,7 +40,8 @@ interface Crowd {
 }
 
 const NEVER = Number.NEGATIVE_INFINITY;
-const MOST_ROOMS = 5_000;
+/** As many as quiet-rooms.ts remembers. To read the rows of a room for each of its lists would be most of the work. */
+const MOST_ROOMS = 50_000;
 /** In all rooms; presence.ts keeps the lists of as many, which are the same objects. */
 const MOST_SESSIONS = 100_000;
 /**
@@ -173,13 +174,16 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     return missing;
   }
 
-  /** An empty list of a room that is new to us is held against what is stored: the SFU may have lost it while we were not running. */
+  /**
+   * The first list of a room that is new to us is held against what is stored: the SFU may have lost it while we were not running. It lists
+   * those again who come after that, or mute a track.
+   */
   async function recall(room: RoomName): Promise<void> {
-    if (heardOf.get(room) === true) return;
     const seen = await stored(room);
     if (seen === null) return;
-    heardOf.set(room, true);
-    if (seen.length > 0 && sizeOf(crowds.of(room)) === 0) remember(room, { listed: new Map(), missing: byIdentity(seen.map(newly)) });
+    const crowd = crowds.take(room);
+    for (const one of seen) if (sessionIn(crowd, one.identity) === undefined) crowd.missing.set(one.identity, newly(one));
+    remember(room, crowd);
   }
 
   return {
@@ -199,7 +203,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       remember(room, crowd);
     },
     among: async (room, listed) => {
-      if (listed.length === 0) await recall(room);
+      if (sizeOf(crowds.of(room)) === 0 && heardOf.get(room) === undefined) await recall(room);
       const missing = missingFrom(room, listed);
       if (missing.length === 0) return [];
       const sinceMs = clock.nowMs() - HOSTED_FOR_MS;

@@ -180,6 +180,30 @@ describe('an SFU with a Redis', () => {
     for (const one of [alice, bob]) await one.expectClean();
   });
 
+  redisStory(
+    'the same, and somebody has come since, when lastwill is started anew: who is not listed beside them stays',
+    async ({ stage }) => {
+      const { redis, sfu } = await rooms(stage);
+      const place = await stage.place({ env: ENV, sfu });
+      const alice = await stage.member(place);
+      const { participant } = await connected(alice);
+      await redis.kill();
+      await redis.startAgain();
+      await unlisted(place, alice, 5_000);
+      // Nobody can join before that.
+      await eventually('the node to be known again', 15_000, async () => ((await redis.fields('nodes')).length > 0 ? true : undefined));
+      const bob = await stage.member(place, { seat: () => seatNames(undefined, alice.sfuRoom) });
+      await connected(bob);
+      expect(await place.livekit.rooms.listParticipants(alice.sfuRoom), 'what the SFU says').toMatchObject([{ identity: bob.identity }]);
+      await place.lastwill.kill();
+      await place.lastwill.startAgain();
+      await alice.expectPresentFor(SFU_DOWN_MS + 2 * INTERVAL_MS);
+      await bob.expectPresent();
+      await alice.expectLeave('Redis of the SFU lost, lastwill started anew, then gone', await participant.leave(), SOON_MS);
+      await alice.expectClean();
+    },
+  );
+
   redisStory('a node that was frozen wakes up, and strikes who has come to another off the list: they stay', ({ stage }) => frozen(stage));
 
   redisStory('the same where the nodes themselves are asked for the list, and each has one of its own', ({ stage }) =>

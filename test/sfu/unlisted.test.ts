@@ -264,6 +264,26 @@ describe('after a start', () => {
     expect(asked).toHaveLength(5);
   });
 
+  test('also beside those who are listed, or come while the store is asked', async () => {
+    stored = [alice, bob];
+    expect(await look(bob)).toMatchObject({ found: [alice] });
+    stored = [];
+    expect(await look(bob), 'once').toMatchObject({ found: [alice] });
+    left(alice.sid);
+    expect(await look(bob)).toMatchObject({ found: [] });
+    unlisted = createUnlisted({ call: async () => HOSTED }, clock, async () => {
+      joined(bob);
+      return [alice];
+    });
+    expect(await look(bob)).toMatchObject({ found: [alice] });
+  });
+
+  test('but is not where a newer session is listed', async () => {
+    stored = [alice];
+    expect(await look(seen('alice', 2))).toMatchObject({ found: [] });
+    expect(asked).toEqual([]);
+  });
+
   test('also if that could not be told at first', async () => {
     stored = null;
     expect(await look()).toMatchObject({ found: [] });
