@@ -76,7 +76,7 @@ import {
   leavingSnapshot,
   supersede,
 } from './steps/leaving.ts';
-import { ask, type Decision, end, expiryAfter, type In, type Moment, move, never, remember, unchanged } from './steps/moves.ts';
+import { ask, type Decision, end, expiryAfter, type In, type Moment, move, never, nextLookMs, remember, unchanged } from './steps/moves.ts';
 import { inTimeOf } from './steps/set-back.ts';
 import {
   settlingAborted,
@@ -352,5 +352,11 @@ function answeredLate(row: LiveDelegation, event: EventOf<'restart_answered' | '
   if (answer.kind === 'final') return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at, { sin: falseLeave(row) });
   if (event.kind === 'send_answered') return answer.kind === 'ok' ? end(row, 'sent', at) : unchanged(row);
   const expiry = expiryAfter(row, event.askedAtMs, answer, at);
-  return expiry === row.expiry ? unchanged(row) : move(row, row.state, at, [], { expiry });
+  if (expiry === row.expiry) return unchanged(row);
+  return move(row, row.state.kind === 'settling' ? lookingBefore(expiry, row.state, row, at) : row.state, at, [], { expiry });
+}
+
+/** Who is waited for is looked for once more before the event runs out, and by a restart that is now later. */
+function lookingBefore(expiry: LiveDelegation['expiry'], state: Settling, row: LiveDelegation, at: Moment): Settling {
+  return state.failures > 0 ? state : { ...state, nextAskMs: nextLookMs({ ...row, expiry }, state.untilMs, at) };
 }

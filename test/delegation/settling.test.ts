@@ -307,6 +307,14 @@ describe('a short delay that runs out within the wait', () => {
     expect(decided(settling, nobody, due.nowMs).state).toMatchObject({ kind: 'settling', nextAskMs: NOW + POLICY.waitMs.sfuDown });
   });
 
+  it('also before the end of what a last restart has begun anew', () => {
+    const answered = { kind: 'restart_answered', askedAtMs: NOW + 100, answer: { kind: 'ok' } } as const;
+    const nearlyOver = { ...row, expiry: { earliestMs: NOW + 500, latestMs: NOW + 510 } };
+    const restarted = decided(decided(nearlyOver, { ...EVENTS['A left'], cause: 'sfu_down' } as Event), answered, NOW + 200);
+    expect(restarted.state).toMatchObject({ kind: 'settling', nextAskMs: NOW + 100 + 8_000 - 1_000 });
+    expect(decided(settling, answered, NOW + 200).state).toMatchObject({ kind: 'settling', nextAskMs: NOW + 100 + 8_000 - 1_000 });
+  });
+
   it('also where a routine list comes first', () => {
     const routine = { ...EVENTS['list: nobody'], askedAtMs: NOW + 100 } as Event;
     expect(decided(settling, routine, NOW + 100)).toBe(settling);
