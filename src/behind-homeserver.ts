@@ -9,13 +9,14 @@ import { createHome, type Home } from './homeserver/home.ts';
 import type { Outbound } from './homeserver/outbound.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import type { Proxied } from './http/proxied.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
 import { onceAMinute } from './once-a-minute.ts';
 import { createEvictions } from './sfu/evictions.ts';
 import type { ApiKey } from './sfu/keys.ts';
 import type { RoomServiceDeps } from './sfu/room-service.ts';
 import type { Rooms } from './sfu/rooms.ts';
 import type { Attendance } from './store/attendance.ts';
-import type { Log, Metrics } from './telemetry.ts';
 
 /**
  * The homeserver whose application service we are; null: the settings name none. What is wrong with its address is logged once a minute.

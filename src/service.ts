@@ -28,6 +28,8 @@ import type { MatrixRtc } from './http/matrixrtc.ts';
 import { createWebServer } from './http/server.ts';
 import { knownSessions } from './known-sessions.ts';
 import { Registry } from './library-parts.ts';
+import { createLogger, type Log } from './log.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
 import { onceAMinute } from './once-a-minute.ts';
 import { type Connections, shareConnections } from './process/descriptors.ts';
 import { collectAll, keepSmall } from './process/memory.ts';
@@ -48,7 +50,6 @@ import { openSqliteStore } from './store/sqlite/sqlite.ts';
 import { makeFolder } from './store/sqlite/unusable.ts';
 import type { Store } from './store/store.ts';
 import { type TakeOverDeps, takeOver } from './takeover/take-over.ts';
-import { createLogger, createMetrics, type Log, type Metrics } from './telemetry.ts';
 import { VERSION } from './version.ts';
 
 /** The time from a stop signal to the exit, at most; orchestrators usually kill after 30 s. */

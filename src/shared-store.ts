@@ -2,6 +2,8 @@
 // of all replicas. Imported only where it is configured: the client of Redis takes a while to load.
 import { type Clock, type Random, shiftedClock } from './clock.ts';
 import type { Config } from './config/config.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
 import type { Attendance } from './store/attendance.ts';
 import { connectRedis } from './store/redis/connection.ts';
 import { durabilityOf, readRedisSettings } from './store/redis/durability.ts';
@@ -11,7 +13,6 @@ import { createRedisSightings } from './store/redis/sightings.ts';
 import { createSeal } from './store/seal.ts';
 import type { Sightings } from './store/sightings.ts';
 import { type Store, StoreUnusable } from './store/store.ts';
-import type { Log, Metrics } from './telemetry.ts';
 
 export interface SharedStoreDeps {
   readonly clock: Clock;

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { readConfig } from '../src/config/config.ts';
 import type { ServerName } from '../src/delegation/ids.ts';
-import { createMetrics, METRICS } from '../src/telemetry.ts';
+import { createMetrics, METRICS } from '../src/metrics.ts';
 import { createHarness } from './http/harness.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');

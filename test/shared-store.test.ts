@@ -3,8 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { systemClock, systemRandom } from '../src/clock.ts';
 import { readConfig } from '../src/config/config.ts';
 import { Registry } from '../src/library-parts.ts';
+import { createLogger } from '../src/log.ts';
+import { createMetrics } from '../src/metrics.ts';
 import { type Opened, openSharedStore } from '../src/shared-store.ts';
-import { createLogger, createMetrics } from '../src/telemetry.ts';
 import { NO_REDIS, RedisServer } from './support/redis-server.ts';
 import { createVirtualClock } from './support/virtual-clock.ts';
 

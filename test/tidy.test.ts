@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { SETTINGS, settingsTable } from '../src/config/settings.ts';
-import { METRICS, metricsTable } from '../src/telemetry.ts';
+import { METRICS, metricsTable } from '../src/metrics.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
 const LONGEST_FILE = 400;
@@ -68,7 +68,8 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/process/stdout.ts', ['src/clock.ts']],
   ['src/process/stop-signals.ts', []],
   ['src/version.ts', []],
-  ['src/telemetry.ts', ['src/delegation/', 'src/config/config.ts', 'src/homeserver/failures.ts', 'src/library-parts.ts', 'src/version.ts']],
+  ['src/log.ts', ['src/config/config.ts']],
+  ['src/metrics.ts', ['src/delegation/', 'src/config/config.ts', 'src/homeserver/failures.ts', 'src/library-parts.ts', 'src/version.ts']],
   // Each store knows what all of them are, and none of the others.
   ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],
@@ -86,14 +87,24 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
       'src/store/',
       'src/homeserver/',
       'src/sfu/',
-      'src/telemetry.ts',
+      'src/log.ts',
+      'src/metrics.ts',
       'src/lru-map.ts',
       'src/once-a-minute.ts',
     ],
   ],
   [
     'src/takeover/',
-    ['src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/engine/', 'src/homeserver/', 'src/telemetry.ts', 'src/library-parts.ts'],
+    [
+      'src/delegation/',
+      'src/clock.ts',
+      'src/redis-url.ts',
+      'src/engine/',
+      'src/homeserver/',
+      'src/log.ts',
+      'src/metrics.ts',
+      'src/library-parts.ts',
+    ],
   ],
   [
     'src/http/',
@@ -102,7 +113,8 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
       'src/engine/',
       'src/sfu/',
       'src/homeserver/',
-      'src/telemetry.ts',
+      'src/log.ts',
+      'src/metrics.ts',
       'src/config/config.ts',
       'src/clock.ts',
       'src/body-buffer.ts',
@@ -127,7 +139,7 @@ interface Ban {
   readonly reason: string;
 }
 const TIME = 'time and chance come from src/clock.ts, so that a simulation can own them';
-const OUTPUT = 'what is not a log line of src/telemetry.ts escapes redaction';
+const OUTPUT = 'what is not a log line of src/log.ts escapes redaction';
 const BANS: readonly Ban[] = [
   { pattern: /\bDate\.now\b|\bnew Date\(\)|\bperformance\.now\b|\bhrtime\b/, except: ['src/clock.ts'], reason: TIME },
   { pattern: /\bset(Timeout|Interval)\b|\bAbortSignal\.timeout\b/, except: ['src/clock.ts'], reason: TIME },

@@ -2,7 +2,7 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import { type HomeserverFailure, ADVICE as UNCALLABLE } from '../homeserver/failures.ts';
-import type { Log } from '../telemetry.ts';
+import type { Log } from '../log.ts';
 
 export interface Alarms {
   /** A call to this homeserver came to nothing; `overrun`: restarts ran out before their turn. */

@@ -3,8 +3,8 @@
 import { type Clock, onceSent, type Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Effect, Event, Policy } from '../delegation/state.ts';
+import type { Log } from '../log.ts';
 import { type Claim, type OnceKey, type Store, StoreUnavailable, type Urgency, type Where, type Write } from '../store/store.ts';
-import type { Log } from '../telemetry.ts';
 import type { Observer, Transition } from './observe.ts';
 
 /** Effects that a commit has decided on. The claim is the right to perform them; null: the store gave none. */

@@ -9,7 +9,11 @@ import { LruMap } from '../lru-map.ts';
 
 export interface EarlyDepartures {
   /** Applies what a webhook tells. It is remembered before, for a hand-over may be committed with it, and forgotten if it concerned any. */
-  heard<T extends { readonly rows: number; readonly duplicate: boolean }>(room: RoomName, event: Event, apply: () => Promise<T>): Promise<T>;
+  heard<T extends { readonly rows: number; readonly duplicate: boolean }>(
+    room: RoomName,
+    event: Event,
+    apply: () => Promise<T>,
+  ): Promise<T>;
   /** The newest departure of one of these that a hand-over which is committed now may have been overtaken by. */
   of(room: RoomName, identities: readonly Identity[]): EventOf<'left'> | null;
 }

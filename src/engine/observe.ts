@@ -1,7 +1,8 @@
 // Tells the operator of a transition after its commit: a log line, and the metrics of leaves, ghosts and false leaves.
 import { dueAtMs } from '../delegation/decide.ts';
 import type { Delegation, Ended, Event, LiveDelegation } from '../delegation/state.ts';
-import type { Log, Metrics } from '../telemetry.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { WebhookWatch } from './webhook-watch.ts';
 
 /** A row before and after a committed event. */

@@ -6,10 +6,10 @@
 import type { Cancel, Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { ApplicationService, Failed, Members } from '../homeserver/application-service.ts';
+import type { Log } from '../log.ts';
 import type { Evictions } from '../sfu/evictions.ts';
 import type { Rooms } from '../sfu/rooms.ts';
 import type { Attendance, Tracked } from '../store/attendance.ts';
-import type { Log } from '../telemetry.ts';
 
 export interface RoomDepartures {
   start(): void;

@@ -1,8 +1,8 @@
 // An SFU that does not do what it is asked: why, and what an operator can do, one line a minute. Nothing else would tell a wrong key from a
 // wrong URL, and without the SFU's word nobody's departure is known for sure.
 import type { Clock } from '../clock.ts';
+import type { Log } from '../log.ts';
 import { onceAMinute } from '../once-a-minute.ts';
-import type { Log } from '../telemetry.ts';
 
 /** `why` is what the call came to, as sfu/room-service.ts says it: "status 401", or what kept it from being answered. */
 export function createSfuAlarm({ clock, log }: { readonly clock: Clock; readonly log: Log }): (why: string) => void {

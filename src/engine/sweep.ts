@@ -3,8 +3,8 @@
 import type { Cancel, Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
+import type { Log } from '../log.ts';
 import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
-import type { Log } from '../telemetry.ts';
 import type { Apply, Todo } from './apply.ts';
 import { eventsOf } from './perform.ts';
 import type { Presence } from './presence.ts';

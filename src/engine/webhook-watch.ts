@@ -1,6 +1,6 @@
 // Notices that the SFU's webhooks do not arrive. Without them departures are still found, by lists, only later; so nobody would notice.
 import type { Clock } from '../clock.ts';
-import type { Log } from '../telemetry.ts';
+import type { Log } from '../log.ts';
 
 export interface WebhookWatch {
   /** A webhook of the SFU came, of whichever participant or room. */

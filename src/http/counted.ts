@@ -1,6 +1,6 @@
 // What becomes of hand-overs, counted: alike for every API by which a leave may be handed over.
 import type { HandedOver } from '../engine/hand-over.ts';
-import type { Metrics } from '../telemetry.ts';
+import type { Metrics } from '../metrics.ts';
 import { MatrixError } from './errors.ts';
 
 /** A hand-over that was taken, and every older delegation that it superseded. */

@@ -1,8 +1,8 @@
 // Errors as the Matrix specification has them: `{errcode, error}`. Exact about what is wrong with a request, silent about our inside.
 import type { Context } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { Log } from '../log.ts';
 import { StoreUnavailable } from '../store/store.ts';
-import type { Log } from '../telemetry.ts';
 
 export type ErrCode =
   | 'M_NOT_JSON'

@@ -16,9 +16,10 @@ import {
 } from '../delegation/names.ts';
 import type { Engine } from '../engine/engine.ts';
 import { serverOf } from '../homeserver/names.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Attendance } from '../store/attendance.ts';
 import { StoreUnavailable } from '../store/store.ts';
-import type { Log, Metrics } from '../telemetry.ts';
 import { countHandedOver } from './counted.ts';
 import type { HandedLeave } from './requests.ts';
 

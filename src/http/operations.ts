@@ -3,8 +3,8 @@ import { Hono } from 'hono';
 import type { Registry } from 'prom-client';
 import { LIMITED_ADVICE } from '../engine/alarms.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { Metrics } from '../metrics.ts';
 import type { Store } from '../store/store.ts';
-import type { Metrics } from '../telemetry.ts';
 import { MatrixError } from './errors.ts';
 
 export interface OperationsDeps {

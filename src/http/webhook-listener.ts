@@ -3,7 +3,7 @@
 // path, a Content-Length within bounds. All others, and all that is wrong with them, are left to Hono (webhooks.ts).
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { BodyBuffer } from '../body-buffer.ts';
-import type { Log } from '../telemetry.ts';
+import type { Log } from '../log.ts';
 import { bodyOf, headersOf, refusalOf } from './errors.ts';
 import { MOST_WEBHOOK_BYTES, WEBHOOK_PATHS, type WebhookTaker } from './webhooks.ts';
 

@@ -2,11 +2,12 @@
 import { Hono } from 'hono';
 import type { Clock } from '../clock.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import { onceAMinute } from '../once-a-minute.ts';
 import type { Keys } from '../sfu/keys.ts';
 import type { Unlisted } from '../sfu/unlisted.ts';
 import { readWebhook, signedHashOf } from '../sfu/webhook.ts';
-import type { Log, Metrics } from '../telemetry.ts';
 import { authorizationOf, type Bodies } from './body.ts';
 import { MatrixError } from './errors.ts';
 

@@ -7,7 +7,7 @@ import type { Handles } from '../delegation/state.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Discovery, Resolved } from '../homeserver/discovery.ts';
 import type { Served, ServedHomeserver } from '../homeserver/served.ts';
-import type { Log } from '../telemetry.ts';
+import type { Log } from '../log.ts';
 import { type Job, readJob } from './jobs.ts';
 import type { JobHash } from './redis.ts';
 

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { createAlarms } from '../../src/engine/alarms.ts';
-import { createLogger } from '../../src/telemetry.ts';
+import { createLogger } from '../../src/log.ts';
 import { HOMESERVER } from '../support/fixtures.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 

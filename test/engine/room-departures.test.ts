@@ -6,9 +6,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Identity, RoomName, Sid, UserId } from '../../src/delegation/ids.ts';
 import { createRoomDepartures, type RoomDepartures } from '../../src/engine/room-departures.ts';
 import type { HomeserverFailure } from '../../src/homeserver/failures.ts';
+import { createLogger } from '../../src/log.ts';
 import type { Look } from '../../src/sfu/rooms.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
-import { createLogger } from '../../src/telemetry.ts';
 import { createOurHomeserver, HOME_NAME } from '../support/our-homeserver.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
 import type { Answer } from '../../src/delegation/state.ts';
 import { createSfuAlarm } from '../../src/engine/sfu-alarm.ts';
-import { createLogger } from '../../src/telemetry.ts';
+import { createLogger } from '../../src/log.ts';
 import { handOver, identity, room, sid } from '../support/fixtures.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 import { EngineWorld } from './world.ts';

@@ -4,11 +4,12 @@ import type { DelayId, Identity, RoomName, RoomSid, Sid } from '../../src/delega
 import type { Answer, Cause, Policy, Seen } from '../../src/delegation/state.ts';
 import { createEngine, type Engine } from '../../src/engine/engine.ts';
 import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
+import { createLogger } from '../../src/log.ts';
+import { createMetrics } from '../../src/metrics.ts';
 import type { Look, Rooms } from '../../src/sfu/rooms.ts';
 import type { Webhook } from '../../src/sfu/webhook.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
-import { createLogger, createMetrics } from '../../src/telemetry.ts';
 import { createModelSightings, Disk, ModelStore } from '../sim/model-store.ts';
 import { policy as defaults, handOver, identity, sid } from '../support/fixtures.ts';
 import { createSeededRandom, createVirtualClock, type VirtualClock } from '../support/virtual-clock.ts';

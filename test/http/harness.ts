@@ -18,6 +18,8 @@ import { createServed, type ServedConfig } from '../../src/homeserver/served.ts'
 import { createApp } from '../../src/http/app.ts';
 import type { Grants } from '../../src/http/matrixrtc.ts';
 import { createWebServer } from '../../src/http/server.ts';
+import { createLogger } from '../../src/log.ts';
+import { createMetrics } from '../../src/metrics.ts';
 import { createKeys } from '../../src/sfu/keys.ts';
 import type { RoomCreation } from '../../src/sfu/room-creation.ts';
 import type { Rooms } from '../../src/sfu/rooms.ts';
@@ -26,7 +28,6 @@ import type { AboutParticipant } from '../../src/sfu/webhook.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { type Store, StoreUnavailable } from '../../src/store/store.ts';
-import { createLogger, createMetrics } from '../../src/telemetry.ts';
 import { identity, policy, room, sid } from '../support/fixtures.ts';
 import { createOurHomeserver, type OurHomeserver } from '../support/our-homeserver.ts';
 import { createSeededRandom, createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';

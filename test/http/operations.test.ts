@@ -1,6 +1,6 @@
 // What orchestrators and Prometheus read.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { METRICS } from '../../src/telemetry.ts';
+import { METRICS } from '../../src/metrics.ts';
 import { createHarness, type Harness, handOverBody, participantEvent, SECRETS } from './harness.ts';
 
 let at: Harness;
