@@ -120,8 +120,11 @@ export const MIGRATIONS: readonly string[] = [
   `,
   // Where other stores keep it; of what was given before that is not known.
   'ALTER TABLE given ADD COLUMN slot INTEGER',
-  // What is watched names delayed events as well from here on. Older versions would leave those there, and with them the room.
-  'SELECT 1',
+  // An index of its own, which nothing but a row's beginning and its purge writes to; of rows from before it does not know.
+  `
+  ALTER TABLE delegation ADD COLUMN event TEXT;
+  CREATE INDEX delegation_event ON delegation (event) WHERE event IS NOT NULL;
+  `,
 ];
 
 /** @throws StoreUnusable when the file was written by a newer version. */

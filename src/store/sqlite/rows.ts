@@ -1,7 +1,7 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
 import { dueAtMs } from '../../delegation/decide.ts';
 import { eventHashesOf } from '../../delegation/handles.ts';
-import type { DelegationId, EventHash, RoomName } from '../../delegation/ids.ts';
+import type { DelegationId } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
 import { decode, type Encoded, encode } from '../codec.ts';
 import type { Seal } from '../seal.ts';
@@ -35,11 +35,6 @@ export interface RowsOptions {
 }
 
 const OWNER_ROWS = 8;
-
-/** The place of an event beside the identities of its room, with which it shares pages. */
-const watchedAs = (event: EventHash): string => `\u0000event ${event}`;
-/** All by which a live row is found. */
-const namesOf = (row: Delegation): readonly string[] => [...row.identities, ...eventHashesOf(row).map(watchedAs)];
 const WHOLE: Part = { nth: 0, of: 1 };
 
 export class SqliteRows {
@@ -77,9 +72,7 @@ export class SqliteRows {
 
   #ofOwner({ owner, room, events = [] }: Extract<Where, { by: 'owner' }>): Kept[] {
     const own = this.#rows(this.#sql.byOwner.all(owner, room, OWNER_ROWS));
-    const ofEvents = events.flatMap((event) => this.#rows(this.#sql.byWatched.all(slotOf(room), room, watchedAs(event))));
-    const known = new Set(own.map(({ number }) => number));
-    return [...own, ...ofEvents.filter(({ number }) => !known.has(number) && known.add(number))];
+    return [...own, ...events.flatMap((event) => this.#rows(this.#sql.byEvent.all(event, room, owner)))];
   }
 
   #rows(found: unknown[]): Kept[] {
@@ -110,7 +103,7 @@ export class SqliteRows {
     if (row.state.kind === 'ended') {
       if (before !== null) this.#sql.end.run(row.state.kind, row.state.atMs, rev, body, number);
       const slot = slotOf(row.room);
-      for (const name of namesOf(before?.row ?? row)) this.#sql.unwatch.run(slot, row.room, name, number);
+      for (const identity of row.identities) this.#sql.unwatch.run(slot, row.room, identity, number);
       this.#recent.drop(number);
       return;
     }
@@ -119,7 +112,7 @@ export class SqliteRows {
       const due = dueAtMs(row.state);
       if (before.row.state.kind === row.state.kind) this.#sql.keep.run(due, rev, body, number);
       else this.#sql.move.run(row.state.kind, due, rev, body, number);
-      if (row.identities !== before.row.identities) this.#watch(row.room, row.identities, number);
+      if (row.identities !== before.row.identities) this.#watch(row, number);
     }
     this.#recent.set({ row, rev, number, handles });
   }
@@ -127,15 +120,18 @@ export class SqliteRows {
   #insert(row: Delegation, rev: number, { body, handles }: Encoded): number {
     const { id, owner, room, homeserver, state } = row;
     const endedAt = state.kind === 'ended' ? state.atMs : null;
-    const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, state.kind, dueAtMs(state), endedAt, rev, body, handles);
+    // Of a group of futures its leave's: whoever hands over the other one hands over both.
+    const [event = null] = eventHashesOf(row);
+    const when = [dueAtMs(state), endedAt] as const;
+    const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, event, state.kind, ...when, rev, body, handles);
     const number = Number(made.lastInsertRowid);
-    this.#watch(room, namesOf(row), number);
+    this.#watch(row, number);
     return number;
   }
 
-  #watch(room: RoomName, names: readonly string[], number: number): void {
+  #watch({ room, identities }: Delegation, number: number): void {
     const slot = slotOf(room);
-    for (const name of names) this.#sql.watch.run(slot, room, name, number);
+    for (const identity of identities) this.#sql.watch.run(slot, room, identity, number);
   }
 
   /** Somebody is about to act on it. */

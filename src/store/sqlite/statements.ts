@@ -30,13 +30,14 @@ export function prepareAll(db: DatabaseSync) {
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
     named: sql(`SELECT ${ROW} FROM delegation WHERE id = ?`),
     byOwner: sql(`SELECT ${ROW} FROM delegation WHERE owner = ? AND room = ? ORDER BY ${order} LIMIT ?`),
+    byEvent: sql(`SELECT ${ROW} FROM delegation WHERE event = ? AND room = ? AND owner <> ? AND ended_at IS NULL`),
     byWatched: sql(`SELECT ${ROW} FROM watched w JOIN delegation USING (number) WHERE w.slot = ? AND w.room = ? AND w.identity = ?`),
     // Whoever is watched under two identities is there twice.
     byRoom: sql(
       `SELECT ${ROW} FROM delegation WHERE number IN (SELECT number FROM watched WHERE slot = ? AND room = ? AND number % ? = ?)`,
     ),
     insert: sql(
-      'INSERT INTO delegation (id, owner, room, slot, homeserver, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?)',
+      'INSERT INTO delegation (id, owner, room, slot, homeserver, event, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)',
     ),
     // SQLite writes every index of a column that is named, whether it changes or not; most updates are restarts, which change one.
     keep: sql('UPDATE delegation SET due_at = ?, rev = ?, body = ? WHERE number = ?'),
