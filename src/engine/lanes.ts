@@ -264,6 +264,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       lane.budget.passed(errand.id, calledMs);
       lane.pace.passed();
     }
+    if (answer.kind === 'ok' && errand.kind === 'doubtful') lane.pace.proven();
     if (answer.kind === 'ok' && errand.action === 'restart') lane.budget.restarted(errand, calledMs);
     else if (answer.kind === 'ok') lane.budget.ended(errand.id);
     switch (answer.kind) {

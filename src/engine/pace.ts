@@ -13,6 +13,8 @@ export interface Pace {
   isOverdue(): boolean;
   begun(kind: Errand['kind']): void;
   passed(): void;
+  /** It was carried out: no invention. */
+  proven(): void;
   /** Not refused, and not answered either: nothing was let through. */
   failed(): void;
   refused(): void;
@@ -20,7 +22,7 @@ export interface Pace {
 
 /** Synapse's rc_delayed_event_mgmt. */
 const SYNAPSE = { perMs: 1 / 1_000, most: 5 };
-/** A fifth of it, and three at once: more participants than that do not fail to come at a time. */
+/** A fifth of it, and three at once, of which nothing is known yet: what turns out to be real does not count. */
 const DOUBTFUL = { perMs: 1 / 5_000, most: 3 };
 /** What is saved up beyond what others may need at once. */
 const LEFT_OVER = 4;
@@ -50,6 +52,7 @@ export function createPace(nowMs: () => number): Pace {
     passed: () => {
       if (all.saved() - 1 < -BEYOND) isOther = true;
     },
+    proven: () => doubtful.add(1),
     failed: () => all.add(1),
     refused: () => {
       isOther = false;

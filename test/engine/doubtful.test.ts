@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { DelayId, HomeserverUrl } from '../../src/delegation/ids.ts';
 import { handOver, identity, room, sid } from '../support/fixtures.ts';
+import { START_MS } from '../support/virtual-clock.ts';
 import { keepTimers } from './own-timers.ts';
 import { EngineWorld } from './world.ts';
 
@@ -74,6 +75,15 @@ test.each([100, 700])('%d of a homeserver that fails for a moment: nobody who is
   failing = false;
   await world.clock.advance(60_000);
   expect(timers.lost()).toBe(0);
+});
+
+test('thirty who never come, to events that there are: the leaves of sixteen come at once, and all others ten seconds later', async () => {
+  const world = new EngineWorld();
+  await invent(world, 30);
+  await world.clock.advance(60_000);
+  const times = world.actions('send').map(({ atMs }) => atMs - START_MS);
+  expect(times.filter((atMs) => atMs < 21_500).length).toBeGreaterThanOrEqual(16);
+  expect(times.filter((atMs) => atMs < 31_500)).toHaveLength(30);
 });
 
 /** The pace of calls that nobody would miss (pace.ts). */

@@ -31,6 +31,18 @@ it('a homeserver that has let much more through has another limit, or none; unti
   expect(pace.waitMs(END, false)).toBeGreaterThan(0);
 });
 
+it('what was carried out was no invention, and does not count among them', () => {
+  const pace = createPace(createVirtualClock().nowMs);
+  for (let n = 0; n < 12; n += 1) {
+    expect(pace.waitMs(END, false)).toBe(0);
+    pace.begun('doubtful');
+    pace.passed();
+    pace.proven();
+  }
+  for (let n = 0; n < 3; n += 1) pace.begun('doubtful');
+  expect(pace.waitMs(END, false)).toBe(5_000);
+});
+
 it('calls that fail prove nothing', () => {
   const pace = createPace(createVirtualClock().nowMs);
   for (let n = 0; n < 40; n += 1) {
