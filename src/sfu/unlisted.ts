@@ -68,8 +68,9 @@ const WRONG_LIST_MS = 800;
 
 /** `stored`: who was in a room before we started, as far as is known. */
 export function createUnlisted(service: RoomService, clock: Clock, stored: Stored = async () => []): Unlisted {
-  /** Rooms that are not new to us. */
-  const heardOf = new LruMap<RoomName, true>(MOST_ROOMS);
+  /** Rooms whose list was held against what is stored. */
+  const recalled = new LruMap<RoomName, true>(MOST_ROOMS);
+  const recalling = new Map<RoomName, Promise<void>>();
   const crowds = createCrowds();
   const underWay = new Map<Missing, Promise<boolean>>();
   /** To be told whether they may be asked for after all. */
@@ -80,11 +81,6 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   let inVainMs = NEVER;
 
   const isStillMissing = (room: RoomName, one: Missing): boolean => crowds.of(room).missing.get(one.seen.identity) === one;
-
-  function remember(room: RoomName, crowd: Crowd): void {
-    crowds.put(room, crowd);
-    heardOf.set(room, true);
-  }
 
   function forget(room: RoomName, identity: Identity): void {
     const { listed, missing } = crowds.take(room);
@@ -170,20 +166,33 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     const still = [...before.missing.values()].filter(({ seen }) => !listed.has(seen.identity));
     const since = [...before.listed.values()].filter(({ identity }) => !listed.has(identity)).map(newly);
     const missing = [...still, ...since];
-    if (listed.size + missing.length > 0) remember(room, { listed, missing: byIdentity(missing) });
+    crowds.put(room, { listed, missing: byIdentity(missing) });
     return missing;
   }
 
-  /**
-   * The first list of a room that is new to us is held against what is stored: the SFU may have lost it while we were not running. It lists
-   * those again who come after that, or mute a track.
-   */
   async function recall(room: RoomName): Promise<void> {
     const seen = await stored(room);
     if (seen === null) return;
+    recalled.set(room, true);
     const crowd = crowds.take(room);
     for (const one of seen) if (sessionIn(crowd, one.identity) === undefined) crowd.missing.set(one.identity, newly(one));
-    remember(room, crowd);
+    crowds.put(room, crowd);
+  }
+
+  /**
+   * The first list of a room that is new to us is held against what is stored, whoever has come since: the SFU may have lost it while we were
+   * not running, and lists those again who come after that, or mute a track. A store that takes its time is heard with the next list.
+   */
+  async function recallOnce(room: RoomName): Promise<void> {
+    if (recalled.get(room) === true) return;
+    // Whatever keeps the store from telling, the next list asks again.
+    const running =
+      recalling.get(room) ??
+      recall(room)
+        .catch(() => {})
+        .finally(() => recalling.delete(room));
+    recalling.set(room, running);
+    await isWithin(clock, QUICK_MS, running);
   }
 
   return {
@@ -200,10 +209,10 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       const crowd = crowds.take(room);
       crowd.missing.delete(identity);
       crowd.listed.set(identity, { identity, sid, joinedAtMs, active: true });
-      remember(room, crowd);
+      crowds.put(room, crowd);
     },
     among: async (room, listed) => {
-      if (sizeOf(crowds.of(room)) === 0 && heardOf.get(room) === undefined) await recall(room);
+      await recallOnce(room);
       const missing = missingFrom(room, listed);
       if (missing.length === 0) return [];
       const sinceMs = clock.nowMs() - HOSTED_FOR_MS;

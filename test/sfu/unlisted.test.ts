@@ -291,11 +291,26 @@ describe('after a start', () => {
     expect(await look()).toMatchObject({ found: [alice] });
   });
 
-  test('but not where somebody was listed, or has come, since: a leave does not wait for the store', async () => {
-    stored = [bob];
+  test('also where others have come since, and have gone again', async () => {
+    stored = [alice, bob];
+    joined(carol);
+    expect(await look(carol)).toMatchObject({ found: [alice, bob] });
+    unlisted = createUnlisted({ call: async () => HOSTED }, clock, async () => [bob]);
     joined(alice);
     left(alice.sid);
-    expect(await look()).toMatchObject({ found: [] });
-    expect(asked).toEqual([]);
+    expect(await look()).toMatchObject({ found: [bob] });
+  });
+
+  test('a leave does not wait for a store that takes its time: what that says counts with the next list', async () => {
+    let questions = 0;
+    unlisted = createUnlisted({ call: async () => HOSTED }, clock, async () => {
+      questions += 1;
+      return new Promise((resolve) => void clock.after(2_000, () => resolve([alice])));
+    });
+    expect(await look(bob)).toEqual({ found: [], tookMs: 200 });
+    expect(await look(bob)).toEqual({ found: [], tookMs: 200 });
+    await clock.advance(2_000);
+    expect(await look(bob)).toEqual({ found: [alice], tookMs: 0 });
+    expect(questions).toBe(1);
   });
 });
