@@ -1,10 +1,10 @@
 // Departures of participants who had handed nothing over yet. A client may go while its hand-over is on its way, for its homeserver is asked
 // about it first: the webhook finds no delegation then, and the one that comes a moment later would be waited for as if its participant were
-// still to come. So it is told of the departure as if that had come a moment after it. Only in memory: a start in between costs such a leave
-// no more than the time to connect.
+// still to come. So it is told of the departure as if that had come a moment after it. Only in memory: a start in between, or another replica
+// that has got the webhook, costs such a leave no more than the time to connect.
 import type { Clock } from '../clock.ts';
 import type { Identity, RoomName } from '../delegation/ids.ts';
-import type { Event, EventOf } from '../delegation/state.ts';
+import type { Cause, Event, EventOf } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
 
 export interface EarlyDepartures {
@@ -21,6 +21,8 @@ export interface EarlyDepartures {
 /** No hand-over is on its way for longer: a homeserver that is asked about an OpenID token has ten seconds. */
 const ON_ITS_WAY_MS = 15_000;
 const MOST = 10_000;
+/** Another session has taken over, or the SFU has stopped: the time to connect is not too long for these. */
+const ON_THEIR_WAY_BACK: ReadonlySet<Cause> = new Set<Cause>(['replaced', 'sfu_down']);
 
 export function createEarlyDepartures({ nowMs }: Pick<Clock, 'nowMs'>): EarlyDepartures {
   const departures = new LruMap<string, { readonly event: EventOf<'left'>; readonly atMs: number }>(MOST);
@@ -28,9 +30,10 @@ export function createEarlyDepartures({ nowMs }: Pick<Clock, 'nowMs'>): EarlyDep
 
   return {
     heard: async (room, event, apply) => {
-      if (event.kind !== 'left') return apply();
+      if (event.kind !== 'left' || ON_THEIR_WAY_BACK.has(event.cause)) return apply();
       const key = keyOf(room, event.identity);
-      departures.set(key, { event, atMs: nowMs() });
+      // It was heard before any hand-over: by the SFU's clock, which may be ahead, its session must not seem to be of after it.
+      departures.set(key, { event: { ...event, joinedAtMs: null }, atMs: nowMs() });
       const applied = await apply();
       if (applied.rows > 0 || applied.duplicate) departures.delete(key);
       return applied;

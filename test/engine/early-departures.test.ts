@@ -30,6 +30,17 @@ test('those that concerned no delegation, for a while', async () => {
   expect(departures.of(room(1), [identity(1)])).toBeNull();
 });
 
+test('nobody who is on their way back, and no session that seems to have begun after the hand-over', async () => {
+  const departures = createEarlyDepartures({ nowMs: () => 0 });
+  const applied = async () => ({ rows: 0, duplicate: false });
+  for (const cause of ['replaced', 'sfu_down'] as const) {
+    await departures.heard(room(1), { ...left(1), cause }, applied);
+    expect(departures.of(room(1), [identity(1)])).toBeNull();
+  }
+  await departures.heard(room(1), { ...left(1), joinedAtMs: 3_000 }, applied);
+  expect(departures.of(room(1), [identity(1)])).toEqual(left(1));
+});
+
 test('none that concerned one, then or when it was told before', async () => {
   for (const applied of [
     { rows: 1, duplicate: false },
