@@ -4,6 +4,7 @@ import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, jo
 import { eventHashesOf, haveOneEvent } from '../delegation/handles.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
 import type { Delegation, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
+import { isProven } from '../delegation/steps/moves.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 import type { EarlyDepartures } from './early-departures.ts';
@@ -62,7 +63,8 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const replaced = replaceable.find(isLive)?.state;
     const first = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
     const gone = adopted === null && replaced === undefined ? earlyDepartures.of(known.room, known.identities) : null;
-    const fresh = gone === null ? first : thenTold(first, decide(first.next, gone, now, policy));
+    const begun = gone === null ? first : thenTold(first, decide(first.next, gone, now, policy));
+    const fresh = { ...begun, next: withItsEnd(begun.next, replaceable, now.nowMs) };
     const older = replaceable.map((row) => {
       const isSameEvent = row.handles !== null && haveOneEvent(row.handles, handOver.handles);
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
@@ -127,6 +129,18 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 }
 
 const isLive = (row: Delegation): row is LiveDelegation => row.handles !== null && row.state.kind !== 'cancelling';
+
+/**
+ * An event that was restarted for another of its owners runs out when that says, and not as late as one that was scheduled a moment ago; unless
+ * that is over, and its client must have restarted it since.
+ */
+function withItsEnd(row: Delegation, older: readonly Delegation[], nowMs: number): Delegation {
+  const { handles, delayMs } = row;
+  const known = older.find(
+    (one) => isLive(one) && handles !== null && haveOneEvent(one.handles, handles) && one.delayMs === delayMs && isProven(one),
+  );
+  return known === undefined || known.expiry.earliestMs <= nowMs ? row : { ...row, expiry: known.expiry };
+}
 
 /** A decision, and what follows from an event at once after it. */
 function thenTold(first: Decision, { next, effects }: Decision): Decision {

@@ -78,6 +78,28 @@ describe('an event that was handed over under two identities', () => {
     expect((await world.engine.handOver(by(2, { userId: null }))).row.userId).toBe(userId);
   });
 
+  test('is restarted in time by the new one, whose first call hangs just before the end of the event', async () => {
+    const delayMs = 8_000;
+    const world = await bothThere({ delayMs });
+    let [restartedMs, hangs] = [world.clock.nowMs(), false];
+    const ranOut: number[] = [];
+    world.answer = () => {
+      if (hangs) {
+        hangs = false;
+        return null;
+      }
+      if (world.clock.nowMs() - restartedMs > delayMs) ranOut.push(world.clock.nowMs());
+      restartedMs = world.clock.nowMs();
+      return { kind: 'ok' };
+    };
+    await world.clock.advance(20_000);
+    await world.clock.advance(restartedMs + 0.78 * delayMs - world.clock.nowMs());
+    hangs = true;
+    await world.engine.handOver(by(1, { delayMs }));
+    await world.clock.advance(20_000);
+    expect(ranOut).toEqual([]);
+  });
+
   test('as one ending of a group of futures, too', async () => {
     const futures = (lost: boolean) => ({ handles: futureHandles(1, { lost }), handlesHash: `${lost}` });
     const world = await bothThere(futures(true), futures(false));
