@@ -5,7 +5,8 @@ import type { Delegation, Handles } from './state.ts';
 /** What sends each ending; a group of futures may have two. */
 function sendersOf(handles: Handles): readonly string[] {
   if (handles.kind === 'delay') return [handles.delayId];
-  return handles.lost === null ? [handles.leave.send] : [handles.leave.send, handles.lost.send];
+  const { leave, lost } = handles;
+  return lost === null || lost.send === leave.send ? [leave.send] : [leave.send, lost.send];
 }
 
 /** A group of futures has one with another group if they share any: that one would be cancelled. */

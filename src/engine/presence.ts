@@ -62,7 +62,7 @@ interface Desk extends Crowd {
   running: { readonly askedAtMs: number; readonly question: Question; readonly answer: Promise<Evidence> } | null;
   /** When the questions until now would have been put, each SOON_ASK_BATCH_MS after the one before. */
   paidUntilMs: number;
-  waiting: { readonly answer: Promise<Evidence>; readonly question: Question; noLaterThan(atMs: number): void } | null;
+  waiting: { readonly answer: Promise<Evidence>; readonly question: Question; isSoon: boolean; noLaterThan(atMs: number): void } | null;
 }
 
 /**
@@ -276,7 +276,7 @@ export function createPresence(deps: PresenceDeps): Presence {
         desk.waiting = null;
         return run(room, desk, question);
       });
-    desk.waiting = { answer, question, noLaterThan };
+    desk.waiting = { answer, question, isSoon: batchMs <= SOON_ASK_BATCH_MS, noLaterThan };
     return answer;
   }
 
@@ -314,13 +314,15 @@ export function createPresence(deps: PresenceDeps): Presence {
     const found = known(desk, notBeforeMs, how);
     if (found !== null) return found;
     const { whichRoom = false, reason = 'other', about = [] } = how;
-    const heldBackMs = batchMs > SOON_ASK_BATCH_MS && isOnList(desk.last, about) && maySoon() ? SOON_ASK_BATCH_MS : batchMs;
+    const isLate = batchMs > SOON_ASK_BATCH_MS;
+    const heldBackMs = isLate && isOnList(desk.last, about) && (desk.waiting?.isSoon || maySoon()) ? SOON_ASK_BATCH_MS : batchMs;
     if (desk.running !== null) turns.join(desk.running.question, reason);
     if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason });
     const { question } = desk.waiting;
     question.whichRoom ||= whichRoom;
     question.notBeforeMs = Math.max(question.notBeforeMs, notBeforeMs);
     turns.join(question, reason);
+    desk.waiting.isSoon ||= heldBackMs <= SOON_ASK_BATCH_MS;
     desk.waiting.noLaterThan(startOf(room, desk, heldBackMs));
     return desk.waiting.answer;
   }

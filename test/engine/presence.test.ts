@@ -291,6 +291,12 @@ test('who was on the last list of their room is asked for at once; in a wave of 
   for (const room of rooms.slice(0, 50)) ask(room);
   await clock.advance(0);
   expect(waitedMs, 'a few are asked for at once').toHaveLength(50);
+  const [crowded = ROOM, other = ROOM] = rooms.slice(60);
+  for (let n = 0; n < 300; n += 1) ask(crowded);
+  await clock.advance(1);
+  ask(other);
+  await clock.advance(1);
+  expect(waitedMs, 'a crowd that shares a question does not use up what others need').toHaveLength(50 + 300 + 1);
 
   await clock.advance(60_000);
   for (const room of rooms) await presence.ask(room, clock.nowMs(), 0);

@@ -111,7 +111,7 @@ if once ~= '' and #ids > 0 then redis.call('ZADD', prefix .. 'once', 'NX', onceA
 local room, slot, live, answered = arg(), arg(), 0, { 'done' }
 for _ = 1, tonumber(arg()) do
   local id, value, before, lane, due, lease = arg(), arg(), arg(), arg(), arg(), tonumber(arg())
-  local was, is, owner, endedAt, identities = arg(), arg(), arg(), arg(), tonumber(arg())
+  local was, is, owner, endedAt, fields = arg(), arg(), arg(), arg(), tonumber(arg())
   redis.call('SET', prefix .. 'd:' .. id, value)
   if before ~= '' and before ~= lane then redis.call('ZREM', prefix .. 'l:' .. before, id); touched[before] = true end
   if lane ~= '' then
@@ -128,7 +128,7 @@ for _ = 1, tonumber(arg()) do
     redis.call('HINCRBY', prefix .. 'count', is, 1)
   end
   if was == '' then redis.call('HSET', index, owner, (redis.call('HGET', index, owner) or '') .. id) end
-  for _ = 1, identities do
+  for _ = 1, fields do
     local field = arg()
     if before ~= '' and lane == '' then remove(index, field, id)
     elseif lane ~= '' then redis.call('HSET', index, field, (redis.call('HGET', index, field) or '') .. id) end

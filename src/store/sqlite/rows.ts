@@ -120,7 +120,7 @@ export class SqliteRows {
   #insert(row: Delegation, rev: number, { body, handles }: Encoded): number {
     const { id, owner, room, homeserver, state } = row;
     const endedAt = state.kind === 'ended' ? state.atMs : null;
-    // Of a group of futures its leave's: whoever hands over the other one hands over both.
+    // Of a group of futures that of its leave, which each hand-over of the group names.
     const [event = null] = eventHashesOf(row);
     const when = [dueAtMs(state), endedAt] as const;
     const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, event, state.kind, ...when, rev, body, handles);
