@@ -64,7 +64,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const first = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
     const gone = adopted === null && replaced === undefined ? earlyDepartures.of(known.room, known.identities) : null;
     const begun = gone === null ? first : thenTold(first, decide(first.next, gone, now, policy));
-    const fresh = { ...begun, next: withItsEnd(begun.next, replaceable, now.nowMs) };
+    const fresh = { ...begun, next: adopted === null ? withItsEnd(begun.next, replaceable, now.nowMs) : begun.next };
     const older = replaceable.map((row) => {
       const isSameEvent = row.handles !== null && haveOneEvent(row.handles, handOver.handles);
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
@@ -131,15 +131,17 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 const isLive = (row: Delegation): row is LiveDelegation => row.handles !== null && row.state.kind !== 'cancelling';
 
 /**
- * An event that was restarted for another of its owners runs out when that says, and not as late as one that was scheduled a moment ago; unless
- * that is over, and its client must have restarted it since.
+ * An event that was restarted for another of its owners may run out when that says, and not as late as one that was scheduled a moment ago;
+ * unless that is over, and its client must have restarted it since.
  */
 function withItsEnd(row: Delegation, older: readonly Delegation[], nowMs: number): Delegation {
   const { handles, delayMs } = row;
   const known = older.find(
     (one) => isLive(one) && handles !== null && haveOneEvent(one.handles, handles) && one.delayMs === delayMs && isProven(one),
   );
-  return known === undefined || known.expiry.earliestMs <= nowMs ? row : { ...row, expiry: known.expiry };
+  if (known === undefined || known.expiry.earliestMs <= nowMs) return row;
+  const { earliestMs, latestMs } = known.expiry;
+  return { ...row, expiry: { earliestMs, latestMs: Math.max(latestMs, row.expiry.latestMs) } };
 }
 
 /** A decision, and what follows from an event at once after it. */
