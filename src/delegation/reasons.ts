@@ -56,6 +56,11 @@ const WEIGHTS: Record<Cause, Weight> = {
   never_connected: { wait: null, action: 'leave', mustAsk: true },
 };
 
+/** Another session has taken over, or the SFU has stopped: they are on their way back, for as long as that takes. */
+export function isOnTheWayBack(cause: Cause): boolean {
+  return cause === 'replaced' || cause === 'sfu_down';
+}
+
 /** How long to wait for a return, ms. */
 export function waitMsOf(cause: Cause, policy: Policy): number {
   const { wait } = WEIGHTS[cause];

@@ -4,7 +4,8 @@
 // that has got the webhook, costs such a leave no more than the time to connect.
 import type { Clock } from '../clock.ts';
 import type { Identity, RoomName } from '../delegation/ids.ts';
-import type { Cause, Event, EventOf } from '../delegation/state.ts';
+import { isOnTheWayBack } from '../delegation/reasons.ts';
+import type { Event, EventOf } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
 
 export interface EarlyDepartures {
@@ -21,8 +22,6 @@ export interface EarlyDepartures {
 /** No hand-over is on its way for longer: a homeserver that is asked about an OpenID token has ten seconds. */
 const ON_ITS_WAY_MS = 15_000;
 const MOST = 10_000;
-/** Another session has taken over, or the SFU has stopped: the time to connect is not too long for these. */
-const ON_THEIR_WAY_BACK: ReadonlySet<Cause> = new Set<Cause>(['replaced', 'sfu_down']);
 
 export function createEarlyDepartures({ nowMs }: Pick<Clock, 'nowMs'>): EarlyDepartures {
   const departures = new LruMap<string, { readonly event: EventOf<'left'>; readonly atMs: number }>(MOST);
@@ -30,7 +29,8 @@ export function createEarlyDepartures({ nowMs }: Pick<Clock, 'nowMs'>): EarlyDep
 
   return {
     heard: async (room, event, apply) => {
-      if (event.kind !== 'left' || ON_THEIR_WAY_BACK.has(event.cause)) return apply();
+      // The time to connect is not too long for who is on the way back.
+      if (event.kind !== 'left' || isOnTheWayBack(event.cause)) return apply();
       const key = keyOf(room, event.identity);
       // It was heard before any hand-over: by the SFU's clock, which may be ahead, its session must not seem to be of after it.
       departures.set(key, { event: { ...event, joinedAtMs: null }, atMs: nowMs() });

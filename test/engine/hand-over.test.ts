@@ -263,16 +263,21 @@ test('an event that its client has kept alive while the SFU was away is cancelle
   expect(world.actions('cancel', 'delay-secret-1')).not.toEqual([]);
 });
 
+/** A world in which somebody has come and gone before anything was handed over, and the webhook of the departure. */
+async function goneEarly(): Promise<{ world: EngineWorld; told: Promise<string> }> {
+  const world = new EngineWorld();
+  const joinedAtMs = world.clock.nowMs();
+  world.join(room(), identity(1), sid(1));
+  await world.webhook(room(), identity(1), sid(1), 'joined');
+  await world.clock.advance(3_000);
+  world.leave(room(), identity(1));
+  return { world, told: world.webhook(room(), identity(1), sid(1), 'left', joinedAtMs) };
+}
+
 test.each([0, 300, 9_000])(
   'who went while the hand-over was on its way, %d ms before it, is not waited for as if they were still to come',
   async (agoMs) => {
-    const world = new EngineWorld();
-    const joinedAtMs = world.clock.nowMs();
-    world.join(room(), identity(1), sid(1));
-    await world.webhook(room(), identity(1), sid(1), 'joined');
-    await world.clock.advance(3_000);
-    world.leave(room(), identity(1));
-    const told = world.webhook(room(), identity(1), sid(1), 'left', joinedAtMs);
+    const { world, told } = await goneEarly();
     if (agoMs > 0) await told;
     await world.clock.advance(agoMs);
     const handedMs = world.clock.nowMs();
@@ -284,13 +289,8 @@ test.each([0, 300, 9_000])(
 );
 
 test('who is back by then stays', async () => {
-  const world = new EngineWorld();
-  const joinedAtMs = world.clock.nowMs();
-  world.join(room(), identity(1), sid(1));
-  await world.webhook(room(), identity(1), sid(1), 'joined');
-  await world.clock.advance(3_000);
-  world.leave(room(), identity(1));
-  await world.webhook(room(), identity(1), sid(1), 'left', joinedAtMs);
+  const { world, told } = await goneEarly();
+  await told;
   await world.clock.advance(1_000);
   const { id: _, ...rest } = build(1, { room: room(), delayMs: 3_600_000 });
   await world.engine.handOver(rest);

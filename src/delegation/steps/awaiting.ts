@@ -1,6 +1,6 @@
 // Awaiting: handed over, not seen on the SFU yet. No call is made (MSC4195 starts at the connection; the client still looks after
 // its event), only the SFU is asked: at once, and when the time to connect is over.
-import { waitMsOf } from '../reasons.ts';
+import { isOnTheWayBack, waitMsOf } from '../reasons.ts';
 import type { Awaiting, Departure, EventOf, LiveDelegation, LiveState, Session } from '../state.ts';
 import {
   ask,
@@ -78,9 +78,8 @@ function departureIn(state: LiveState): Departure | null {
   return state.kind === 'settling' || state.kind === 'leaving' ? state.departure : null;
 }
 
-/** Not where another session has taken over, or the SFU has stopped: then they are on their way back, for as long as that takes. */
 function isOwnGoing({ certain, cause }: Departure): boolean {
-  return certain && cause !== 'replaced' && cause !== 'sfu_down';
+  return certain && !isOnTheWayBack(cause);
 }
 
 /** Who left may be back within the wait for their cause, however near the end of a short delay is. */
