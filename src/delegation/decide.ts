@@ -25,6 +25,7 @@
 // superseded          | cancelling            | cancelling                                     | cancelling    | cancelling    | –
 // handed_back         | ended                 | ended                                          | ended         | ended         | –
 
+import { haveOneEvent } from './handles.ts';
 import type { Identity } from './ids.ts';
 import { waitMsOf } from './reasons.ts';
 import type {
@@ -76,7 +77,20 @@ import {
   leavingSnapshot,
   supersede,
 } from './steps/leaving.ts';
-import { ask, type Decision, end, expiryAfter, type In, type Moment, move, never, nextLookMs, remember, unchanged } from './steps/moves.ts';
+import {
+  ask,
+  type Decision,
+  end,
+  expiryAfter,
+  type In,
+  isProven,
+  type Moment,
+  move,
+  never,
+  nextLookMs,
+  remember,
+  unchanged,
+} from './steps/moves.ts';
 import { inTimeOf } from './steps/set-back.ts';
 import {
   settlingAborted,
@@ -114,17 +128,38 @@ export interface FirstDecision {
 /**
  * The row of a new delegation. The SFU is asked at once whether its participant is there already. `older`: what it takes the place of, so that
  * they may well be, and hardly a list is waited for that others want as well: who has left by then can't be told from who had left before the
- * hand-over.
+ * hand-over. What is known of the same event stays known.
  */
-export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy, older?: LiveState): FirstDecision {
+export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy, older?: LiveDelegation): FirstDecision {
   const at: Moment = { nowMs, roll, policy, event: 'delegated' };
   const longestMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
-  const connectByMs = older === undefined ? longestMs : Math.min(longestMs, newerComesByMs(older, at));
-  const state: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
+  const connectByMs = older === undefined ? longestMs : Math.min(longestMs, newerComesByMs(older.state, at));
+  const awaiting: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
   // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
   const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
-  const next = { ...handOver, createdAtMs: nowMs, expiry, history: remember([], at, 'awaiting', null), state };
+  const same = older !== undefined && isOfSameEvent(older, handOver) ? older : null;
+  const state = same !== null && staysConnected(same, handOver) ? same.state : awaiting;
+  const known = { ...handOver, createdAtMs: nowMs, expiry: same === null ? expiry : expiryBeside(same, expiry, nowMs) };
+  const next = { ...known, history: remember([], at, state.kind, null), state };
   return { next, effects: [ask(nowMs, { batchMs: older === undefined ? FIRST_ASK_BATCH_MS : SOON_ASK_BATCH_MS, whichRoom: true })] };
+}
+
+function isOfSameEvent(older: LiveDelegation, { homeserver, handles, delayMs }: HandOver): boolean {
+  return older.homeserver === homeserver && older.delayMs === delayMs && haveOneEvent(older.handles, handles);
+}
+
+/** As an SFU that has just gone away can't tell. */
+function staysConnected(older: LiveDelegation, { identities }: HandOver): older is In<Connected> {
+  return older.state.kind === 'connected' && identities.includes(older.state.session.identity);
+}
+
+/**
+ * An event that was restarted for another of its owners may run out when that says, and not as late as one that was scheduled a moment ago;
+ * unless that is over, and its client must have restarted it since.
+ */
+function expiryBeside(older: LiveDelegation, fresh: LiveDelegation['expiry'], nowMs: number): LiveDelegation['expiry'] {
+  const { earliestMs, latestMs } = older.expiry;
+  return isProven(older) && earliestMs > nowMs ? { earliestMs, latestMs: Math.max(latestMs, fresh.latestMs) } : fresh;
 }
 
 /** What is known of a delegation that another service has looked after until now. */

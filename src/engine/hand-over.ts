@@ -4,7 +4,6 @@ import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, jo
 import { eventHashesOf, haveOneEvent } from '../delegation/handles.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
 import type { Delegation, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
-import { isProven } from '../delegation/steps/moves.ts';
 import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 import type { EarlyDepartures } from './early-departures.ts';
@@ -52,7 +51,9 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
     const now = { nowMs: clock.nowMs(), roll };
     const own = rows.filter(({ owner }) => owner === handOver.owner);
-    const others = rows.filter((row) => row.owner !== handOver.owner && isSameOfAnother(row, handOver));
+    const ofAnother = rows.filter((row) => row.owner !== handOver.owner && isSameOfAnother(row, handOver));
+    if (ofAnother.some(({ state }) => state.kind === 'cancelling')) return overtaken(handOver, now);
+    const others = ofAnother.filter(isLive);
     const same = others.length === 0 ? sameAs(handOver, own) : undefined;
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
     // An adopted job must not supersede what its owner has delegated to us since.
@@ -60,11 +61,10 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const newer = adopted === null ? undefined : replaceable.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
     if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
     const known = withWhatIsKnown(handOver, replaceable);
-    const replaced = replaceable.find(isLive)?.state;
+    const replaced = others[0] ?? replaceable.find(isLive);
     const first = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
     const gone = adopted === null && replaced === undefined ? earlyDepartures.of(known.room, known.identities) : null;
-    const begun = gone === null ? first : thenTold(first, decide(first.next, gone, now, policy));
-    const fresh = { ...begun, next: adopted === null ? withItsEnd(begun.next, replaceable, now.nowMs) : begun.next };
+    const fresh = gone === null ? first : thenTold(first, decide(first.next, gone, now, policy));
     const older = replaceable.map((row) => {
       const isSameEvent = row.handles !== null && haveOneEvent(row.handles, handOver.handles);
       return { row, decision: decide(row, { kind: 'superseded', isSameEvent }, now, policy) };
@@ -74,6 +74,16 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const writes = decisions.map(({ next, effects }) => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 }));
     for (const { row } of writes) onWrite(undefined, row);
     return { writes, value: { kind: 'created', row: fresh.next, superseded: superseded.length, decisions } };
+  }
+
+  /** Its event is being cancelled, for its member has handed a newer one over since, which stays. */
+  function overtaken(handOver: HandOver, now: Parameters<typeof decide>[2]): Change<Committed> {
+    const { next } = decide(delegate(handOver, now.nowMs, now.roll, policy).next, { kind: 'superseded', isSameEvent: true }, now, policy);
+    onWrite(undefined, next);
+    return {
+      writes: [{ row: next, leaseMs: 0 }],
+      value: { kind: 'created', row: next, superseded: 0, decisions: [{ next, effects: [] }] },
+    };
   }
 
   function repeated(before: Delegation, decision: Decision): Change<Committed> {
@@ -130,20 +140,6 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
 const isLive = (row: Delegation): row is LiveDelegation => row.handles !== null && row.state.kind !== 'cancelling';
 
-/**
- * An event that was restarted for another of its owners may run out when that says, and not as late as one that was scheduled a moment ago;
- * unless that is over, and its client must have restarted it since.
- */
-function withItsEnd(row: Delegation, older: readonly Delegation[], nowMs: number): Delegation {
-  const { handles, delayMs } = row;
-  const known = older.find(
-    (one) => isLive(one) && handles !== null && haveOneEvent(one.handles, handles) && one.delayMs === delayMs && isProven(one),
-  );
-  if (known === undefined || known.expiry.earliestMs <= nowMs) return row;
-  const { earliestMs, latestMs } = known.expiry;
-  return { ...row, expiry: { earliestMs, latestMs: Math.max(latestMs, row.expiry.latestMs) } };
-}
-
 /** A decision, and what follows from an event at once after it. */
 function thenTold(first: Decision, { next, effects }: Decision): Decision {
   return { next, effects: [...first.effects, ...effects] };
@@ -164,9 +160,9 @@ function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): De
  * The same event that another owner has handed over: by another API, or under another identity of its member. What either did would be done
  * to both. An event has one user: where two are named, one is wrong, and ends no other's.
  */
-function isSameOfAnother(row: Delegation, { homeserver, handles, userId }: HandOver): row is LiveDelegation {
+function isSameOfAnother(row: Delegation, { homeserver, handles, userId }: HandOver): boolean {
   const isOfUser = row.userId === null || userId === null || row.userId === userId;
-  return isLive(row) && isOfUser && row.homeserver === homeserver && haveOneEvent(row.handles, handles);
+  return row.handles !== null && isOfUser && row.homeserver === homeserver && haveOneEvent(row.handles, handles);
 }
 
 /** A newer hand-over may name fewer identities of the same member than an older one did, or not its user. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
-import type { Identity } from '../../src/delegation/ids.ts';
+import type { HomeserverUrl, Identity, Owner } from '../../src/delegation/ids.ts';
 import type { Delegation, EndedDelegation, Event, LiveState } from '../../src/delegation/state.ts';
 import { restartTimeoutMs } from '../../src/delegation/steps/moves.ts';
 import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
@@ -75,6 +75,26 @@ describe('a hand-over', () => {
   ])('gives the time to connect: %s', (_, delayMs, connectTimeoutMs, expected) => {
     const { next } = delegate({ ...handOver, delayMs }, NOW, 0.5, { ...POLICY, connectTimeoutMs });
     expect(next.state).toMatchObject({ connectByMs: NOW + expected });
+  });
+});
+
+describe('a hand-over of an event that was handed over before', () => {
+  const older = rowIn(ROWS['connected, just seen']);
+  const again = { ...older, owner: 'another owner' as Owner };
+
+  it('knows who is there, and by when it runs out', () => {
+    const { next, effects } = delegate(again, NOW, 0.5, POLICY, older);
+    expect([next.state, next.expiry.earliestMs]).toEqual([older.state, older.expiry.earliestMs]);
+    expect(effects).toEqual([{ kind: 'check', notBeforeMs: NOW, batchMs: 50, whichRoom: true }]);
+  });
+
+  it.each([
+    ['of another event', { handles: GROUP }],
+    ['with another delay', { delayMs: older.delayMs + 1 }],
+    ['of another homeserver', { homeserver: 'https://other.example.org' as HomeserverUrl }],
+    ['that does not watch who is there', { identities: ['x' as Identity] }],
+  ])('not so one %s', (_, over) => {
+    expect(delegate({ ...again, ...over }, NOW, 0.5, POLICY, older).next.state.kind).toBe('awaiting');
   });
 });
 

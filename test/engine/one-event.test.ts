@@ -72,6 +72,18 @@ describe('an event that was handed over under two identities', () => {
     expect([anew.kind, anew.row.state.kind]).toEqual(['created', 'awaiting']);
   });
 
+  test('is not begun anew by a hand-over that comes while it is being cancelled for a newer one, which stays', async () => {
+    const world = await bothThere();
+    const newer = { handles: delayHandles(2), handlesHash: 'newer' };
+    world.answer = () => null;
+    await world.engine.handOver(by(2, newer));
+    await world.clock.advance(1_000);
+    expect(await world.store.count()).toMatchObject({ cancelling: 1, connected: 1 });
+    const late = await world.engine.handOver(by(1));
+    expect(late.row.state).toMatchObject({ kind: 'ended', outcome: 'superseded' });
+    expect(await world.store.count()).toMatchObject({ cancelling: 1, connected: 1 });
+  });
+
   test('keeps the user whose event it is', async () => {
     const userId = '@alice:example.org' as UserId;
     const world = await bothThere({ userId }, { userId: null });

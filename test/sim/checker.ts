@@ -232,9 +232,10 @@ export class Checker {
 
   /** Since when its delegation has been promised; null: it is not, or not any more. */
   #promisedMs({ delegations }: Member, leave: DelayedLeave): number | null {
-    const delegated = delegations.find((one) => one.leave === leave);
-    if (delegated?.id == null || delegated.askedBackAtMs !== null || this.#lost.has(delegated.id)) return null;
-    return delegated.ackedAtMs;
+    const ofLeave = delegations.filter((one) => one.leave === leave);
+    if (ofLeave.some(({ askedBackAtMs }) => askedBackAtMs !== null)) return null;
+    // Whichever was promised last is what is kept.
+    return ofLeave.findLast(({ id, ackedAtMs }) => id !== null && !this.#lost.has(id) && ackedAtMs !== null)?.ackedAtMs ?? null;
   }
 
   called(call: Call): void {

@@ -20,7 +20,7 @@ import type { ModelSfu, SfuSession } from './model-sfu.ts';
 import type { Deed, MemberPlan } from './plan.ts';
 import type { Timeline } from './timeline.ts';
 
-/** A leave that its client tried to hand over, and what came of it. */
+/** A leave that its client tried to hand over, as one of its names, and what came of it. */
 export interface Delegated {
   readonly leave: DelayedLeave;
   readonly owner: Owner;
@@ -229,15 +229,25 @@ export class Member {
   }
 
   async #handOver(leave: DelayedLeave, client: number): Promise<void> {
+    const { timeline, chance, plan } = this.#deps;
+    const handedOver = [this.#handOverAs(this.identities, leave, client)];
+    if (plan.twice && plan.compatible) {
+      await timeline.wait(chance.between('hands over again', 0, 3_000));
+      handedOver.push(this.#handOverAs(this.identities.slice(1), leave, client));
+    }
+    await Promise.all(handedOver);
+  }
+
+  async #handOverAs(identities: readonly Identity[], leave: DelayedLeave, client: number): Promise<void> {
     const { service, timeline, homeserver, homeserverUrl, index } = this.#deps;
-    const owner = participantOwner(this.room, this.identities[0] as Identity);
+    const owner = participantOwner(this.room, identities[0] as Identity);
     const delegated: Delegated = { leave, owner, id: null, ackedAtMs: null, askedBackAtMs: null };
     this.delegations.push(delegated);
     const handles = handlesOf(leave, homeserver.dialect === 'A');
     const handOver = {
       owner,
       room: this.room,
-      identities: this.identities,
+      identities,
       homeserver: homeserverUrl,
       userId: `@m${index}:simulation.example` as UserId,
       handles,
@@ -256,12 +266,13 @@ export class Member {
   }
 
   async #handBack(): Promise<void> {
-    const delegated = this.delegations.findLast(({ id, leave }) => id !== null && leave === this.leave);
-    if (delegated?.id == null || delegated.askedBackAtMs !== null) return;
+    const { leave } = this;
+    const delegated = this.delegations.filter((one) => one.leave === leave && one.id !== null && one.askedBackAtMs === null);
+    if (leave === null || delegated.length === 0) return;
     const { service, timeline } = this.#deps;
-    delegated.askedBackAtMs = timeline.nowMs;
-    if (delegated.leave.final === null) this.#restartByItself(delegated.leave, this.#client);
-    await service.handBack(this.room, delegated.id, delegated.owner);
+    if (leave.final === null) this.#restartByItself(leave, this.#client);
+    for (const one of delegated) one.askedBackAtMs = timeline.nowMs;
+    for (const one of delegated) await service.handBack(this.room, one.id as DelegationId, one.owner);
   }
 
   #hangUp(): void {

@@ -23,6 +23,8 @@ export interface MemberPlan {
   readonly joinsAtMs: number | null;
   /** Two names on the SFU, of which it uses the second. */
   readonly compatible: boolean;
+  /** Hands each leave over as its second name as well, by an API of its own. */
+  readonly twice: boolean;
   /** Restarts its event by itself as well, while it can. */
   readonly restarts: boolean;
   /** Says goodbye in the room by itself when it hangs up, as Element Call does. */
@@ -100,6 +102,8 @@ export interface Rates {
   readonly homeserverFails: number;
   readonly storeFails: number;
   readonly sfuSlow: number;
+  /** A homeserver takes seconds to say whose OpenID token it is that a hand-over came with. */
+  readonly lookUpSlow: number;
 }
 
 export interface Plan {
@@ -132,6 +136,7 @@ const member: fc.Arbitrary<MemberPlan> = fc.record({
   lost: fc.boolean(),
   joinsAtMs: fc.option(fc.nat(30_000), { freq: 4 }),
   compatible: fc.boolean(),
+  twice: fc.boolean(),
   restarts: fc.boolean(),
   ownLeave: fc.boolean(),
 });
@@ -210,6 +215,7 @@ const rates: fc.Arbitrary<Rates> = fc.record({
   homeserverFails: rate(0.7),
   storeFails: rate(0.1),
   sfuSlow: rate(0.3),
+  lookUpSlow: rate(0.5),
 });
 
 /** A plan for so many replicas; a dense one has twice the deeds and more faults, shorter ones, of which several meet. */

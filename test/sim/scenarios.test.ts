@@ -18,10 +18,22 @@ const WELL: Plan = {
     { dialect: 'C', limit: null, latencyMs: 5, asToken: false },
     { dialect: 'C', limit: null, latencyMs: 150, asToken: false },
   ],
-  members: [{ room: 0, homeserver: 0, delayMs: 60_000, lost: false, joinsAtMs: null, compatible: false, restarts: false, ownLeave: false }],
+  members: [
+    {
+      room: 0,
+      homeserver: 0,
+      delayMs: 60_000,
+      lost: false,
+      joinsAtMs: null,
+      compatible: false,
+      twice: false,
+      restarts: false,
+      ownLeave: false,
+    },
+  ],
   steps: [],
   outages: [],
-  rates: { webhookLost: 0, webhookDoubled: 0, webhookLate: 0, killed: 0, homeserverFails: 0, storeFails: 0, sfuSlow: 0 },
+  rates: { webhookLost: 0, webhookDoubled: 0, webhookLate: 0, killed: 0, homeserverFails: 0, storeFails: 0, sfuSlow: 0, lookUpSlow: 0 },
 };
 const [MEMBER] = WELL.members as [Plan['members'][number]];
 
@@ -132,6 +144,18 @@ test('a process that was stopped wakes with an old failure of the SFU: it looks 
     ],
   });
   expect(found).toEqual([]);
+});
+
+test('an event that is handed over once more while the SFU is away is waited for as who was there', async () => {
+  for (const seed of [1, 2, 3, 4, 5, 6]) {
+    const found = await play({
+      seed,
+      policy: { ...WELL.policy, connectTimeoutMs: 10_000 },
+      members: [{ ...MEMBER, compatible: true, twice: true, delayMs: 300_000, joinsAtMs: 0 }],
+      outages: [{ kind: 'sfu-crash', atMs: 800, forMs: 14_000, which: 0 }],
+    });
+    expect(found).toEqual([]);
+  }
 });
 
 test('gone a moment after the hand-over, before any list could show it: not waited for as if it had never come', async () => {

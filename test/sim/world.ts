@@ -319,6 +319,9 @@ export class World {
   #service(): Service {
     return {
       handOver: async (handOver) => {
+        // The client may be gone when its homeserver has answered.
+        if (this.#chance.happens('look-up is slow', this.#rate(this.#plan.rates.lookUpSlow)))
+          await this.timeline.wait(this.#chance.between('look-up takes', 100, 9_500));
         const answer = await this.#ask(this.#anyReplica(), (engine) => engine.handOver(handOver));
         if (answer === null) return null;
         const { id } = answer.row;
