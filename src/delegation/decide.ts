@@ -138,7 +138,7 @@ export function delegate(handOver: HandOver, nowMs: number, roll: number, policy
   // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
   const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
   const same = older !== undefined && isOfSameEvent(older, handOver) ? older : null;
-  const state = same !== null && staysConnected(same, handOver) ? same.state : awaiting;
+  const state = same !== null && isAbout(handOver, same.state) ? same.state : awaiting;
   const known = { ...handOver, createdAtMs: nowMs, expiry: same === null ? expiry : expiryBeside(same, expiry, nowMs) };
   const next = { ...known, history: remember([], at, state.kind, null), state };
   return { next, effects: [ask(nowMs, { batchMs: older === undefined ? FIRST_ASK_BATCH_MS : SOON_ASK_BATCH_MS, whichRoom: true })] };
@@ -148,9 +148,11 @@ function isOfSameEvent(older: LiveDelegation, { homeserver, handles, delayMs }: 
   return older.homeserver === homeserver && older.delayMs === delayMs && haveOneEvent(older.handles, handles);
 }
 
-/** As an SFU that has just gone away can't tell. */
-function staysConnected(older: LiveDelegation, { identities }: HandOver): older is In<Connected> {
-  return older.state.kind === 'connected' && identities.includes(older.state.session.identity);
+/** Who is there, or was and is waited for, is so by any of their names; and an ending that was tried may have been carried out. */
+function isAbout({ identities }: HandOver, state: LiveState): boolean {
+  if (state.kind === 'awaiting' || state.kind === 'cancelling') return false;
+  if (state.kind === 'leaving' && state.attempts > 0) return true;
+  return state.session !== null && identities.includes(state.session.identity);
 }
 
 /**

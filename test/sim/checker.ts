@@ -10,7 +10,7 @@ import type { Cause, Delegation, Policy, State } from '../../src/delegation/stat
 import { FRESH_MS } from '../../src/delegation/steps/moves.ts';
 import type { Verdict } from '../../src/engine/engine.ts';
 import type { OnceKey } from '../../src/store/store.ts';
-import type { Member } from './member.ts';
+import type { Delegated, Member } from './member.ts';
 import type { Call, DelayedLeave, ModelHomeserver } from './model-homeserver.ts';
 import type { Hook, SfuSession } from './model-sfu.ts';
 import { FAULTY_MS } from './plan.ts';
@@ -108,6 +108,7 @@ export class Checker {
   /** What a failover of the store has lost. */
   readonly #lost = new Set<DelegationId>();
   readonly #forgotten = new Set<string>();
+  readonly #over = new Set<string>();
   #forgotMs = Number.NEGATIVE_INFINITY;
   #failovers = 0;
   lives = 0;
@@ -198,13 +199,15 @@ export class Checker {
   wrote(row: Delegation): void {
     if (row.handles !== null) {
       const name = row.handles.kind === 'delay' ? row.handles.delayId : row.handles.leave.send.slice('send-'.length);
-      // Handed over anew after its end.
+      // Handed over anew after its end, with which its handles were forgotten, and what had been tried.
       if (!this.#leaveOfRow.has(row.id)) this.#endedMs.delete(name);
+      if (!this.#leaveOfRow.has(row.id) && this.#over.has(name)) this.#forgotten.add(name);
       this.#leaveOfRow.set(row.id, name);
     }
     const name = this.#leaveOfRow.get(row.id);
     if (name === undefined) return;
     if (row.state.kind === 'ended' && !this.#endedMs.has(name)) this.#endedMs.set(name, this.#deps.timeline.nowMs);
+    if (row.state.kind === 'ended' && row.state.outcome !== 'superseded') this.#over.add(name);
     if (row.state.kind === 'cancelling' && !this.#supersededMs.has(name)) this.#supersededMs.set(name, this.#deps.timeline.nowMs);
   }
 
@@ -231,11 +234,14 @@ export class Checker {
   }
 
   /** Since when its delegation has been promised; null: it is not, or not any more. */
-  #promisedMs({ delegations }: Member, leave: DelayedLeave): number | null {
-    const ofLeave = delegations.filter((one) => one.leave === leave);
-    if (ofLeave.some(({ askedBackAtMs }) => askedBackAtMs !== null)) return null;
-    // Whichever was promised last is what is kept.
-    return ofLeave.findLast(({ id, ackedAtMs }) => id !== null && !this.#lost.has(id) && ackedAtMs !== null)?.ackedAtMs ?? null;
+  #promisedMs(member: Member, leave: DelayedLeave): number | null {
+    return this.#promises(member, leave)[0] ?? null;
+  }
+
+  #promises({ delegations }: Member, leave: DelayedLeave): readonly number[] {
+    const isPromised = ({ id, askedBackAtMs }: Delegated): boolean => id !== null && askedBackAtMs === null && !this.#lost.has(id);
+    const promises = delegations.flatMap((one) => (one.leave === leave && isPromised(one) ? (one.ackedAtMs ?? []) : []));
+    return promises.toSorted((one, other) => one - other);
   }
 
   called(call: Call): void {
@@ -324,11 +330,11 @@ export class Checker {
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
     if ((this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
     // A leave that was handed over later belongs to somebody who has not come yet.
-    const delegated = this.#deps.members[leave.member]?.delegations.find((one) => one.leave === leave);
-    if (delegated?.ackedAtMs == null || delegated.ackedAtMs > up.untilMs) return;
+    const promisedMs = this.#promisedMs(this.#deps.members[leave.member] as Member, leave);
+    if (promisedMs === null || promisedMs > up.untilMs) return;
     // Nor may one that was handed over after the word of the join have found who joined, if nobody could be asked.
-    const isToldOf = (this.#told.get(up.session)?.joinedMs ?? 0) > delegated.ackedAtMs;
-    if (!isToldOf && this.#deps.wellness.since('service', 'store', 'sfu api') > delegated.ackedAtMs) return;
+    const isToldOf = (this.#told.get(up.session)?.joinedMs ?? 0) > promisedMs;
+    if (!isToldOf && this.#deps.wellness.since('service', 'store', 'sfu api') > promisedMs) return;
     const { waitMs: waits } = this.#deps.policy;
     const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
     // Clients of an SFU that was down for longer than they are waited for can't be back before it is.
@@ -425,8 +431,9 @@ export class Checker {
     const stay = this.#stays[member.index] as Stay;
     const { leave } = member;
     if (!member.joined || leave === null || leave.final !== null || stay.sinceMs !== null) return null;
-    const promisedMs = this.#promisedMs(member, leave);
-    if (promisedMs === null) return null;
+    // Who hands over once more has the time to connect anew.
+    const promisedMs = this.#promises(member, leave).at(-1);
+    if (promisedMs === undefined) return null;
     const { model, part } = this.#deps.homeserverOf(member.index);
     const wellMs = wellness.since('service', 'store', 'sfu api', part);
     const bound = this.#boundOf(stay, promisedMs, leave.delayMs);
