@@ -21,7 +21,7 @@ const ADVICE: Readonly<Partial<Record<HomeserverFailure | 'overrun', string>>> =
   forbidden:
     'the homeserver forbids the action on a delayed event: its sender may not send it now, or the application service does not cover the user',
   dialect:
-    'the homeserver does not know how delayed events are managed (MSC4140): Synapse does from 1.116 on, but only its main process, so a reverse proxy must not give such requests to a worker',
+    'the homeserver does not know how delayed events are managed (MSC4140): Synapse does from 1.116 on, but only its main process: a reverse proxy must let such requests through, and not to a worker',
   overrun:
     'more restarts of delayed events come due than get through, and some run out: the homeserver is slow (lastwill_homeserver_request_seconds), or lastwill gets too little processor; or clients delegate short delays',
   ...UNCALLABLE,

@@ -73,16 +73,21 @@ export function asUser(userId: UserId): string {
 /** Whether anybody who knows the id or token may act. In D only the owner may. */
 export const needsNoOwner = (dialect: Dialect): boolean => dialect !== 'D';
 
-/** 401 and 403: the homeserver does not want whoever asks, or does not let them act. Null: any other answer. */
+/**
+ * 401 and 403: the homeserver does not want whoever asks, or does not let them act. Null: any other answer, also of a proxy in its place, which
+ * gives no errcode.
+ */
 export function refusalOf(reply: Reply): 'unauthorized' | 'forbidden' | null {
-  if (reply.kind === 'failed' || field(reply.json, 'errcode') === 'M_UNRECOGNIZED') return null;
+  if (reply.kind === 'failed') return null;
+  const errcode = field(reply.json, 'errcode');
+  if (errcode === undefined || errcode === 'M_UNRECOGNIZED') return null;
   if (reply.status === 401) return 'unauthorized';
   return reply.status === 403 ? 'forbidden' : null;
 }
 
 export type Heard =
   | { readonly kind: 'answer'; readonly answer: Answer; readonly why: HomeserverFailure | null; readonly settles: boolean }
-  /** The homeserver does not know this endpoint. */
+  /** The homeserver does not know this endpoint, or is not asked about it. */
   | { readonly kind: 'unrecognised' }
   /** It knows the endpoint, and wants an authentication that we do not have. */
   | { readonly kind: 'unauthenticated' };
@@ -103,6 +108,8 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status === 401 && errcode === 'M_MISSING_TOKEN') return { kind: 'unauthenticated' };
   const why = refusalOf(reply);
   if (why !== null) return { kind: 'answer', answer: { kind: 'refused' }, why, settles: false };
+  // Somebody in between refuses, and so has passed nothing on: either this path alone, or all, for as long as it is so minded.
+  if (status === 401 || status === 403) return at.proven ? failure(false, 'garbage') : { kind: 'unrecognised' };
   if (status === 429) {
     const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply, at.nowMs) };
     return { kind: 'answer', answer, why: 'limited', settles: false };

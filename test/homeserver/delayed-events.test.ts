@@ -92,6 +92,9 @@ describe('an answer, in each dialect', () => {
     [401, { errcode: 'M_UNKNOWN_TOKEN' }, REFUSED, 'unauthorized'],
     [401, { errcode: 'M_MISSING_TOKEN' }, REFUSED, 'unauthorized'],
     [403, { errcode: 'M_FORBIDDEN' }, REFUSED, 'forbidden'],
+    // By something in between, for a homeserver gives its reason: as little its word as a page that says 404.
+    [401, '<html>log in first</html>', failedAnswer(false), 'dialect'],
+    [403, '<html>you look like a robot</html>', failedAnswer(false), 'dialect'],
     [404, { errcode: 'M_NOT_FOUND' }, GONE, null],
     [404, { errcode: 'M_UNKNOWN' }, failedAnswer(true), 'garbage'],
     [404, { errcode: 'M_UNRECOGNIZED' }, failedAnswer(false), 'dialect'],
@@ -321,6 +324,19 @@ describe('negotiation', () => {
       expect(calls(server)).toHaveLength(before + 2);
     },
   );
+
+  test.each([401, 403])('a proxy that answers %i for a homeserver does not speak for it either', async (status) => {
+    const script = vi.fn<Script>();
+    const { url, server } = await homeserver({ C: script });
+    const answered: string[] = [];
+    const { client: delayed, failures } = client({ onAnswer: (homeserver) => void answered.push(homeserver) });
+    script.mockImplementation(says(200));
+    expect(await delayed.act(url, RESTART, quick)).toEqual({ kind: 'ok' });
+    script.mockImplementation(says(status, '<html>you look like a robot</html>'));
+    expect(await delayed.act(url, RESTART, quick)).toEqual(failedAnswer(false));
+    expect([failures, answered]).toEqual([['garbage'], [url]]);
+    expect(calls(server)).toHaveLength(2);
+  });
 
   test('and where a homeserver has never told its versions: it can not be asked whether it is there', async () => {
     let isGone = false;
