@@ -19,6 +19,7 @@ import { createDelayedEvents, type DelayedEvents } from './homeserver/delayed-ev
 import { createDiscovery } from './homeserver/discovery.ts';
 import { createFederation } from './homeserver/federation.ts';
 import type { Home } from './homeserver/home.ts';
+import { serverOf } from './homeserver/names.ts';
 import { createOpenId } from './homeserver/openid.ts';
 import { createOutages } from './homeserver/outages.ts';
 import { createOutbound } from './homeserver/outbound.ts';
@@ -336,6 +337,7 @@ function createClient(config: Config, { home, served, resolve, connections, log,
         };
   return createDelayedEvents({
     ...{ clock: systemTime, applicationService },
+    whereIs: (userId) => served.whereIs(serverOf(userId)),
     outbound: createOutbound({
       ...{ clock: systemTime, addresses: served.addresses, insecureTls, resolve },
       ...{ connections: MOST_AT_ONCE, sockets: connections.delayedEvents },

@@ -50,6 +50,8 @@ export interface DelayedEventsDeps {
   readonly outbound: Outbound;
   /** Null: we are none. `homeserver` is read at each call, and null as long as its address is unknown. */
   readonly applicationService: { readonly homeserver: HomeserverUrl | null; readonly asToken: string } | null;
+  /** Where a user's homeserver is now, as far as is known: it may have moved since its event was handed over. */
+  readonly whereIs?: (userId: UserId) => HomeserverUrl | null;
   /** A homeserver turned out to speak this dialect. */
   readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
   /** A call did not do what it was for. */
@@ -108,16 +110,34 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const tells = new LruMap<HomeserverUrl, boolean>(MOST_HOMESERVERS);
 
   async function act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer> {
-    const service = deps.applicationService;
-    const owner =
-      service?.homeserver === homeserver && options.userId !== null ? { userId: options.userId, asToken: service.asToken } : null;
     const endsAtMs = clock.nowMs() + Math.min(options.timeoutMs, LONGEST_CALL_MS);
-    const { isWanted = async () => true } = options;
-    const errand: Errand = { homeserver, call, owner: call.kind === 'token' ? null : owner, endsAtMs, isWanted };
-    const { answer, why } = await run(errand, knowledgeOf(errand));
+    const errand = errandAt(homeserver, call, endsAtMs, options);
+    const result = await run(errand, knowledgeOf(errand));
+    const moved = result.answer.kind === 'failed' ? await movedTo(errand, options.userId) : null;
+    if (moved === null) return told(homeserver, result);
+    const again = errandAt(moved, call, endsAtMs, options);
+    const there = await run(again, knowledgeOf(again));
+    // That the event is not there is no news: whoever handed it over may have named another homeserver than their own.
+    return there.answer.kind === 'failed' || there.answer.kind === 'final' ? told(homeserver, result) : told(moved, there);
+  }
+
+  /** Where the user's homeserver is instead; null: not known to have moved, or nobody is to be asked there any more. */
+  async function movedTo({ homeserver, endsAtMs, isWanted }: Errand, userId: UserId | null): Promise<HomeserverUrl | null> {
+    const now = userId === null ? null : (deps.whereIs?.(userId) ?? null);
+    if (now === null || now === homeserver || endsAtMs <= clock.nowMs()) return null;
+    return (await isWanted()) ? now : null;
+  }
+
+  function told(homeserver: HomeserverUrl, { answer, why }: Result): Answer {
     if (why !== null) deps.onFailure?.(homeserver, why);
     if (answer.kind !== 'failed') deps.onAnswer?.(homeserver);
     return answer;
+  }
+
+  function errandAt(homeserver: HomeserverUrl, call: Call, endsAtMs: number, { userId, isWanted = async () => true }: ActOptions): Errand {
+    const service = deps.applicationService;
+    const isOwners = call.kind !== 'token' && userId !== null && service?.homeserver === homeserver;
+    return { homeserver, call, owner: isOwners ? { userId, asToken: service.asToken } : null, endsAtMs, isWanted };
   }
 
   async function run(errand: Errand, known: Knowledge): Promise<Result> {

@@ -23,6 +23,8 @@ export interface Served {
   discovered(name: ServerName, text: string): HomeserverUrl | null;
   /** The base URL that the operator has set for a name; null: none. */
   readonly override: (name: ServerName) => HomeserverUrl | null;
+  /** Where a name of the operator's is, as far as is known: its override, or where its .well-known led last; null: it may not be called. */
+  readonly whereIs: (name: string) => HomeserverUrl | null;
   /** The server names in the operator's settings: these may have private addresses. */
   readonly listed: readonly ServerName[];
   /** By the host of the URL: any address for `isNamed`, else what the settings allow to strangers. */
@@ -87,6 +89,10 @@ export function createServed(config: ServedConfig): Served {
       return isCallable(base.url, base.parts) ? base.url : null;
     },
     override: (name) => config.overrides.get(name) ?? null,
+    whereIs(name) {
+      const url = targets.get(name as ServerName);
+      return url !== undefined && isCallable(url, new URL(url)) ? url : null;
+    },
     listed,
     addresses,
     isNamed,

@@ -521,6 +521,52 @@ describe('the application service', () => {
   });
 });
 
+describe('a homeserver that has moved since the hand-over', () => {
+  const ofAlice = { timeoutMs: 5000, userId: ALICE };
+  async function moved(script: Script, from: Script | null = null) {
+    const [old, now] = [await homeserver({ C: from ?? says(200) }), await homeserver({ C: script })];
+    if (from === null) await old.server.close();
+    const answered: string[] = [];
+    const made = client({
+      whereIs: (userId) => (userId === ALICE ? now.url : null),
+      applicationService: { homeserver: now.url, asToken: AS_TOKEN },
+      onAnswer: (url) => void answered.push(url),
+    });
+    return { old, now, answered, ...made };
+  }
+
+  test.each(['gone', 502, 404, 403])('is called where it is now; the old address: %s', async (left) => {
+    const {
+      old,
+      now,
+      answered,
+      client: delayed,
+      failures,
+    } = await moved(says(200), left === 'gone' ? null : says(left as number, '<html>'));
+    expect(await delayed.act(old.url, RESTART, ofAlice)).toEqual({ kind: 'ok' });
+    expect([failures, answered]).toEqual([[], [now.url]]);
+    expect(calls(now.server).at(-1)).toBe(`POST ${UNSTABLE}/delayed_events/${SECRET}/restart?user_id=${encodeURIComponent(ALICE)}`);
+  });
+
+  test.each([
+    ['is not there', says(404, { errcode: 'M_NOT_FOUND' })],
+    ['can not be asked there either', says(503, '<html>')],
+  ])('and an event that %s is over for that no more than before', async (_, script) => {
+    const { old, answered, client: delayed, failures } = await moved(script);
+    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(failedAnswer(false));
+    expect([failures, answered]).toEqual([['refused'], []]);
+  });
+
+  test('nobody is asked there of whom the old address has something to say, or whose homeserver is not known', async () => {
+    const { old, now, client: delayed } = await moved(says(200), says(403, { errcode: 'M_FORBIDDEN' }));
+    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(REFUSED);
+    await old.server.close();
+    expect(await delayed.act(old.url, SEND, quick)).toEqual(failedAnswer(false));
+    expect(await delayed.act(old.url, SEND, { ...ofAlice, isWanted: async () => false })).toEqual(failedAnswer(false));
+    expect(calls(now.server)).toEqual([]);
+  });
+});
+
 describe('a failure says honestly whether the request was out', () => {
   test('refused connections and names that lead nowhere: not', async () => {
     const { server, url } = await homeserver({});

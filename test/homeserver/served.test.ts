@@ -240,6 +240,19 @@ describe('addresses', () => {
       expect([host, served.isNamed(host)]).toEqual([host, true]);
     for (const host of ['evil.org', 'matrix.evil.org', 'matrix.example.org']) expect([host, served.isNamed(host)]).toEqual([host, false]);
   });
+  test('are where an override says, or their .well-known said last, if that may be called', () => {
+    const served = createServed({
+      ...listing('example.org'),
+      overrides: new Map([[name('other.org'), 'http://synapse:8008' as HomeserverUrl]]),
+    });
+    const whereIs = () => ['example.org', 'other.org', 'evil.org'].map((one) => served.whereIs(one));
+    expect(whereIs()).toEqual([null, 'http://synapse:8008', null]);
+    for (const url of ['https://matrix.example.org', 'https://matrix.example.net']) served.discovered(name('example.org'), url);
+    served.discovered(name('evil.org'), 'https://matrix.evil.org');
+    expect(whereIs()).toEqual(['https://matrix.example.net', 'http://synapse:8008', null]);
+    served.discovered(name('example.org'), 'http://matrix.example.net');
+    expect(served.whereIs('example.org')).toBeNull();
+  });
   test('are those of the homeserver whose application service we are, which is not served for that', () => {
     const config: ServedConfig = { ...NOTHING, applicationService: { serverName: name('home.org') } };
     const served = createServed(config);
