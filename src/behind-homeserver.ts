@@ -5,6 +5,7 @@ import type { Config } from './config/config.ts';
 import { createRoomDepartures, type RoomDepartures } from './engine/room-departures.ts';
 import { createApplicationService } from './homeserver/application-service.ts';
 import type { Discovery } from './homeserver/discovery.ts';
+import type { HomeserverFailure } from './homeserver/failures.ts';
 import { createHome, type Home } from './homeserver/home.ts';
 import type { Outbound } from './homeserver/outbound.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
@@ -57,7 +58,7 @@ export function createBehindHomeserver(config: Config, deps: BehindHomeserverDep
   const settings = config.homeservers.applicationService;
   if (home === null || settings === null || settings.hsToken === null) return null;
   const { outbound, metrics } = deps;
-  const onFailure = metrics.homeserverFailure;
+  const onFailure = (_: unknown, why: HomeserverFailure) => metrics.homeserverFailure(home.serverName, why);
   const service = createApplicationService({ clock, home, outbound, asToken: settings.asToken, onFailure });
   const { apiUrl } = config.livekit;
   const intervalMs = settings.membershipCheckMs;

@@ -167,7 +167,8 @@ const WATCHED_FAILURES: Record<Exclude<HomeserverFailure, 'forbidden'>, true> = 
 
 export interface MetricsOptions {
   /** The homeservers that the settings name: their failures are told apart, all others are `other`. */
-  readonly homeservers?: Pick<Config['homeservers'], 'fullAccess' | 'overrides'>;
+  readonly homeservers?: Pick<Config['homeservers'], 'fullAccess' | 'overrides'> &
+    Partial<Pick<Config['homeservers'], 'applicationService'>>;
   /** False leaves out prom-client's metrics of the process: they watch the event loop, once for each registry. */
   readonly process?: boolean;
 }
@@ -267,7 +268,9 @@ function delegationGauge(registry: Registry): Metrics['countDelegationsWith'] {
 }
 
 function namesIn(homeservers: MetricsOptions['homeservers']): ReadonlySet<string> {
-  return new Set([...(homeservers?.fullAccess.names ?? []), ...(homeservers?.overrides.keys() ?? [])]);
+  const { fullAccess, overrides, applicationService } = homeservers ?? {};
+  const home = applicationService?.serverName;
+  return new Set([...(fullAccess?.names ?? []), ...(overrides?.keys() ?? []), ...(home === undefined ? [] : [home])]);
 }
 
 /** The name by which the settings know a homeserver; a host below a named domain (matrix.example.org of example.org) is that one. */

@@ -344,7 +344,7 @@ function createClient(config: Config, { home, served, resolve, connections, log,
     }),
     onDialect: (homeserver, dialect) => log.info({ homeserver, dialect }, 'learnt how a homeserver takes delayed events'),
     onFailure: (homeserver, why) => {
-      metrics.homeserverFailure(homeserver, why);
+      metrics.homeserverFailure(served.nameAt(homeserver) ?? homeserver, why);
       alarms.failed(homeserver, why);
       outages.failed(homeserver, why);
     },

@@ -10,6 +10,7 @@ describe('metrics', () => {
     const homeservers = {
       fullAccess: { all: true, names: ['example.org', 'other.example:8448'] as ServerName[] },
       overrides: new Map([['over.example' as ServerName, 'http://synapse:8008' as HomeserverUrl]]),
+      applicationService: { serverName: 'home.example' as ServerName, asToken: 'as', hsToken: null, membershipCheckMs: 0 },
     };
     return { registry, metrics: createMetrics(registry, { homeservers, process: false }) };
   };
@@ -100,6 +101,7 @@ describe('metrics', () => {
     ['https://matrix.example.org:8448', 'example.org'],
     ['https://other.example:8448', 'other.example:8448'],
     ['http://synapse:8008', 'over.example'],
+    ['home.example', 'home.example'],
     ['https://notexample.org', 'other'],
   ];
   test.each(LABELS)('the homeserver %s counts as %s', async (homeserver, label) => {

@@ -118,7 +118,9 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     const again = errandAt(moved, call, endsAtMs, options);
     const there = await run(again, knowledgeOf(again));
     // That the event is not there is no news: whoever handed it over may have named another homeserver than their own.
-    return there.answer.kind === 'failed' || there.answer.kind === 'final' ? told(homeserver, result) : told(moved, there);
+    if (there.answer.kind === 'final') return told(homeserver, result);
+    const isLess = there.answer.kind === 'failed' && !there.answer.reached;
+    return told(moved, isLess ? { ...there, answer: result.answer } : there);
   }
 
   /** Where the user's homeserver is instead; null: not known to have moved, or nobody is to be asked there any more. */

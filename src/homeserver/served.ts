@@ -25,6 +25,8 @@ export interface Served {
   readonly override: (name: ServerName) => HomeserverUrl | null;
   /** Where a name of the operator's is, as far as is known: its override, or where its .well-known led last; null: it may not be called. */
   readonly whereIs: (name: string) => HomeserverUrl | null;
+  /** The other way round: the name of the operator's that leads to this base URL; null: none. */
+  readonly nameAt: (url: HomeserverUrl) => ServerName | null;
   /** The server names in the operator's settings: these may have private addresses. */
   readonly listed: readonly ServerName[];
   /** By the host of the URL: any address for `isNamed`, else what the settings allow to strangers. */
@@ -93,6 +95,7 @@ export function createServed(config: ServedConfig): Served {
       const url = targets.get(name as ServerName);
       return url !== undefined && isCallable(url, new URL(url)) ? url : null;
     },
+    nameAt: (url) => targets.entries().find(([, target]) => target === url)?.[0] ?? null,
     listed,
     addresses,
     isNamed,

@@ -250,6 +250,12 @@ describe('addresses', () => {
     for (const url of ['https://matrix.example.org', 'https://matrix.example.net']) served.discovered(name('example.org'), url);
     served.discovered(name('evil.org'), 'https://matrix.evil.org');
     expect(whereIs()).toEqual(['https://matrix.example.net', 'http://synapse:8008', null]);
+    const nameAt = (url: string) => served.nameAt(url as HomeserverUrl);
+    expect(['https://matrix.example.net', 'http://synapse:8008', 'https://matrix.evil.org'].map(nameAt)).toEqual([
+      'example.org',
+      'other.org',
+      null,
+    ]);
     served.discovered(name('example.org'), 'http://matrix.example.net');
     expect(served.whereIs('example.org')).toBeNull();
   });
