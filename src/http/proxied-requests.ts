@@ -21,7 +21,8 @@ export interface TokenRequest {
 }
 
 export interface LeaveRequest {
-  readonly url: string;
+  /** The SFU's URL; null: not given, as the proposal has it. It would have to be that of our own SFU. */
+  readonly url: string | null;
   readonly membership: Membership;
   readonly delayId: DelayId;
 }
@@ -47,7 +48,7 @@ export function parseTokenRequest(bytes: Uint8Array): TokenRequest {
   const serverName = named === null ? null : parseServerName(named);
   if (named !== null && serverName === null) throw new MatrixError(400, 'M_INVALID_PARAM', 'server_name is not a server name');
   return {
-    url: body.url === undefined || body.url === null ? null : required('url', body.url),
+    url: optionalUrl(body),
     serverName,
     membership: membershipOf(body),
   };
@@ -56,7 +57,7 @@ export function parseTokenRequest(bytes: Uint8Array): TokenRequest {
 /** @throws MatrixError 400 */
 export function parseLeaveRequest(bytes: Uint8Array): LeaveRequest {
   const body = read(bytes);
-  const url = required('url', body.url);
+  const url = optionalUrl(body);
   const membership = membershipOf(body);
   const delayId = parseDelayId(required('delay_id', body.delay_id));
   if (delayId === null) throw new MatrixError(400, 'M_BAD_JSON', 'delay_id must be 1 to 255 of 0-9 A-Z a-z . _ ~ -');
@@ -92,6 +93,10 @@ export function parseOriginHeader(header: string | undefined): ServerName {
 export function membershipFields({ roomId, slotId, memberId, deviceId }: Membership): Record<string, unknown> {
   const named = deviceId === null ? { member_id: memberId } : { member: { id: memberId, claimed_device_id: deviceId } };
   return { room_id: roomId, slot_id: slotId, ...named };
+}
+
+function optionalUrl({ url }: Fields): string | null {
+  return url === undefined || url === null ? null : required('url', url);
 }
 
 function userOf(value: string): UserId | null {

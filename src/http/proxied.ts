@@ -246,7 +246,7 @@ function tokenOf({ log }: ProxiedDeps, { status, content }: Extract<Relayed, { k
 async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membership, delayId }: LeaveRequest): Promise<void> {
   const { memberships, service } = deps;
   deps.assertOpen();
-  assertOurSfu(deps, url);
+  if (url !== null) assertOurSfu(deps, url);
   const found = await service.scheduled(delayId, userId);
   if (found.kind === 'failed') throw unanswered(deps, 'delayed event', found);
   // The same answer for both: whether the event exists in another room is nobody's business.

@@ -249,6 +249,17 @@ describe('a delegation', () => {
     expect(at.homeservers.calls).toEqual(['restart delay-secret-1']);
   });
 
+  test.each<[string, Fields]>([
+    ['member_id', {}],
+    ['the older member', OLDER],
+  ])('by %s and no url, as MSC4195 has it: our own SFU is meant', async (_name, over) => {
+    expect((await delegate({ ...over, url: undefined })).status).toBe(200);
+    expect((await delegate({ ...over, url: null })).status).toBe(200);
+    await join(SHORT);
+    await part(SHORT);
+    expect(at.homeservers.calls).toEqual(['restart delay-secret-1', 'send delay-secret-1']);
+  });
+
   test('is looked up once, makes no room, and has no record of its own', async () => {
     await delegate();
     expect(at.ours.asked).toEqual([`scheduled ${DELAY_ID} ${ALICE}`]);
@@ -404,7 +415,8 @@ describe('bad input', () => {
     test.each(fields)(`${name}: %s`, async (field) => {
       const refused = async (value: unknown, error: string) =>
         expectRefusal(await post(path, bodyOf({ [field]: value }), headers), 400, 'M_BAD_JSON', error);
-      for (const value of [undefined, null, '']) await refused(value, `${field} is required`);
+      const isOptional = path === DELEGATE && field === 'url';
+      for (const value of isOptional ? [''] : [undefined, null, '']) await refused(value, `${field} is required`);
       for (const value of ODD) await refused(value, `${field} must be a text`);
       await refused('\ud800', `${field} must be well-formed Unicode`);
       await refused('a\udfffb', `${field} must be well-formed Unicode`);
