@@ -184,14 +184,12 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       stopTakingOver();
       stopKeeping();
       stopWatching?.();
-      let answered: Promise<void> | null = null;
-      const answerAll = (): Promise<void> => {
-        answered ??= closed(server);
-        return answered;
-      };
+      // At once, though the drain may take seconds: who can not connect comes again or goes to another replica, and web clients take a 503
+      // for the last word.
+      const answered = closed(server);
       const graceMs = GRACE_MS - LAST_ANSWERS_MS;
-      await Promise.all([engine.drain(graceMs, answerAll), behind?.departures?.stop(graceMs)]);
-      await Promise.race([answerAll(), new Promise<void>((resolve) => systemTime.after(LAST_ANSWERS_MS, resolve))]);
+      await Promise.all([engine.drain(graceMs, () => answered), behind?.departures?.stop(graceMs)]);
+      await Promise.race([answered, new Promise<void>((resolve) => systemTime.after(LAST_ANSWERS_MS, resolve))]);
       await Promise.allSettled([delayedEvents.close(), outbound.close()]);
       await store.close();
       log.info({}, 'stopped');

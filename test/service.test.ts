@@ -79,6 +79,19 @@ const answers = ({ url }: Service) =>
     () => false,
   );
 
+/** The leave of a member in a room of its own; the status of the answer. */
+async function handOver({ url }: Service, n: number, delayMs: number): Promise<number> {
+  const claims = {
+    iss: 'key',
+    sub: `in-room-${n}`,
+    exp: Math.floor(Date.now() / 1_000) + 600,
+    video: { room: `room-${n}`, roomJoin: true },
+  };
+  const body = JSON.stringify({ homeserver: 'example.org', leave: { delay_id: `id-${n}` }, timeout_ms: delayMs });
+  const headers = { authorization: `Bearer ${signJwt(claims, hmacKey('secret-of-at-least-32-characters-here'))}` };
+  return (await fetch(`${url}/v1/delegations`, { method: 'POST', headers, body })).status;
+}
+
 function connected(port: number, count: number): Socket[] {
   const sockets = Array.from({ length: count }, () => connect(port, '127.0.0.1').on('error', () => {}));
   onTestFinished(() => {
@@ -145,18 +158,7 @@ test('with few descriptors its own calls wait for one another, whatever stranger
       LASTWILL_CONNECT_TIMEOUT_MS: '1000',
     },
   });
-  const key = hmacKey('secret-of-at-least-32-characters-here');
-  for (let n = 0; n < MEMBERS; n += 1) {
-    const claims = {
-      iss: 'key',
-      sub: `in-room-${n}`,
-      exp: Math.floor(Date.now() / 1_000) + 600,
-      video: { room: `room-${n}`, roomJoin: true },
-    };
-    const body = JSON.stringify({ homeserver: 'example.org', leave: { delay_id: `id-${n}` }, timeout_ms: 20_000 });
-    const headers = { authorization: `Bearer ${signJwt(claims, key)}` };
-    expect((await fetch(`${service.url}/v1/delegations`, { method: 'POST', headers, body })).status).toBe(201);
-  }
+  for (let n = 0; n < MEMBERS; n += 1) expect(await handOver(service, n, 20_000)).toBe(201);
   const sockets = connected(service.port, 120);
   const restarted = () => new Set(homeserver.requests.filter((one) => one.endsWith('/restart'))).size;
   await vi.waitFor(() => expect(restarted()).toBe(MEMBERS), { timeout: 20_000, interval: 100 });
@@ -260,6 +262,33 @@ test('told to end, it answers first what it was asked before', async () => {
   service.child.kill('SIGTERM');
   expect((await answered).status).toBe(200);
   expect(await endOf(service), service.told()).toEqual([0, null]);
+});
+
+test('told to end while a leave hangs, it takes no connection any more', async () => {
+  const asked = Promise.withResolvers<void>();
+  const homeserver = await startScriptedServer(({ method }, response) => {
+    if (method === 'GET') return answer(response, 200, { versions: [], unstable_features: { 'org.matrix.msc4140': true } });
+    asked.resolve();
+  });
+  const sfu = await startScriptedServer((_, response) => answer(response, 200, {}));
+  onTestFinished(() => Promise.all([sfu.close(), homeserver.close()]).then(() => {}));
+  const service = await started({
+    settings: {
+      LIVEKIT_URL: `ws://127.0.0.1:${sfu.port}`,
+      LIVEKIT_CS_API_URL_OVERRIDES: `example.org=http://127.0.0.1:${homeserver.port}`,
+      LASTWILL_CONNECT_TIMEOUT_MS: '1000',
+    },
+  });
+  expect(await handOver(service, 1, 3_600_000)).toBe(201);
+  await asked.promise;
+  service.child.kill('SIGTERM');
+  const refused = () =>
+    once(connect(service.port, '127.0.0.1'), 'connect').then(
+      () => false,
+      ({ code }: NodeJS.ErrnoException) => code === 'ECONNREFUSED',
+    );
+  await vi.waitFor(async () => expect(await refused()).toBe(true), 10_000);
+  expect(service.child.exitCode, 'it still waits for the leave').toBe(null);
 });
 
 test('its terminal is closed: it ends as when it is told to', async () => {
