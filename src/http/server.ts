@@ -1,6 +1,7 @@
-// Node's own server, with one change: answers that become ready in one turn of the event loop are sent together at its end. Sent at once,
-// each would wake its reader, usually on another processor, and push what the next request needs out of this one's caches. Measured:
-// webhooks that concern nobody cost a quarter less, and a token takes a quarter less at the 99th percentile of sixteen at once.
+// Node's own server, with two changes. An answer that is waited for while it closes ends its connection. And answers that become ready in
+// one turn of the event loop are sent together at its end. Sent at once, each would wake its reader, usually on another processor, and push
+// what the next request needs out of this one's caches. Measured: webhooks that concern nobody cost a quarter less, and a token takes a
+// quarter less at the 99th percentile of sixteen at once.
 import type { RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
@@ -36,6 +37,12 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
   }
 
   class AnswerAtEndOfTurn extends ServerResponse {
+    /** While the server is closing, connections end with their answers: it would wait for those who keep them, and they ask it again. */
+    override writeHead(...given: unknown[]): this {
+      if (!server.listening) this.shouldKeepAlive = false;
+      return super.writeHead(...(given as [number]));
+    }
+
     override end(...given: unknown[]): this {
       if (ready.length === 0) clock.endOfTurn(sendAll);
       ready.push(() => super.end(...(given as [unknown])));
@@ -43,7 +50,8 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
     }
   }
   const limits = { requestTimeout: LONGEST_REQUEST_MS, headersTimeout: LONGEST_HEAD_MS, connectionsCheckingInterval: LOOK_EVERY_MS };
-  return patient(createServer({ ...limits, maxHeaderSize: MOST_HEAD_BYTES, ServerResponse: AnswerAtEndOfTurn }, bounded(listener)));
+  const server = createServer({ ...limits, maxHeaderSize: MOST_HEAD_BYTES, ServerResponse: AnswerAtEndOfTurn }, bounded(listener));
+  return patient(server);
 }
 
 /** Cuts off who goes beyond MOST_UNFINISHED. What has come with it is parsed all the same, and left alone. */

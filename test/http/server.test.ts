@@ -45,6 +45,22 @@ test('the answers of one turn wait for its end, and one end is enough for all of
   expect(told.slice(2).sort()).toEqual(['sent /one', 'sent /other']);
 });
 
+test.each(['/by-head', '/by-end'])(
+  'a connection that is kept ends with the answer that it waits for while the server closes, %s',
+  async (path) => {
+    const came = Promise.withResolvers<ServerResponse>();
+    const listener: RequestListener = (_, outgoing) => came.resolve(outgoing);
+    const server = createWebServer(listener, systemClock());
+    const text = written(await listening(server), `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    const outgoing = await came.promise;
+    const closed = new Promise((done) => void server.close(done));
+    if (path === '/by-head') outgoing.writeHead(200);
+    outgoing.end('answer');
+    expect(await text).toMatch(/^connection: close\r\n[\s\S]*answer/im);
+    await closed;
+  },
+);
+
 test('requests that come together on one connection are answered in their order', async () => {
   const listener: RequestListener = (incoming, outgoing) => {
     outgoing.writeHead(200, { 'Content-Length': 4 });
