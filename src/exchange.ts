@@ -1,7 +1,6 @@
 // One HTTP request and its answer over pooled connections, capped in bytes and time. It answers with values and never throws: an error's
 // text could carry the URL, and URLs here carry secrets.
 import type { Dispatcher } from 'undici';
-import { BodyBuffer } from './body-buffer.ts';
 import type { Clock } from './clock.ts';
 
 export type FailureKind = 'timeout' | 'refused' | 'address' | 'certificate' | 'too_large' | 'garbage' | 'redirects';
@@ -24,27 +23,35 @@ export type Reply =
  */
 export const ALWAYS_SAID = { 'user-agent': 'lastwill', 'accept-encoding': 'identity' } as const;
 
-export interface Limits {
-  /** From the call to the end of the answer; 0 or less fails at once. */
-  readonly timeoutMs: number;
-  /** Of the answer's body. */
-  readonly mostBytes: number;
+/** Keeps what comes of an answer's body. */
+export interface Body {
+  /** False: it is too much. */
+  add(piece: Buffer): boolean;
+  readonly bytes: Buffer;
 }
 
 export function failed(reached: boolean, why: FailureKind): Reply {
   return { kind: 'failed', reached, why };
 }
 
-/** Resolves with the answer, or with why there is none; never rejects. `dispatch` hands the request to its pool. */
-export function exchange(dispatch: (handler: Dispatcher.DispatchHandler) => void, clock: Clock, limits: Limits): Promise<Reply> {
+/**
+ * Resolves with the answer, or with why there is none; never rejects. `dispatch` hands the request to its pool. `timeoutMs`: from the call to
+ * the end of the answer; 0 or less fails at once.
+ */
+export function exchange(
+  dispatch: (handler: Dispatcher.DispatchHandler) => void,
+  clock: Clock,
+  timeoutMs: number,
+  body: Body,
+): Promise<Reply> {
   return new Promise((resolve) => {
-    if (limits.timeoutMs <= 0) return resolve(failed(false, 'timeout'));
-    const { handler, end } = createHandler(limits.mostBytes, (reply) => {
+    if (timeoutMs <= 0) return resolve(failed(false, 'timeout'));
+    const { handler, end } = createHandler(body, (reply) => {
       stopTimer();
       resolve(reply);
     });
     // After a stall of this process timers fire before sockets are read: an answer that has arrived meanwhile still counts as in time.
-    const stopTimer = clock.after(limits.timeoutMs, () => clock.endOfTurn(() => end('timeout')));
+    const stopTimer = clock.after(timeoutMs, () => clock.endOfTurn(() => end('timeout')));
     try {
       dispatch(handler);
     } catch {
@@ -54,15 +61,11 @@ export function exchange(dispatch: (handler: Dispatcher.DispatchHandler) => void
 }
 
 /** Settles once, whichever of answer, error and timeout comes first. */
-function createHandler(
-  mostBytes: number,
-  settled: (reply: Reply) => void,
-): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
+function createHandler(body: Body, settled: (reply: Reply) => void): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
   let done = false;
   let controller: Dispatcher.DispatchController | null = null;
   let status = 0;
   let headers: Record<string, string> = {};
-  const body = new BodyBuffer(mostBytes);
 
   const settle = (reply: Reply): void => {
     if (done) return;

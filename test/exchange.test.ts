@@ -2,6 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Worker } from 'node:worker_threads';
 import { Pool } from 'undici';
 import { expect, test } from 'vitest';
+import { BodyBuffer } from '../src/body-buffer.ts';
 import { onceSent, systemClock } from '../src/clock.ts';
 import { exchange } from '../src/exchange.ts';
 
@@ -23,7 +24,7 @@ async function withServer(use: (ask: (timeoutMs: number) => ReturnType<typeof ex
   const pool = new Pool(`http://127.0.0.1:${port}`);
   try {
     await use((timeoutMs) =>
-      exchange((handler) => pool.dispatch({ path: '/', method: 'GET' }, handler), clock, { timeoutMs, mostBytes: 100 }),
+      exchange((handler) => pool.dispatch({ path: '/', method: 'GET' }, handler), clock, timeoutMs, new BodyBuffer(100)),
     );
   } finally {
     await pool.destroy();

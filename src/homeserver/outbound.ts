@@ -2,6 +2,7 @@
 // address checked when connecting.
 import { isIP } from 'node:net';
 import type * as undici from 'undici';
+import { BodyBuffer } from '../body-buffer.ts';
 import type { Clock } from '../clock.ts';
 import type { Resolve } from '../dns/resolve.ts';
 import { ALWAYS_SAID, exchange, failed, type Reply } from '../exchange.ts';
@@ -159,5 +160,5 @@ function once(agent: Renewing, clock: Clock, { url, route }: { url: URL; route: 
     headers: { accept: 'application/json', ...ALWAYS_SAID, ...headers },
     body,
   };
-  return exchange((handler) => agent.dispatch(options, handler), clock, { timeoutMs, mostBytes });
+  return exchange((handler) => agent.dispatch(options, handler), clock, timeoutMs, new BodyBuffer(mostBytes));
 }

@@ -9,6 +9,7 @@ import { LruMap } from '../lru-map.ts';
 import { type Renewing, renewing } from '../renewing.ts';
 import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
+import { ListBody } from './list-body.ts';
 import { isMessage, type Message } from './protojson.ts';
 
 /** What the token of a call allows (LiveKit's VideoGrant); with `room`, only in that room. */
@@ -39,7 +40,7 @@ const VALID_SECONDS = 600;
 /** For how long a token is used again: to sign one takes more than half of the time that a call takes. */
 const REUSED_SECONDS = 240;
 const MOST_REUSED = 1_000;
-/** A list of a large room, whose participants have tracks and metadata. */
+/** Of what is kept of an answer: the list of a large room. */
 const MOST_BYTES = 64 * 1024 * 1024;
 /** As many as engine/presence.ts puts questions at once: 256, and 32 of them a second time. */
 const MOST_CONNECTIONS = 288;
@@ -90,8 +91,8 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
     call: async (method, video, request) => {
       const headers = { authorization: authorizationFor(video), 'content-type': 'application/json', ...ALWAYS_SAID };
       const options = { path: prefix + method, method: 'POST', headers, body: JSON.stringify(request) } as const;
-      const limits = { timeoutMs: TIMEOUT_MS, mostBytes: MOST_BYTES };
-      const called = read(await exchange((handler) => pool.dispatch(options, handler), clock, limits), video);
+      const reply = await exchange((handler) => pool.dispatch(options, handler), clock, TIMEOUT_MS, new ListBody(MOST_BYTES));
+      const called = read(reply, video);
       if (called.kind === 'failed') onFailed(called.why);
       return called;
     },

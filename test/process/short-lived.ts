@@ -9,6 +9,7 @@ import { systemClock } from '../../src/clock.ts';
 import { exchange } from '../../src/exchange.ts';
 import { Pool } from '../../src/library-parts.ts';
 import { letShortLivedDie } from '../../src/process/memory.ts';
+import { ListBody } from '../../src/sfu/list-body.ts';
 
 const [crowd, settling, counted] = [200, 200, 200];
 const one = { sid: 'PA_1', identity: '@alice:example.org:DEVICE', state: 'ACTIVE', joinedAtMs: '1795420800000', attributes: {} };
@@ -29,8 +30,7 @@ async function measure(): Promise<void> {
   const [port] = (await once(new Worker(import.meta.filename), 'message')) as [number];
   const pool = new Pool(`http://127.0.0.1:${port}`, { connections: crowd });
   const clock = systemClock();
-  const ask = () =>
-    exchange((handler) => pool.dispatch({ path: '/', method: 'GET' }, handler), clock, { timeoutMs: 60_000, mostBytes: 1e6 });
+  const ask = () => exchange((handler) => pool.dispatch({ path: '/', method: 'GET' }, handler), clock, 60_000, new ListBody(1e6));
   for (let round = 0; round < 3; round += 1) await Promise.all(Array.from({ length: crowd }, ask));
   let keptBytes = 0;
   for (let nth = 0; nth < settling + counted; nth += 1) {

@@ -69,6 +69,24 @@ describe('who is in a room', () => {
     expect(await rooms.look('elsewhere' as RoomName)).toEqual({ kind: 'list', present: [], roomSid: null });
   });
 
+  test('whatever metadata some of them have given themselves', { timeout: 60_000 }, async () => {
+    // LiveKit takes half a megabyte of everybody, and JSON writes a control character as six.
+    const metadata = '\u0001'.repeat(512 * 1024);
+    const [first, ...others] = Array.from({ length: 22 }, (_, index) => ({
+      identity: `${index}`,
+      sid: `PA_${index}`,
+      state: 'ACTIVE',
+      metadata,
+    }));
+    const list = JSON.stringify({ participants: [first, { identity: 'alice', sid: 'PA_alice', state: 'ACTIVE' }, ...others] });
+    expect(list.length).toBeGreaterThan(64 * 1024 * 1024);
+    const { url } = await scripted(200, list);
+    // However busy this machine is, it is not given up.
+    const patient = { ...clock, after: () => () => {} };
+    const look = await createRooms(url, { key: 'key', secret: 'secret' }, { clock: patient }).look(ROOM);
+    expect(presentOf(look).map(({ identity }) => identity)).toContain('alice');
+  });
+
   test('a room that an older SFU says is not found has nobody in it', async () => {
     const { url } = await scripted(404, JSON.stringify({ code: 'not_found', msg: 'requested room does not exist' }));
     expect(await createRooms(url, { key: 'k', secret: 's' }).look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
