@@ -32,8 +32,11 @@ export interface WebhookTaker {
   take(body: Buffer, signedHash: string): Promise<void>;
 }
 
-/** Participants' metadata and attributes are in a webhook; LiveKit's bounds on them are far below this. */
-export const MOST_WEBHOOK_BYTES = 1024 * 1024;
+/**
+ * The metadata of the room and of its participant are in a webhook: half a megabyte each, unless LiveKit is told otherwise, which JSON may write
+ * six times as long. One that is refused for its length does not come again.
+ */
+export const MOST_WEBHOOK_BYTES = 16 * 1024 * 1024;
 /** With a slash at the end as well, as an operator may have configured it in LiveKit. */
 export const WEBHOOK_PATHS: readonly string[] = ['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'];
 

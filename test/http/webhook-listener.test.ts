@@ -46,7 +46,7 @@ function send(path: string, body: string | Buffer, headers: Record<string, strin
 
 const JOINED = JSON.stringify(participantEvent('participant_joined'));
 const TRACK = JSON.stringify({ ...participantEvent('participant_joined'), event: 'track_published', id: 'EV_track' });
-const LARGE = Buffer.alloc(1024 * 1024 + 1, 32);
+const LARGE = Buffer.alloc(16 * 1024 * 1024 + 1, 32);
 
 describe.each(['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'])('at %s', (path) => {
   test.each<[string, () => Promise<[string | Buffer, Record<string, string>]>, number]>([

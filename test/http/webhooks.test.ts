@@ -97,6 +97,13 @@ describe('a webhook', () => {
     expect([(await at.hook(event)).status, await state()]).toEqual([200, 'connected']);
   });
 
+  test('may have as much metadata as LiveKit takes', async () => {
+    const metadata = '\u0001'.repeat(512 * 1024);
+    const event = { event: 'participant_joined', id: 'EV_long', room: { name: room(1), metadata } };
+    const participant = { identity: identity(1), sid: sid(1), metadata };
+    expect([(await at.hook({ ...event, participant })).status, await state()]).toEqual([200, 'connected']);
+  });
+
   test('of a departure leads to the leave', async () => {
     at.sfu.inRooms.set(room(1), [seen()]);
     await at.hook(participantEvent('participant_joined'));
@@ -161,11 +168,11 @@ describe('refused, and nothing done', () => {
   });
 
   test('413 too large, with its length and without', async () => {
-    const body = JSON.stringify({ ...participantEvent('participant_joined'), padding: 'x'.repeat(1024 * 1024) });
+    const body = JSON.stringify({ ...participantEvent('participant_joined'), padding: 'x'.repeat(16 * 1024 * 1024) });
     const authorization = await webhookToken(body);
     for (const headers of [{ authorization }, { authorization, 'content-length': String(body.length) }]) {
       const { status, json } = await at.ask('POST', '/sfu_webhook', { body, headers });
-      expect([status, json]).toEqual([413, { errcode: 'M_TOO_LARGE', error: 'The body is larger than 1048576 bytes' }]);
+      expect([status, json]).toEqual([413, { errcode: 'M_TOO_LARGE', error: 'The body is larger than 16777216 bytes' }]);
     }
     expect(await state()).toBe('awaiting');
   });
