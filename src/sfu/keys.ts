@@ -30,8 +30,9 @@ export function createKeys(keys: readonly ApiKey[], nowSeconds: () => number = w
     participant: (jwt) => {
       const { sub, video } = claims(jwt) ?? {};
       if (!isObject(video) || video.roomJoin !== true) return null;
-      const room = typeof video.room === 'string' ? parseRoomName(video.room) : null;
-      const identity = typeof sub === 'string' ? parseIdentity(sub) : null;
+      // Half a surrogate pair, which JSON can hold and the SFU can't, is read as the SFU reads it.
+      const room = typeof video.room === 'string' ? parseRoomName(video.room.toWellFormed()) : null;
+      const identity = typeof sub === 'string' ? parseIdentity(sub.toWellFormed()) : null;
       return room === null || identity === null ? null : { room, identity };
     },
   };

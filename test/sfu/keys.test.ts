@@ -42,6 +42,15 @@ describe("a participant's token", () => {
     });
   });
 
+  test('whose names are no Unicode tells them as the SFU reads them', async () => {
+    // As livekit-server 1.13.5 lists them.
+    const grant = { room: 'room\ud800', roomJoin: true };
+    expect(await keys.participant(await token({ identity: '\udfffalice', grant }))).toEqual({
+      room: 'room\ufffd',
+      identity: '\ufffdalice',
+    });
+  });
+
   test.each<[string, Wanted]>([
     ['is expired', { ttl: -120 }],
     ['is signed with another secret', { secret: 'a-wrong-secret-of-at-least-32-characters' }],
