@@ -66,6 +66,19 @@ describe('webhooks', () => {
     await alice.expectClean();
   });
 
+  story('one with as much metadata as LiveKit takes', async ({ stage }) => {
+    const place = await stage.place();
+    const alice = await stage.member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await place.livekit.rooms.updateParticipant(alice.sfuRoom, alice.identity, { metadata: '\u0001'.repeat(512 * 1024) });
+    await alice.expectLeave('half a megabyte of metadata', await participant.leave(), SOON_MS);
+    expect(place.tap.find('participant_left', alice.identity)[0]?.body.length).toBeGreaterThan(3_000_000);
+    expect(new Set(place.tap.answers)).toEqual(new Set([200]));
+    await alice.expectClean();
+  });
+
   story('none arrives at all: presence is found, and its end, by asking', async ({ stage }) => {
     const presenceMs = 3_000;
     const missingMs = 4_000;
