@@ -30,47 +30,46 @@ export interface LiveKitOptions {
 export class LiveKit {
   readonly address: LiveKitAddress;
   readonly #dir: string;
+  readonly #settings: Readonly<Record<string, unknown>>;
   #server: Server | undefined;
 
-  private constructor(address: LiveKitAddress, dir: string) {
+  private constructor(address: LiveKitAddress, dir: string, settings: Readonly<Record<string, unknown>>) {
     this.address = address;
     this.#dir = dir;
+    this.#settings = settings;
   }
 
   static async start(webhookUrls: readonly string[], { network, rtc, redis, listsByNode }: LiveKitOptions = {}): Promise<LiveKit> {
     const host = network?.address ?? '127.0.0.1';
     const address = { host, port: await freePort(), rtcTcpPort: await freePort(), rtcUdpPort: await freePort() };
     const dir = mkdtempSync(join(tmpdir(), 'lastwill-e2e-livekit-'));
-    // JSON is YAML.
-    writeFileSync(
-      join(dir, 'livekit.yaml'),
-      JSON.stringify({
-        port: address.port,
-        bind_addresses: [host],
-        rtc: {
-          tcp_port: address.rtcTcpPort,
-          udp_port: address.rtcUdpPort,
-          node_ip: host,
-          use_external_ip: false,
-          enable_loopback_candidate: network === undefined,
-          interfaces: { includes: [network?.bridge ?? 'lo'] },
-          stun_servers: [],
-          ...rtc,
-        },
-        keys: { [API_KEY]: API_SECRET },
-        ...(redis === undefined ? {} : { redis: { address: redis } }),
-        ...(listsByNode && { api: { enable_psrpc_for_get_list_participants: true } }),
-        webhook: { api_key: API_KEY, urls: webhookUrls },
-        logging: { level: 'info', json: true },
-      }),
-    );
-    const livekit = new LiveKit(address, dir);
+    const livekit = new LiveKit(address, dir, {
+      port: address.port,
+      bind_addresses: [host],
+      rtc: {
+        tcp_port: address.rtcTcpPort,
+        udp_port: address.rtcUdpPort,
+        node_ip: host,
+        use_external_ip: false,
+        enable_loopback_candidate: network === undefined,
+        interfaces: { includes: [network?.bridge ?? 'lo'] },
+        stun_servers: [],
+        ...rtc,
+      },
+      keys: { [API_KEY]: API_SECRET },
+      ...(redis === undefined ? {} : { redis: { address: redis } }),
+      ...(listsByNode && { api: { enable_psrpc_for_get_list_participants: true } }),
+      webhook: { api_key: API_KEY, urls: webhookUrls },
+      logging: { level: 'info', json: true },
+    });
     await livekit.startAgain();
     return livekit;
   }
 
-  /** Same ports, same configuration, nothing remembered but what a Redis has. */
-  async startAgain(): Promise<void> {
+  /** Same ports, same configuration but for what is `changed`, nothing remembered but what a Redis has. */
+  async startAgain(changed: Readonly<Record<string, unknown>> = {}): Promise<void> {
+    // JSON is YAML.
+    writeFileSync(join(this.#dir, 'livekit.yaml'), JSON.stringify({ ...this.#settings, ...changed }));
     this.#server = new Server('livekit-server', livekitBinary, ['--config', join(this.#dir, 'livekit.yaml')], {
       cwd: this.#dir,
       logFile: join(this.#dir, 'livekit.log'),
