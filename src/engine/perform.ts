@@ -1,5 +1,6 @@
 // Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
 import type { Clock } from '../clock.ts';
+import { lastSeen } from '../delegation/last-seen.ts';
 import type { Action, Answer, Delegation, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
 import { FRESH_MS, isProven, leaseMs, restartTimeoutMs } from '../delegation/steps/moves.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
@@ -135,15 +136,15 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   /** A restart needs no more than that the one is there whom it is for. Who was just handed over may have little time left as well. */
-  function check(
-    { room, state, identities: about }: LiveDelegation,
-    { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>,
-  ): Promise<Evidence> {
+  function check(row: LiveDelegation, { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>): Promise<Evidence> {
+    const { room, state, identities: about } = row;
     const nowMs = clock.nowMs();
     const isDue = state.kind === 'connected' && nowMs >= state.restartDueMs;
     if (!isDue || state.session.sid === null) {
       const isForRestart = state.kind === 'connected' || (state.kind === 'awaiting' && nowMs < state.connectByMs);
-      return presence.ask(room, notBeforeMs, batchMs, { whichRoom, about, reason: isForRestart ? 'restart' : 'other' });
+      // Another process may have heard of its session, and this one of nothing.
+      const expected = state.kind === 'settling' ? lastSeen(row) : null;
+      return presence.ask(room, notBeforeMs, batchMs, { whichRoom, about, expected, reason: isForRestart ? 'restart' : 'other' });
     }
     return presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs);
   }

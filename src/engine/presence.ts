@@ -2,6 +2,7 @@
 import { crc32 } from 'node:zlib';
 import type { Cancel, Clock } from '../clock.ts';
 import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
+import type { Seen } from '../delegation/state.ts';
 import { SOON_ASK_BATCH_MS } from '../delegation/steps/awaiting.ts';
 import { LruMap } from '../lru-map.ts';
 import type { Look, Rooms } from '../sfu/rooms.ts';
@@ -16,6 +17,8 @@ export interface How {
   readonly reason?: Reason;
   /** Who is asked about. Hardly anything is held back for one who was on the last list: gone by then, it would be as if they had not been there. */
   readonly about?: readonly Identity[];
+  /** A session that no webhook has told to be gone: that a list lacks it counts only where no node of the SFU has it. Takes a new question. */
+  readonly expected?: Seen | null;
 }
 
 export interface Presence {
@@ -47,6 +50,7 @@ export interface PresenceDeps {
 interface Question extends Turn {
   whichRoom: boolean;
   notBeforeMs: number;
+  readonly expected: Seen[];
 }
 
 interface Put {
@@ -128,7 +132,7 @@ export function createPresence(deps: PresenceDeps): Presence {
   let touchedMs = clock.nowMs();
 
   async function look(room: RoomName, question: Question): Promise<Evidence> {
-    const { whichRoom, notBeforeMs } = question;
+    const { notBeforeMs } = question;
     while (reachable === false && probe !== null) await probe;
     if (reachable === false && isFresh(failed, notBeforeMs)) return { kind: 'unreachable', askedAtMs: clock.nowMs() };
     const probed = Promise.withResolvers<void>();
@@ -137,7 +141,7 @@ export function createPresence(deps: PresenceDeps): Presence {
     askedLastMs = clock.nowMs();
     noteStop(askedLastMs);
     try {
-      const { found, askedAtMs, failedMs } = await put(room, whichRoom);
+      const { found, askedAtMs, failedMs } = await put(room, question);
       if (failedMs !== null) answered(false, failedMs);
       answered(found.kind === 'list', askedAtMs);
       if (found.kind === 'unreachable') return { kind: 'unreachable', askedAtMs };
@@ -155,13 +159,14 @@ export function createPresence(deps: PresenceDeps): Presence {
    * Puts a question. One that hangs is put again each second, and the first answer counts. If it fails, after hanging or at once, one more
    * is put, which has a second: the SFU may just have come back. While it is known to be away, one that fails at once is not put again.
    */
-  function put(room: RoomName, whichRoom: boolean): Promise<Put> {
+  function put(room: RoomName, { whichRoom, expected }: Question): Promise<Put> {
     return new Promise((resolve) => {
       let mayAskMore = true;
       let failedMs: number | null = null;
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
-        const found = await rooms.look(room, whichRoom, askedAtMs - (startedAtMs.get(room) ?? Number.NEGATIVE_INFINITY));
+        const startedAgoMs = askedAtMs - (startedAtMs.get(room) ?? Number.NEGATIVE_INFINITY);
+        const found = await rooms.look(room, whichRoom, startedAgoMs, expected);
         if (found.kind === 'unreachable') {
           const hung = clock.nowMs() - askedAtMs > HANGS_MS;
           if (hung) return askOnceMore(found);
@@ -311,14 +316,16 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function ask(...[room, notBeforeMs, batchMs, how = {}]: Parameters<Presence['ask']>): Promise<Evidence> {
     const desk = deskOf(room);
-    const found = known(desk, notBeforeMs, how);
+    const { whichRoom = false, reason = 'other', about = [], expected = null } = how;
+    const found = expected === null ? known(desk, notBeforeMs, how) : null;
     if (found !== null) return found;
-    const { whichRoom = false, reason = 'other', about = [] } = how;
     const isLate = batchMs > SOON_ASK_BATCH_MS;
     const heldBackMs = isLate && isOnList(desk.last, about) && (desk.waiting?.isSoon || maySoon()) ? SOON_ASK_BATCH_MS : batchMs;
     if (desk.running !== null) turns.join(desk.running.question, reason);
-    if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason });
+    const all = expected === null ? [] : [expected];
+    if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason, expected: all });
     const { question } = desk.waiting;
+    question.expected.push(...all);
     question.whichRoom ||= whichRoom;
     question.notBeforeMs = Math.max(question.notBeforeMs, notBeforeMs);
     turns.join(question, reason);

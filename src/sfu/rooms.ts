@@ -28,9 +28,9 @@ export type Look =
 export interface Rooms {
   /**
    * `whichRoom`: with the room's SID, which may cost another call where somebody is there. `startedAgoMs`: when the room last started, as far
-   * as is known. Never throws; answers within its own time limit.
+   * as is known. `expected`: who is looked for on the nodes if not listed. Never throws; answers within its own time limit.
    */
-  look(room: RoomName, whichRoom?: boolean, startedAgoMs?: number): Promise<Look>;
+  look(room: RoomName, whichRoom?: boolean, startedAgoMs?: number, expected?: readonly Seen[]): Promise<Look>;
   /** Whether the SFU answers at all. Never rejects. */
   answers(): Promise<boolean>;
 }
@@ -58,12 +58,12 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
     return null;
   }
 
-  async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number): Promise<Look> {
+  async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number, expected: readonly Seen[]): Promise<Look> {
     const startedMs = clock.nowMs() - startedAgoMs;
     const called = noted(await listing.list(room));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
-    const [found, more] = await Promise.all([ofNodes(room, listed, startedMs), unlisted.among(room, listed)]);
+    const [found, more] = await Promise.all([ofNodes(room, listed, startedMs), unlisted.among(room, listed, expected)]);
     const { present: hosted = [], justLost = false } = found ?? {};
     const present = joined(hosted, more);
     if (present.length === 0 && (found === null || called.kind !== 'answered')) return { kind: 'list', present, roomSid: null };
@@ -74,8 +74,8 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
   }
 
   return {
-    look: (room, whichRoom = false, startedAgoMs = Number.POSITIVE_INFINITY) =>
-      look(room, whichRoom, startedAgoMs).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
+    look: (room, whichRoom = false, startedAgoMs = Number.POSITIVE_INFINITY, expected = []) =>
+      look(room, whichRoom, startedAgoMs, expected).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
     // By a name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
     told: unlisted.told,

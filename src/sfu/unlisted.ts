@@ -3,7 +3,7 @@
 // name whoever has come to another node meanwhile. Their calls go on. So where somebody is missing of whose departure no webhook has told,
 // the session's own node is asked before the list is believed.
 import type { Clock } from '../clock.ts';
-import type { Identity, RoomName } from '../delegation/ids.ts';
+import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
 import { isWithin } from './listing.ts';
@@ -16,9 +16,9 @@ export interface Unlisted {
   told(room: RoomName, about: AboutParticipant): void;
   /**
    * Those who were on the list before or have joined since, are not on this one, or only by an older session, and on a node all the same.
-   * Never rejects.
+   * `expected`: others of whom that is to be found out, for another process may have heard that they joined. Never rejects.
    */
-  among(room: RoomName, listed: readonly Seen[]): Promise<readonly Seen[]>;
+  among(room: RoomName, listed: readonly Seen[], expected?: readonly Seen[]): Promise<readonly Seen[]>;
 }
 
 /** Null: not known now. */
@@ -72,6 +72,8 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   const recalled = new LruMap<RoomName, true>(MOST_ROOMS);
   const recalling = new Map<RoomName, Promise<void>>();
   const crowds = createCrowds();
+  /** Sessions that were asked for often enough, and are not again by whoever expects them. */
+  const givenUp = new LruMap<Sid, true>(MOST_ROOMS);
   const underWay = new Map<Missing, Promise<boolean>>();
   /** To be told whether they may be asked for after all. */
   const waiting: ((mayAsk: boolean) => void)[] = [];
@@ -133,7 +135,10 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       case 'nowhere':
         one.doubts += DOUBTS[kind];
         if (kind !== 'failed') one.hostedMs = NEVER;
-        if (one.doubts >= MOST_DOUBTS) forget(room, one.seen.identity);
+        if (one.doubts >= MOST_DOUBTS) {
+          forget(room, one.seen.identity);
+          givenUp.set(one.seen.sid, true);
+        }
         return false;
       default:
         return kind satisfies never;
@@ -174,9 +179,16 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     const seen = await stored(room);
     if (seen === null) return;
     recalled.set(room, true);
+    expect(room, seen);
+  }
+
+  /** Of whom nothing is known are missing, unless the list shows them. @returns whether there are any. */
+  function expect(room: RoomName, those: readonly Seen[]): boolean {
     const crowd = crowds.take(room);
-    for (const one of seen) if (sessionIn(crowd, one.identity) === undefined) crowd.missing.set(one.identity, newly(one));
+    const news = those.filter(({ identity, sid }) => sessionIn(crowd, identity) === undefined && givenUp.get(sid) === undefined);
+    for (const one of news) crowd.missing.set(one.identity, newly(one));
     crowds.put(room, crowd);
+    return news.length > 0;
   }
 
   /**
@@ -211,8 +223,9 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       crowd.listed.set(identity, { identity, sid, joinedAtMs, active: true });
       crowds.put(room, crowd);
     },
-    among: async (room, listed) => {
+    among: async (room, listed, expected = []) => {
       await recallOnce(room);
+      const isNews = expect(room, expected);
       const missing = missingFrom(room, listed);
       if (missing.length === 0) return [];
       const sinceMs = clock.nowMs() - HOSTED_FOR_MS;
@@ -225,7 +238,9 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       );
       // They are asked for again beside it.
       if (present.length === missing.length) return present;
-      if (!(await isWithin(clock, QUICK_MS, all)) && present.length > 0) await isWithin(clock, WRONG_LIST_MS - QUICK_MS, all);
+      // Of who is expected, and was not known, no earlier list has begun to ask.
+      const isWorthWaiting = () => isNews || present.length > 0;
+      if (!(await isWithin(clock, QUICK_MS, all)) && isWorthWaiting()) await isWithin(clock, WRONG_LIST_MS - QUICK_MS, all);
       return [...present];
     },
   };

@@ -12,6 +12,8 @@ import { seatNames } from './stack/seat.ts';
 
 const SOON_MS = 3_000;
 const INTERVAL_MS = 3_000;
+/** So long nobody looks without a reason where nothing else is set. */
+const USUAL_INTERVAL_MS = 30_000;
 const ENV = { LASTWILL_PRESENCE_INTERVAL_MS: String(INTERVAL_MS) };
 const SFU_DOWN_MS = 20_000;
 /** The SFU looks so long for a node that has a room or a participant. */
@@ -203,6 +205,24 @@ describe('an SFU with a Redis', () => {
       await alice.expectClean();
     },
   );
+
+  redisStory('the same beside two replicas, of which the one that was told who came has ended: who came stays', async ({ stage }) => {
+    const { redis, sfu } = await rooms(stage);
+    const shared = await Redis.start();
+    stage.later(() => shared.kill());
+    const env = { LIVEKIT_REDIS_URL: shared.url };
+    const place = await stage.place({ env, sfu });
+    const other = await stage.beside(place, { url: place.synapseUrl }, env);
+    const alice = await stage.member({ ...place, lastwill: other });
+    const { participant } = await connected(alice);
+    await place.lastwill.kill();
+    await redis.kill();
+    await redis.startAgain();
+    await unlisted(place, alice, 5_000);
+    await alice.expectPresentFor(USUAL_INTERVAL_MS + SFU_DOWN_MS + INTERVAL_MS);
+    const boundMs = USUAL_INTERVAL_MS + SFU_DOWN_MS + SOON_MS;
+    await alice.expectLeave('Redis of the SFU lost, one of two replicas killed, then gone', await participant.leave(), boundMs);
+  });
 
   redisStory('a node that was frozen wakes up, and strikes who has come to another off the list: they stay', ({ stage }) => frozen(stage));
 

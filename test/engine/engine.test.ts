@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
-import type { HomeserverUrl, Identity, Owner } from '../../src/delegation/ids.ts';
+import type { DelayId, HomeserverUrl, Identity, Owner } from '../../src/delegation/ids.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
 import { handOver as build, delayHandles, futureHandles, identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
@@ -427,4 +427,16 @@ it('logs one line a transition, with no secret in it', async () => {
   const moved = world.lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'delegation moved');
   expect(moved).toMatchObject([{ from: 'awaiting', to: 'connected', event: 'snapshot', sid: 'PA_1' }]);
   expect(world.lines.join()).not.toContain('secret');
+});
+
+it('tells a list whom it should show: who is missing without a webhook, and not who has gone', async () => {
+  const world = new EngineWorld();
+  for (const n of [1, 2]) await world.enter(n, room(1), 600_000, `event-${n}` as DelayId);
+  await world.clock.advance(2_000);
+  for (const n of [1, 2]) world.leave(room(1), identity(n));
+  await world.webhook(room(1), identity(2), sid(2), 'left');
+  await world.clock.advance(40_000);
+  expect(world.actions('send')).toHaveLength(2);
+  const expected = world.looks.flatMap((look) => look.expected.map((one) => one.sid));
+  expect(new Set(expected)).toEqual(new Set([sid(1)]));
 });

@@ -1,9 +1,10 @@
 // What a look at a room is evidence of.
 import { describe, expect, test } from 'vitest';
 import type { Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
+import type { Seen } from '../../src/delegation/state.ts';
 import type { Evidence } from '../../src/engine/evidence.ts';
 import { createPresence, type Presence } from '../../src/engine/presence.ts';
-import type { Look } from '../../src/sfu/rooms.ts';
+import type { Look, Rooms } from '../../src/sfu/rooms.ts';
 import { createModelSightings, Disk } from '../sim/model-store.ts';
 import { createVirtualClock } from '../support/virtual-clock.ts';
 
@@ -268,6 +269,29 @@ test('a list is remembered, too, while all others are being asked for', async ()
   const askedAtMs = clock.nowMs();
   for (let count = 0; count < 2; count += 1) await presence.ask(other, askedAtMs, 0);
   expect(asked.filter((room) => room === other)).toHaveLength(2);
+});
+
+test('who is expected is looked for by a question that is put from now on, and all who wait for it share it', async () => {
+  const clock = createVirtualClock();
+  const asked: string[][] = [];
+  const look = async (...[, , , expected = []]: Parameters<Rooms['look']>): Promise<Look> => {
+    await new Promise<void>((resolve) => void clock.after(10, resolve));
+    asked.push(expected.map(({ sid }) => sid));
+    return people();
+  };
+  const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn: () => {}, onAnswer: () => {} });
+  const [alice, bob] = (people('PA_a1', 'PA_b1') as Extract<Look, { kind: 'list' }>).present;
+  const sinceMs = clock.nowMs();
+  const ask = (expected: Seen | null = null) => void presence.ask(ROOM, sinceMs, 0, { expected });
+  ask();
+  await clock.advance(5);
+  ask(alice);
+  ask(bob);
+  ask();
+  await clock.advance(50);
+  ask();
+  await clock.advance(50);
+  expect(asked).toEqual([[], ['PA_a1', 'PA_b1']]);
 });
 
 test('who was on the last list of their room is asked for at once; in a wave of them the rooms are, and each waits a second or so', async () => {

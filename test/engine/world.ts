@@ -41,7 +41,7 @@ export class EngineWorld {
   readonly registry = new Registry();
   readonly calls: Called[] = [];
   readonly lines: string[] = [];
-  readonly looks: { atMs: number; room: RoomName }[] = [];
+  readonly looks: { atMs: number; room: RoomName; expected: readonly Seen[] }[] = [];
   commits = 0;
   sfuUp = true;
   /** How long it takes for a list, ms. */
@@ -140,8 +140,8 @@ export class EngineWorld {
 
   #rooms(): Rooms {
     return {
-      look: async (room, whichRoom = false): Promise<Look> => {
-        this.looks.push({ atMs: this.clock.nowMs(), room });
+      look: async (room, whichRoom = false, _, expected = []): Promise<Look> => {
+        this.looks.push({ atMs: this.clock.nowMs(), room, expected });
         const up = this.sfuUp;
         const inside = this.#present.get(room);
         const present = [...(inside?.values() ?? [])];

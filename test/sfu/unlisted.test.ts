@@ -43,10 +43,11 @@ const left = (sid: Sid | null, kind: 'left' | 'aborted' = 'left') =>
 const joined = (one: Seen, sid: Sid | null = one.sid) => unlisted.told(ROOM, { ...one, kind: 'joined', sid, roomSid: null });
 
 /** Who is found to be there although not listed, and after how long. */
-async function look(...listed: readonly Seen[]): Promise<{ found: readonly Seen[]; tookMs: number }> {
+const look = (...listed: readonly Seen[]) => lookFor([], ...listed);
+async function lookFor(expected: readonly Seen[], ...listed: readonly Seen[]): Promise<{ found: readonly Seen[]; tookMs: number }> {
   const beganMs = clock.nowMs();
   let done: { found: readonly Seen[]; tookMs: number } | undefined;
-  void unlisted.among(ROOM, listed).then((found) => {
+  void unlisted.among(ROOM, listed, expected).then((found) => {
     done = { found, tookMs: clock.nowMs() - beganMs };
   });
   for (let ms = 0; done === undefined && ms < 10_000; ms += 50) await (ms === 0 ? clock.settle() : clock.advance(50));
@@ -250,6 +251,37 @@ describe('where the list of many got lost', () => {
     await clock.advance(NOWHERE_AFTER_MS);
     await clock.advance(600_000);
     expect(asked.length).toBeLessThanOrEqual(3 * (32 + 256));
+  });
+});
+
+describe('who is expected, for another process has heard of them', () => {
+  beforeEach(async () => {
+    await look(bob);
+  });
+
+  test('is asked for, and not forgotten then', async () => {
+    expect(await lookFor([alice], bob)).toEqual({ found: [alice], tookMs: 0 });
+    expect(await look(bob)).toEqual({ found: [alice], tookMs: 0 });
+  });
+
+  test('is waited for longer, for no earlier list has begun to ask; but only the first time', async () => {
+    answerFor = () => late(700, HOSTED);
+    expect(await lookFor([alice], bob)).toEqual({ found: [alice], tookMs: 700 });
+    answerFor = () => late(NOWHERE_AFTER_MS, NOWHERE);
+    expect(await lookFor([carol], bob, alice)).toEqual({ found: [], tookMs: 800 });
+    expect(await lookFor([carol], bob, alice)).toEqual({ found: [], tookMs: 200 });
+  });
+
+  test('is not asked for once more who was on no node twice', async () => {
+    answerFor = async () => NOWHERE;
+    for (let again = 0; again < 4; again += 1) expect(await lookFor([alice], bob)).toEqual({ found: [], tookMs: 0 });
+    expect(asked).toEqual(['alice', 'alice']);
+  });
+
+  test('but is not if listed, or if a newer session is known', async () => {
+    joined(seen('carol', 2));
+    expect(await lookFor([alice, carol], bob, alice)).toMatchObject({ found: [seen('carol', 2)] });
+    expect(asked).toEqual(['carol']);
   });
 });
 

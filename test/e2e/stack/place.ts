@@ -65,7 +65,7 @@ export class Stage {
   }
 
   /** Another replica for a place whose lastwill keeps its delegations in a Redis. */
-  async beside(place: OwnPlace, synapse: Synapse, env: Record<string, string>): Promise<Lastwill> {
+  async beside(place: OwnPlace, synapse: Pick<Synapse, 'url'>, env: Record<string, string>): Promise<Lastwill> {
     const lastwill = await Lastwill.start({ port: await freePort(), sfu: place.sfu, homeservers: synapseAt(synapse.url), env });
     this.later(() => lastwill.kill());
     return lastwill;
