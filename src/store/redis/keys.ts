@@ -12,7 +12,8 @@
 //   lastwill{tag}ahead       what the shard's clock lacks since it was set back, ms;   told: the time that it told last
 //   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
 //   lastwill{tag}sfu         LIVEKIT_URL of the lastwill that was started last, in the first shard
-//   lastwill{tag}g:<owner>   the identities that this owner's membership was given tokens for//
+//   lastwill{tag}g:<owner>   the identities that this owner's membership was given tokens for
+//
 // What an older version ends, it leaves an `e…` field of: some 40 bytes that nobody reads.
 import { createHash } from 'node:crypto';
 import type { DelegationId, EventHash, HomeserverUrl, Identity, Owner, RoomName } from '../../delegation/ids.ts';
