@@ -282,11 +282,13 @@ test('told to end while a leave hangs, it takes no connection any more', async (
   expect(await handOver(service, 1, 3_600_000)).toBe(201);
   await asked.promise;
   service.child.kill('SIGTERM');
-  const refused = () =>
-    once(connect(service.port, '127.0.0.1'), 'connect').then(
+  const refused = () => {
+    const [socket] = connected(service.port, 1) as [Socket];
+    return once(socket, 'connect').then(
       () => false,
       ({ code }: NodeJS.ErrnoException) => code === 'ECONNREFUSED',
     );
+  };
   await vi.waitFor(async () => expect(await refused()).toBe(true), 10_000);
   expect(service.child.exitCode, 'it still waits for the leave').toBe(null);
 });
