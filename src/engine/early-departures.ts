@@ -19,8 +19,8 @@ export interface EarlyDepartures {
   of(room: RoomName, identities: readonly Identity[]): EventOf<'left'> | null;
 }
 
-/** No hand-over is on its way for longer: a homeserver that is asked about an OpenID token has ten seconds. */
-const ON_ITS_WAY_MS = 15_000;
+/** No hand-over is on its way for longer: a homeserver that is asked about an OpenID token has ten seconds, a store that is away five. */
+const ON_ITS_WAY_MS = 20_000;
 const MOST = 10_000;
 
 export function createEarlyDepartures({ nowMs }: Pick<Clock, 'nowMs'>): EarlyDepartures {

@@ -2,6 +2,7 @@
 // is, so no Matrix user, room or device is told.
 import { type Context, Hono } from 'hono';
 import { cors } from 'hono/cors';
+import type { Clock } from '../clock.ts';
 import { type Owner, parseDelegationId, participantOwner, type RoomName, userInIdentity } from '../delegation/ids.ts';
 import type { Delegation } from '../delegation/state.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -12,11 +13,13 @@ import type { Keys, Participant } from '../sfu/keys.ts';
 import { authorizationOf, type Bodies } from './body.ts';
 import { countHandedOver, countingRefusals } from './counted.ts';
 import { MatrixError, methodNotAllowed } from './errors.ts';
+import { patiently } from './patience.ts';
 import type { RateLimit } from './rate-limit.ts';
 import { parseDelegation, parseJson } from './requests.ts';
 
 export interface DelegationsDeps {
   readonly engine: Engine;
+  readonly clock: Clock;
   readonly keys: Keys;
   readonly served: Served;
   readonly discovery: Discovery;
@@ -52,7 +55,7 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
     if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many delegations by this participant', waitMs);
     const homeserver = await resolve(named);
     const userId = userInIdentity(identity);
-    const done = await engine.handOver({ owner, room, identities: [identity], homeserver, userId, ...leave });
+    const done = await patiently(deps.clock, () => engine.handOver({ owner, room, identities: [identity], homeserver, userId, ...leave }));
     countHandedOver(metrics, done);
     return c.json(summaryOf(done.row), done.kind === 'created' ? 201 : 200);
   }

@@ -4,6 +4,7 @@
 //   - one membership has one delegation, whichever API took it;
 //   - the identity of each token is remembered, unless every delegation of the membership watches it anyway;
 //   - whichever comes second, the token or the delegation, adds the identity to the delegation.
+import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, Identity } from '../delegation/ids.ts';
 import {
   identitiesOf,
@@ -15,12 +16,14 @@ import {
   proxiedOwner,
 } from '../delegation/names.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { HandedOver } from '../engine/hand-over.ts';
 import { serverOf } from '../homeserver/names.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Attendance } from '../store/attendance.ts';
 import { StoreUnavailable } from '../store/store.ts';
 import { countHandedOver } from './counted.ts';
+import { patiently } from './patience.ts';
 import type { HandedLeave } from './requests.ts';
 
 export interface Leave extends HandedLeave {
@@ -37,16 +40,17 @@ export interface Memberships<M extends ProxiedMember> {
 export interface MembershipsDeps {
   readonly engine: Engine;
   readonly metrics: Metrics;
+  readonly clock: Clock;
 }
 
 /** With one API there is one way to name a member. */
-export function createMemberships({ engine, metrics }: MembershipsDeps): Memberships<Member> {
+export function createMemberships({ engine, metrics, clock }: MembershipsDeps): Memberships<Member> {
   return {
     given: async () => {},
     handOver: async (member, leave) => {
       const { userId } = member;
       const to = { owner: memberOwner(member), room: memberRoom(member), identities: identitiesOf(member), userId };
-      countHandedOver(metrics, await engine.handOver({ ...to, ...leave }));
+      countHandedOver(metrics, await patiently(clock, () => engine.handOver({ ...to, ...leave })));
     },
   };
 }
@@ -59,12 +63,22 @@ export interface MembershipsBehindDeps extends MembershipsDeps {
 }
 
 export function createMembershipsBehind(deps: MembershipsBehindDeps): Memberships<ProxiedMember> {
-  const { engine, metrics, identities, serverName, log } = deps;
+  const { engine, metrics, clock, identities, serverName, log } = deps;
 
   /** The store first, then the delegation: a hand-over that comes meanwhile reads the one, or its delegation is found by the other. */
   async function remember(member: ProxiedMember, identity: Identity): Promise<void> {
     const [room, owner] = [memberRoom(member), proxiedOwner(member)];
     await Promise.all([identities.give(room, owner, identity), engine.knownAs(room, owner, [identity])]);
+  }
+
+  async function handOver(member: ProxiedMember, leave: Leave): Promise<HandedOver> {
+    const [room, owner, { userId }] = [memberRoom(member), proxiedOwner(member), member];
+    const given = async (): Promise<readonly Identity[]> => (isRemembered(member) ? identities.givenTo(room, owner) : []);
+    const watched = [...proxiedIdentitiesOf(member), ...(await given())];
+    const done = await engine.handOver({ owner, room, identities: watched, userId, ...leave });
+    const missed = (await given()).filter((identity) => !done.row.identities.includes(identity));
+    if (missed.length > 0) await engine.knownAs(room, owner, missed);
+    return done;
   }
 
   /** Only users of our own homeserver have two APIs. */
@@ -78,14 +92,6 @@ export function createMembershipsBehind(deps: MembershipsBehindDeps): Membership
         if (!(err instanceof StoreUnavailable)) log.error({ err }, 'the identity of a token could not be remembered');
       });
     },
-    handOver: async (member, leave) => {
-      const [room, owner, { userId }] = [memberRoom(member), proxiedOwner(member), member];
-      const given = async (): Promise<readonly Identity[]> => (isRemembered(member) ? identities.givenTo(room, owner) : []);
-      const watched = [...proxiedIdentitiesOf(member), ...(await given())];
-      const done = await engine.handOver({ owner, room, identities: watched, userId, ...leave });
-      const missed = (await given()).filter((identity) => !done.row.identities.includes(identity));
-      if (missed.length > 0) await engine.knownAs(room, owner, missed);
-      countHandedOver(metrics, done);
-    },
+    handOver: async (member, leave) => countHandedOver(metrics, await patiently(clock, () => handOver(member, leave))),
   };
 }

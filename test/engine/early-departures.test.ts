@@ -26,7 +26,7 @@ test('those that concerned no delegation, for a while', async () => {
   expect(departures.of(room(1), [identity(2), identity(1)])).toEqual(left(1));
   expect(departures.of(room(2), [identity(1)])).toBeNull();
   expect(departures.of(room(1), [identity(2)])).toBeNull();
-  pass(15_000);
+  pass(20_000);
   expect(departures.of(room(1), [identity(1)])).toBeNull();
 });
 

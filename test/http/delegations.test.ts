@@ -279,7 +279,7 @@ describe('other pages may ask', () => {
       await at.ask('PUT', '/v1/delegations', { headers: origin }),
     ];
     at.storeAway = true;
-    replies.push(await at.post(handOverBody(2), { headers: origin }));
+    replies.push(await at.patient(at.post(handOverBody(2), { headers: origin })));
     expect(replies.map(({ status, headers }) => [status, headers.get('access-control-allow-origin')])).toEqual(
       [201, 400, 413, 401, 405, 503].map((status) => [status, '*']),
     );
@@ -322,12 +322,20 @@ describe('wrong doors', () => {
 describe('when no promise can be kept', () => {
   test('a store that is away is answered 503, nothing is stored, and well again', async () => {
     at.storeAway = true;
-    const { status, json, headers } = await at.post(handOverBody());
+    const { status, json, headers } = await at.patient(at.post(handOverBody()));
     expect([status, json.errcode, headers.get('retry-after')]).toEqual([503, 'M_UNKNOWN', '2']);
     expect(await at.ask('DELETE', '/v1/delegations/dg_AAAAAAAAAAAAAAAAAAAAAA', await bearer())).toMatchObject({ status: 503 });
     expect(await at.stored()).toBe(0);
     at.storeAway = false;
     expect((await at.post(handOverBody())).status).toBe(201);
+  });
+
+  test('a store that is away for a moment is waited for', async () => {
+    at.storeAway = true;
+    at.clock.after(1_000, () => {
+      at.storeAway = false;
+    });
+    expect((await at.patient(at.post(handOverBody()))).status).toBe(201);
   });
 
   test('while draining nothing new is taken, but one may look', async () => {

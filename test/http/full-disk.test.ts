@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { createHarness, handOverBody, participantEvent, SECRETS } from './harness.ts';
+import { room } from '../support/fixtures.ts';
+import { createHarness, handOverBody, participantEvent, SECRETS, seen } from './harness.ts';
 
 let folder: string;
 let mounted: boolean;
@@ -32,11 +33,12 @@ test('503 to all who want a promise, not ready, and what was promised before is 
     const { id } = reply.json;
     while (reply.status === 201) {
       n += 1;
-      reply = await at.post(handOverBody(n), { n });
+      reply = await at.patient(at.post(handOverBody(n), { n }));
     }
     expect([reply.status, reply.json.errcode, reply.headers.get('retry-after')]).toEqual([503, 'M_UNKNOWN', '2']);
     while ((await at.ask('GET', '/readyz')).status === 200);
     expect((await at.ask('GET', '/readyz')).json).toMatchObject({ ready: false, store: 'not writable' });
+    at.sfu.inRooms.set(room(1), [seen()]);
     const joined = participantEvent('participant_joined', 1);
     expect((await at.hook(joined)).status).toBe(503);
     expect(await at.stored()).toBe(n - 1);

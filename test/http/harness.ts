@@ -4,6 +4,7 @@ import { createHash, createHmac } from 'node:crypto';
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
+import { setTimeout } from 'node:timers/promises';
 import type { Hono } from 'hono';
 import { AccessToken } from 'livekit-server-sdk';
 import { Registry } from 'prom-client';
@@ -82,6 +83,8 @@ export interface Harness {
   ask(method: string, path: string, init?: Init): Promise<Reply>;
   /** POST /v1/delegations by the n-th participant. */
   post(body: unknown, init?: Init & { readonly n?: number }): Promise<Reply>;
+  /** The same answer; one that is not there in a moment has the time that it takes. */
+  patient(asked: Promise<Reply>): Promise<Reply>;
   /** A signed webhook. */
   hook(event: object, init?: Init): Promise<Reply>;
   /** One sample of /metrics, 0 if there is none. */
@@ -211,6 +214,15 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     hook: async (event, { headers = {}, ...init } = {}) => {
       const body = JSON.stringify(event);
       return ask('POST', '/sfu_webhook', { body, ...init, headers: { authorization: await webhookToken(body), ...headers } });
+    },
+    patient: async (asked) => {
+      let isOver = false;
+      const over = asked.finally(() => {
+        isOver = true;
+      });
+      await Promise.race([over, setTimeout(20)]);
+      while (!isOver) await clock.advance(100);
+      return over;
     },
     metric: async (sample) => {
       const line = (await registry.metrics()).split('\n').find((one) => one.startsWith(`${sample} `));

@@ -222,7 +222,7 @@ describe('while delegations can not be kept', () => {
   ];
   test.each(WAYS)('%s is answered 503', async (_name, way) => {
     at.storeAway = true;
-    const away = await way();
+    const away = await at.patient(way());
     expect([away.status, away.json.errcode, away.headers.get('retry-after')]).toEqual([503, 'M_UNKNOWN', '2']);
     expectCors(away);
     at.storeAway = false;

@@ -301,7 +301,7 @@ describe('a delegation', () => {
 
   test('is not taken while it can not be kept', async () => {
     at.storeAway = true;
-    expectRefusal(await delegate(), 503, 'M_UNKNOWN', 'The store can not keep a promise now');
+    expectRefusal(await at.patient(delegate()), 503, 'M_UNKNOWN', 'The store can not keep a promise now');
     at.storeAway = false;
     at.draining = true;
     expectRefusal(await delegate(), 503, 'M_UNKNOWN', 'Shutting down');
