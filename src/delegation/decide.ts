@@ -25,7 +25,6 @@
 // superseded          | cancelling            | cancelling                                     | cancelling    | cancelling    | –
 // handed_back         | ended                 | ended                                          | ended         | ended         | –
 
-import { haveOneEvent } from './handles.ts';
 import type { Identity } from './ids.ts';
 import { waitMsOf } from './reasons.ts';
 import type {
@@ -77,20 +76,8 @@ import {
   leavingSnapshot,
   supersede,
 } from './steps/leaving.ts';
-import {
-  ask,
-  type Decision,
-  end,
-  expiryAfter,
-  type In,
-  isProven,
-  type Moment,
-  move,
-  never,
-  nextLookMs,
-  remember,
-  unchanged,
-} from './steps/moves.ts';
+import { ask, type Decision, end, expiryAfter, type In, type Moment, move, never, nextLookMs, remember, unchanged } from './steps/moves.ts';
+import { knownOf } from './steps/same-event.ts';
 import { inTimeOf } from './steps/set-back.ts';
 import {
   settlingAborted,
@@ -137,31 +124,9 @@ export function delegate(handOver: HandOver, nowMs: number, roll: number, policy
   const awaiting: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
   // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
   const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
-  const same = older !== undefined && isOfSameEvent(older, handOver) ? older : null;
-  const state = same !== null && isAbout(handOver, same.state) ? same.state : awaiting;
-  const known = { ...handOver, createdAtMs: nowMs, expiry: same === null ? expiry : expiryBeside(same, expiry, nowMs) };
+  const { state, ...known } = { ...handOver, createdAtMs: nowMs, ...knownOf(older, handOver, { state: awaiting, expiry }, nowMs) };
   const next = { ...known, history: remember([], at, state.kind, null), state };
   return { next, effects: [ask(nowMs, { batchMs: older === undefined ? FIRST_ASK_BATCH_MS : SOON_ASK_BATCH_MS, whichRoom: true })] };
-}
-
-function isOfSameEvent(older: LiveDelegation, { homeserver, handles, delayMs }: HandOver): boolean {
-  return older.homeserver === homeserver && older.delayMs === delayMs && haveOneEvent(older.handles, handles);
-}
-
-/** Who is there, or was and is waited for, is so by any of their names; and an ending that was tried may have been carried out. */
-function isAbout({ identities }: HandOver, state: LiveState): boolean {
-  if (state.kind === 'awaiting' || state.kind === 'cancelling') return false;
-  if (state.kind === 'leaving' && state.attempts > 0) return true;
-  return state.session !== null && identities.includes(state.session.identity);
-}
-
-/**
- * An event that was restarted for another of its owners may run out when that says, and not as late as one that was scheduled a moment ago;
- * unless that is over, and its client must have restarted it since.
- */
-function expiryBeside(older: LiveDelegation, fresh: LiveDelegation['expiry'], nowMs: number): LiveDelegation['expiry'] {
-  const { earliestMs, latestMs } = older.expiry;
-  return isProven(older) && earliestMs > nowMs ? { earliestMs, latestMs: Math.max(latestMs, fresh.latestMs) } : fresh;
 }
 
 /** What is known of a delegation that another service has looked after until now. */

@@ -73,6 +73,8 @@ export interface Connected {
   readonly failures: number;
   /** The ending that was tried for an earlier departure, and may have been carried out: no other ending of the group may be sent. */
   readonly attempted: Action | null;
+  /** When the event was handed over first, Unix ms, if that was by another delegation than this one: its session may have been seen since then. */
+  readonly handedOverMs?: number;
 }
 /** A departure was seen; the member is waited for. */
 export interface Settling {

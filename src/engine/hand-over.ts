@@ -10,7 +10,7 @@ import type { EarlyDepartures } from './early-departures.ts';
 
 export type HandedOver =
   | { readonly kind: 'created'; readonly row: Delegation; readonly superseded: number }
-  /** The same handles again, or an adopted one whose owner has delegated since: the delegation that there is already. */
+  /** The same handles again, an event that is being cancelled, or an adopted one whose owner has delegated since: the delegation that there is. */
   | { readonly kind: 'repeated'; readonly row: Delegation };
 
 export interface HandOvers {
@@ -52,10 +52,12 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const now = { nowMs: clock.nowMs(), roll };
     const own = rows.filter(({ owner }) => owner === handOver.owner);
     const ofAnother = rows.filter((row) => row.owner !== handOver.owner && isSameOfAnother(row, handOver));
-    if (ofAnother.some(({ state }) => state.kind === 'cancelling')) return overtaken(handOver, now);
     const others = ofAnother.filter(isLive);
     const same = others.length === 0 ? sameAs(handOver, own) : undefined;
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
+    // Its event is being cancelled, for its member has handed a newer one over since, which stays.
+    const overtaken = ofAnother.find(({ state }) => state.kind === 'cancelling');
+    if (overtaken !== undefined) return { writes: [], value: { kind: 'repeated', row: overtaken, decisions: [] } };
     // An adopted job must not supersede what its owner has delegated to us since.
     const replaceable = [...own, ...others];
     const newer = adopted === null ? undefined : replaceable.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
@@ -74,16 +76,6 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const writes = decisions.map(({ next, effects }) => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 }));
     for (const { row } of writes) onWrite(undefined, row);
     return { writes, value: { kind: 'created', row: fresh.next, superseded: superseded.length, decisions } };
-  }
-
-  /** Its event is being cancelled, for its member has handed a newer one over since, which stays. */
-  function overtaken(handOver: HandOver, now: Parameters<typeof decide>[2]): Change<Committed> {
-    const { next } = decide(delegate(handOver, now.nowMs, now.roll, policy).next, { kind: 'superseded', isSameEvent: true }, now, policy);
-    onWrite(undefined, next);
-    return {
-      writes: [{ row: next, leaseMs: 0 }],
-      value: { kind: 'created', row: next, superseded: 0, decisions: [{ next, effects: [] }] },
-    };
   }
 
   function repeated(before: Delegation, decision: Decision): Change<Committed> {

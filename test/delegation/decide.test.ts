@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl, Identity, Owner } from '../../src/delegation/ids.ts';
-import type { Delegation, EndedDelegation, Event, LiveState } from '../../src/delegation/state.ts';
+import type { Delegation, EndedDelegation, Event, Leaving, LiveDelegation, LiveState, Session } from '../../src/delegation/state.ts';
 import { restartTimeoutMs } from '../../src/delegation/steps/moves.ts';
 import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
@@ -84,8 +84,36 @@ describe('a hand-over of an event that was handed over before', () => {
 
   it('knows who is there, and by when it runs out', () => {
     const { next, effects } = delegate(again, NOW, 0.5, POLICY, older);
-    expect([next.state, next.expiry.earliestMs]).toEqual([older.state, older.expiry.earliestMs]);
+    const state = { ...older.state, handedOverMs: older.createdAtMs };
+    expect([next.state, next.expiry.earliestMs]).toEqual([state, older.expiry.earliestMs]);
+    // And that its event was handed over before they were seen, also the third time.
+    const third = delegate({ ...again, owner: 'a third' as Owner }, NOW + 1_000, 0.5, POLICY, next).next;
+    const gone = decide(third, EVENTS['A left'], { nowMs: NOW + 2_000, roll: 0.5 }, POLICY).next;
+    expect([third.state, gone.state]).toMatchObject([state, { kind: 'settling', departure: { certain: true } }]);
     expect(effects).toEqual([{ kind: 'check', notBeforeMs: NOW, batchMs: 50, whichRoom: true }]);
+  });
+
+  const tried = (attempts: number, session: Session | null): LiveState => ({ ...(ROWS.leaving as Leaving), attempts, session });
+  const { session } = ROWS.leaving as Leaving;
+  it.each<[string, LiveState, boolean]>([
+    ['awaited', ROWS['awaiting, nobody seen'], false],
+    ['settling', ROWS['settling, A left'], true],
+    ['leaving', tried(0, session), true],
+    ['leaving, who never came', tried(0, null), false],
+    ['leaving, who never came, with an ending tried', tried(1, null), true],
+  ])('goes on as what it was: %s', (_, state, goesOn) => {
+    const before = rowIn(state);
+    const { next } = delegate({ ...before, owner: 'another owner' as Owner }, NOW, 0.5, POLICY, before);
+    expect(next.state).toEqual(goesOn ? state : expect.objectContaining({ kind: 'awaiting', nextAskMs: NOW }));
+  });
+
+  it('is not scheduled a moment ago where it was not restarted yet, nor where it ran out; that it did is not forgotten', () => {
+    const ends = (earliestMs: number, more = {}) => ({ ...older, expiry: { earliestMs, latestMs: earliestMs + 5, ...more } });
+    const fresh = { earliestMs: NOW + older.delayMs, latestMs: NOW + older.delayMs };
+    const by = (row: LiveDelegation) => delegate(again, NOW, 0.5, POLICY, row).next.expiry;
+    expect(by(ends(older.createdAtMs + older.delayMs))).toEqual(fresh);
+    expect(by(ends(NOW - 1))).toEqual(fresh);
+    expect(by(ends(NOW - 1, { ranOutUnder: true }))).toEqual({ ...fresh, ranOutUnder: true });
   });
 
   it.each([

@@ -238,8 +238,10 @@ export class Checker {
     return this.#promises(member, leave)[0] ?? null;
   }
 
-  #promises({ delegations }: Member, leave: DelayedLeave): readonly number[] {
-    const isPromised = ({ id, askedBackAtMs }: Delegated): boolean => id !== null && askedBackAtMs === null && !this.#lost.has(id);
+  /** Those of them that were good at that time, the first one first. */
+  #promises({ delegations }: Member, leave: DelayedLeave, atMs: number = this.#deps.timeline.nowMs): readonly number[] {
+    const isPromised = ({ id, askedBackAtMs }: Delegated): boolean =>
+      id !== null && (askedBackAtMs ?? Number.POSITIVE_INFINITY) > atMs && !this.#lost.has(id);
     const promises = delegations.flatMap((one) => (one.leave === leave && isPromised(one) ? (one.ackedAtMs ?? []) : []));
     return promises.toSorted((one, other) => one - other);
   }
@@ -330,8 +332,8 @@ export class Checker {
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
     if ((this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
     // A leave that was handed over later belongs to somebody who has not come yet.
-    const promisedMs = this.#promisedMs(this.#deps.members[leave.member] as Member, leave);
-    if (promisedMs === null || promisedMs > up.untilMs) return;
+    const [promisedMs] = this.#promises(this.#deps.members[leave.member] as Member, leave, sentAtMs);
+    if (promisedMs === undefined || promisedMs > up.untilMs) return;
     // Nor may one that was handed over after the word of the join have found who joined, if nobody could be asked.
     const isToldOf = (this.#told.get(up.session)?.joinedMs ?? 0) > promisedMs;
     if (!isToldOf && this.#deps.wellness.since('service', 'store', 'sfu api') > promisedMs) return;
@@ -431,9 +433,12 @@ export class Checker {
     const stay = this.#stays[member.index] as Stay;
     const { leave } = member;
     if (!member.joined || leave === null || leave.final !== null || stay.sinceMs !== null) return null;
-    // Who hands over once more has the time to connect anew.
-    const promisedMs = this.#promises(member, leave).at(-1);
-    if (promisedMs === undefined) return null;
+    // Who hands over once more has the time to connect anew, unless they were known to have come after the first time.
+    const promises = this.#promises(member, leave);
+    const [firstMs, lastMs] = [promises[0], promises.at(-1)];
+    if (firstMs === undefined || lastMs === undefined) return null;
+    const toldMs = (stay.last === null ? undefined : this.#told.get(stay.last)?.joinedMs) ?? Number.POSITIVE_INFINITY;
+    const promisedMs = toldMs < Number.POSITIVE_INFINITY && stay.absentSinceMs > firstMs ? firstMs : lastMs;
     const { model, part } = this.#deps.homeserverOf(member.index);
     const wellMs = wellness.since('service', 'store', 'sfu api', part);
     const bound = this.#boundOf(stay, promisedMs, leave.delayMs);

@@ -54,6 +54,12 @@ export const MUTANTS: readonly Mutant[] = [
     to: "if (evidence.kind === 'unreachable') return { kind: 'snapshot', askedAtMs: evidence.askedAtMs, present: [], roomSid: null, afterRestart: false, answersSinceMs: 0, lastSeenMs: null };",
   },
   {
+    name: 'a second hand-over of one event knows nothing of who is there',
+    file: delegation('steps/same-event.ts'),
+    from: 'state: goesOn(older.state, handOver) ? carried(older) : fresh.state',
+    to: 'state: fresh.state',
+  },
+  {
     name: 'an event that was superseded is not cancelled',
     file: delegation('steps/leaving.ts'),
     from: "if (!cancellable) return end(row, 'superseded', at);",

@@ -73,7 +73,7 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
   const departure = departureTold(event, event.sid ?? session.sid, onWayBack, at);
   // A webhook without a SID speaks of the current session.
   if (event.sid === null || session.sid === null || event.sid === session.sid) {
-    const certain = departure.certain && isSeenSince(row, row.createdAtMs);
+    const certain = departure.certain && isSeenSinceHandOver(row);
     const known = witnessed(row, session, Math.min(event.leftAtMs ?? at.nowMs, at.nowMs));
     return depart(known, { ...session, roomSid: event.roomSid ?? session.roomSid }, { ...departure, certain }, attempted, at);
   }
@@ -85,11 +85,11 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
 }
 
 /**
- * Whether there is evidence of the session since then. Since the hand-over there is none if all we have is the late webhook of an older
- * join: that session may have been gone before, and a newer one be there, as after a reload of the page.
+ * Whether there is evidence of the session since the hand-over. There is none if all we have is the late webhook of an older join: that
+ * session may have been gone before, and a newer one be there, as after a reload of the page.
  */
-function isSeenSince({ state }: Row, sinceMs: number): boolean {
-  return state.seenAtMs >= sinceMs;
+function isSeenSinceHandOver({ state, createdAtMs }: Row): boolean {
+  return state.seenAtMs >= (state.handedOverMs ?? createdAtMs);
 }
 
 export function connectedAborted(row: Row, event: EventOf<'aborted'>, at: Moment): Decision {
@@ -133,7 +133,7 @@ export function connectedSnapshot(row: Row, event: EventOf<'snapshot'>, at: Mome
   const wanted = at.nowMs >= Math.min(state.restartDueMs - earlyMs(row, at), row.expiry.earliestMs);
   const effects = wanted ? [isFresh(row, event.askedAtMs, at) ? RESTART : ask(at.nowMs)] : [];
   const now = sessionOf(seen, event.roomSid, session, null);
-  const isFirstSight = !isSeenSince(row, row.createdAtMs) && event.askedAtMs >= row.createdAtMs;
+  const isFirstSight = !isSeenSinceHandOver(row) && event.askedAtMs >= row.createdAtMs;
   if (isSame(now, session) && !isFirstSight && !(wanted && state.failures > 0)) return unchanged(row, effects);
   const which = now.roomSid === null && session.roomSid !== null ? [ask(event.askedAtMs, { whichRoom: true })] : [];
   return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, [...effects, ...which]);

@@ -53,8 +53,10 @@ function setBack(state: LiveState, back: (ms: number) => number, nowMs: number):
         nextAskMs: due(state.nextAskMs),
         departed: departedBefore(state.departed, back),
       };
-    case 'connected':
-      return { ...state, seenAtMs: back(state.seenAtMs), restartDueMs: due(state.restartDueMs) };
+    case 'connected': {
+      const first = state.handedOverMs === undefined ? {} : { handedOverMs: back(state.handedOverMs) };
+      return { ...state, seenAtMs: back(state.seenAtMs), restartDueMs: due(state.restartDueMs), ...first };
+    }
     case 'settling':
       return { ...state, departure: departedBefore(state.departure, back), untilMs: back(state.untilMs), nextAskMs: due(state.nextAskMs) };
     case 'leaving': {
