@@ -18,6 +18,7 @@ import {
   isBareNotFound,
   needsNoOwner,
   orderOf,
+  type Result,
   readHints,
   refusalOf,
   tellsVersions,
@@ -25,6 +26,7 @@ import {
   write,
 } from './dialect.ts';
 import type { HomeserverFailure } from './failures.ts';
+import { type Asked, createMoved, within } from './moved.ts';
 import type { Outbound, Reply } from './outbound.ts';
 
 export type { Call } from './dialect.ts';
@@ -92,15 +94,17 @@ interface Errand {
   readonly endsAtMs: number;
   readonly isWanted: () => Promise<boolean>;
 }
-interface Result {
-  readonly answer: Answer;
-  readonly why: HomeserverFailure | null;
-}
 
+const noWord = (reached: boolean, why: HomeserverFailure | null): Result => ({
+  answer: { kind: 'failed', reached },
+  why,
+  isItsWord: false,
+});
 /** The 404 was a proxy's and not the homeserver's: it says nothing about the event, nor about the dialect. */
-const NOT_ITS_WORD: Result = { answer: { kind: 'failed', reached: true }, why: 'garbage' };
+const NOT_ITS_WORD = noWord(true, 'garbage');
 /** `isWanted` said no: nothing was called, and nobody waits for the answer. */
-const NOT_WANTED: Result = { answer: { kind: 'failed', reached: false }, why: null };
+const NOT_WANTED = noWord(false, null);
+const always = async (): Promise<boolean> => true;
 
 export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const { clock, outbound } = deps;
@@ -108,35 +112,21 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const hints = new LruMap<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
   /** Whether a homeserver has ever answered `/versions`: from one that never does, no answer to it means nothing. */
   const tells = new LruMap<HomeserverUrl, boolean>(MOST_HOMESERVERS);
+  const askWhereItIs = createMoved({ clock, whereIs: deps.whereIs ?? (() => null) });
 
-  async function act(homeserver: HomeserverUrl, call: Call, options: ActOptions): Promise<Answer> {
-    const endsAtMs = clock.nowMs() + Math.min(options.timeoutMs, LONGEST_CALL_MS);
-    const errand = errandAt(homeserver, call, endsAtMs, options);
-    const result = await run(errand, knowledgeOf(errand));
-    const moved = result.answer.kind === 'failed' ? await movedTo(errand, options.userId) : null;
-    if (moved === null) return told(homeserver, result);
-    const again = errandAt(moved, call, endsAtMs, options);
-    const there = await run(again, knowledgeOf(again));
-    // That the event is not there is no news: whoever handed it over may have named another homeserver than their own.
-    if (there.answer.kind === 'final') return told(homeserver, result);
-    const isLess = there.answer.kind === 'failed' && !there.answer.reached;
-    return told(moved, isLess ? { ...there, answer: result.answer } : there);
+  async function act(homeserver: HomeserverUrl, call: Call, { timeoutMs, userId, isWanted = always }: ActOptions): Promise<Answer> {
+    const asked = { userId, endsAtMs: clock.nowMs() + Math.min(timeoutMs, LONGEST_CALL_MS), isWanted };
+    const callAt = (url: HomeserverUrl): Promise<Result> => {
+      const errand = errandAt(url, call, asked);
+      return run(errand, knowledgeOf(errand));
+    };
+    const told = await askWhereItIs({ ...asked, homeserver, callAt });
+    if (told.why !== null) deps.onFailure?.(told.homeserver, told.why);
+    if (told.answer.kind !== 'failed') deps.onAnswer?.(told.homeserver);
+    return told.answer;
   }
 
-  /** Where the user's homeserver is instead; null: not known to have moved, or nobody is to be asked there any more. */
-  async function movedTo({ homeserver, endsAtMs, isWanted }: Errand, userId: UserId | null): Promise<HomeserverUrl | null> {
-    const now = userId === null ? null : (deps.whereIs?.(userId) ?? null);
-    if (now === null || now === homeserver || endsAtMs <= clock.nowMs()) return null;
-    return (await isWanted()) ? now : null;
-  }
-
-  function told(homeserver: HomeserverUrl, { answer, why }: Result): Answer {
-    if (why !== null) deps.onFailure?.(homeserver, why);
-    if (answer.kind !== 'failed') deps.onAnswer?.(homeserver);
-    return answer;
-  }
-
-  function errandAt(homeserver: HomeserverUrl, call: Call, endsAtMs: number, { userId, isWanted = async () => true }: ActOptions): Errand {
+  function errandAt(homeserver: HomeserverUrl, call: Call, { userId, endsAtMs, isWanted }: Omit<Asked, 'homeserver' | 'callAt'>): Errand {
     const service = deps.applicationService;
     const isOwners = call.kind !== 'token' && userId !== null && service?.homeserver === homeserver;
     return { homeserver, call, owner: isOwners ? { userId, asToken: service.asToken } : null, endsAtMs, isWanted };
@@ -146,7 +136,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     if (known.settled === null && known.learning !== null) {
       const { result, sinceMs } = known.learning;
       const restMs = (errand.endsAtMs - clock.nowMs()) * WAIT_SHARE;
-      const learnt = await within(Math.min(restMs, sinceMs + LONGEST_LEARNING_MS - clock.nowMs()), result);
+      const learnt = await within(clock, Math.min(restMs, sinceMs + LONGEST_LEARNING_MS - clock.nowMs()), result);
       if (learnt?.why === 'dialect') return learnt;
       if (!(await errand.isWanted())) return NOT_WANTED;
     }
@@ -181,7 +171,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     const order = orderOf(kind, dependsOnHints(kind, asOwner) ? await hintsOf(errand) : null, asOwner);
     for (const dialect of order) {
       if (known.foreign.has(dialect)) continue;
-      if (errand.endsAtMs <= clock.nowMs()) return { answer: { kind: 'failed', reached: false }, why: 'timeout' };
+      if (errand.endsAtMs <= clock.nowMs()) return noWord(false, 'timeout');
       if (!(await errand.isWanted())) return NOT_WANTED;
       const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
       if (heard.kind === 'answer') return orAsAnybody(errand, dialect, conclude(errand, known, dialect, heard));
@@ -189,8 +179,8 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     }
     const unauthenticated = [...known.foreign.values()].includes('unauthenticated');
     known.foreign.clear();
-    if (unauthenticated) return { answer: { kind: 'refused' }, why: 'unauthorized' };
-    return { answer: { kind: 'failed', reached: false }, why: 'dialect' };
+    if (unauthenticated) return { answer: { kind: 'refused' }, why: 'unauthorized', isItsWord: true };
+    return noWord(false, 'dialect');
   }
 
   function conclude(errand: Errand, known: Knowledge, dialect: Dialect, heard: Result & { readonly settles: boolean }): Result {
@@ -203,7 +193,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       known.foreign.clear();
       if (before?.dialect !== dialect) deps.onDialect?.(errand.homeserver, dialect);
     }
-    return { answer: heard.answer, why: heard.why };
+    return { answer: heard.answer, why: heard.why, isItsWord: heard.isItsWord };
   }
 
   /**
@@ -268,19 +258,6 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     const known = memory.get(key) ?? { settled: null, learning: null, foreign: new Map() };
     memory.set(key, known);
     return known;
-  }
-
-  /** Null: it took longer, or was given up. */
-  function within(timeoutMs: number, learning: Promise<Result>): Promise<Result | null> {
-    if (timeoutMs <= 0) return Promise.resolve(null);
-    return new Promise((resolve) => {
-      const stop = clock.after(timeoutMs, () => resolve(null));
-      const learnt = (result: Result | null): void => {
-        stop();
-        resolve(result);
-      };
-      learning.then(learnt, () => learnt(null));
-    });
   }
 
   return { act, close: () => outbound.close() };

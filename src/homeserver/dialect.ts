@@ -85,8 +85,16 @@ export function refusalOf(reply: Reply): 'unauthorized' | 'forbidden' | null {
   return reply.status === 403 ? 'forbidden' : null;
 }
 
+export interface Result {
+  readonly answer: Answer;
+  /** Null: nothing failed. */
+  readonly why: HomeserverFailure | null;
+  /** Whether it is what a homeserver said of the event, and not a proxy in its place, or one that knows no delayed events. */
+  readonly isItsWord: boolean;
+}
+
 export type Heard =
-  | { readonly kind: 'answer'; readonly answer: Answer; readonly why: HomeserverFailure | null; readonly settles: boolean }
+  | ({ readonly kind: 'answer'; readonly settles: boolean } & Result)
   /** The homeserver does not know this endpoint, or is not asked about it. */
   | { readonly kind: 'unrecognised' }
   /** It knows the endpoint, and wants an authentication that we do not have. */
@@ -107,14 +115,14 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status === 409) return settled({ kind: 'final', how: 'conflict' });
   if (status === 401 && errcode === 'M_MISSING_TOKEN') return { kind: 'unauthenticated' };
   const why = refusalOf(reply);
-  if (why !== null) return { kind: 'answer', answer: { kind: 'refused' }, why, settles: false };
+  if (why !== null) return { kind: 'answer', answer: { kind: 'refused' }, why, isItsWord: true, settles: false };
   // Somebody in between refuses, and so has passed nothing on: either this path alone, or all, for as long as it is so minded.
   if (status === 401 || status === 403) return at.proven ? failure(false, 'garbage') : { kind: 'unrecognised' };
   if (status === 429) {
     const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply, at.nowMs) };
-    return { kind: 'answer', answer, why: 'limited', settles: false };
+    return { kind: 'answer', answer, why: 'limited', isItsWord: true, settles: false };
   }
-  return failure(true, status >= 500 ? 'status_5xx' : 'garbage');
+  return failure(true, status >= 500 ? 'status_5xx' : 'garbage', errcode !== undefined);
 }
 
 /** 404 without an errcode: a proxy answers the same while the homeserver behind it restarts. */
@@ -129,7 +137,7 @@ function isDone({ status, json, empty }: Extract<Reply, { kind: 'answered' }>): 
 
 function missing(status: number, errcode: unknown, proven: boolean): Heard {
   if (status === 404 && errcode === 'M_NOT_FOUND') return settled({ kind: 'final', how: 'gone' });
-  if (errcode !== undefined) return failure(true, 'garbage');
+  if (errcode !== undefined) return failure(true, 'garbage', true);
   if (!proven) return { kind: 'unrecognised' };
   return status === 404 ? settled({ kind: 'final', how: 'gone' }) : failure(true, 'garbage');
 }
@@ -157,11 +165,11 @@ const headerMs = (header: string, sentMs: number): number =>
 const bounded = (ms: number): number => Math.min(Math.ceil(ms), LONGEST_RETRY_AFTER_MS);
 
 function settled(answer: Answer): Heard {
-  return { kind: 'answer', answer, why: null, settles: true };
+  return { kind: 'answer', answer, why: null, isItsWord: true, settles: true };
 }
 
-function failure(reached: boolean, why: HomeserverFailure): Heard {
-  return { kind: 'answer', answer: { kind: 'failed', reached }, why, settles: false };
+function failure(reached: boolean, why: HomeserverFailure, isItsWord = false): Heard {
+  return { kind: 'answer', answer: { kind: 'failed', reached }, why, isItsWord, settles: false };
 }
 
 function transportWhy(why: Extract<Reply, { kind: 'failed' }>['why']): HomeserverFailure {

@@ -524,45 +524,95 @@ describe('the application service', () => {
 describe('a homeserver that has moved since the hand-over', () => {
   const ofAlice = { timeoutMs: 5000, userId: ALICE };
   const AWAY = says(503, '<html>');
+  const NOT_THERE = says(404, { errcode: 'M_NOT_FOUND' });
+  const FORBIDDEN = says(403, { errcode: 'M_FORBIDDEN' });
+  const SILENT: Script = () => {};
+  const made = (server: ScriptedServer): number => calls(server).filter((line) => line.includes(UNSTABLE)).length;
+  /** One after the other, the last for ever. */
+  const inTurn = (...scripts: readonly Script[]): Script => {
+    let n = 0;
+    return (...exchange) => scripts[Math.min(n++, scripts.length - 1)]?.(...exchange);
+  };
   async function moved(script: Script, from: Script | null = null) {
     const [old, now] = [await homeserver({ C: from ?? says(200) }), await homeserver({ C: script })];
     if (from === null) await old.server.close();
     const answered: string[] = [];
-    const made = client({
+    const failed: [string, string][] = [];
+    const { client: delayed } = client({
       whereIs: (userId) => (userId === ALICE ? now.url : null),
       applicationService: { homeserver: now.url, asToken: AS_TOKEN },
       onAnswer: (url) => void answered.push(url),
+      onFailure: (url, why) => void failed.push([url === now.url ? 'now' : 'old', why]),
     });
-    return { old, now, answered, ...made };
+    return { old, now, answered, client: delayed, failed };
   }
 
   test.each(['gone', 502, 404, 403])('is called where it is now; the old address: %s', async (left) => {
-    const {
-      old,
-      now,
-      answered,
-      client: delayed,
-      failures,
-    } = await moved(says(200), left === 'gone' ? null : says(left as number, '<html>'));
+    const from = left === 'gone' ? null : says(left as number, '<html>');
+    const { old, now, answered, client: delayed, failed } = await moved(says(200), from);
     expect(await delayed.act(old.url, RESTART, ofAlice)).toEqual({ kind: 'ok' });
-    expect([failures, answered]).toEqual([[], [now.url]]);
+    expect([failed, answered]).toEqual([[], [now.url]]);
     expect(calls(now.server).at(-1)).toBe(`POST ${UNSTABLE}/delayed_events/${SECRET}/restart?user_id=${encodeURIComponent(ALICE)}`);
   });
 
-  test.each([
-    ['is not there', says(404, { errcode: 'M_NOT_FOUND' })],
-    ['can not be asked there either', AWAY],
-  ])('and an event that %s is over for that no more than before', async (_, script) => {
-    const { old, answered, client: delayed, failures } = await moved(script);
-    const isAway = script === AWAY;
-    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(failedAnswer(isAway));
-    expect([failures, answered]).toEqual([[isAway ? 'status_5xx' : 'refused'], []]);
+  test('is called where it is now if the old address says nothing, and at once from then on', async () => {
+    const { old, now, client: delayed, failed } = await moved(says(200), SILENT);
+    for (const call of [RESTART, SEND]) expect(await delayed.act(old.url, call, { ...ofAlice, timeoutMs: 2000 })).toEqual({ kind: 'ok' });
+    expect([failed, made(old.server), made(now.server)]).toEqual([[], 1, 2]);
   });
 
-  test('nobody is asked there of whom the old address has something to say, or whose homeserver is not known', async () => {
-    const { old, now, client: delayed } = await moved(says(200), says(403, { errcode: 'M_FORBIDDEN' }));
-    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(REFUSED);
-    await old.server.close();
+  test('is called at the old address again where the new one fails, and the failures are its own', async () => {
+    const old = inTurn(AWAY, AWAY, says(200));
+    const { client: delayed, failed, ...at } = await moved(inTurn(says(200), AWAY), old);
+    const answers = [];
+    for (let n = 0; n < 4; n += 1) answers.push(await delayed.act(at.old.url, RESTART, ofAlice));
+    expect(answers).toEqual([{ kind: 'ok' }, failedAnswer(true), { kind: 'ok' }, { kind: 'ok' }]);
+    expect([failed, made(at.old.server), made(at.now.server)]).toEqual([[['now', 'status_5xx']], 4, 3]);
+  });
+
+  test('is waited for at the old address while the new one has nothing to say', async () => {
+    const late: Script = (_, response) => void setTimeout(() => answer(response, 200), 1200);
+    const { old, now, answered, client: delayed } = await moved(NOT_THERE, late);
+    expect(await delayed.act(old.url, SEND, { ...ofAlice, timeoutMs: 2000 })).toEqual({ kind: 'ok' });
+    expect([answered, made(now.server)]).toEqual([[old.url], 1]);
+  });
+
+  test.each([
+    ['is not there', NOT_THERE, failedAnswer(false), ['old', 'refused']],
+    ['may not be touched there', FORBIDDEN, failedAnswer(false), ['old', 'refused']],
+    ['can not be asked there either', AWAY, failedAnswer(true), ['now', 'status_5xx']],
+  ])('and an event that %s is over for that no more than before', async (_, script, expected, failure) => {
+    const { old, answered, client: delayed, failed } = await moved(script);
+    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(expected);
+    expect([failed, answered]).toEqual([[failure], []]);
+  });
+
+  test('and that an event is not there is believed if events from the old address have been found there', async () => {
+    const { old, client: delayed } = await moved(inTurn(says(200), NOT_THERE));
+    expect(await delayed.act(old.url, RESTART, ofAlice)).toEqual({ kind: 'ok' });
+    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(GONE);
+  });
+
+  test.each([
+    ['limited', says(429, { errcode: 'M_LIMIT_EXCEEDED' }), 'limited'],
+    ['refused', FORBIDDEN, 'status_5xx'],
+  ])('what may have been done at the old address may have been so though the call is %s at the new one', async (_, script, why) => {
+    const { old, client: delayed, failed } = await moved(script, AWAY);
+    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(failedAnswer(true));
+    expect(failed).toEqual([[why === 'limited' ? 'now' : 'old', why]]);
+  });
+
+  test.each([
+    ['403', FORBIDDEN, REFUSED],
+    ['500', says(500, { errcode: 'M_UNKNOWN' }), failedAnswer(true)],
+  ])('nobody is asked there of whom a homeserver at the old address says %s', async (_, script, expected) => {
+    const { old, now, client: delayed } = await moved(says(200), script);
+    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(expected);
+    expect(calls(now.server)).toEqual([]);
+  });
+
+  test('nobody is asked there whose homeserver is not known, or who is not wanted any more', async () => {
+    const { old, now, client: delayed } = await moved(says(200));
     expect(await delayed.act(old.url, SEND, quick)).toEqual(failedAnswer(false));
     expect(await delayed.act(old.url, SEND, { ...ofAlice, isWanted: async () => false })).toEqual(failedAnswer(false));
     expect(calls(now.server)).toEqual([]);

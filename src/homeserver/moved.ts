@@ -1,0 +1,87 @@
+// A homeserver may have another base URL by now than the one that a hand-over led to: its override was changed, or its .well-known. Then a call
+// is made at both, one after the other: the address that was handed over may still be right, and nobody may be there any more. Which of them
+// did what it was asked is remembered, and asked first from then on.
+import type { Clock } from '../clock.ts';
+import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
+import { LruMap } from '../lru-map.ts';
+import type { Result } from './dialect.ts';
+
+export interface MovedDeps {
+  readonly clock: Clock;
+  /** Where a user's homeserver is now, as far as is known. */
+  readonly whereIs: (userId: UserId) => HomeserverUrl | null;
+}
+
+export interface Asked {
+  /** As it was handed over. */
+  readonly homeserver: HomeserverUrl;
+  readonly userId: UserId | null;
+  readonly endsAtMs: number;
+  /** Asked again before the second call. */
+  readonly isWanted: () => Promise<boolean>;
+  readonly callAt: (homeserver: HomeserverUrl) => Promise<Result>;
+}
+export interface Told extends Result {
+  /** Who is to be told of. */
+  readonly homeserver: HomeserverUrl;
+}
+
+/** The first address has so much of the time for itself. It may answer later as well, if the second does not. */
+const FIRST_SHARE = 1 / 2;
+const MOST_REMEMBERED = 1000;
+
+/** Asks where the homeserver is. Rejects only if `isWanted` or `callAt` does. */
+export function createMoved({ clock, whereIs }: MovedDeps): (asked: Asked) => Promise<Told> {
+  /** By the address that was handed over: the one of both that last did what it was asked. */
+  const foundAt = new LruMap<HomeserverUrl, HomeserverUrl>(MOST_REMEMBERED);
+
+  return async ({ homeserver: old, userId, endsAtMs, isWanted, callAt }) => {
+    const call = async (homeserver: HomeserverUrl): Promise<Told> => ({ ...(await callAt(homeserver)), homeserver });
+    const now = userId === null ? null : whereIs(userId);
+    if (now === null || now === old) return call(old);
+    const [one, other] = foundAt.get(old) === now ? [now, old] : [old, now];
+
+    const first = call(one);
+    const early = await within(clock, (endsAtMs - clock.nowMs()) * FIRST_SHARE, first);
+    if (early?.isItsWord || endsAtMs <= clock.nowMs() || !(await isWanted())) return remembered(old, await first);
+    const second = call(other);
+    const isDone = ({ answer }: Told): boolean => answer.kind === 'ok';
+    const told = await Promise.race([
+      first.then((result) => (result.isItsWord ? result : second)),
+      second.then((result) => (isDone(result) ? result : first)),
+    ]);
+    if (isDone(told) || (told.homeserver === one && told.isItsWord)) return remembered(old, told);
+    return together(await first, await second, now);
+  };
+
+  function remembered(old: HomeserverUrl, told: Told): Told {
+    if (told.answer.kind === 'ok') foundAt.set(old, told.homeserver);
+    return told;
+  }
+}
+
+/**
+ * What two addresses say of which neither did what it was asked, and the first has said nothing of its own. That the event is not at the
+ * second, or may not be touched there, is no news: whoever handed it over may have named another homeserver than their own.
+ */
+function together(first: Told, second: Told, now: HomeserverUrl): Told {
+  const { kind } = second.answer;
+  if (kind === 'final' || kind === 'refused') return first;
+  const told = second.homeserver === now ? second : first;
+  // What may have been carried out at one may have been so whatever the other says.
+  const isUnsure = [first, second].some(({ answer }) => answer.kind === 'failed' && answer.reached);
+  return isUnsure ? { ...told, answer: { kind: 'failed', reached: true } } : told;
+}
+
+/** Null: it took longer, or was given up. */
+export function within<Value>(clock: Clock, timeoutMs: number, awaited: Promise<Value>): Promise<Value | null> {
+  if (timeoutMs <= 0) return Promise.resolve(null);
+  return new Promise((resolve) => {
+    const stop = clock.after(timeoutMs, () => resolve(null));
+    const done = (value: Value | null): void => {
+      stop();
+      resolve(value);
+    };
+    awaited.then(done, () => done(null));
+  });
+}
