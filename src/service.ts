@@ -336,6 +336,7 @@ function createClient(config: Config, { home, served, resolve, connections, log,
   return createDelayedEvents({
     ...{ clock: systemTime, applicationService },
     whereIs: (userId) => served.whereIs(serverOf(userId)),
+    isLedTo: (url) => served.nameAt(url) !== null,
     outbound: createOutbound({
       ...{ clock: systemTime, addresses: served.addresses, insecureTls, resolve },
       ...{ connections: MOST_AT_ONCE, sockets: connections.delayedEvents },

@@ -54,6 +54,8 @@ export interface DelayedEventsDeps {
   readonly applicationService: { readonly homeserver: HomeserverUrl | null; readonly asToken: string } | null;
   /** Where a user's homeserver is now, as far as is known: it may have moved since its event was handed over. */
   readonly whereIs?: (userId: UserId) => HomeserverUrl | null;
+  /** Whether anything in the settings leads to this base URL; yes, unless told. */
+  readonly isLedTo?: (homeserver: HomeserverUrl) => boolean;
   /** A homeserver turned out to speak this dialect. */
   readonly onDialect?: (homeserver: HomeserverUrl, dialect: string) => void;
   /** A call did not do what it was for. */
@@ -112,7 +114,8 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const hints = new LruMap<HomeserverUrl, { readonly found: Hints; readonly atMs: number }>(MOST_HOMESERVERS);
   /** Whether a homeserver has ever answered `/versions`: from one that never does, no answer to it means nothing. */
   const tells = new LruMap<HomeserverUrl, boolean>(MOST_HOMESERVERS);
-  const askWhereItIs = createMoved({ clock, whereIs: deps.whereIs ?? (() => null) });
+  const { whereIs = () => null, isLedTo = () => true } = deps;
+  const askWhereItIs = createMoved({ clock, whereIs, isLedTo });
 
   async function act(homeserver: HomeserverUrl, call: Call, { timeoutMs, userId, isWanted = always }: ActOptions): Promise<Answer> {
     const asked = { userId, endsAtMs: clock.nowMs() + Math.min(timeoutMs, LONGEST_CALL_MS), isWanted };

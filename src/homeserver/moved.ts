@@ -10,6 +10,8 @@ export interface MovedDeps {
   readonly clock: Clock;
   /** Where a user's homeserver is now, as far as is known. */
   readonly whereIs: (userId: UserId) => HomeserverUrl | null;
+  /** Whether anything in the settings leads to this base URL. */
+  readonly isLedTo: (homeserver: HomeserverUrl) => boolean;
 }
 
 export interface Asked {
@@ -31,7 +33,7 @@ const FIRST_SHARE = 1 / 2;
 const MOST_REMEMBERED = 1000;
 
 /** Asks where the homeserver is. Rejects only if `isWanted` or `callAt` does. */
-export function createMoved({ clock, whereIs }: MovedDeps): (asked: Asked) => Promise<Told> {
+export function createMoved({ clock, whereIs, isLedTo }: MovedDeps): (asked: Asked) => Promise<Told> {
   /** By the address that was handed over: the one of both that last did what it was asked. */
   const foundAt = new LruMap<HomeserverUrl, HomeserverUrl>(MOST_REMEMBERED);
 
@@ -51,7 +53,9 @@ export function createMoved({ clock, whereIs }: MovedDeps): (asked: Asked) => Pr
       second.then((result) => (isDone(result) ? result : first)),
     ]);
     if (isDone(told) || (told.homeserver === one && told.isItsWord)) return remembered(old, told);
-    return together(await first, await second, now);
+    // The settings lead to this one and not to the old one, which has not shown that the events are there all the same.
+    const isBelieved = other === now && foundAt.get(old) === undefined && !isLedTo(old);
+    return together(await first, await second, { now, isBelieved });
   };
 
   function remembered(old: HomeserverUrl, told: Told): Told {
@@ -62,11 +66,13 @@ export function createMoved({ clock, whereIs }: MovedDeps): (asked: Asked) => Pr
 
 /**
  * What two addresses say of which neither did what it was asked, and the first has said nothing of its own. That the event is not at the
- * second, or may not be touched there, is no news: whoever handed it over may have named another homeserver than their own.
+ * second, or may not be touched there, is no news unless its homeserver is `isBelieved` to be there: whoever handed it over may have named
+ * another one than their own.
  */
-function together(first: Told, second: Told, now: HomeserverUrl): Told {
+function together(first: Told, second: Told, { now, isBelieved }: { now: HomeserverUrl; isBelieved: boolean }): Told {
   const { kind } = second.answer;
-  if (kind === 'final' || kind === 'refused') return first;
+  if (kind === 'final' && isBelieved) return second;
+  if ((kind === 'final' || kind === 'refused') && !isBelieved) return first;
   const told = second.homeserver === now ? second : first;
   // What may have been carried out at one may have been so whatever the other says.
   const isUnsure = [first, second].some(({ answer }) => answer.kind === 'failed' && answer.reached);

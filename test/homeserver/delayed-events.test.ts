@@ -533,13 +533,14 @@ describe('a homeserver that has moved since the hand-over', () => {
     let n = 0;
     return (...exchange) => scripts[Math.min(n++, scripts.length - 1)]?.(...exchange);
   };
-  async function moved(script: Script, from: Script | null = null) {
+  async function moved(script: Script, from: Script | null = null, isLedTo = true) {
     const [old, now] = [await homeserver({ C: from ?? says(200) }), await homeserver({ C: script })];
     if (from === null) await old.server.close();
     const answered: string[] = [];
     const failed: [string, string][] = [];
     const { client: delayed } = client({
       whereIs: (userId) => (userId === ALICE ? now.url : null),
+      isLedTo: (url) => url === now.url || isLedTo,
       applicationService: { homeserver: now.url, asToken: AS_TOKEN },
       onAnswer: (url) => void answered.push(url),
       onFailure: (url, why) => void failed.push([url === now.url ? 'now' : 'old', why]),
@@ -572,7 +573,7 @@ describe('a homeserver that has moved since the hand-over', () => {
 
   test('is waited for at the old address while the new one has nothing to say', async () => {
     const late: Script = (_, response) => void setTimeout(() => answer(response, 200), 1200);
-    const { old, now, answered, client: delayed } = await moved(NOT_THERE, late);
+    const { old, now, answered, client: delayed } = await moved(NOT_THERE, late, false);
     expect(await delayed.act(old.url, SEND, { ...ofAlice, timeoutMs: 2000 })).toEqual({ kind: 'ok' });
     expect([answered, made(now.server)]).toEqual([[old.url], 1]);
   });
@@ -587,19 +588,34 @@ describe('a homeserver that has moved since the hand-over', () => {
     expect([failed, answered]).toEqual([[failure], []]);
   });
 
-  test('and that an event is not there is believed if events from the old address have been found there', async () => {
+  test.each([
+    ['is not there', NOT_THERE, GONE],
+    ['may not be touched there', FORBIDDEN, REFUSED],
+  ])('and that an event %s is believed if nothing leads to the old address', async (_, script, expected) => {
+    const { old, now, answered, client: delayed } = await moved(script, null, false);
+    expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(expected);
+    expect(answered).toEqual([now.url]);
+  });
+
+  test('or if events from there have been found at the new one', async () => {
     const { old, client: delayed } = await moved(inTurn(says(200), NOT_THERE));
     expect(await delayed.act(old.url, RESTART, ofAlice)).toEqual({ kind: 'ok' });
     expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(GONE);
   });
 
+  test('but not while the old address has done what it was asked last', async () => {
+    const { old, client: delayed } = await moved(NOT_THERE, inTurn(says(200), AWAY), false);
+    expect(await delayed.act(old.url, RESTART, ofAlice)).toEqual({ kind: 'ok' });
+    expect(await delayed.act(old.url, RESTART, ofAlice)).toEqual(failedAnswer(true));
+  });
+
   test.each([
     ['limited', says(429, { errcode: 'M_LIMIT_EXCEEDED' }), 'limited'],
-    ['refused', FORBIDDEN, 'status_5xx'],
+    ['refused', FORBIDDEN, 'forbidden'],
   ])('what may have been done at the old address may have been so though the call is %s at the new one', async (_, script, why) => {
-    const { old, client: delayed, failed } = await moved(script, AWAY);
+    const { old, client: delayed, failed } = await moved(script, AWAY, false);
     expect(await delayed.act(old.url, SEND, ofAlice)).toEqual(failedAnswer(true));
-    expect(failed).toEqual([[why === 'limited' ? 'now' : 'old', why]]);
+    expect(failed).toEqual([['now', why]]);
   });
 
   test.each([
