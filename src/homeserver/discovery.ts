@@ -29,8 +29,9 @@ export interface Discovery {
   /** Never rejects; answers within ten seconds. */
   resolve(homeserver: ServedHomeserver): Promise<Resolved>;
   /**
-   * Resolves every listed name, every few seconds until each is known. What a listed name leads to may be called at a private address:
-   * after a restart of ours the base URLs in the store have to be known as such before anybody hands over again.
+   * Resolves every listed name again and again, every few seconds until each is known. What a listed name leads to may be called at a
+   * private address: after a restart of ours the base URLs in the store have to be known as such before anybody hands over again. And one
+   * that leads elsewhere by now has to be noticed for the sake of those who handed over before.
    */
   warm(): Cancel;
 }
@@ -78,8 +79,10 @@ export function createDiscovery(deps: { clock: Clock; served: Served; outbound: 
     let stopped = false;
     const round = async (): Promise<void> => {
       const answers = await Promise.all(served.listed.map((name) => resolve({ kind: 'name', name })));
-      if (stopped || answers.every(({ kind }) => kind === 'resolved')) return;
-      cancel = clock.after(FAILURE_MS, () => void round());
+      if (stopped) return;
+      // What was found is remembered for so long as it holds, so that most rounds cost nothing.
+      const areKnown = answers.every(({ kind }) => kind === 'resolved');
+      cancel = clock.after(areKnown ? SUCCESS.leastMs : FAILURE_MS, () => void round());
     };
     void round();
     return () => {

@@ -180,4 +180,13 @@ describe('what was found', () => {
     expect(await ask()).toEqual(FOUND);
     expect(server.requests).toHaveLength(1);
   });
+
+  test('is looked up again when its answer holds no longer, though nobody asks', async () => {
+    const { discovery, server, later } = await bench(says(200, TARGET), new Map(), { timers: 1 / 30 });
+    closers.unshift(async () => stop());
+    const stop = discovery.warm();
+    await until(async () => server.requests.length === 1, 5000);
+    later(61 * 60_000);
+    await until(async () => server.requests.length > 1, 10_000);
+  }, 20_000);
 });
