@@ -80,14 +80,19 @@ const answers = ({ url }: Service) =>
   );
 
 /** The leave of a member in a room of its own; the status of the answer. */
-async function handOver({ url }: Service, n: number, delayMs: number): Promise<number> {
+async function handOver(
+  { url }: Service,
+  n: number,
+  delayMs: number,
+  { homeserver = 'example.org', identity = `in-room-${n}` } = {},
+): Promise<number> {
   const claims = {
     iss: 'key',
-    sub: `in-room-${n}`,
+    sub: identity,
     exp: Math.floor(Date.now() / 1_000) + 600,
     video: { room: `room-${n}`, roomJoin: true },
   };
-  const body = JSON.stringify({ homeserver: 'example.org', leave: { delay_id: `id-${n}` }, timeout_ms: delayMs });
+  const body = JSON.stringify({ homeserver, leave: { delay_id: `id-${n}` }, timeout_ms: delayMs });
   const headers = { authorization: `Bearer ${signJwt(claims, hmacKey('secret-of-at-least-32-characters-here'))}` };
   return (await fetch(`${url}/v1/delegations`, { method: 'POST', headers, body })).status;
 }
@@ -169,6 +174,59 @@ test('with few descriptors its own calls wait for one another, whatever stranger
   const failed = metrics.match(/^lastwill_(sfu_requests_total\{result="failed"|homeserver_failures_total\{).* [1-9]\d*$/gm);
   expect([failed, service.told()]).toEqual([null, '']);
 });
+
+test('failures are told of the name that led to a homeserver, whichever host that is on', async () => {
+  const gone = await freePort();
+  const wellKnown = { 'm.homeserver': { base_url: `http://127.0.0.1:${gone}` } };
+  const web = await startScriptedServer((_, response) => answer(response, 200, wellKnown), { tls: true });
+  const sfu = await startScriptedServer((_, response) => answer(response, 200, {}));
+  onTestFinished(() => Promise.all([web.close(), sfu.close()]).then(() => {}));
+  const homeserver = `localhost:${web.port}`;
+  const service = await started({
+    settings: {
+      LIVEKIT_URL: `ws://127.0.0.1:${sfu.port}`,
+      LIVEKIT_FULL_ACCESS_HOMESERVERS: homeserver,
+      LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING',
+      LASTWILL_CONNECT_TIMEOUT_MS: '1000',
+    },
+  });
+  expect(await handOver(service, 1, 20_000, { homeserver })).toBe(201);
+  const failures = async () => {
+    const told = await (await fetch(`${service.url}/metrics`)).text();
+    return [...told.matchAll(/^lastwill_homeserver_failures_total\{(.*)\} [1-9]/gm)].map(([, labels]) => labels);
+  };
+  await vi.waitFor(async () => expect(await failures()).toEqual([`homeserver="${homeserver}",why="refused"`]), 10_000);
+});
+
+test('whose homeserver has moved meanwhile is not left to the old address, where nothing answers any more', async () => {
+  const data = mkdtempSync(join(tmpdir(), 'lastwill-service-moved-'));
+  const sfu = await startScriptedServer((_, response) => answer(response, 200, {}));
+  const old = await startScriptedServer(() => {});
+  const now = await startScriptedServer((_, response) => answer(response, 404, { errcode: 'M_NOT_FOUND' }));
+  onTestFinished(async () => {
+    await Promise.all([sfu.close(), old.close(), now.close()]);
+    rmSync(data, { recursive: true, force: true });
+  });
+  const at = ({ port }: { port: number }): Promise<Service> =>
+    started({
+      settings: {
+        LASTWILL_DATA_DIR: data,
+        LIVEKIT_URL: `ws://127.0.0.1:${sfu.port}`,
+        LIVEKIT_CS_API_URL_OVERRIDES: `example.org=http://127.0.0.1:${port}`,
+        LASTWILL_CONNECT_TIMEOUT_MS: '1000',
+        LASTWILL_ALLOW_PRIVATE_ADDRESSES: 'true',
+      },
+    });
+  const before = await at(old);
+  expect(await handOver(before, 1, 3_600_000, { identity: '@alice:example.org:PHONE' })).toBe(201);
+  await vi.waitFor(() => expect(old.requests).not.toEqual([]), 10_000);
+  before.child.kill('SIGKILL');
+  await once(before.child, 'exit');
+  const { url } = await at(now);
+  const ended = async () => (await (await fetch(`${url}/metrics`)).text()).match(/^lastwill_leaves_total\{.*\} [1-9]/gm);
+  await vi.waitFor(async () => expect(await ended()).not.toBeNull(), { timeout: 20_000, interval: 100 });
+  expect(now.requests).toHaveLength(1);
+}, 40_000);
 
 test('bodies in single bytes take about the memory of those bytes', async () => {
   const service = await started();

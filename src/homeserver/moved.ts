@@ -1,6 +1,6 @@
-// A homeserver may have another base URL by now than the one that a hand-over led to: its override was changed, or its .well-known. Then a call
-// is made at both, one after the other: the address that was handed over may still be right, and nobody may be there any more. Which of them
-// did what it was asked is remembered, and asked first from then on.
+// A homeserver may have another base URL by now than the one that a hand-over led to: its override was changed, or its .well-known. Where nobody
+// answers for it at the one address, the call is made at the other, for either may be the right one. Which of them did what it was asked is
+// remembered, and asked first from then on.
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import { LruMap } from '../lru-map.ts';

@@ -23,7 +23,7 @@ export interface Served {
   discovered(name: ServerName, text: string): HomeserverUrl | null;
   /** The base URL that the operator has set for a name; null: none. */
   readonly override: (name: ServerName) => HomeserverUrl | null;
-  /** Where a name of the operator's is, as far as is known: its override, or where its .well-known led last; null: it may not be called. */
+  /** Where a name is: its override, or where its .well-known led last. Null: not the operator's, not known yet, or may not be called. */
   readonly whereIs: (name: string) => HomeserverUrl | null;
   /** The other way round: the name of the operator's that leads to this base URL; null: none. */
   readonly nameAt: (url: HomeserverUrl) => ServerName | null;
