@@ -5,7 +5,7 @@ import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'no
 export type Claims = Readonly<Record<string, unknown>>;
 
 /** Characters. A longer token can't be LiveKit's, and is not even parsed. */
-const LONGEST = 16_384;
+export const LONGEST_JWT = 16_384;
 /**
  * How far a signer's clock may be off in either direction: the same as LiveKit allows. The token of a webhook is valid for five minutes, so
  * it could be replayed for seven; webhooks are remembered for ten (engine/sweep.ts).
@@ -24,7 +24,7 @@ export function signJwt(claims: Claims, key: KeyObject): string {
 
 /** The claims, if their issuer's key has signed them and they are valid at `nowSeconds` (Unix time); otherwise null. */
 export function verifyJwt(jwt: string, keyOf: (issuer: string) => KeyObject | undefined, nowSeconds: number): Claims | null {
-  if (jwt.length > LONGEST) return null;
+  if (jwt.length > LONGEST_JWT) return null;
   const [header = '', payload = '', signed, ...more] = jwt.split('.');
   if (signed === undefined || more.length > 0 || !isHs256(header)) return null;
   // The unverified payload is used to pick the key, and for nothing else until the signature is found to be right.
