@@ -24,7 +24,7 @@ export type Reply =
 export const ALWAYS_SAID = { 'user-agent': 'lastwill', 'accept-encoding': 'identity' } as const;
 
 /** Keeps what comes of an answer's body. */
-export interface Body {
+export interface AnswerBody {
   /** False: it is too much. */
   add(piece: Buffer): boolean;
   readonly bytes: Buffer;
@@ -42,7 +42,7 @@ export function exchange(
   dispatch: (handler: Dispatcher.DispatchHandler) => void,
   clock: Clock,
   timeoutMs: number,
-  body: Body,
+  body: AnswerBody,
 ): Promise<Reply> {
   return new Promise((resolve) => {
     if (timeoutMs <= 0) return resolve(failed(false, 'timeout'));
@@ -61,7 +61,10 @@ export function exchange(
 }
 
 /** Settles once, whichever of answer, error and timeout comes first. */
-function createHandler(body: Body, settled: (reply: Reply) => void): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
+function createHandler(
+  body: AnswerBody,
+  settled: (reply: Reply) => void,
+): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
   let done = false;
   let controller: Dispatcher.DispatchController | null = null;
   let status = 0;
