@@ -166,7 +166,7 @@ export function createPresence(deps: PresenceDeps): Presence {
       const ask = async (): Promise<void> => {
         const askedAtMs = clock.nowMs();
         const startedAgoMs = askedAtMs - (startedAtMs.get(room) ?? Number.NEGATIVE_INFINITY);
-        const found = await rooms.look(room, whichRoom, startedAgoMs, expected);
+        const found = await rooms.look(room, { whichRoom, startedAgoMs, expected });
         if (found.kind === 'unreachable') {
           const hung = clock.nowMs() - askedAtMs > HANGS_MS;
           if (hung) return askOnceMore(found);

@@ -25,12 +25,18 @@ export type Look =
     }
   | { readonly kind: 'unreachable'; readonly why: string };
 
+export interface LookHow {
+  /** With the room's SID, which may cost another call where somebody is there. */
+  readonly whichRoom?: boolean;
+  /** When the room last started, as far as is known. */
+  readonly startedAgoMs?: number;
+  /** Who is looked for on the nodes if not listed. */
+  readonly expected?: readonly Seen[];
+}
+
 export interface Rooms {
-  /**
-   * `whichRoom`: with the room's SID, which may cost another call where somebody is there. `startedAgoMs`: when the room last started, as far
-   * as is known. `expected`: who is looked for on the nodes if not listed. Never throws; answers within its own time limit.
-   */
-  look(room: RoomName, whichRoom?: boolean, startedAgoMs?: number, expected?: readonly Seen[]): Promise<Look>;
+  /** Never throws; answers within its own time limit. */
+  look(room: RoomName, how?: LookHow): Promise<Look>;
   /** Whether the SFU answers at all. Never rejects. */
   answers(): Promise<boolean>;
 }
@@ -58,7 +64,8 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
     return null;
   }
 
-  async function look(room: RoomName, whichRoom: boolean, startedAgoMs: number, expected: readonly Seen[]): Promise<Look> {
+  async function look(room: RoomName, how: LookHow): Promise<Look> {
+    const { whichRoom = false, startedAgoMs = Number.POSITIVE_INFINITY, expected = [] } = how;
     const startedMs = clock.nowMs() - startedAgoMs;
     const called = noted(await listing.list(room));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
@@ -74,8 +81,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
   }
 
   return {
-    look: (room, whichRoom = false, startedAgoMs = Number.POSITIVE_INFINITY, expected = []) =>
-      look(room, whichRoom, startedAgoMs, expected).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
+    look: (room, how = {}) => look(room, how).catch((): Look => ({ kind: 'unreachable', why: 'what the SFU answered is no list' })),
     // By a name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
     told: unlisted.told,

@@ -274,7 +274,7 @@ test('a list is remembered, too, while all others are being asked for', async ()
 test('who is expected is looked for by a question that is put from now on, and all who wait for it share it', async () => {
   const clock = createVirtualClock();
   const asked: string[][] = [];
-  const look = async (...[, , , expected = []]: Parameters<Rooms['look']>): Promise<Look> => {
+  const look = async (...[, { expected = [] } = {}]: Parameters<Rooms['look']>): Promise<Look> => {
     await new Promise<void>((resolve) => void clock.after(10, resolve));
     asked.push(expected.map(({ sid }) => sid));
     return people();

@@ -140,7 +140,7 @@ export class EngineWorld {
 
   #rooms(): Rooms {
     return {
-      look: async (room, whichRoom = false, _, expected = []): Promise<Look> => {
+      look: async (room, { whichRoom = false, expected = [] } = {}): Promise<Look> => {
         this.looks.push({ atMs: this.clock.nowMs(), room, expected });
         const up = this.sfuUp;
         const inside = this.#present.get(room);

@@ -89,7 +89,10 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
       expect(look).toMatchObject({ present: [{ identity: 'alice', sid: joined?.sid, joinedAtMs: joined?.joinedAtMs, active: true }] });
       // Which room it is takes another question, and is the same that the webhooks name.
       expect(look).toMatchObject({ roomSid: undefined });
-      expect(await looker.look(room as Parameters<typeof looker.look>[0], true)).toEqual({ ...look, roomSid: joined?.roomSid });
+      expect(await looker.look(room as Parameters<typeof looker.look>[0], { whichRoom: true })).toEqual({
+        ...look,
+        roomSid: joined?.roomSid,
+      });
       await sfu.leave(room, 'alice');
     });
 

@@ -193,7 +193,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(await look(), 'it is not waited for where nothing speaks against the list').toMatchObject(there);
     await expect.poll(look).toEqual(forgotten);
     const { SendData: before = 0 } = sfu.calls;
-    expect(await Promise.all([rooms.look(ROOM), rooms.look(ROOM, true)])).toEqual([forgotten, forgotten]);
+    expect(await Promise.all([rooms.look(ROOM), rooms.look(ROOM, { whichRoom: true })])).toEqual([forgotten, forgotten]);
     expect((sfu.calls.SendData ?? 0) - before, 'one question for all who ask at once').toBe(1);
     expect(await look(), 'asked again each time').toEqual(forgotten);
     sfu.apiFault = null;
@@ -251,7 +251,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
   test('who died with a node, beside who came back to the room', async () => {
     const { sfu, rooms } = await begin();
     const startedAtMs = clock.nowMs();
-    const look = () => rooms.look(ROOM, false, clock.nowMs() - startedAtMs);
+    const look = () => rooms.look(ROOM, { startedAgoMs: clock.nowMs() - startedAtMs });
     const alice = sfu.join(ROOM, 'alice');
     const bob = sfu.join(ROOM, 'bob');
     sfu.apiFault = (method, { identity }) =>
@@ -270,7 +270,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
       return method === 'ListRooms' ? { status: 200, body: '{"rooms":[]}' } : undefined;
     };
     for (let again = 0; again < 3; again += 1)
-      expect(await rooms.look(ROOM, true)).toMatchObject({ present: [{ identity: 'alice', sid: alice }], roomSid: null });
+      expect(await rooms.look(ROOM, { whichRoom: true })).toMatchObject({ present: [{ identity: 'alice', sid: alice }], roomSid: null });
     const left = {
       kind: 'left',
       identity: 'alice' as Identity,
@@ -402,7 +402,7 @@ describe('an SFU that can not be asked is unreachable, never empty', () => {
     const { sfu, rooms } = await begin();
     const sid = sfu.join(ROOM, 'alice');
     sfu.apiFault = (method) => (method === 'ListRooms' ? { status: 503 } : undefined);
-    expect(await rooms.look(ROOM, true)).toEqual({ kind: 'unreachable', why: expect.stringContaining('503') });
+    expect(await rooms.look(ROOM, { whichRoom: true })).toEqual({ kind: 'unreachable', why: expect.stringContaining('503') });
     expect(await rooms.look(ROOM)).toMatchObject({ present: [{ sid }], roomSid: undefined });
   });
 

@@ -27,7 +27,7 @@ async function begin(): Promise<{
   passedMs = 0;
   return {
     sfu,
-    sid: (startedAgoMs) => rooms.look(ROOM, true, startedAgoMs),
+    sid: (startedAgoMs = Number.POSITIVE_INFINITY) => rooms.look(ROOM, { whichRoom: true, startedAgoMs }),
     asked: () => sfu.calls.ListRooms ?? 0,
     pass: (ms) => {
       passedMs += ms;

@@ -116,7 +116,7 @@ export class Replica {
       return answer;
     };
     return {
-      look: (room, whichRoom = false) => {
+      look: (room, { whichRoom = false } = {}) => {
         onLook(room);
         return process.hears(
           ask(() => sfu.list(room)).then((found) => {
