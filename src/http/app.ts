@@ -80,7 +80,7 @@ export function createApp(deps: AppDeps): App {
   const app = new Hono({
     getPath: (request, { env } = {}) => (climbing(env as object | undefined) ?? getPath(request)).replace(/\/{2,}/g, '/'),
   });
-  const webhooks = webhookRoutes(taker, bodies);
+  const webhooks = webhookRoutes(taker, createBodies());
   for (const path of WEBHOOK_PATHS) app.route(path, webhooks);
   app.route('/v1/delegations', delegationRoutes({ ...deps, bodies, assertOpen, limit: createRateLimit(deps.clock, DELEGATIONS) }));
   const memberships = behind ?? createMemberships(deps);

@@ -13,7 +13,7 @@ export interface Bodies {
   read(c: Context, mostBytes: number): Promise<Buffer>;
 }
 
-/** A thousand of the longest bodies that a client may send. A body that comes in one piece takes none of it. */
+/** A thousand of the longest bodies that a client may send, or four of the longest webhooks. A body that comes in one piece takes none of it. */
 const MOST_UNFINISHED_BYTES = 64 * 1024 * 1024;
 
 const incomingOf = ({ env }: Context): IncomingMessage => (env as { readonly incoming: IncomingMessage }).incoming;

@@ -1,11 +1,14 @@
 // A short way for webhooks, past Hono. LiveKit sends one for every track of everybody, nearly all of which change nothing, and most of what
 // such a webhook costs would be the objects that Hono makes of a request and its answer. Only plain requests come this way: POST, an exact
-// path, a Content-Length within bounds. All others, and all that is wrong with them, are left to Hono (webhooks.ts).
+// path, a short Content-Length. All others, and all that is wrong with them, are left to Hono (webhooks.ts).
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { BodyBuffer } from '../body-buffer.ts';
 import type { Log } from '../log.ts';
 import { bodyOf, headersOf, refusalOf } from './errors.ts';
-import { MOST_WEBHOOK_BYTES, WEBHOOK_PATHS, type WebhookTaker } from './webhooks.ts';
+import { WEBHOOK_PATHS, type WebhookTaker } from './webhooks.ts';
+
+/** Only with metadata of hundreds of kilobytes is one longer. What such bodies take together has a bound of their own (webhooks.ts). */
+const MOST_PLAIN_BYTES = 1024 * 1024;
 
 export function webhookListener({ admit, take }: WebhookTaker, log: Log, otherwise: RequestListener): RequestListener {
   return (incoming, outgoing) => {
@@ -17,9 +20,8 @@ export function webhookListener({ admit, take }: WebhookTaker, log: Log, otherwi
     } catch (error) {
       return refuse(error);
     }
-    // Its signature was checked, so it is the SFU's and does not count towards the bound on unfinished bodies. The parser holds it to its
-    // length.
-    const body = new BodyBuffer(MOST_WEBHOOK_BYTES);
+    // Its signature was checked and it is short, so it does not count towards a bound on unfinished bodies. The parser holds it to its length.
+    const body = new BodyBuffer(MOST_PLAIN_BYTES);
     incoming.on('data', (piece: Buffer) => body.add(piece));
     // A body that is cut off never ends, and then nobody waits for the answer.
     incoming.on('end', () => {
@@ -33,7 +35,7 @@ function isPlain({ method, url, headers }: IncomingMessage): boolean {
     method === 'POST' &&
     WEBHOOK_PATHS.includes(url ?? '') &&
     headers['transfer-encoding'] === undefined &&
-    Number(headers['content-length']) <= MOST_WEBHOOK_BYTES
+    Number(headers['content-length']) <= MOST_PLAIN_BYTES
   );
 }
 

@@ -33,8 +33,8 @@ export interface WebhookTaker {
 }
 
 /**
- * The metadata of the room and of its participant are in a webhook: half a megabyte each, unless LiveKit is told otherwise, which JSON may write
- * six times as long. One that is refused for its length does not come again.
+ * The metadata of the room and of its participant are in a webhook, and the participant's attributes: unless LiveKit is told otherwise up to
+ * 512 KiB, 512 KiB and 64 KiB, which JSON may write six times as long. One that is refused for its length does not come again.
  */
 export const MOST_WEBHOOK_BYTES = 16 * 1024 * 1024;
 /** With a slash at the end as well, as an operator may have configured it in LiveKit. */
@@ -83,6 +83,10 @@ export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen, to
   return { admit, take };
 }
 
+/**
+ * `bodies`: of webhooks alone. LiveKit signs one for all of the URLs that it is told, and whoever gets it there could begin to send it any
+ * number of times; nobody else's requests are to be refused for that.
+ */
 export function webhookRoutes({ admit, take }: WebhookTaker, bodies: Bodies): Hono {
   const app = new Hono();
   app.post('/', async (c) => {

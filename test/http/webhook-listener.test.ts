@@ -1,8 +1,17 @@
 // Webhooks come in by node's own request where they are plain, and by the framework otherwise: nobody can tell which.
-import { type IncomingHttpHeaders, request } from 'node:http';
+import { type ClientRequest, type IncomingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createHarness, FOREIGN_KEY, type Harness, handOverBody, participantEvent, serve, webhookToken } from './harness.ts';
+import {
+  createHarness,
+  FOREIGN_KEY,
+  type Harness,
+  handOverBody,
+  participantEvent,
+  participantToken,
+  serve,
+  webhookToken,
+} from './harness.ts';
 
 let at: Harness;
 let served: Awaited<ReturnType<typeof serve>>;
@@ -46,7 +55,9 @@ function send(path: string, body: string | Buffer, headers: Record<string, strin
 
 const JOINED = JSON.stringify(participantEvent('participant_joined'));
 const TRACK = JSON.stringify({ ...participantEvent('participant_joined'), event: 'track_published', id: 'EV_track' });
-const LARGE = Buffer.alloc(16 * 1024 * 1024 + 1, 32);
+const MIB = 1024 * 1024;
+const LONG = JSON.stringify({ ...participantEvent('participant_joined'), id: 'EV_long', padding: 'x'.repeat(2 * MIB) });
+const LARGE = Buffer.alloc(16 * MIB + 1, 32);
 
 describe.each(['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'])('at %s', (path) => {
   test.each<[string, () => Promise<[string | Buffer, Record<string, string>]>, number]>([
@@ -99,6 +110,28 @@ describe.each(['/sfu_webhook', '/v1/webhook', '/sfu_webhook/', '/v1/webhook/'])(
       expect(answer).toMatch(/^HTTP\/1\.1 401 /);
     },
   );
+
+  test.each([
+    ['with their length', 16 * MIB],
+    ['without', undefined],
+  ])('long ones that do not end (%s) have a bound together, and hold up no others', async (_, length) => {
+    const headers = { authorization: await webhookToken(LONG) };
+    const holding: ClientRequest[] = [];
+    const oneMore = async (chunked: boolean): Promise<number> => {
+      const announced = length === undefined ? {} : { 'content-length': length };
+      const asked = request({ port, path, method: 'POST', headers: { ...headers, ...announced } }).on('error', () => {});
+      asked.write(LARGE.subarray(0, 16 * MIB - 1));
+      holding.push(asked);
+      return (await send(path, LONG, headers, chunked)).status;
+    };
+    // LiveKit sends it again.
+    for (const chunked of [false, true]) await expect.poll(() => oneMore(chunked), { timeout: 15_000 }).toBe(503);
+    expect((await send(path, JOINED, { authorization: await webhookToken(JOINED) })).status).toBe(200);
+    const authorization = `Bearer ${await participantToken()}`;
+    expect((await send('/v1/delegations', '{}', { authorization }, true)).status, 'read, and no delegation').toBe(400);
+    for (const asked of holding) asked.destroy();
+    await expect.poll(async () => (await send(path, LONG, headers)).status, { timeout: 15_000 }).toBe(200);
+  });
 
   test('a body that is cut off does nothing', async () => {
     const socket = connect(port, '127.0.0.1');
