@@ -15,7 +15,7 @@ import {
   type Heard,
   type Hints,
   hear,
-  isBareNotFound,
+  isBareFinal,
   needsNoOwner,
   orderOf,
   type Result,
@@ -102,7 +102,7 @@ const noWord = (reached: boolean, why: HomeserverFailure | null): Result => ({
   why,
   isItsWord: false,
 });
-/** The 404 was a proxy's and not the homeserver's: it says nothing about the event, nor about the dialect. */
+/** That it is over was a proxy's word and not the homeserver's: it says nothing about the event, nor about the dialect. */
 const NOT_ITS_WORD = noWord(true, 'garbage');
 /** `isWanted` said no: nothing was called, and nobody waits for the answer. */
 const NOT_WANTED = noWord(false, null);
@@ -147,7 +147,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       const { dialect, proven } = known.settled;
       const reply = await ask(errand, dialect);
       const heard = hear(reply, { proven, nowMs: clock.nowMs() });
-      if (heard.kind === 'answer' && isBareNotFound(reply) && !(await isThere(errand))) return NOT_ITS_WORD;
+      if (heard.kind === 'answer' && isBareFinal(reply) && !(await isThere(errand))) return NOT_ITS_WORD;
       if (heard.kind === 'answer') return orAsAnybody(errand, dialect, conclude(errand, known, dialect, heard));
       // It worked and does so no more: the homeserver was replaced or upgraded. Another call may have noticed first.
       if (known.settled?.dialect === dialect) known.settled = null;

@@ -111,6 +111,8 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status >= 200 && status < 300) return isDone(reply) ? settled({ kind: 'ok' }) : failure(true, 'garbage');
   if (status >= 400 && status < 500 && errcode === 'M_UNRECOGNIZED') return { kind: 'unrecognised' };
   if (status === 404 || status === 405) return missing(status, errcode, at.proven);
+  // A proxy may give the same for all that was once behind it.
+  if (isBareFinal(reply) && !at.proven) return { kind: 'unrecognised' };
   if (status === 410) return settled({ kind: 'final', how: 'gone' });
   if (status === 409) return settled({ kind: 'final', how: 'conflict' });
   if (status === 401 && errcode === 'M_MISSING_TOKEN') return { kind: 'unauthenticated' };
@@ -120,14 +122,16 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status === 401 || status === 403) return at.proven ? failure(false, 'garbage') : { kind: 'unrecognised' };
   if (status === 429) {
     const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply, at.nowMs) };
-    return { kind: 'answer', answer, why: 'limited', isItsWord: true, settles: false };
+    return { kind: 'answer', answer, why: 'limited', isItsWord: errcode !== undefined, settles: false };
   }
   return failure(true, status >= 500 ? 'status_5xx' : 'garbage', errcode !== undefined);
 }
 
-/** 404 without an errcode: a proxy answers the same while the homeserver behind it restarts. */
-export function isBareNotFound(reply: Reply): boolean {
-  return reply.kind === 'answered' && reply.status === 404 && field(reply.json, 'errcode') === undefined;
+/** That the event is over, and no reason: a proxy answers the same while the homeserver behind it restarts, or has moved. */
+export function isBareFinal(reply: Reply): boolean {
+  if (reply.kind === 'failed') return false;
+  const { status, json } = reply;
+  return status === 404 ? field(json, 'errcode') === undefined : (status === 409 || status === 410) && !isObject(json);
 }
 
 /** 200 comes with a JSON object; other 2xx may have no body. Any other body is a page of a proxy in between, and nothing was done. */

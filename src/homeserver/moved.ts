@@ -36,6 +36,8 @@ const MOST_REMEMBERED = 1000;
 export function createMoved({ clock, whereIs, isLedTo }: MovedDeps): (asked: Asked) => Promise<Told> {
   /** By the address that was handed over: the one of both that last did what it was asked. */
   const foundAt = new LruMap<HomeserverUrl, HomeserverUrl>(MOST_REMEMBERED);
+  /** Addresses that said nothing in their share of the time: the next time both are asked at once. */
+  const silent = new LruMap<HomeserverUrl, boolean>(MOST_REMEMBERED);
 
   return async ({ homeserver: old, userId, endsAtMs, isWanted, callAt }) => {
     const call = async (homeserver: HomeserverUrl): Promise<Told> => ({ ...(await callAt(homeserver)), homeserver });
@@ -44,8 +46,10 @@ export function createMoved({ clock, whereIs, isLedTo }: MovedDeps): (asked: Ask
     const [one, other] = foundAt.get(old) === now ? [now, old] : [old, now];
 
     const first = call(one);
-    const early = await within(clock, (endsAtMs - clock.nowMs()) * FIRST_SHARE, first);
-    if (early?.isItsWord || endsAtMs <= clock.nowMs() || !(await isWanted())) return remembered(old, await first);
+    const isDecided = hasItsWord(first, () => silent.set(one, false));
+    const early = await within(clock, (endsAtMs - clock.nowMs()) * (silent.get(one) === true ? 0 : FIRST_SHARE), first);
+    if (early === null) silent.set(one, true);
+    if (isDecided() || endsAtMs <= clock.nowMs() || !(await isWanted()) || isDecided()) return remembered(old, await first);
     const second = call(other);
     const isDone = ({ answer }: Told): boolean => answer.kind === 'ok';
     const told = await Promise.race([
@@ -54,7 +58,7 @@ export function createMoved({ clock, whereIs, isLedTo }: MovedDeps): (asked: Ask
     ]);
     if (isDone(told) || (told.homeserver === one && told.isItsWord)) return remembered(old, told);
     // The settings lead to this one and not to the old one, which has not shown that the events are there all the same.
-    const isBelieved = other === now && foundAt.get(old) === undefined && !isLedTo(old);
+    const isBelieved = other === now && foundAt.get(old) !== old && !isLedTo(old);
     return together(await first, await second, { now, isBelieved });
   };
 
@@ -77,6 +81,19 @@ function together(first: Told, second: Told, { now, isBelieved }: { now: Homeser
   // What may have been carried out at one may have been so whatever the other says.
   const isUnsure = [first, second].some(({ answer }) => answer.kind === 'failed' && answer.reached);
   return isUnsure ? { ...told, answer: { kind: 'failed', reached: true } } : told;
+}
+
+/** Whether the homeserver has answered by now, and not somebody in its place; `heard`: it does. */
+function hasItsWord(called: Promise<Result>, heard: () => void): () => boolean {
+  let has = false;
+  called.then(
+    ({ isItsWord }) => {
+      has = isItsWord;
+      if (has) heard();
+    },
+    () => {},
+  );
+  return () => has;
 }
 
 /** Null: it took longer, or was given up. */

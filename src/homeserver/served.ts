@@ -37,6 +37,8 @@ export interface Served {
   readonly addressesOf: (name: ServerName) => AddressMode;
 }
 
+const MOST_FORMER = 1000;
+
 export function createServed(config: ServedConfig): Served {
   const names: ReadonlySet<string> = new Set(config.fullAccess.names);
   const listedHosts: ReadonlySet<string> = new Set(config.fullAccess.names.map((name) => name.toLowerCase()));
@@ -47,7 +49,16 @@ export function createServed(config: ServedConfig): Served {
   const trusted: ReadonlySet<string> = new Set(listed.map(hostOf));
   /** The base URLs of overrides and listed names. The operator trusts the name, and so what it leads to, but nothing else on that host. */
   const targets = new Map<ServerName, HomeserverUrl>(config.overrides);
-  const isTarget = (host: string): boolean => targets.values().some((url) => hostIn(url) === host);
+  /** And those that they led to before, which may still be the right ones for what was handed over then. */
+  const former = new Set<HomeserverUrl>();
+  const everTargets = (): HomeserverUrl[] => [...targets.values(), ...former];
+  const isTarget = (host: string): boolean => everTargets().some((url) => hostIn(url) === host);
+
+  function leads(name: ServerName, url: HomeserverUrl): void {
+    const before = targets.get(name);
+    if (before !== undefined && before !== url && former.size < MOST_FORMER) former.add(before);
+    targets.set(name, url);
+  }
 
   const strangers: AddressMode = config.allowPrivate || config.insecureTls ? 'any' : config.allowLoopback ? 'loopback-too' : 'public';
   const isNamed = (host: string): boolean => trusted.has(host) || isTarget(host);
@@ -58,7 +69,7 @@ export function createServed(config: ServedConfig): Served {
     if (overrideUrls.has(url)) return true;
     if (parts.protocol !== 'https:' && !isLoopbackHost(parts.hostname)) return false;
     const host = bareHost(parts.hostname);
-    if (isTarget(host) && !trusted.has(host)) return targets.values().some((target) => target === url);
+    if (isTarget(host) && !trusted.has(host)) return everTargets().includes(url);
     return !isRefusedOutright(addresses, host);
   }
 
@@ -87,7 +98,7 @@ export function createServed(config: ServedConfig): Served {
     discovered(name, text) {
       const base = parseBaseUrl(text);
       if (base.kind === 'malformed') return null;
-      if (named.has(name)) targets.set(name, base.url);
+      if (named.has(name)) leads(name, base.url);
       return isCallable(base.url, base.parts) ? base.url : null;
     },
     override: (name) => config.overrides.get(name) ?? null,

@@ -7,8 +7,8 @@ import type { Log } from '../log.ts';
 import { bodyOf, headersOf, refusalOf } from './errors.ts';
 import { WEBHOOK_PATHS, type WebhookTaker } from './webhooks.ts';
 
-/** Only with metadata of hundreds of kilobytes is one longer. What such bodies take together has a bound of their own (webhooks.ts). */
-const MOST_PLAIN_BYTES = 1024 * 1024;
+/** Few are longer, by their participant's metadata. What such bodies take together has a bound of their own (webhooks.ts). */
+const MOST_PLAIN_BYTES = 64 * 1024;
 
 export function webhookListener({ admit, take }: WebhookTaker, log: Log, otherwise: RequestListener): RequestListener {
   return (incoming, outgoing) => {

@@ -113,7 +113,11 @@ describe('a hand-over of an event that was handed over before', () => {
     const by = (row: LiveDelegation) => delegate(again, NOW, 0.5, POLICY, row).next.expiry;
     expect(by(ends(older.createdAtMs + older.delayMs))).toEqual(fresh);
     expect(by(ends(NOW - 1))).toEqual(fresh);
-    expect(by(ends(NOW - 1, { ranOutUnder: true }))).toEqual({ ...fresh, ranOutUnder: true });
+    const ranOut = ends(NOW - 1, { ranOutUnder: true });
+    expect(by(ranOut)).toEqual({ ...fresh, ranOutUnder: true });
+    const { next } = delegate(again, NOW, 0.5, POLICY, ranOut);
+    const gone = { kind: 'restart_answered', askedAtMs: NOW + 10, answer: { kind: 'final', how: 'gone' } } as const;
+    expect(decide(next, gone, { nowMs: NOW + 20, roll: 0.5 }, POLICY).next.state).toMatchObject({ kind: 'ended', sin: 'false-leave' });
   });
 
   it.each([

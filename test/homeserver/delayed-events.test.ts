@@ -101,7 +101,9 @@ describe('an answer, in each dialect', () => {
     [405, { errcode: 'M_UNRECOGNIZED' }, failedAnswer(false), 'dialect'],
     [404, '<html>no such page</html>', failedAnswer(false), 'dialect'],
     [409, { errcode: 'M_UNKNOWN' }, { kind: 'final', how: 'conflict' }, null],
+    [409, '<html>elsewhere</html>', failedAnswer(false), 'dialect'],
     [410, {}, GONE, null],
+    [410, '<html>gone for good</html>', failedAnswer(false), 'dialect'],
     [413, {}, failedAnswer(true), 'garbage'],
     [429, { errcode: 'M_LIMIT_EXCEEDED' }, { kind: 'limited', retryAfterMs: null }, 'limited'],
     [429, { retry_after_ms: 1234 }, { kind: 'limited', retryAfterMs: 1234 }, 'limited'],
@@ -560,6 +562,30 @@ describe('a homeserver that has moved since the hand-over', () => {
     const { old, now, client: delayed, failed } = await moved(says(200), SILENT);
     for (const call of [RESTART, SEND]) expect(await delayed.act(old.url, call, { ...ofAlice, timeoutMs: 2000 })).toEqual({ kind: 'ok' });
     expect([failed, made(old.server), made(now.server)]).toEqual([[], 1, 2]);
+  });
+
+  test.each([404, 409, 410, 429])('is called where it is now if the old address has nothing but a page for all: %i', async (status) => {
+    const { old, now, client: delayed } = await moved(says(200), says(status, '<html>it has moved'));
+    expect([await delayed.act(old.url, RESTART, ofAlice), made(now.server)]).toEqual([{ kind: 'ok' }, 1]);
+  });
+
+  test('is asked at both addresses at once where the old one said nothing the last time', async () => {
+    const late: Script = (_, response) => void setTimeout(() => answer(response, 200), 700);
+    const { old, client: delayed } = await moved(late, SILENT);
+    const answers = [];
+    for (let n = 0; n < 2; n += 1) answers.push(await delayed.act(old.url, RESTART, { ...ofAlice, timeoutMs: 1000 }));
+    expect(answers).toEqual([failedAnswer(true), { kind: 'ok' }]);
+  });
+
+  test('is not called there if the old address has answered while it was found out whether to', async () => {
+    const late: Script = (_, response) => void setTimeout(() => answer(response, 200), 700);
+    const { old, now, client: delayed } = await moved(says(200), late);
+    const isWanted = async () => {
+      await new Promise((resolve) => setTimeout(resolve, made(old.server) === 0 ? 0 : 500));
+      return true;
+    };
+    expect(await delayed.act(old.url, RESTART, { ...ofAlice, timeoutMs: 1000, isWanted })).toEqual({ kind: 'ok' });
+    expect(made(now.server)).toBe(0);
   });
 
   test('is called at the old address again where the new one fails, and the failures are its own', async () => {

@@ -240,6 +240,15 @@ describe('addresses', () => {
       expect([host, served.isNamed(host)]).toEqual([host, true]);
     for (const host of ['evil.org', 'matrix.evil.org', 'matrix.example.org']) expect([host, served.isNamed(host)]).toEqual([host, false]);
   });
+  test('may be called where their .well-known led before as well, and nowhere else on that host', () => {
+    const served = createServed(listing('example.org'));
+    const urls = ['https://matrix.example.org', 'https://matrix.example.net'];
+    for (const url of urls) served.discovered(name('example.org'), url);
+    expect(['matrix.example.org', 'matrix.example.net', 'matrix.evil.org'].map(served.addresses)).toEqual(['any', 'any', 'public']);
+    const all = [...urls, 'https://matrix.example.org:8448'];
+    expect(all.map((url) => served.discovered(name('evil.org'), url))).toEqual([...urls, null]);
+    expect(served.whereIs('example.org')).toBe('https://matrix.example.net');
+  });
   test('are where an override says, or their .well-known said last, if that may be called', () => {
     const served = createServed({
       ...listing('example.org'),

@@ -197,7 +197,7 @@ export function connectedRestartAnswered(row: Row, event: EventOf<'restart_answe
       const ranOut = at.nowMs >= row.expiry.earliestMs;
       // With its participant there: a restart is made on fresh evidence only.
       if (ranOut) return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, at.nowMs)) });
-      return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at);
+      return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at, { sin: falseLeave(row) });
     }
     case 'limited':
     case 'refused':
