@@ -30,6 +30,8 @@ export interface WebhookTaker {
   admit(authorization: string | undefined): string;
   /** Resolves when the webhook may be answered 200. @throws MatrixError 400, 401, 503; StoreUnavailable: nothing was done. */
   take(body: Buffer, signedHash: string): Promise<void>;
+  /** Counts one whose body can't be had, and throws why. */
+  unread(error: unknown): never;
 }
 
 /**
@@ -80,18 +82,26 @@ export function webhookTaker({ engine, keys, metrics, log, clock, assertOpen, to
         webhook satisfies never;
     }
   }
-  return { admit, take };
+  function unread(error: unknown): never {
+    const isTooLong = error instanceof MatrixError && error.status === 413;
+    metrics.webhook('other', isTooLong ? 'rejected' : 'failed');
+    const why = isTooLong ? 'too long: what it told is lost' : 'cut off, or too many are on their way';
+    log[mayTell() ? 'warn' : 'debug']({ why }, 'a webhook could not be read');
+    throw error;
+  }
+
+  return { admit, take, unread };
 }
 
 /**
  * `bodies`: of webhooks alone. LiveKit signs one for all of the URLs that it is told, and whoever gets it there could begin to send it any
  * number of times; nobody else's requests are to be refused for that.
  */
-export function webhookRoutes({ admit, take }: WebhookTaker, bodies: Bodies): Hono {
+export function webhookRoutes({ admit, take, unread }: WebhookTaker, bodies: Bodies): Hono {
   const app = new Hono();
   app.post('/', async (c) => {
     const signedHash = admit(authorizationOf(c));
-    await take(await bodies.read(c, MOST_WEBHOOK_BYTES), signedHash);
+    await take(await bodies.read(c, MOST_WEBHOOK_BYTES).catch(unread), signedHash);
     return c.body(null, 200);
   });
   app.all('/', (c) => {

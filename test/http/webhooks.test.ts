@@ -175,6 +175,8 @@ describe('refused, and nothing done', () => {
       expect([status, json]).toEqual([413, { errcode: 'M_TOO_LARGE', error: 'The body is larger than 16777216 bytes' }]);
     }
     expect(await state()).toBe('awaiting');
+    expect(await at.metric('lastwill_webhooks_total{event="other",verdict="rejected"}')).toBe(2);
+    expect(at.log.join('\n')).toContain('a webhook could not be read');
   });
 
   test('503 while the store is away, so that the SFU sends it again, and then it counts', async () => {
