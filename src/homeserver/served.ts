@@ -51,6 +51,8 @@ export function createServed(config: ServedConfig): Served {
   const targets = new Map<ServerName, HomeserverUrl>(config.overrides);
   /** And those that they led to before, which may still be the right ones for what was handed over then. */
   const former = new Set<HomeserverUrl>();
+  /** Whether each of the targets may be called; until one changes. */
+  const callable = new Map<HomeserverUrl, boolean>();
   const everTargets = (): HomeserverUrl[] => [...targets.values(), ...former];
   const isTarget = (host: string): boolean => everTargets().some((url) => hostIn(url) === host);
 
@@ -58,6 +60,7 @@ export function createServed(config: ServedConfig): Served {
     const before = targets.get(name);
     if (before !== undefined && before !== url && former.size < MOST_FORMER) former.add(before);
     targets.set(name, url);
+    callable.clear();
   }
 
   const strangers: AddressMode = config.allowPrivate || config.insecureTls ? 'any' : config.allowLoopback ? 'loopback-too' : 'public';
@@ -104,7 +107,11 @@ export function createServed(config: ServedConfig): Served {
     override: (name) => config.overrides.get(name) ?? null,
     whereIs(name) {
       const url = targets.get(name as ServerName);
-      return url !== undefined && isCallable(url, new URL(url)) ? url : null;
+      if (url === undefined) return null;
+      // Each call to a homeserver asks.
+      const is = callable.get(url) ?? isCallable(url, new URL(url));
+      callable.set(url, is);
+      return is ? url : null;
     },
     nameAt: (url) => targets.entries().find(([, target]) => target === url)?.[0] ?? null,
     listed,
