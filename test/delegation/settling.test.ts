@@ -70,7 +70,7 @@ describe('taken over, and the SFU forgot the new session before a word of it got
 
 describe('an absence that only lists told', () => {
   const state = ROWS['settling, A missing'] as Settling;
-  const untilMs = NOW - 3_000;
+  const untilMs = NOW - 5_000;
   const departure = { ...state.departure, atMs: untilMs - POLICY.waitMs.missing };
   const missing = rowIn({ ...state, departure, untilMs, nextAskMs: untilMs });
   const nobody = (askedAtMs: number) => ({ ...EVENTS['list: nobody'], askedAtMs, roomSid: 'RM_a' as RoomSid }) as Event;
@@ -82,9 +82,14 @@ describe('an absence that only lists told', () => {
     expect(decide(again, nobody(later), { nowMs: later, roll: 0.5 }, POLICY).effects).toMatchObject([{ kind: 'send' }]);
   });
 
+  it('is believed where the question waited for the one before it, which looked for a node in vain', () => {
+    const askedAtMs = untilMs + 3_100;
+    expect(decide(missing, nobody(askedAtMs), { nowMs: askedAtMs, roll: 0.5 }, POLICY).effects).toMatchObject([{ kind: 'send' }]);
+  });
+
   it('is believed when the third look is late as well, and we were there all the time: there is too much to do', () => {
     const again = decide(missing, nobody(NOW), now, POLICY).next;
-    const later = NOW + POLICY.waitMs.missing + 3_000;
+    const later = NOW + POLICY.waitMs.missing + 5_000;
     const decided = (answersSinceMs: number) =>
       decide(again, { ...nobody(later), answersSinceMs } as Event, { nowMs: later, roll: 0.5 }, POLICY);
     expect(decided(NOW).effects).toMatchObject([{ kind: 'send' }]);

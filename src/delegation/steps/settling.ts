@@ -144,8 +144,11 @@ function isOfWhicheverRoom({ state }: Row, { roomSid }: EventOf<'snapshot'>): bo
   return roomSid === undefined && state.session.roomSid !== null && mayBeForgotten(state);
 }
 
-/** If the SFU is asked so long after the end of the wait, this process was not running, and who came and went meanwhile is not known. */
-const ASKED_LATE_MS = 2_000;
+/**
+ * If the SFU is asked so long after the end of the wait, this process was not running, and who came and went meanwhile is not known. A question
+ * that waits for the one before it may be put three seconds late, where the SFU looks for a node in vain (sfu/hosting.ts).
+ */
+const ASKED_LATE_MS = 4_000;
 
 function isAskedLate({ state: { untilMs } }: Row, { askedAtMs }: EventOf<'snapshot'>): boolean {
   return askedAtMs - untilMs > ASKED_LATE_MS;
