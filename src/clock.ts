@@ -122,6 +122,19 @@ export function onceSent({ endOfTurn }: Pick<Clock, 'endOfTurn'>, fire: () => vo
   endOfTurn(() => endOfTurn(fire));
 }
 
+/** What comes of it within so long; null: it takes longer, or was given up. */
+export function within<Value>({ after }: Pick<Clock, 'after'>, timeoutMs: number, awaited: Promise<Value>): Promise<Value | null> {
+  if (timeoutMs <= 0) return Promise.resolve(null);
+  return new Promise((resolve) => {
+    const stop = after(timeoutMs, () => resolve(null));
+    const done = (value: Value | null): void => {
+      stop();
+      resolve(value);
+    };
+    awaited.then(done, () => done(null));
+  });
+}
+
 /**
  * Unix time in whole seconds by the wall clock, steps and all: for tokens that are made here and judged by another machine, or the other
  * way round.

@@ -3,7 +3,7 @@
 // Which dialect that is, is learnt from the first call: `/versions` says which to try first where that matters, a homeserver that does not
 // recognise one gets the next, and what worked is remembered until it stops working. Calls that come meanwhile wait for what the first one
 // learns, for a bounded time.
-import type { Clock } from '../clock.ts';
+import { type Clock, within } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
@@ -26,7 +26,7 @@ import {
   write,
 } from './dialect.ts';
 import type { HomeserverFailure } from './failures.ts';
-import { type Asked, createMoved, within } from './moved.ts';
+import { type Asked, createMoved } from './moved.ts';
 import type { Outbound, Reply } from './outbound.ts';
 
 export type { Call } from './dialect.ts';

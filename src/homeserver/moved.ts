@@ -1,7 +1,7 @@
 // A homeserver may have another base URL by now than the one that a hand-over led to: its override was changed, or its .well-known. Where nobody
 // answers for it at the one address, the call is made at the other, for either may be the right one. Which of them did what it was asked is
 // remembered, and asked first from then on.
-import type { Clock } from '../clock.ts';
+import { type Clock, within } from '../clock.ts';
 import type { HomeserverUrl, UserId } from '../delegation/ids.ts';
 import { LruMap } from '../lru-map.ts';
 import type { Result } from './dialect.ts';
@@ -94,17 +94,4 @@ function hasItsWord(called: Promise<Result>, heard: () => void): () => boolean {
     () => {},
   );
   return () => has;
-}
-
-/** Null: it took longer, or was given up. */
-export function within<Value>(clock: Clock, timeoutMs: number, awaited: Promise<Value>): Promise<Value | null> {
-  if (timeoutMs <= 0) return Promise.resolve(null);
-  return new Promise((resolve) => {
-    const stop = clock.after(timeoutMs, () => resolve(null));
-    const done = (value: Value | null): void => {
-      stop();
-      resolve(value);
-    };
-    awaited.then(done, () => done(null));
-  });
 }

@@ -1,7 +1,7 @@
 // Lists a room without a long wait where there is no such room. Newer versions of LiveKit may ask the room's own node for the list
 // (api.enable_psrpc_for_get_list_participants), and take three seconds to find out that no node has the room. Which rooms exist, every node
 // knows at once.
-import type { Clock } from '../clock.ts';
+import { type Clock, within } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import { partsOf } from './protojson.ts';
 import type { Called, RoomService } from './room-service.ts';
@@ -32,22 +32,11 @@ export function createListing(service: RoomService, clock: Clock): Listing {
   return {
     list: async (room) => {
       const listed = timed(service.call('ListParticipants', { roomAdmin: true, room }, { room }));
-      if (slowInARow >= ALWAYS_SLOW || (await isWithin(clock, SLOW_LIST_MS, listed))) return listed;
+      if (slowInARow >= ALWAYS_SLOW || (await within(clock, SLOW_LIST_MS, listed)) !== null) return listed;
       const unlessThereIsNone = service
         .call('ListRooms', { roomList: true }, { names: [room] })
         .then((rooms) => (rooms.kind === 'answered' && partsOf(rooms.message, 'rooms').length === 0 ? NO_SUCH_ROOM : listed));
       return Promise.race([listed, unlessThereIsNone]);
     },
   };
-}
-
-/** Whether an answer, which never rejects, comes within that time. */
-export function isWithin(clock: Clock, ms: number, answer: Promise<unknown>): Promise<boolean> {
-  return new Promise((resolve) => {
-    const stop = clock.after(ms, () => resolve(false));
-    void answer.then(() => {
-      stop();
-      resolve(true);
-    });
-  });
 }

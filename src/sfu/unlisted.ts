@@ -2,11 +2,10 @@
 // and that gets lost: when the Redis is started anew without its data, or when a node that was frozen or cut off wakes up, and takes back by
 // name whoever has come to another node meanwhile. Their calls go on. So where somebody is missing of whose departure no webhook has told,
 // the session's own node is asked before the list is believed.
-import type { Clock } from '../clock.ts';
+import { type Clock, within } from '../clock.ts';
 import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import { LruMap } from '../lru-map.ts';
-import { isWithin } from './listing.ts';
 import { askOwnNode } from './own-node.ts';
 import type { Called, RoomService } from './room-service.ts';
 import type { AboutParticipant } from './webhook.ts';
@@ -204,7 +203,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
         .catch(() => {})
         .finally(() => recalling.delete(room));
     recalling.set(room, running);
-    await isWithin(clock, QUICK_MS, running);
+    await within(clock, QUICK_MS, running);
   }
 
   return {
@@ -240,7 +239,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       if (present.length === missing.length) return present;
       // Of who is expected, and was not known, no earlier list has begun to ask.
       const isWorthWaiting = () => isNews || present.length > 0;
-      if (!(await isWithin(clock, QUICK_MS, all)) && isWorthWaiting()) await isWithin(clock, WRONG_LIST_MS - QUICK_MS, all);
+      if ((await within(clock, QUICK_MS, all)) === null && isWorthWaiting()) await within(clock, WRONG_LIST_MS - QUICK_MS, all);
       return [...present];
     },
   };
