@@ -229,6 +229,8 @@ export type Event =
       readonly answersSinceMs: number;
       /** When an earlier list last showed the bound session, which this one does not; null: not known. */
       readonly lastSeenMs: number | null;
+      /** Whether the session was looked for on the nodes of the SFU as well, if it is not listed: a list may have been lost. */
+      readonly lookedFor: boolean;
     }
   | { readonly kind: 'sfu_unreachable'; readonly askedAtMs: number }
   | { readonly kind: 'restart_answered'; readonly askedAtMs: number; readonly answer: Answer }

@@ -123,7 +123,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   function outcomeOf(row: LiveDelegation, effect: Effect, claim: Claim | null): Promise<Event | null> {
     switch (effect.kind) {
       case 'check':
-        return check(row, effect).then((evidence) => eventOf(evidence, row));
+        return check(row, effect);
       case 'restart':
         return restart(row, { claim, isStillSo: claim === null ? () => isStillInThatState(row) : always });
       case 'send':
@@ -136,7 +136,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
   }
 
   /** A restart needs no more than that the one is there whom it is for. Who was just handed over may have little time left as well. */
-  function check(row: LiveDelegation, { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>): Promise<Evidence> {
+  async function check(row: LiveDelegation, { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>): Promise<Event> {
     const { room, state, identities: about } = row;
     const nowMs = clock.nowMs();
     const isDue = state.kind === 'connected' && nowMs >= state.restartDueMs;
@@ -144,9 +144,10 @@ export function createPerformer(deps: PerformerDeps): Performer {
       const isForRestart = state.kind === 'connected' || (state.kind === 'awaiting' && nowMs < state.connectByMs);
       // Another process may have heard of its session, and this one of nothing.
       const expected = state.kind === 'settling' ? lastSeen(row) : null;
-      return presence.ask(room, notBeforeMs, batchMs, { whichRoom, about, expected, reason: isForRestart ? 'restart' : 'other' });
+      const reason = isForRestart ? 'restart' : 'other';
+      return eventOf(await presence.ask(room, notBeforeMs, batchMs, { whichRoom, about, expected, reason }), row, expected !== null);
     }
-    return presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs);
+    return eventOf(await presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs), row);
   }
 
   async function restart(row: LiveDelegation, right: Pick<Calls, 'claim' | 'isStillSo'>, remembered = false): Promise<Event | null> {
@@ -269,12 +270,13 @@ function wantedBy(row: LiveDelegation): Wanted {
 
 const SEVERITY: Record<Answer['kind'], number> = { ok: 0, failed: 1, refused: 2, limited: 3, final: 4 };
 
-export function eventOf(evidence: Evidence, row: LiveDelegation): Event {
+export function eventOf(evidence: Evidence, row: LiveDelegation, lookedFor = false): Event {
   if (evidence.kind === 'unreachable') return { kind: 'sfu_unreachable', askedAtMs: evidence.askedAtMs };
   return snapshotOf(
     evidence,
     row,
     row.identities.flatMap((identity) => evidence.present.filter((seen) => seen.identity === identity)),
+    lookedFor,
   );
 }
 
@@ -293,10 +295,11 @@ function snapshotOf(
   { askedAtMs, roomSid, afterRestart, answersSinceMs, gone }: List,
   { state }: LiveDelegation,
   present: readonly Seen[],
+  lookedFor = false,
 ): Event {
   const sid = state.kind === 'connected' ? state.session.sid : null;
   const lastSeenMs = gone !== null && sid !== null && gone.sids.has(sid) ? gone.seenAtMs : null;
-  return { kind: 'snapshot', askedAtMs, present, roomSid, afterRestart, answersSinceMs, lastSeenMs };
+  return { kind: 'snapshot', askedAtMs, present, roomSid, afterRestart, answersSinceMs, lastSeenMs, lookedFor };
 }
 
 const futuresOf = (handles: Extract<Handles, { kind: 'futures' }>): Future[] =>

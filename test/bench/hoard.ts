@@ -49,7 +49,10 @@ function connected({ shared, serverName, url }: World, member: number, nowMs: nu
   };
   const roomSid = roomSidOf(number) as RoomSid;
   const there = { identity, sid: sidOf(member) as Sid, joinedAtMs: JOINED_AT_MS + member, active: true };
-  const list = { askedAtMs: nowMs, present: [there], roomSid, afterRestart: false, answersSinceMs: JOINED_AT_MS, lastSeenMs: null };
+  const list = {
+    ...{ askedAtMs: nowMs, present: [there], roomSid, afterRestart: false, answersSinceMs: JOINED_AT_MS, lastSeenMs: null },
+    lookedFor: true,
+  };
   const at = { nowMs, roll: member / shared.size };
   const seen = decide(delegate(handOver, nowMs, at.roll, POLICY).next, { kind: 'snapshot', ...list }, at, POLICY).next;
   return decide(seen, { kind: 'restart_answered', askedAtMs: nowMs, answer: { kind: 'ok' } }, at, POLICY).next as LiveDelegation;

@@ -136,7 +136,16 @@ export type RowName = keyof typeof ROWS;
 
 const seen = (sid: Sid, joinedAtMs: number, active = true): Seen => ({ identity: ME, sid, joinedAtMs, active });
 const list = (present: readonly Seen[], askedAtMs = NOW - 5, more: Partial<Extract<Event, { kind: 'snapshot' }>> = {}): Event => ({
-  ...{ kind: 'snapshot', askedAtMs, present, roomSid: undefined, afterRestart: false, answersSinceMs: 0, lastSeenMs: null },
+  ...{
+    kind: 'snapshot',
+    askedAtMs,
+    present,
+    roomSid: undefined,
+    afterRestart: false,
+    answersSinceMs: 0,
+    lastSeenMs: null,
+    lookedFor: true,
+  },
   ...more,
 });
 const joined = (sid: Sid | null, joinedAtMs: number | null, roomSid = ROOM_A): Event => ({

@@ -134,6 +134,7 @@ class World {
       afterRestart: false,
       answersSinceMs: 0,
       lastSeenMs: null,
+      lookedFor: true,
     };
   }
 

@@ -47,7 +47,7 @@ describe('taken over, and the SFU forgot the new session before a word of it got
   const replaced = run(ROWS['connected, just seen'], 'A replaced').next;
   const later = NOW + POLICY.waitMs.replaced;
   const nobody = (roomSid: RoomSid | null, askedAtMs: number): Event => ({
-    ...{ kind: 'snapshot', present: [], afterRestart: false, answersSinceMs: 0, lastSeenMs: null },
+    ...{ kind: 'snapshot', present: [], afterRestart: false, answersSinceMs: 0, lastSeenMs: null, lookedFor: true },
     ...{ roomSid, askedAtMs },
   });
   const decided = (row: Delegation, event: Event, nowMs: number) => decide(row, event, { nowMs, roll: 0.5 }, POLICY);

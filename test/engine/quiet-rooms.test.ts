@@ -132,6 +132,7 @@ describe('a room in which nothing was to be done', () => {
               afterRestart: false,
               answersSinceMs: 0,
               lastSeenMs: null,
+              lookedFor: false,
             },
           });
           const judged = decide(longer, event(NOW_MS), { nowMs: NOW_MS, roll }, POLICY);

@@ -1,5 +1,6 @@
 // A look at a room is work, and whoever leaves meanwhile waits for it: looks are spread over time, and large rooms are judged in portions.
 import { expect, it } from 'vitest';
+import type { DelayId } from '../../src/delegation/ids.ts';
 import { ended, handOver, identity, policy, room, row, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
@@ -161,5 +162,21 @@ it('the SFU is looked after also where no room is to be asked about: its clients
   await world.clock.advance(policy().waitMs.sfuDown);
   expect(world.actions('send')).toEqual([]);
   await world.clock.advance(3_000);
+  expect(world.actions('send')).toHaveLength(1);
+});
+
+it('who is missing from a list is looked for on the nodes of the SFU before a routine look takes them out', async () => {
+  const world = new EngineWorld({ presenceIntervalMs: SHORT_MS / 2 }, { shared: true });
+  await world.enter(1, room(1), HOUR_MS, 'event' as DelayId);
+  await world.clock.advance(SHORT_MS);
+  world.listLost = true;
+  // A process that has too much to do puts no question of a row's own.
+  const claimDue = world.store.claimDue.bind(world.store);
+  world.store.claimDue = async () => [];
+  await world.clock.advance(2 * SHORT_MS);
+  expect(world.actions('send')).toEqual([]);
+  world.store.claimDue = claimDue;
+  world.leave(room(1), identity(1));
+  await world.clock.advance(2 * SHORT_MS);
   expect(world.actions('send')).toHaveLength(1);
 });

@@ -44,6 +44,8 @@ export class EngineWorld {
   readonly looks: { atMs: number; room: RoomName; expected: readonly Seen[] }[] = [];
   commits = 0;
   sfuUp = true;
+  /** The SFU has lost its list: only its nodes still know who is there, and are asked for those who are expected. */
+  listLost = false;
   /** How long it takes for a list, ms. */
   sfuMs = 3;
   /** What a homeserver answers to a call; null: it hangs until the call's own timeout. */
@@ -144,7 +146,8 @@ export class EngineWorld {
         this.looks.push({ atMs: this.clock.nowMs(), room, expected });
         const up = this.sfuUp;
         const inside = this.#present.get(room);
-        const present = [...(inside?.values() ?? [])];
+        const isTold = ({ sid }: Seen) => !this.listLost || expected.some((one) => one.sid === sid);
+        const present = [...(inside?.values() ?? [])].filter(isTold);
         await this.#wait(this.sfuMs);
         if (!up) return { kind: 'unreachable', why: 'down' };
         return { kind: 'list', present, roomSid: inside === undefined ? null : present.length > 0 && !whichRoom ? undefined : ROOM_SID };

@@ -51,7 +51,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'an SFU that does not answer has nobody in it',
     file: 'src/engine/perform.ts',
     from: "if (evidence.kind === 'unreachable') return { kind: 'sfu_unreachable', askedAtMs: evidence.askedAtMs };",
-    to: "if (evidence.kind === 'unreachable') return { kind: 'snapshot', askedAtMs: evidence.askedAtMs, present: [], roomSid: null, afterRestart: false, answersSinceMs: 0, lastSeenMs: null };",
+    to: "if (evidence.kind === 'unreachable') return { kind: 'snapshot', askedAtMs: evidence.askedAtMs, present: [], roomSid: null, afterRestart: false, answersSinceMs: 0, lastSeenMs: null, lookedFor: true };",
   },
   {
     name: 'a second hand-over of one event knows nothing of who is there',

@@ -1,5 +1,6 @@
 // Settling: a departure was seen, and may turn out to be a reconnection. After the wait the SFU is asked. Another session of the identity
 // is there: connected again. Nobody is there, or only the session that left (a stale list): the leave is owed.
+import { lastSeen } from '../last-seen.ts';
 import { waitMsOf } from '../reasons.ts';
 import type { EventOf, Session, Settling } from '../state.ts';
 import {
@@ -126,11 +127,12 @@ export function settlingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Momen
   if (seen === null && sinceMs === null && isOfWhicheverRoom(row, event))
     return unchanged(row, [ask(event.askedAtMs, { whichRoom: true })]);
   if (sinceMs !== null && at.nowMs < sinceMs + waitMsOf('sfu_down', at.policy)) return waitForForgotten(row, at, sinceMs);
-  // An absence that only lists have told of needs a second list in time. After a gap the member may have come meanwhile, and be
-  // reconnecting.
-  return !state.departure.certain && isAskedLate(row, event) && !isOnlyBusy(row, event, at)
-    ? lookAgain(row, at)
-    : owe(row, state, event.askedAtMs, at);
+  // An absence that only lists have told of needs a second list in time, and one for which the session was looked for: a routine look at the
+  // room may come before the row's own question. After a gap the member may have come meanwhile, and be reconnecting.
+  if (!state.departure.certain && isAskedLate(row, event) && !isOnlyBusy(row, event, at)) return lookAgain(row, at);
+  return event.lookedFor || lastSeen(row) === null
+    ? owe(row, state, event.askedAtMs, at)
+    : unchanged(row, [ask(at.nowMs, { whichRoom: mayBeForgotten(state) })]);
 }
 
 /** We have looked again before, and were running ever since, with too much to do: each further look would come as late. */
