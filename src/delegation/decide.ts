@@ -95,8 +95,11 @@ export type { Decision } from './steps/moves.ts';
 /** The longest time that a member may take to connect, whatever the delay. */
 const LONGEST_CONNECT_MS = 300_000;
 
-/** What a client hands over, parsed. `delayMs` is the delay of its event. */
-export type HandOver = Omit<Common, 'createdAtMs' | 'expiry' | 'history'> & { readonly handles: Handles };
+/**
+ * What a client hands over, parsed. `delayMs` is the delay of its event. `askedAtMs`: when its request came, Unix ms, if that was not just now:
+ * the event runs while we find out who asks.
+ */
+export type HandOver = Omit<Common, 'createdAtMs' | 'expiry' | 'history'> & { readonly handles: Handles; readonly askedAtMs?: number };
 
 /** The most identities of a member that are watched: each takes a place in the store's index, and more than a few are made up. */
 const MOST_IDENTITIES = 8;
@@ -117,14 +120,15 @@ export interface FirstDecision {
  * they may well be, and hardly a list is waited for that others want as well: who has left by then can't be told from who had left before the
  * hand-over. What is known of the same event stays known.
  */
-export function delegate(handOver: HandOver, nowMs: number, roll: number, policy: Policy, older?: LiveDelegation): FirstDecision {
+export function delegate(told: HandOver, nowMs: number, roll: number, policy: Policy, older?: LiveDelegation): FirstDecision {
+  const { askedAtMs: createdAtMs = nowMs, ...handOver } = told;
   const at: Moment = { nowMs, roll, policy, event: 'delegated' };
   const longestMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
   const connectByMs = older === undefined ? longestMs : Math.min(longestMs, newerComesByMs(older.state, at));
   const awaiting: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
-  // The client scheduled its event a moment before it told us; that moment is unknown, and small beside any delay worth delegating.
-  const expiry = { earliestMs: nowMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
-  const { state, ...known } = { ...handOver, createdAtMs: nowMs, ...knownOf(older, handOver, { state: awaiting, expiry }, nowMs) };
+  // The client scheduled its event a moment before it asked us; that moment is unknown, and small beside any delay worth delegating.
+  const expiry = { earliestMs: createdAtMs + handOver.delayMs, latestMs: createdAtMs + handOver.delayMs };
+  const { state, ...known } = { ...handOver, createdAtMs, ...knownOf(older, handOver, { state: awaiting, expiry }, nowMs) };
   const next = { ...known, history: remember([], at, state.kind, null), state };
   return { next, effects: [ask(nowMs, { batchMs: older === undefined ? FIRST_ASK_BATCH_MS : SOON_ASK_BATCH_MS, whichRoom: true })] };
 }

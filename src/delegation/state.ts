@@ -148,6 +148,7 @@ export interface Common {
   /** A hash of the handles, by which the same hand-over is recognised again. */
   readonly handlesHash: string;
   readonly delayMs: number;
+  /** When it was asked for: its event was scheduled by then. */
   readonly createdAtMs: number;
   /**
    * When the homeserver sends the event by itself: the earliest counts from the request of the last restart, the latest from its answer (or

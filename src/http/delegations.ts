@@ -49,13 +49,15 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
   });
 
   async function create(c: Context, { room, identity }: Participant, body: Buffer): Promise<Response> {
+    const askedAtMs = deps.clock.nowMs();
     const { homeserver: named, leave } = parseDelegation(parseJson(body));
     const owner = participantOwner(room, identity);
     const waitMs = deps.limit.take(owner);
     if (waitMs > 0) throw new MatrixError(429, 'M_LIMIT_EXCEEDED', 'Too many delegations by this participant', waitMs);
     const homeserver = await resolve(named);
     const userId = userInIdentity(identity);
-    const done = await patiently(deps.clock, () => engine.handOver({ owner, room, identities: [identity], homeserver, userId, ...leave }));
+    const handOver = { owner, room, identities: [identity], homeserver, userId, askedAtMs, ...leave };
+    const done = await patiently(deps.clock, () => engine.handOver(handOver));
     countHandedOver(metrics, done);
     return c.json(summaryOf(done.row), done.kind === 'created' ? 201 : 200);
   }

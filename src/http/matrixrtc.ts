@@ -4,6 +4,7 @@
 // Each request goes the same way, and stops at the first refusal:
 //   JSON ─▶ fields ─▶ OpenID (one look-up) ─▶ full access? ─▶ client-server API ─▶ room on the SFU ─▶ delegation ─▶ answer
 import { type Context, Hono } from 'hono';
+import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import { legacyIdentity, legacyMemberId, type Member, memberIdentity, memberRoom } from '../delegation/names.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
@@ -40,6 +41,7 @@ export interface MatrixRtcDeps extends MatrixRtc {
   readonly memberships: Memberships<Member>;
   readonly store: Store;
   readonly discovery: Discovery;
+  readonly clock: Clock;
   readonly metrics: Metrics;
   readonly log: Log;
   readonly bodies: Bodies;
@@ -130,6 +132,7 @@ function counted<T>({ metrics }: MatrixRtcDeps, { delegation }: MatrixRtcRequest
 async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<{ url: string; jwt: string }> {
   const { grants, tokens, roomCreation, memberships } = deps;
   const { delegation } = request;
+  const askedAtMs = deps.clock.nowMs();
   if (delegation !== null) deps.assertOpen();
   const authenticated = await authenticate(deps, request);
   const { member, fullAccess } = authenticated;
@@ -140,7 +143,7 @@ async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise
   // Beside the call to the SFU.
   const remembered = memberships.given(member, identity);
   if (fullAccess && !(await roomCreation.create(room))) throw new MatrixError(500, 'M_UNKNOWN', 'The room could not be made on the SFU');
-  if (delegation !== null && homeserver !== null) await memberships.handOver(member, { homeserver, ...delegation });
+  if (delegation !== null && homeserver !== null) await memberships.handOver(member, { homeserver, askedAtMs, ...delegation });
   await remembered;
   const canPublish = fullAccess || grants.restrictedCanPublish;
   const jwt = tokens.join({ room, identity, canPublish, canUpdateOwnMetadata: grants.canUpdateOwnMetadata });
@@ -149,11 +152,13 @@ async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise
 
 async function delegateLeave(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<void> {
   const { delegation } = request;
+  const askedAtMs = deps.clock.nowMs();
   if (delegation === null) throw new MatrixError(400, 'M_BAD_JSON', 'delay_id and delay_timeout are required');
   deps.assertOpen();
   const authenticated = await authenticate(deps, request);
   if (!authenticated.fullAccess) throw new MatrixError(403, 'M_FORBIDDEN', FULL_ACCESS_ONLY);
-  await deps.memberships.handOver(authenticated.member, { homeserver: await resolve(deps, authenticated), ...delegation });
+  const homeserver = await resolve(deps, authenticated);
+  await deps.memberships.handOver(authenticated.member, { homeserver, askedAtMs, ...delegation });
 }
 
 /** Whatever is wrong with an OpenID token, the client gets the same answer; the log says why. */

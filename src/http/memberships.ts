@@ -28,6 +28,8 @@ import type { HandedLeave } from './requests.ts';
 
 export interface Leave extends HandedLeave {
   readonly homeserver: HomeserverUrl;
+  /** When the request came, Unix ms. */
+  readonly askedAtMs: number;
 }
 
 export interface Memberships<M extends ProxiedMember> {

@@ -244,7 +244,8 @@ function tokenOf({ log }: ProxiedDeps, { status, content }: Extract<Relayed, { k
 }
 
 async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membership, delayId }: LeaveRequest): Promise<void> {
-  const { memberships, service } = deps;
+  const { memberships, service, clock } = deps;
+  const askedAtMs = clock.nowMs();
   deps.assertOpen();
   if (url !== null) assertOurSfu(deps, url);
   const found = await service.scheduled(delayId, userId);
@@ -256,5 +257,5 @@ async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membershi
   const homeserver = service.home.url;
   if (homeserver === null) throw unavailable('The homeserver can not be asked now');
   const leave = handedLeave({ kind: 'delay', delayId }, found.delayMs);
-  await memberships.handOver({ ...membership, userId }, { homeserver, ...leave });
+  await memberships.handOver({ ...membership, userId }, { homeserver, askedAtMs, ...leave });
 }

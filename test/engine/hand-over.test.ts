@@ -300,3 +300,43 @@ test('who is back by then stays', async () => {
   await world.clock.advance(400_000);
   expect(world.actions('send')).toEqual([]);
 });
+
+describe('an event that was scheduled before a look-up of three seconds', () => {
+  const delayMs = 10_000;
+  /** What the homeserver says of an event that was scheduled now. */
+  function scheduled(world: EngineWorld): { ranOut: boolean } {
+    const event = { ranOut: false };
+    let endsMs = world.clock.nowMs() + delayMs;
+    world.answer = () => {
+      event.ranOut ||= world.clock.nowMs() >= endsMs;
+      endsMs = world.clock.nowMs() + delayMs;
+      return event.ranOut ? { kind: 'final', how: 'gone' } : { kind: 'ok' };
+    };
+    return event;
+  }
+
+  test('is restarted in time for who comes without a webhook', async () => {
+    const world = new EngineWorld();
+    const event = scheduled(world);
+    const askedAtMs = world.clock.nowMs();
+    await world.clock.advance(3_000);
+    const { row } = await world.engine.handOver(handOver({ delayMs, askedAtMs }));
+    expect([row.expiry.earliestMs, row.expiry.latestMs]).toEqual([askedAtMs + delayMs, askedAtMs + delayMs]);
+    await world.clock.advance(1_000);
+    world.join(room(1), identity(1), sid(1));
+    await world.clock.advance(60_000);
+    expect([event.ranOut, world.actions('send')]).toEqual([false, []]);
+    expect(await world.store.count()).toMatchObject({ connected: 1 });
+  });
+
+  test('is counted as a false leave where it ran out under who is there', async () => {
+    const world = new EngineWorld();
+    scheduled(world);
+    world.join(room(1), identity(1), sid(1));
+    const askedAtMs = world.clock.nowMs();
+    await world.clock.advance(delayMs + 1_000);
+    await world.engine.handOver(handOver({ delayMs, askedAtMs }));
+    await world.clock.advance(2_000);
+    expect(await world.metric('lastwill_false_leaves_total')).toBe(1);
+  });
+});

@@ -335,7 +335,8 @@ describe('when no promise can be kept', () => {
     at.clock.after(1_000, () => {
       at.storeAway = false;
     });
-    expect((await at.patient(at.post(handOverBody()))).status).toBe(201);
+    const { status, json } = await at.patient(at.post(handOverBody()));
+    expect([status, json.expires_at]).toEqual([201, START_MS + 10_000]);
   });
 
   test('while draining nothing new is taken, but one may look', async () => {

@@ -170,3 +170,25 @@ test('a token is given also when nothing can be remembered', async () => {
   await alone('/get_token');
   expect(await given()).toEqual([LONG]);
 });
+
+test.each<[string, () => Promise<Reply>]>([
+  ['with a token', () => alone('/get_token', { ...event(1), delay_timeout: 3_600_000 })],
+  ['alone', () => leaveAlone(1)],
+  ['by the homeserver', () => leaveProxied(1)],
+])('an event that is handed over %s runs while it is looked up who asks', async (_, hand) => {
+  const { check } = at.openIds;
+  at.openIds.check = async (token) => {
+    await at.clock.advance(3_000);
+    return check(token);
+  };
+  const scheduled = at.ours.scheduled.bind(at.ours);
+  at.ours.scheduled = async (...asked) => {
+    await at.clock.advance(3_000);
+    return scheduled(...asked);
+  };
+  const askedAtMs = at.clock.nowMs();
+  await hand();
+  expect(at.clock.nowMs()).toBeGreaterThanOrEqual(askedAtMs + 3_000);
+  const rows = await at.store.update({ by: 'room', room: ROOM }, null, (all) => ({ writes: [], value: all }));
+  expect(rows).toMatchObject({ value: [{ expiry: { earliestMs: askedAtMs + 3_600_000 } }] });
+});
