@@ -80,6 +80,43 @@ describe('an SFU that could not be asked a moment ago', () => {
   });
 });
 
+test('an SFU that is away is asked by one for all who ask at a time, whichever their room is', async () => {
+  const clock = createVirtualClock();
+  let looks = 0;
+  const look = async (): Promise<Look> => {
+    looks += 1;
+    await new Promise<void>((resolve) => void clock.after(300, resolve));
+    return { kind: 'unreachable', why: 'away' };
+  };
+  const presence = createPresence({ rooms: { look, answers: async () => false }, clock, onReturn: () => {}, onAnswer: () => {} });
+  const sinceMs = clock.nowMs();
+  void presence.ask(ROOM, sinceMs, 0);
+  await clock.advance(2_000);
+  looks = 0;
+  const all = Array.from({ length: 20 }, (_, nth) => presence.ask(`room ${nth}` as RoomName, sinceMs, 0));
+  await clock.advance(1_000);
+  expect(new Set((await Promise.all(all)).map(({ kind }) => kind))).toEqual(new Set(['unreachable']));
+  expect(looks).toBe(1);
+});
+
+test('a question that was not answered because this process was stopped says nothing of an SFU that others ask', async () => {
+  const clock = createVirtualClock();
+  let looks = 0;
+  const look = async (): Promise<Look> => {
+    looks += 1;
+    if (looks === 2) await new Promise(() => {});
+    return looks < 3 ? { kind: 'unreachable', why: 'away' } : people('PA_a1');
+  };
+  const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn: () => {}, onAnswer: () => {} });
+  const sinceMs = clock.nowMs();
+  const first = presence.ask(ROOM, sinceMs, 0);
+  await clock.advance(100);
+  clock.stall(10_000);
+  await clock.advance(10);
+  expect(await first).toMatchObject({ kind: 'unreachable' });
+  expect(await presence.ask('another room' as RoomName, sinceMs, 0)).toMatchObject({ kind: 'list' });
+});
+
 describe('an SFU of which some calls fail', () => {
   /** Asked ten times a second; `fails`: which of the calls do. */
   async function asked(seconds: number, fails: (nth: number) => boolean): Promise<{ kinds: string[]; looks: number; returnsMs: number[] }> {
@@ -292,6 +329,21 @@ test('who is expected is looked for by a question that is put from now on, and a
   ask();
   await clock.advance(50);
   expect(asked).toEqual([[], ['PA_a1', 'PA_b1']]);
+});
+
+test('a question that is held back asks which room it is as soon as one of those who share it wants to know', async () => {
+  const clock = createVirtualClock();
+  const which: boolean[] = [];
+  const look = async (...[, { whichRoom = false } = {}]: Parameters<Rooms['look']>): Promise<Look> => {
+    which.push(whichRoom);
+    return people('PA_a1');
+  };
+  const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn: () => {}, onAnswer: () => {} });
+  await presence.ask(ROOM, clock.nowMs(), 0);
+  await clock.advance(10);
+  for (const whichRoom of [false, true, false]) void presence.ask(ROOM, clock.nowMs(), 1_000, { whichRoom });
+  await clock.advance(2_000);
+  expect(which).toEqual([false, true]);
 });
 
 test('who was on the last list of their room is asked for at once; in a wave of them the rooms are, and each waits a second or so', async () => {

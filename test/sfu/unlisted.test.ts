@@ -182,6 +182,26 @@ describe('where no node answers', () => {
   });
 });
 
+describe('what a node says of a session of which a webhook has told meanwhile', () => {
+  beforeEach(() => look(alice, bob));
+
+  test('that it is gone, does not make it present', async () => {
+    answerFor = () => late(150, HOSTED);
+    clock.after(100, () => left(alice.sid));
+    expect(await look(bob)).toMatchObject({ found: [] });
+  });
+
+  test('that the next one has taken its place, says nothing of that one', async () => {
+    answerFor = () => late(150, NOWHERE);
+    await look(bob);
+    const next = seen('alice', 2);
+    clock.after(100, () => joined(next));
+    await look(bob);
+    answerFor = async () => HOSTED;
+    expect(await look(bob)).toMatchObject({ found: [next] });
+  });
+});
+
 test('a crowd that is gone is asked for by thirty-two at once, and who has been listed again meanwhile not at all', async () => {
   const crowd = Array.from({ length: 100 }, (_, nth) => seen(`m${nth}`));
   await look(...crowd, carol);

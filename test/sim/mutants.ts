@@ -131,4 +131,16 @@ export const MUTANTS: readonly Mutant[] = [
     from: ' && known.print === printOf(list);',
     to: ';',
   },
+  {
+    name: 'the last list counts, however old it is',
+    file: 'src/engine/presence.ts',
+    from: 'last.askedAtMs >= notBeforeMs && !(whichRoom',
+    to: '!(whichRoom',
+  },
+  {
+    name: 'a question counts that was put before what it is asked about',
+    file: 'src/engine/presence.ts',
+    from: 'running.askedAtMs < notBeforeMs || ',
+    to: '',
+  },
 ];
