@@ -154,7 +154,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   });
   const stopWatching = home?.watch();
   const app = createApp({
-    ...{ engine, store, served, discovery, clock, metrics, registry, log },
+    ...{ engine, served, discovery, clock, metrics, registry, log },
     keys: createKeys(config.livekit.keys),
     matrixRtc,
     told: rooms.told,

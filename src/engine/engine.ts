@@ -76,6 +76,11 @@ export interface Engine extends HandOvers {
   webhook(webhook: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict>;
   /** Null: there is none. @throws StoreUnavailable */
   read(room: RoomName, id: DelegationId): Promise<Delegation | null>;
+  /**
+   * Whether a promise could be kept now. If not, that is told as where one was asked for: who is answered no asks for none, and nothing else may
+   * be written.
+   */
+  canKeep(): Promise<boolean>;
   /** Whether the SFU answered the latest question; null: it has not been asked yet. */
   readonly sfuReachable: boolean | null;
   /** Homeservers that limit our calls (429), so that restarts may come too late. */
@@ -266,6 +271,15 @@ export function createEngine(deps: EngineDeps): Engine {
     read: async (room, id) => {
       const found = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
       return found.kind === 'done' ? found.value : null;
+    },
+    canKeep: async () => {
+      try {
+        await store.ping();
+        return true;
+      } catch (error) {
+        if (error instanceof StoreUnavailable) onStore(error);
+        return false;
+      }
     },
     get sfuReachable() {
       return presence.reachable;

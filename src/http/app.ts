@@ -13,7 +13,6 @@ import type { Metrics } from '../metrics.ts';
 import { onceAMinute } from '../once-a-minute.ts';
 import type { Keys } from '../sfu/keys.ts';
 import type { Unlisted } from '../sfu/unlisted.ts';
-import type { Store } from '../store/store.ts';
 import { createBodies } from './body.ts';
 import { delegationRoutes } from './delegations.ts';
 import { errorResponse, MatrixError, refusalOf, unavailable } from './errors.ts';
@@ -27,7 +26,6 @@ import { WEBHOOK_PATHS, webhookRoutes, webhookTaker } from './webhooks.ts';
 
 export interface AppDeps {
   readonly engine: Engine;
-  readonly store: Store;
   readonly keys: Keys;
   readonly served: Served;
   readonly discovery: Discovery;

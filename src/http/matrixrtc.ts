@@ -7,13 +7,13 @@ import { type Context, Hono } from 'hono';
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import { legacyIdentity, legacyMemberId, type Member, memberIdentity, memberRoom } from '../delegation/names.ts';
+import type { Engine } from '../engine/engine.ts';
 import type { Discovery } from '../homeserver/discovery.ts';
 import type { OpenId } from '../homeserver/openid.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import type { RoomCreation } from '../sfu/room-creation.ts';
 import type { Tokens } from '../sfu/tokens.ts';
-import type { Store } from '../store/store.ts';
 import type { Bodies } from './body.ts';
 import { countingRefusals } from './counted.ts';
 import { MatrixError } from './errors.ts';
@@ -39,7 +39,7 @@ export interface MatrixRtc {
 
 export interface MatrixRtcDeps extends MatrixRtc {
   readonly memberships: Memberships<Member>;
-  readonly store: Store;
+  readonly engine: Pick<Engine, 'canKeep'>;
   readonly discovery: Discovery;
   readonly clock: Clock;
   readonly metrics: Metrics;
@@ -95,20 +95,14 @@ async function crossOrigin(c: Context, next: () => Promise<void>): Promise<void>
   await next();
 }
 
-type Keeping = Pick<MatrixRtcDeps, 'isOpen' | 'store'>;
+type Keeping = Pick<MatrixRtcDeps, 'isOpen' | 'engine'>;
 
 /**
  * Element Call asks with an empty body whether delegations are taken, and only 404 means no: then it schedules its leave a few seconds
  * ahead and keeps it up itself, else an hour ahead, and what we could not keep would be a ghost for that hour.
  */
-async function assertKeepable({ isOpen, store }: Keeping): Promise<void> {
-  const keepable =
-    isOpen() &&
-    (await store.ping().then(
-      () => true,
-      () => false,
-    ));
-  if (!keepable) throw new MatrixError(404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
+async function assertKeepable({ isOpen, engine }: Keeping): Promise<void> {
+  if (!isOpen() || !(await engine.canKeep())) throw new MatrixError(404, 'M_UNRECOGNIZED', 'Delegations can not be kept now');
 }
 
 /**

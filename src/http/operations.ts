@@ -4,26 +4,21 @@ import type { Registry } from 'prom-client';
 import { LIMITED_ADVICE } from '../engine/alarms.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Store } from '../store/store.ts';
 import { MatrixError } from './errors.ts';
 
 export interface OperationsDeps {
   readonly engine: Engine;
-  readonly store: Store;
   readonly metrics: Metrics;
   readonly registry: Registry;
   readonly isOpen: () => boolean;
 }
 
-export function operationRoutes({ engine, store, metrics, registry, isOpen }: OperationsDeps): Hono {
+export function operationRoutes({ engine, metrics, registry, isOpen }: OperationsDeps): Hono {
   const app = new Hono();
   // Hono answers HEAD by the GET route.
   app.get('/healthz', (c) => c.json({ status: 'ok' }));
   app.get('/readyz', async (c) => {
-    const writable = await store.ping().then(
-      () => true,
-      () => false,
-    );
+    const writable = await engine.canKeep();
     const ready = writable && isOpen();
     // An SFU that is away must not take its sidecar out of service: webhooks and hand-overs can still be kept.
     const sfu = engine.sfuReachable === null ? 'unknown' : engine.sfuReachable ? 'reachable' : 'unreachable';

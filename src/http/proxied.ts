@@ -9,6 +9,7 @@ import { createMiddleware } from 'hono/factory';
 import type { Clock } from '../clock.ts';
 import type { ServerName, UserId } from '../delegation/ids.ts';
 import { memberRoom, type ProxiedMember, proxiedIdentity } from '../delegation/names.ts';
+import type { Engine } from '../engine/engine.ts';
 import type { ApplicationService, Failed, Relayed, Subject } from '../homeserver/application-service.ts';
 import { serverOf } from '../homeserver/names.ts';
 import type { Log } from '../log.ts';
@@ -17,7 +18,6 @@ import { onceAMinute } from '../once-a-minute.ts';
 import type { RoomCreation } from '../sfu/room-creation.ts';
 import type { Tokens } from '../sfu/tokens.ts';
 import type { Attendance } from '../store/attendance.ts';
-import type { Store } from '../store/store.ts';
 import type { Bodies } from './body.ts';
 import { countingRefusals } from './counted.ts';
 import { MatrixError, methodNotAllowed, unavailable } from './errors.ts';
@@ -51,7 +51,7 @@ export interface Proxied {
 
 export interface ProxiedDeps extends Proxied {
   readonly memberships: Memberships<ProxiedMember>;
-  readonly store: Store;
+  readonly engine: Pick<Engine, 'canKeep'>;
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly log: Log;

@@ -174,7 +174,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
     ...{ rooms: sfu, delayedEvents: homeservers },
   });
   const { hono: app, listener } = createApp({
-    ...{ engine, store, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },
+    ...{ engine, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },
     served: createServed({ ...SERVED, ...over.served }),
     matrixRtc,
     told: (where, about) => void harness.told.push({ where, about }),

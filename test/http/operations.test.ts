@@ -53,6 +53,20 @@ describe('ready', () => {
     expect((await ready())[0]).toBe(200);
   });
 
+  test('that the store can not be written is told, and counted, though nobody asks for anything else', async () => {
+    const storeUp = async () => /^lastwill_store_up (\d)$/m.exec((await at.ask('GET', '/metrics')).text)?.[1];
+    at.engine.start();
+    at.storeAway = true;
+    await ready();
+    await ready();
+    expect(at.log.filter((line) => line.includes('can not make writes durable'))).toEqual([expect.stringContaining('"why":"told to be"')]);
+    expect(await storeUp()).toBe('0');
+    at.storeAway = false;
+    await at.clock.advance(2_000);
+    expect(at.log.filter((line) => line.includes('writable again'))).toHaveLength(1);
+    expect(await storeUp()).toBe('1');
+  });
+
   test('not while draining', async () => {
     at.draining = true;
     expect(await ready()).toEqual([503, { ready: false, store: 'writable', draining: true, sfu: 'unknown' }]);
