@@ -361,6 +361,14 @@ test('its terminal is closed: it ends as when it is told to', async () => {
   expect(readFileSync(stdout, 'utf8')).toMatch(/"signal":"SIGHUP".*draining[\s\S]*stopped/);
 });
 
+test('SIGUSR1 opens no debugger', async () => {
+  const service = await started();
+  service.child.kill('SIGUSR1');
+  service.child.kill('SIGTERM');
+  expect(await endOf(service), service.told()).toEqual([0, null]);
+  expect(service.told()).not.toContain('Debugger');
+});
+
 test('it ends in time though its name servers say nothing, for which Node would wait', async ({ skip }) => {
   const folder = mkdtempSync(join(tmpdir(), 'lastwill-service-names-'));
   const silent = createSocket('udp4');
