@@ -12,6 +12,11 @@ export interface Clock {
    * machine was asleep is added, for others went on meanwhile.
    */
   nowMs(): number;
+  /**
+   * What the wall clock shows, Unix ms, steps and all: by it another machine, or the SFU beside us, tells its times. How far it is ahead of
+   * `nowMs` shows how much it has been set since the start.
+   */
+  wallMs(): number;
   /** How long the event loop has been idle so far, ms. Of the time that an answer took, what was not idle was ours and not the server's. */
   idleMs(): number;
   /**
@@ -50,6 +55,7 @@ export function systemClock(failed: (error: unknown) => void = rethrow): Clock {
   };
   return {
     nowMs: () => Math.round(anchorMs + steadyMs()),
+    wallMs: () => Date.now(),
     idleMs: () => performance.eventLoopUtilization().idle,
     after: (delayMs, fire) => {
       const timer = setTimeout(run, Math.min(Math.max(delayMs, 0), LONGEST_TIMER_MS), fire);

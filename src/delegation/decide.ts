@@ -122,7 +122,7 @@ export interface FirstDecision {
  */
 export function delegate(told: HandOver, nowMs: number, roll: number, policy: Policy, older?: LiveDelegation): FirstDecision {
   const { askedAtMs: createdAtMs = nowMs, ...handOver } = told;
-  const at: Moment = { nowMs, roll, policy, event: 'delegated' };
+  const at: Moment = { nowMs, wallMs: nowMs, roll, policy, event: 'delegated' };
   const longestMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
   const connectByMs = older === undefined ? longestMs : Math.min(longestMs, newerComesByMs(older.state, at));
   const awaiting: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
@@ -158,7 +158,7 @@ export function adopt(handOver: HandOver, { restartedAtMs }: Adopted, nowMs: num
     attempted: null,
   };
   const expiry = { earliestMs: restartedMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
-  const history = remember([], { nowMs, roll, policy, event: 'delegated' }, 'settling', 'adopted');
+  const history = remember([], { nowMs, wallMs: nowMs, roll, policy, event: 'delegated' }, 'settling', 'adopted');
   return {
     next: { ...handOver, createdAtMs: nowMs, expiry, history, state },
     effects: [ask(nowMs)],
@@ -183,9 +183,19 @@ export function dueAtMs(state: State): number | null {
   }
 }
 
-/** The decision. `nowMs` (Unix ms) and `roll` (uniform in [0, 1)) are the only time and chance that it knows: it is a pure function. */
-export function decide(row: Delegation, event: Event, now: { readonly nowMs: number; readonly roll: number }, policy: Policy): Decision {
-  const at: Moment = { nowMs: now.nowMs, roll: now.roll, policy, event: event.kind };
+/** The only time and chance that a decision knows. */
+export interface Now {
+  /** Unix ms. */
+  readonly nowMs: number;
+  /** What the wall clock shows; the same unless told. */
+  readonly wallMs?: number;
+  /** Uniform in [0, 1). */
+  readonly roll: number;
+}
+
+/** The decision: a pure function. */
+export function decide(row: Delegation, event: Event, { nowMs, wallMs = nowMs, roll }: Now, policy: Policy): Decision {
+  const at: Moment = { nowMs, wallMs, roll, policy, event: event.kind };
   return row.handles === null ? unchanged(row) : decideLive(inTimeOf(row, at.nowMs), event, at);
 }
 

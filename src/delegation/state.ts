@@ -27,7 +27,10 @@ export type Cause = 'left' | 'lost' | 'removed' | 'room_deleted' | 'replaced' | 
 export interface Session {
   readonly identity: Identity;
   readonly sid: Sid | null;
-  /** Unix ms by the SFU's clock: to be compared with other values of that clock, and with ours only roughly (CLOCKS_MS). Null: unknown. */
+  /**
+   * Unix ms by the SFU's clock: to be compared with other values of that clock, and with ours only by `inOurTime` and roughly (CLOCKS_MS).
+   * Null: unknown.
+   */
   readonly joinedAtMs: number | null;
   readonly roomSid: RoomSid | null;
   readonly established: boolean;

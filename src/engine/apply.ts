@@ -53,7 +53,7 @@ export function createApply(deps: ApplyDeps): Apply {
 
   function one(row: Delegation, event: Event): Decision {
     try {
-      return decide(row, event, { nowMs: clock.nowMs(), roll: random.roll() }, policy);
+      return decide(row, event, { nowMs: clock.nowMs(), wallMs: clock.wallMs(), roll: random.roll() }, policy);
     } catch (error) {
       // A broken invariant stops one delegation, not the others: the homeserver's own timer is its last resort.
       log.error({ delegation: row.id, event: event.kind, err: error }, 'a decision broke an invariant');

@@ -49,7 +49,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
   /** What a hand-over means for the rows of its owner. Pure but for the clock; the store may run it again. */
   function step(handOver: HandOver, adopted: Adopted | null, roll: number, rows: readonly Delegation[]): Change<Committed> {
-    const now = { nowMs: clock.nowMs(), roll };
+    const now = { nowMs: clock.nowMs(), wallMs: clock.wallMs(), roll };
     const own = rows.filter(({ owner }) => owner === handOver.owner);
     const ofAnother = rows.filter((row) => row.owner !== handOver.owner && isSameOfAnother(row, handOver));
     const others = ofAnother.filter(isLive);

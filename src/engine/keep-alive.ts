@@ -167,7 +167,7 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
 
   /** Decides, and keeps only what lets a member stay. Everything else waits for the store. @returns the effects to be performed. */
   function take(one: Known, event: Event): Decision['effects'] {
-    const { next, effects } = decide(one.row, event, { nowMs: clock.nowMs(), roll: random.roll() }, policy);
+    const { next, effects } = decide(one.row, event, { nowMs: clock.nowMs(), wallMs: clock.wallMs(), roll: random.roll() }, policy);
     if (next.state.kind === 'ended') {
       known.delete(next.id);
       keepNewest(ended.add(next.id), MOST_ENDED);

@@ -103,10 +103,13 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
 
   /** Nobody, unless somebody has joined since `doubtMs`: else either the room's node never died, or no node has the room at all. */
   function inDoubt(listed: readonly Seen[], doubtMs: number): readonly Seen[] {
-    if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > doubtMs - CLOCKS_MS.came)) return [];
+    // The SFU goes by the wall clock. If that has been set since our start, it is not known whether before the doubt or after it.
+    const wallMs = doubtMs + clock.wallMs() - clock.nowMs();
+    const [fromMs, untilMs] = [Math.min(doubtMs, wallMs), Math.max(doubtMs, wallMs)];
+    if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > fromMs - CLOCKS_MS.came)) return [];
     return listed.filter((one) => {
       if (isLost(one) || knownOf(one).hostedMs > doubtMs) return false;
-      return one.joinedAtMs === null || one.joinedAtMs < doubtMs + CLOCKS_MS.before;
+      return one.joinedAtMs === null || one.joinedAtMs < untilMs + CLOCKS_MS.before;
     });
   }
 

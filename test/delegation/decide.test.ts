@@ -52,6 +52,23 @@ describe('the state × event table', () => {
     });
   }
 
+  it.each([3_600_000, -3_600_000])('is the same where the wall clock has been set by %i ms, and the SFU goes by it', (setMs) => {
+    const told = <T>(of: T): T =>
+      JSON.parse(JSON.stringify(of), (name, value) => (/^(joined|left)AtMs$/.test(name) && value !== null ? value + setMs : value));
+    const late = told({ ...EVENTS['A left'], leftAtMs: NOW - 500 } as Event);
+    const there = told(rowIn(ROWS['connected, just seen']));
+    const { expiry } = there;
+    const ranOut = { ...there, expiry: { ...expiry, earliestMs: NOW - 1_000, latestMs: NOW - 1_000 } };
+    expect(decide(ranOut, late, { ...now, wallMs: NOW + setMs }, POLICY).next).toMatchObject({ expiry: { ranOutUnder: true } });
+    for (const name of Object.keys(ROWS) as RowName[]) {
+      const row = told(rowIn(ROWS[name]));
+      for (const event of Object.keys(EVENTS) as EventName[]) {
+        const decided = decide(row, told(EVENTS[event]), { ...now, wallMs: NOW + setMs }, POLICY);
+        expect([event, say(row, decided)]).toEqual([event, TABLE[name][event]]);
+      }
+    }
+  });
+
   it('an ended delegation: nothing happens any more', () => {
     const state = { kind: 'ended', outcome: 'sent', cause: 'left', atMs: NOW - 5, sin: null, tookMs: 30 } as const;
     const row: EndedDelegation = { ...rowIn(ROWS.leaving), state, handles: null };

@@ -48,6 +48,14 @@ describe('a webhook', () => {
     ]);
   });
 
+  test('of a session from before the hand-over ends nothing, though the wall clock has been set ahead since the start', async () => {
+    at.clock.setWall(3_600_000);
+    const joinedAtMs = at.clock.wallMs() - 10_000;
+    expect((await at.hook(participantEvent('participant_left', 1, { reason: 'CLIENT_INITIATED', joinedAtMs }))).status).toBe(200);
+    await at.clock.advance(5_000);
+    expect(await state()).toBe('awaiting');
+  });
+
   test.each(['/v1/webhook', '/v1/webhook/', '/sfu_webhook/', '//sfu_webhook'])('is taken at %s as well', async (path) => {
     const body = JSON.stringify(participantEvent('participant_joined'));
     const { status } = await at.ask('POST', path, { body, headers: { authorization: await webhookToken(body) } });

@@ -77,6 +77,13 @@ describe('who is asked for', () => {
     expect(asked.slice(2)).toEqual(['later']);
   });
 
+  test.each([3_600_000, -3_600_000])('where the wall clock was set by %i ms, before the doubt or after it', async (setMs) => {
+    clock.setWall(setMs);
+    const wallMs = clock.wallMs();
+    await look([seen('before it was set', DOUBT_MS - 120_000), seen('after it was set', wallMs - 10_000), seen('back', wallMs)]);
+    expect(asked).toEqual(expect.arrayContaining(['before it was set', 'after it was set']));
+  });
+
   test('everybody, of an SFU that does not tell when somebody came', async () => {
     await look([seen('alice', null), seen('bob', null)]);
     expect(asked).toEqual(['alice', 'bob']);

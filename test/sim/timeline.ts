@@ -176,6 +176,7 @@ export class Process {
     };
     return {
       nowMs: () => timeline.nowMs + this.#skewMs,
+      wallMs: () => timeline.nowMs + this.#skewMs,
       idleMs: () => timeline.nowMs,
       after,
       everySecond: (fire) => {

@@ -13,6 +13,8 @@ export interface VirtualClock extends Clock {
   stall(ms: number): void;
   /** As while the machine is asleep: time has passed, and no timer has come nearer. */
   sleep(ms: number): void;
+  /** Sets the wall clock ahead, or back. */
+  setWall(byMs: number): void;
 }
 
 interface Timer {
@@ -26,6 +28,7 @@ export const START_MS = Date.UTC(2026, 0, 1);
 
 export function createVirtualClock(startMs: number = START_MS): VirtualClock {
   let nowMs = startMs;
+  let setMs = 0;
   let order = 0;
   let endsOfTurn = 0;
   /** By time, those of one time in the order in which they were set. */
@@ -61,6 +64,7 @@ export function createVirtualClock(startMs: number = START_MS): VirtualClock {
 
   return {
     nowMs: () => nowMs,
+    wallMs: () => nowMs + setMs,
     idleMs: () => nowMs,
     after: (delayMs, fire) => at(nowMs + Math.max(delayMs, 0), fire),
     everySecond: (fire) => {
@@ -100,6 +104,9 @@ export function createVirtualClock(startMs: number = START_MS): VirtualClock {
     },
     stall: (ms) => {
       nowMs += ms;
+    },
+    setWall: (byMs) => {
+      setMs += byMs;
     },
   };
 }

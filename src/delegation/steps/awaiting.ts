@@ -2,10 +2,10 @@
 // its event), only the SFU is asked: at once, and when the time to connect is over.
 import { isOnTheWayBack, waitMsOf } from '../reasons.ts';
 import type { Awaiting, Departure, EventOf, LiveDelegation, LiveState, Session } from '../state.ts';
+import { CLOCKS_MS, inOurTime } from './clocks.ts';
 import {
   ask,
   askAgainMs,
-  CLOCKS_MS,
   choose,
   connect,
   connectByJoin,
@@ -52,8 +52,9 @@ export function awaitingJoined(row: Row, event: EventOf<'joined'>, at: Moment): 
  */
 export function awaitingLeft(row: Row, event: EventOf<'left'>, at: Moment): Decision {
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
-  if (event.joinedAtMs !== null && event.joinedAtMs >= row.createdAtMs) {
-    const certain = event.joinedAtMs >= row.createdAtMs + CLOCKS_MS;
+  const joinedMs = event.joinedAtMs === null ? Number.NEGATIVE_INFINITY : inOurTime(event.joinedAtMs, at);
+  if (joinedMs >= row.createdAtMs) {
+    const certain = joinedMs >= row.createdAtMs + CLOCKS_MS;
     return depart(row, sessionThatLeft(event), { ...departure, certain }, null, at);
   }
   const shortenedMs = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));

@@ -3,6 +3,7 @@
 import { backoffMs, limitedMs } from '../retry.ts';
 import type { Cause, Connected, EventOf, LiveDelegation, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
+import { leftMs, seenByJoinMs } from './clocks.ts';
 import {
   ask,
   askAgainMs,
@@ -27,7 +28,6 @@ import {
   never,
   provesLoss,
   RESTART,
-  seenByJoinMs,
   sessionOf,
   unchanged,
 } from './moves.ts';
@@ -39,7 +39,7 @@ export function connectedDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.restartDueMs) return unchanged(row);
   if (state.failures > 0 && isAbandoned(row, at))
-    return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, state.seenAtMs)) });
+    return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, state.seenAtMs, at)) });
   const oldestMs = at.nowMs - leaseMs(row, at.policy);
   return unchanged(row, [state.seenAtMs >= oldestMs ? RESTART : ask(oldestMs)]);
 }
@@ -74,7 +74,7 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
   // A webhook without a SID speaks of the current session.
   if (event.sid === null || session.sid === null || event.sid === session.sid) {
     const certain = departure.certain && isSeenSinceHandOver(row);
-    const known = witnessed(row, session, Math.min(event.leftAtMs ?? at.nowMs, at.nowMs));
+    const known = witnessed(row, session, leftMs(event, at), at);
     return depart(known, { ...session, roomSid: event.roomSid ?? session.roomSid }, { ...departure, certain }, attempted, at);
   }
   if (event.joinedAtMs === null || session.joinedAtMs === null) return unchanged(row, [ask(at.nowMs)]);
@@ -196,7 +196,7 @@ export function connectedRestartAnswered(row: Row, event: EventOf<'restart_answe
       // Before its expiry somebody else, usually the client, has sent or cancelled it; after it, it has run out.
       const ranOut = at.nowMs >= row.expiry.earliestMs;
       // With its participant there: a restart is made on fresh evidence only.
-      if (ranOut) return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, at.nowMs)) });
+      if (ranOut) return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, at.nowMs, at)) });
       return end(row, answer.how === 'conflict' ? 'cancelled' : 'already-sent', at, { sin: falseLeave(row) });
     }
     case 'limited':

@@ -2,6 +2,7 @@
 // Cancelling: superseded, and the older event owes its cancellation, so that it can't fire under a present user.
 import { backoffMs, limitedMs } from '../retry.ts';
 import type { Answer, Cancelling, Connected, Effect, Ended, EventOf, Leaving, LiveDelegation, Outcome } from '../state.ts';
+import { leftMs } from './clocks.ts';
 import {
   choose,
   connect,
@@ -160,7 +161,7 @@ export function cancellingAnswered(row: In<Cancelling>, answer: Answer, at: Mome
 /** The event was over before it could be cancelled: if it has run out, it took out who was there. */
 function notCancelled(row: In<Cancelling>, at: Moment): Decision {
   const { there } = row.state;
-  return end(row, 'superseded', at, { sin: falseLeave(row, there !== undefined && ranOutUnder(row, there, at.nowMs)) });
+  return end(row, 'superseded', at, { sin: falseLeave(row, there !== undefined && ranOutUnder(row, there, at.nowMs, at)) });
 }
 
 /** Who is replaced is there by another session. */
@@ -168,7 +169,7 @@ export function cancellingLeft(row: In<Cancelling>, event: EventOf<'left'>, at: 
   const { there } = row.state;
   if (event.identity !== there?.identity || event.cause === 'replaced') return unchanged(row);
   if (event.sid !== null && there.sid !== null && event.sid !== there.sid) return unchanged(row);
-  return nobodyThere(witnessed(row, there, Math.min(event.leftAtMs ?? at.nowMs, at.nowMs)), at);
+  return nobodyThere(witnessed(row, there, leftMs(event, at), at), at);
 }
 
 export function cancellingSnapshot(row: In<Cancelling>, event: EventOf<'snapshot'>, at: Moment): Decision {

@@ -21,11 +21,11 @@ import type {
   Session,
   Step,
 } from '../state.ts';
+import { type Clocks, seenByJoinMs } from './clocks.ts';
 import { witnessed } from './sins.ts';
 
 /** What a decision may know besides the row and the event. */
-export interface Moment {
-  readonly nowMs: number;
+export interface Moment extends Clocks {
   /** Uniform in [0, 1): the chance of this decision, for jitter. */
   readonly roll: number;
   readonly policy: Policy;
@@ -207,17 +207,6 @@ export function isAnotherRoom({ roomSid }: Session, found: RoomSid | null | unde
   return found === null || (found !== undefined && roomSid !== null && found !== roomSid);
 }
 
-/** How far times of the SFU may be off ours, ms: it has its own clock, and older versions tell only whole seconds. */
-export const CLOCKS_MS = 2_000;
-
-/**
- * Since when a join's webhook is evidence of presence. Usually it was just sent, and counts from now. But LiveKit may have tried in vain
- * before, or this process may have been stopped; then whoever joined may be gone already, and it counts from the join.
- */
-export function seenByJoinMs(joinedAtMs: number | null, at: Moment): number {
-  return joinedAtMs === null || joinedAtMs >= at.nowMs - CLOCKS_MS ? at.nowMs : joinedAtMs;
-}
-
 /**
  * Seen on the SFU: one restart at once, so that the delay counts from evidence. That may be as old again as for the restarts to come, for
  * the event has run since it was handed over; who was seen before that may be gone, and a list has to tell. In which room, tells later
@@ -227,7 +216,7 @@ export function connect(row: LiveDelegation, session: Session, seenAtMs: number,
   const state: LiveState = { kind: 'connected', session, seenAtMs, restartDueMs: at.nowMs, failures: 0, attempted };
   const whichRoom = session.roomSid === null;
   const which = whichRoom ? [ask(seenAtMs, { whichRoom })] : [];
-  const moved = move(sessionOver(row), state, at, isFresh(row, seenAtMs, at) ? [RESTART, ...which] : [ask(at.nowMs, { whichRoom })]);
+  const moved = move(sessionOver(row, at), state, at, isFresh(row, seenAtMs, at) ? [RESTART, ...which] : [ask(at.nowMs, { whichRoom })]);
   return row.state.kind === 'connected'
     ? { next: { ...moved.next, history: remember(row.history, at, 'connected', 'another session') } as Delegation, effects: moved.effects }
     : moved;
@@ -255,18 +244,18 @@ export function depart(
 ): Decision {
   const waitMs = waitMsOf(departure.cause, at.policy);
   if (departure.certain && decidedAtOnce(departure.cause, at.policy))
-    return owe(sessionOver(row, seenAtMs), { departure, session, attempted }, at.nowMs, at);
+    return owe(sessionOver(row, at, seenAtMs), { departure, session, attempted }, at.nowMs, at);
   const untilMs = departure.atMs + waitMs;
   const effects: Effect[] = untilMs <= at.nowMs ? [ask(at.nowMs, { whichRoom: mayBeForgotten({ session, departure }) })] : [];
   if (waitMs >= LONG_WAIT_MS && runsOutBefore(untilMs, row, seenAtMs, at)) effects.push(RESTART);
   const nextAskMs = nextLookMs(row, untilMs, at);
   const state: LiveState = { kind: 'settling', session, departure, untilMs, nextAskMs, failures: 0, attempted };
-  return move(sessionOver(row, seenAtMs), state, at, effects, { detail: departure.cause });
+  return move(sessionOver(row, at, seenAtMs), state, at, effects, { detail: departure.cause });
 }
 
 /** Of a session that ends, or that another takes the place of. */
-function sessionOver(row: LiveDelegation, seenAtMs: number = Number.NEGATIVE_INFINITY): LiveDelegation {
-  return row.state.kind === 'connected' ? witnessed(row, row.state.session, Math.max(row.state.seenAtMs, seenAtMs)) : row;
+function sessionOver(row: LiveDelegation, at: Moment, seenAtMs: number = Number.NEGATIVE_INFINITY): LiveDelegation {
+  return row.state.kind === 'connected' ? witnessed(row, row.state.session, Math.max(row.state.seenAtMs, seenAtMs), at) : row;
 }
 
 /** Within less the event hardly runs out, and a call that hangs would keep the leave waiting. */

@@ -2,7 +2,8 @@
 // lies ahead was written by a clock that went wrong, and whatever it waits for would come later by as much: a leave that is owed, the end of a
 // wait, the word of a list that somebody is not there any more.
 import type { LiveDelegation, LiveState } from '../state.ts';
-import { CLOCKS_MS, never } from './moves.ts';
+import { CLOCKS_MS } from './clocks.ts';
+import { never } from './moves.ts';
 
 /** Nobody who is owed a call waits longer for another try (retry.ts). */
 const LONGEST_PAUSE_MS = 300_000;
