@@ -1,10 +1,10 @@
 // Hand-overs: a new delegation, the same one again (idempotent), one that supersedes older ones, and handing back. Each is one commit.
 import type { Clock, Random } from '../clock.ts';
-import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, joinedTo } from '../delegation/decide.ts';
+import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, joinedTo, type Now } from '../delegation/decide.ts';
 import { eventHashesOf, haveOneEvent } from '../delegation/handles.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
 import type { Delegation, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
-import { type Change, type Store, StoreUnavailable, type Updated } from '../store/store.ts';
+import { type Change, type Store, StoreUnavailable, type Updated, type Write } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 import type { EarlyDepartures } from './early-departures.ts';
 
@@ -58,6 +58,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     // Its event is being cancelled, for its member has handed a newer one over since, which stays.
     const overtaken = ofAnother.find(({ state }) => state.kind === 'cancelling');
     if (overtaken !== undefined) return { writes: [], value: { kind: 'repeated', row: overtaken, decisions: [] } };
+    if (others.length === 0 && own.some((row) => isOvertaken(handOver, row, now.nowMs))) return late(handOver, own, now);
     // An adopted job must not supersede what its owner has delegated to us since.
     const replaceable = [...own, ...others];
     const newer = adopted === null ? undefined : replaceable.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
@@ -73,17 +74,33 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     });
     const superseded = older.filter(({ row, decision }) => decision.next !== row).map(({ decision }) => decision);
     const decisions = [...superseded, fresh];
-    const writes = decisions.map(({ next, effects }) => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 }));
+    const writes = decisions.map(writeOf);
     for (const { row } of writes) onWrite(undefined, row);
     return { writes, value: { kind: 'created', row: fresh.next, superseded: superseded.length, decisions } };
   }
 
+  /**
+   * A homeserver was asked about it for so long that its member has handed another over since: that one stays, as if they had been taken in
+   * the order in which they came. To cancel it for one that may be gone already would leave its member with no event at all.
+   */
+  function late(handOver: HandOver, own: readonly Delegation[], now: Now): Change<Committed> {
+    const isSameEvent = own.some(({ handles }) => handles !== null && haveOneEvent(handles, handOver.handles));
+    const known = own
+      .map((row) => ({ row, decision: decide(row, { kind: 'known_as', identities: handOver.identities }, now, policy) }))
+      .filter(({ row, decision }) => decision.next !== row);
+    for (const { row, decision } of known) onWrite(row, decision.next);
+    const first = delegate(handOver, now.nowMs, now.roll, policy);
+    const superseded = decide(first.next, { kind: 'superseded', isSameEvent }, now, policy);
+    onWrite(undefined, superseded.next);
+    const decisions = [...known.map(({ decision }) => decision), superseded];
+    return { writes: decisions.map(writeOf), value: { kind: 'created', row: superseded.next, superseded: 1, decisions } };
+  }
+
   function repeated(before: Delegation, decision: Decision): Change<Committed> {
-    const { next, effects } = decision;
+    const { next } = decision;
     if (next === before) return { writes: [], value: { kind: 'repeated', row: before, decisions: [] } };
     onWrite(before, next);
-    const leaseMs = effects.length > 0 ? LEASE_MS : 0;
-    return { writes: [{ row: next, leaseMs }], value: { kind: 'repeated', row: next, decisions: [decision] } };
+    return { writes: [writeOf(decision)], value: { kind: 'repeated', row: next, decisions: [decision] } };
   }
 
   async function commit(handOver: HandOver, adopted: Adopted | null): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
@@ -130,7 +147,17 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
   };
 }
 
+const writeOf = ({ next, effects }: Decision): Write => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 });
+
 const isLive = (row: Delegation): row is LiveDelegation => row.handles !== null && row.state.kind !== 'cancelling';
+
+/**
+ * Whether that row was asked for later than this hand-over, though taken earlier. One that seems to come from the future was written before the
+ * clock was set back, and says nothing.
+ */
+function isOvertaken({ askedAtMs }: HandOver, { createdAtMs }: Delegation, nowMs: number): boolean {
+  return askedAtMs !== undefined && createdAtMs > askedAtMs && createdAtMs <= nowMs;
+}
 
 /** A decision, and what follows from an event at once after it. */
 function thenTold(first: Decision, { next, effects }: Decision): Decision {

@@ -29,6 +29,12 @@ export interface DelegationsDeps {
   readonly assertOpen: () => void;
 }
 
+interface Asked {
+  readonly body: Buffer;
+  /** When the request came, Unix ms. */
+  readonly askedAtMs: number;
+}
+
 const MOST_BYTES = 64 * 1024;
 
 export function delegationRoutes(deps: DelegationsDeps): Hono {
@@ -42,14 +48,14 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
 
   app.post('/', async (c) => {
     assertOpen();
+    const askedAtMs = deps.clock.nowMs();
     return countingRefusals(metrics, async () => {
       const body = await bodies.read(c, MOST_BYTES);
-      return create(c, authenticate(c, keys), body);
+      return create(c, { ...authenticate(c, keys), body, askedAtMs });
     });
   });
 
-  async function create(c: Context, { room, identity }: Participant, body: Buffer): Promise<Response> {
-    const askedAtMs = deps.clock.nowMs();
+  async function create(c: Context, { room, identity, body, askedAtMs }: Participant & Asked): Promise<Response> {
     const { homeserver: named, leave } = parseDelegation(parseJson(body));
     const owner = participantOwner(room, identity);
     const waitMs = deps.limit.take(owner);

@@ -67,8 +67,9 @@ const FULL_ACCESS_ONLY = 'Delayed events are delegated for users of full-access 
 export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   const app = new Hono();
   const token = (parse: (bytes: Uint8Array) => MatrixRtcRequest) => async (c: Context) => {
+    const askedAtMs = deps.clock.nowMs();
     const request = parse(await deps.bodies.read(c, MOST_BYTES));
-    return c.json(await counted(deps, request, () => getToken(deps, request)));
+    return c.json(await counted(deps, request, () => getToken(deps, request, askedAtMs)));
   };
 
   for (const path of PATHS) {
@@ -78,9 +79,10 @@ export function matrixRtcRoutes(deps: MatrixRtcDeps): Hono {
   app.post('/get_token', token(parseMemberRequest));
   app.post('/sfu/get', token(parseLegacyRequest));
   app.post('/delegate_delayed_leave', async (c) => {
+    const askedAtMs = deps.clock.nowMs();
     const bytes = await deps.bodies.read(c, MOST_BYTES);
     const request = await leaveOrProbe(deps, () => parseMemberRequest(bytes));
-    await counted(deps, request, () => delegateLeave(deps, request));
+    await counted(deps, request, () => delegateLeave(deps, request, askedAtMs));
     return c.json({});
   });
   for (const path of PATHS) app.all(path, (c) => c.body(null, 405, { ...JSON_TYPE, Allow: 'POST, OPTIONS' }));
@@ -123,10 +125,9 @@ function counted<T>({ metrics }: MatrixRtcDeps, { delegation }: MatrixRtcRequest
   return delegation === null ? work() : countingRefusals(metrics, work);
 }
 
-async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<{ url: string; jwt: string }> {
+async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest, askedAtMs: number): Promise<{ url: string; jwt: string }> {
   const { grants, tokens, roomCreation, memberships } = deps;
   const { delegation } = request;
-  const askedAtMs = deps.clock.nowMs();
   if (delegation !== null) deps.assertOpen();
   const authenticated = await authenticate(deps, request);
   const { member, fullAccess } = authenticated;
@@ -144,9 +145,8 @@ async function getToken(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise
   return { url: grants.url, jwt };
 }
 
-async function delegateLeave(deps: MatrixRtcDeps, request: MatrixRtcRequest): Promise<void> {
+async function delegateLeave(deps: MatrixRtcDeps, request: MatrixRtcRequest, askedAtMs: number): Promise<void> {
   const { delegation } = request;
-  const askedAtMs = deps.clock.nowMs();
   if (delegation === null) throw new MatrixError(400, 'M_BAD_JSON', 'delay_id and delay_timeout are required');
   deps.assertOpen();
   const authenticated = await authenticate(deps, request);

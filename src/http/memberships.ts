@@ -28,7 +28,7 @@ import type { HandedLeave } from './requests.ts';
 
 export interface Leave extends HandedLeave {
   readonly homeserver: HomeserverUrl;
-  /** When the request came, Unix ms. */
+  /** When the request came, Unix ms: a later one is newer, whichever is answered first. */
   readonly askedAtMs: number;
 }
 

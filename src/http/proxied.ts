@@ -83,9 +83,10 @@ export function proxiedRoutes(deps: ProxiedDeps): Hono {
       return c.json(await tokenForUser(deps, c.var.userId, parseTokenRequest(await bodyOf(c)), edition));
     });
     app.post(delegate, authentic, byUser, async (c) => {
+      const askedAtMs = deps.clock.nowMs();
       const bytes = await bodyOf(c);
       const request = await leaveOrProbe(deps, () => parseLeaveRequest(bytes));
-      await countingRefusals(deps.metrics, async () => delegateLeave(deps, c.var.userId, request));
+      await countingRefusals(deps.metrics, async () => delegateLeave(deps, { ...request, userId: c.var.userId, askedAtMs }));
       return c.json({});
     });
     const guestToken = `${federation}/get_token`;
@@ -243,9 +244,10 @@ function tokenOf({ log }: ProxiedDeps, { status, content }: Extract<Relayed, { k
   throw new MatrixError(502, 'M_UNKNOWN', 'The other server gave no token');
 }
 
-async function delegateLeave(deps: ProxiedDeps, userId: UserId, { url, membership, delayId }: LeaveRequest): Promise<void> {
-  const { memberships, service, clock } = deps;
-  const askedAtMs = clock.nowMs();
+type AskedLeave = LeaveRequest & { readonly userId: UserId; readonly askedAtMs: number };
+
+async function delegateLeave(deps: ProxiedDeps, { url, membership, delayId, userId, askedAtMs }: AskedLeave): Promise<void> {
+  const { memberships, service } = deps;
   deps.assertOpen();
   if (url !== null) assertOurSfu(deps, url);
   const found = await service.scheduled(delayId, userId);

@@ -102,6 +102,25 @@ describe('handing over', () => {
     expect(await at.metric('lastwill_delegations_total{result="superseded"}')).toBe(1);
   });
 
+  test('an older one that takes longer to be taken is superseded by the one that came after it', async () => {
+    const { promise: later, resolve: answer } = Promise.withResolvers<void>();
+    const slowly = new ReadableStream({
+      async start(body) {
+        await later;
+        body.enqueue(Buffer.from(JSON.stringify(handOverBody(1))));
+        body.close();
+      },
+    });
+    const older = at.ask('POST', '/v1/delegations', { ...(await bearer()), body: slowly });
+    await at.clock.advance(1);
+    const newer = await at.post(handOverBody(2));
+    answer();
+    expect((await older).json.state).toBe('ended');
+    await at.clock.settle();
+    expect(at.homeservers.calls).toEqual(['cancel delay-secret-1']);
+    expect((await at.ask('GET', `/v1/delegations/${newer.json.id}`, await bearer())).json.state).toBe('awaiting');
+  });
+
   test('a participant who is on the SFU already is found and its event kept alive', async () => {
     at.sfu.inRooms.set(room(1), [seen(1)]);
     const { json } = await at.post(handOverBody());

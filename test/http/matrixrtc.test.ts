@@ -2,7 +2,7 @@
 // refusal to the letter, in its order.
 import fc from 'fast-check';
 import { TokenVerifier } from 'livekit-server-sdk';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Identity, RoomName, UserId } from '../../src/delegation/ids.ts';
 import { LEGACY_SLOT, legacyIdentity, memberIdentity, memberRoom } from '../../src/delegation/names.ts';
 import { joins, parts } from './comings.ts';
@@ -167,6 +167,28 @@ describe('a delegation', () => {
     await both({ delay_id: 'delay-secret-2' });
     await at.clock.settle();
     expect(at.homeservers.calls).toEqual(['cancel delay-secret-1']);
+    expect(await at.metric('lastwill_delegations_total{result="superseded"}')).toBe(1);
+  });
+
+  test.each([
+    ['with a token', both],
+    ['with a token for an older client', bothLegacy],
+    ['alone', leave],
+  ])('that came first is superseded, though its homeserver was asked about it for longer: %s', async (_how, handOver) => {
+    const { check } = at.openIds;
+    const { promise: later, resolve: answer } = Promise.withResolvers<void>();
+    vi.spyOn(at.openIds, 'check').mockImplementationOnce((token) => later.then(() => check(token)));
+    const older = handOver();
+    await at.clock.advance(1);
+    expect((await handOver({ delay_id: 'delay-secret-2' })).status).toBe(200);
+    answer();
+    expect((await older).status).toBe(200);
+    await at.clock.settle();
+    expect(at.homeservers.calls).toEqual(['cancel delay-secret-1']);
+    for (const delay_id of ['delay-secret-1', 'delay-secret-2']) await handOver({ delay_id });
+    await at.clock.settle();
+    expect(at.homeservers.calls).toEqual(['cancel delay-secret-1']);
+    expect(await at.store.count()).toMatchObject({ awaiting: 1, ended: 1 });
     expect(await at.metric('lastwill_delegations_total{result="superseded"}')).toBe(1);
   });
 

@@ -1,8 +1,8 @@
 // What our homeserver passes on to us, with the real engine behind it: who gets which token, what is kept for whom, and
 // every refusal to the letter, in its order.
 import { TokenVerifier } from 'livekit-server-sdk';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type DelayId, type Identity, sha256, type UserId } from '../../src/delegation/ids.ts';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type DelayId, type Identity, type Sid, sha256, type UserId } from '../../src/delegation/ids.ts';
 import { legacyIdentity, memberIdentity, memberRoom } from '../../src/delegation/names.ts';
 import { HOME_NAME } from '../support/our-homeserver.ts';
 import { START_MS } from '../support/virtual-clock.ts';
@@ -276,6 +276,23 @@ describe('a delegation', () => {
     await at.clock.settle();
     expect(at.homeservers.calls).toEqual(['cancel delay-secret-1']);
     expect(await at.metric('lastwill_delegations_total{result="superseded"}')).toBe(1);
+  });
+
+  test('that came first is superseded, though it was looked up for longer; the identities that it names are watched', async () => {
+    const secondId = 'delay-secret-2' as DelayId;
+    at.ours.events.set(secondId, { roomId: ROOM_ID, userId: ALICE, delayMs: 3_600_000 });
+    const { promise: later, resolve: answer } = Promise.withResolvers<void>();
+    const scheduled = at.ours.scheduled.bind(at.ours);
+    vi.spyOn(at.ours, 'scheduled').mockImplementationOnce((...asked) => later.then(() => scheduled(...asked)));
+    const older = delegate(OLDER);
+    await at.clock.advance(1);
+    await delegate({ delay_id: secondId });
+    await at.clock.advance(2_000);
+    at.sfu.inRooms.set(ROOM, [{ identity: LONG, sid: 'PA_1' as Sid, joinedAtMs: START_MS, active: true }]);
+    answer();
+    expect((await older).status).toBe(200);
+    await at.clock.advance(2_000);
+    expect(at.homeservers.calls).toEqual(['cancel delay-secret-1', 'restart delay-secret-2']);
   });
 
   test.each<[string, Fields, Record<string, string>]>([
