@@ -43,7 +43,13 @@ export function delegationRoutes(deps: DelegationsDeps): Hono {
   // Clients are web pages of any origin: what they may do hangs on their token alone.
   app.use(
     '*',
-    cors({ origin: '*', allowMethods: ['GET', 'POST', 'DELETE'], allowHeaders: ['Authorization', 'Content-Type'], maxAge: 86_400 }),
+    cors({
+      origin: '*',
+      allowMethods: ['GET', 'POST', 'DELETE'],
+      allowHeaders: ['Authorization', 'Content-Type'],
+      exposeHeaders: ['Retry-After'],
+      maxAge: 86_400,
+    }),
   );
 
   app.post('/', async (c) => {

@@ -299,6 +299,8 @@ describe('other pages may ask', () => {
     ];
     at.storeAway = true;
     replies.push(await at.patient(at.post(handOverBody(2), { headers: origin })));
+    // A page may read no other header than it is told of, and a 503 says when to come again in no other place.
+    for (const { headers } of replies) expect(headers.get('access-control-expose-headers')).toBe('Retry-After');
     expect(replies.map(({ status, headers }) => [status, headers.get('access-control-allow-origin')])).toEqual(
       [201, 400, 413, 401, 405, 503].map((status) => [status, '*']),
     );
