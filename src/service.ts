@@ -222,7 +222,7 @@ function listen(server: Server, config: Config, notes: readonly string[], { inco
   const mayTell = onceAMinute(systemTime);
   server.maxConnections = incoming;
   server.on('drop', () => {
-    if (mayTell()) log.warn({ most: server.maxConnections }, 'connections are turned away: as many as may be are open');
+    if (mayTell()) log.warn({ most: server.maxConnections }, 'connections are closed or turned away: as many as may be are open');
   });
   server.on('error', (err) => {
     if (server.listening) return log.error({ err }, 'the server told of an error');

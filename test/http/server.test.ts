@@ -1,6 +1,6 @@
 import type { RequestListener, Server, ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { createWebServer } from '../../src/http/server.ts';
 import { createHarness } from './harness.ts';
@@ -189,4 +189,67 @@ test('of many connections together each may have fewer requests without an answe
     expect(socket.destroyed).toBe(false);
     socket.destroy();
   });
+});
+
+describe('where as many connections are open as may be', () => {
+  const MOST = 8;
+  const REQUEST = 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n';
+
+  async function crowded(listener: RequestListener): Promise<{ port: number; dropped: () => number }> {
+    const server = createWebServer(listener, systemClock());
+    server.maxConnections = MOST;
+    let dropped = 0;
+    server.on('drop', () => {
+      dropped += 1;
+    });
+    return { port: await listening(server), dropped: () => dropped };
+  }
+
+  /** Comes, says it, and reads nothing. */
+  async function comes(port: number, says: string): Promise<Socket> {
+    const socket = connect(port, '127.0.0.1').on('error', () => {});
+    onTestFinished(() => void socket.destroy());
+    await new Promise<void>((done) => socket.once('connect', () => socket.write(says || '\r\n', () => done())));
+    return socket;
+  }
+
+  test.each([
+    ['says nothing', ''],
+    ['does not end its head', 'POST / HTTP/1.1\r\nHost: x\r\nX-Slow: '],
+    ['does not end its body', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{'],
+    ['does not read its answers', REQUEST.repeat(20)],
+  ])('who %s keeps nobody out', async (_, says) => {
+    const long = 'x'.repeat(4 * 1024 * 1024);
+    const { port, dropped } = await crowded((incoming, outgoing) => {
+      if (incoming.url === '/metrics') return void outgoing.end(long);
+      incoming.resume().on('end', () => outgoing.end('answer'));
+    });
+    for (let nth = 0; nth < 3 * MOST; nth += 1) await comes(port, says);
+    await vi.waitFor(() => expect(dropped()).toBeGreaterThan(MOST));
+    for (let nth = 0; nth < 3; nth += 1) expect(await written(port, 'GET / HTTP/1.0\r\n\r\n')).toMatch(/answer$/);
+  });
+
+  test('whose request is being worked on stays, and who came first goes first, however often they have asked', async () => {
+    const waiting: ServerResponse[] = [];
+    const { port } = await crowded((incoming, outgoing) => {
+      if (incoming.url === '/waits') waiting.push(outgoing);
+      else outgoing.end('answer');
+    });
+    const idle = [await comes(port, ''), await comes(port, '')];
+    const worked = Array.from({ length: MOST - 3 }, () => written(port, 'GET /waits HTTP/1.0\r\n\r\n'));
+    await vi.waitFor(() => expect(waiting).toHaveLength(MOST - 3));
+    const answered = new Promise((done) => idle[0]?.once('data', done));
+    idle[0]?.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+    await answered;
+    const ends = idle.map((socket, nth) => new Promise((done) => socket.once('close', () => done(nth))));
+    expect(await written(port, 'GET / HTTP/1.0\r\n\r\n')).toMatch(/answer$/);
+    expect(await Promise.race(ends)).toBe(0);
+    expect(idle[1]?.destroyed).toBe(false);
+    for (const outgoing of waiting) outgoing.end('after all');
+    for (const text of await Promise.all(worked)) expect(text).toMatch(/after all$/);
+  });
+});
+
+test('a connection on which nothing has moved for a minute is closed', () => {
+  expect(createWebServer(() => {}, systemClock()).timeout).toBe(60_000);
 });
