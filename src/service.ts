@@ -20,7 +20,8 @@ import { createDiscovery } from './homeserver/discovery.ts';
 import { createFederation } from './homeserver/federation.ts';
 import type { Home } from './homeserver/home.ts';
 import { serverOf } from './homeserver/names.ts';
-import { createOpenId } from './homeserver/openid.ts';
+import { createOpenId, type OpenId, type OpenIdDeps } from './homeserver/openid.ts';
+import { createOpenIdLimit } from './homeserver/openid-limit.ts';
 import { createOutages } from './homeserver/outages.ts';
 import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
@@ -121,7 +122,9 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const sfuHost = bareHost(new URL(config.livekit.apiUrl).hostname);
   const resolve = createResolve({ clock: systemTime, isOperators: (host) => host === sfuHost || served.isNamed(host) });
   const connections = shareConnections();
-  const outbound = createOutbound({ clock, addresses, insecureTls, resolve, sockets: connections.lookUps });
+  const outboundWith = (sockets: number) => createOutbound({ clock, addresses, insecureTls, resolve, sockets });
+  const outbound = outboundWith(connections.lookUps);
+  const toStrangers = outboundWith(connections.strangersLookUps);
   const sfu: RoomServiceDeps = {
     clock: systemTime,
     pool: createSfuPool(config.livekit.apiUrl, { clock: systemTime, resolve, connections: connections.sfu }),
@@ -146,7 +149,8 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 
   const stopTakingOver = await takeOverJobs(config, { engine, served, discovery, clock, log, isOpen: () => open });
 
-  const matrixRtc = createMatrixRtc(config, { served, outbound, sfu, signingKey });
+  const limit = createOpenIdLimit(connections.incoming / 2);
+  const matrixRtc = createMatrixRtc(config, { served, outbound, strangers: { outbound: toStrangers, limit }, sfu, signingKey });
   const behind = createBehindHomeserver(config, {
     rooms,
     ...{ home, attendance: store, outbound, sfu, matrixRtc },
@@ -190,7 +194,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       const graceMs = GRACE_MS - LAST_ANSWERS_MS;
       await Promise.all([engine.drain(graceMs, () => answered), behind?.departures?.stop(graceMs)]);
       await Promise.race([answered, new Promise<void>((resolve) => systemTime.after(LAST_ANSWERS_MS, resolve))]);
-      await Promise.allSettled([delayedEvents.close(), outbound.close()]);
+      await Promise.allSettled([delayedEvents.close(), outbound.close(), toStrangers.close()]);
       await store.close();
       log.info({}, 'stopped');
       leave();
@@ -278,17 +282,26 @@ async function openStore(
 interface MatrixRtcDeps {
   readonly served: ReturnType<typeof createServed>;
   readonly outbound: ReturnType<typeof createOutbound>;
+  readonly strangers: Pick<OpenIdDeps, 'outbound' | 'limit'>;
   readonly sfu: RoomServiceDeps;
   readonly signingKey: ApiKey;
 }
 
-function createMatrixRtc(config: Config, { served, outbound, sfu, signingKey }: MatrixRtcDeps): MatrixRtc {
+function createMatrixRtc(config: Config, { served, outbound, strangers, sfu, signingKey }: MatrixRtcDeps): MatrixRtc {
   const { fullAccess } = config.homeservers;
   const names = new Set(fullAccess.names);
-  const federation = createFederation({ clock: systemTime, random: systemRandom(), outbound, addressesOf: served.addressesOf });
+  // Apart in all that there is a bound on: sockets, and what is remembered.
+  const openIdBy = (way: Pick<OpenIdDeps, 'outbound' | 'limit'>): OpenId => {
+    const common = { clock: systemTime, ...way };
+    return createOpenId({
+      ...common,
+      federation: createFederation({ ...common, random: systemRandom(), addressesOf: served.addressesOf }),
+    });
+  };
+  const [ofListed, ofStrangers] = [openIdBy({ outbound, limit: null }), openIdBy(strangers)];
   return {
     grants: { ...config.grants, url: config.livekit.url, hasFullAccess: (name) => fullAccess.all || names.has(name) },
-    openId: createOpenId({ clock: systemTime, federation, outbound, isListed: (name) => served.listed.includes(name) }),
+    openId: { check: (token) => (served.listed.includes(token.serverName) ? ofListed : ofStrangers).check(token) },
     tokens: createTokens(signingKey),
     roomCreation: createRoomCreation(config.livekit.apiUrl, signingKey, sfu),
   };

@@ -175,6 +175,28 @@ test('with few descriptors its own calls wait for one another, whatever stranger
   expect([failed, service.told()]).toEqual([null, '']);
 });
 
+test("strangers' homeservers that hang take neither all connections nor what the operator's homeserver is asked by", async () => {
+  const sfu = await startScriptedServer((_, response) => answer(response, 200, {}));
+  const ours = await startScriptedServer((_, response) => answer(response, 200, { sub: `@alice:localhost:${ours.port}` }), { tls: true });
+  const hang = await Promise.all(Array.from({ length: 3 }, () => startScriptedServer(() => {}, { tls: true })));
+  onTestFinished(() => Promise.all([sfu, ours, ...hang].map((one) => one.close())).then(() => {}));
+  const service = await started({
+    descriptors: 256,
+    settings: {
+      LIVEKIT_URL: `ws://127.0.0.1:${sfu.port}`,
+      LIVEKIT_FULL_ACCESS_HOMESERVERS: `localhost:${ours.port}`,
+      LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING',
+    },
+  });
+  const asking = (port: number): RequestInit => {
+    const openid_token = { access_token: 'opaque', token_type: 'Bearer', matrix_server_name: `localhost:${port}`, expires_in: 60 };
+    return { method: 'POST', body: JSON.stringify({ room: '!room:example.org', device_id: 'DEVICE', openid_token }) };
+  };
+  for (let n = 0; n < 120; n += 1) fetch(`${service.url}/sfu/get`, asking((hang[n % 3] as { port: number }).port)).catch(() => {});
+  await vi.waitFor(() => expect(hang.every(({ requests }) => requests.length > 0)).toBe(true), 5_000);
+  expect((await fetch(`${service.url}/sfu/get`, asking(ours.port))).status).toBe(200);
+}, 30_000);
+
 test('failures are told of the name that led to a homeserver, whichever host that is on', async () => {
   const gone = await freePort();
   const wellKnown = { 'm.homeserver': { base_url: `http://127.0.0.1:${gone}` } };

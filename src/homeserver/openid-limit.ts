@@ -1,35 +1,46 @@
-// How many unknown homeservers may be asked about OpenID tokens at once. Anyone may name any host as their homeserver, and one that does
-// not answer holds sockets for seconds: made-up names could hold every socket that this process may open, and each restart needs one.
-// The limit is on homeservers, not on tokens, and those that the operator named or that have named a user of their own are exempt.
+// How many of the strangers' homeservers may be asked about OpenID tokens at once. Anyone may name any host as their homeserver, and one that
+// does not answer holds sockets, and the connection of whoever named it, for seconds: made-up names could hold all that there are. Those that
+// the operator named are asked by another way (service.ts), and always.
 import type { ServerName } from '../delegation/ids.ts';
 import { LruMap } from '../lru-map.ts';
 
 const MOST_AT_ONCE = 256;
 /** How many homeservers are remembered as real. */
 const MOST_PROVEN = 1_000;
+/** Once half of all tokens that may be asked about at once are, each homeserver may have this part of all. */
+const SHARE_AMONG_MANY = 1 / 32;
 
-/** To be called once the homeserver has been asked. `isReal`: it has named a user of its own, and is exempt from now on. */
+/** To be called once the homeserver has been asked. `isReal`: it has named a user of its own, and counts as known from now on. */
 export type Leave = (isReal: boolean) => void;
 
 export interface OpenIdLimit {
-  /** Takes a place for this homeserver, or shares the one that it has. Null: there is none left, and it must not be asked. */
+  /** Takes a place for a token of this homeserver. Null: there is none left, and it must not be asked. */
   enter(name: ServerName): Leave | null;
 }
 
-export function createOpenIdLimit(isListed: (name: ServerName) => boolean): OpenIdLimit {
+/** `mostTokens`: at once, of all of them together. */
+export function createOpenIdLimit(mostTokens: number): OpenIdLimit {
   const proven = new LruMap<ServerName, true>(MOST_PROVEN);
   const asked = new Map<ServerName, number>();
+  let tokens = 0;
+
+  function mayAsk(name: ServerName, others: number): boolean {
+    const isKnown = others > 0 || proven.get(name) === true;
+    if (!isKnown && asked.size >= MOST_AT_ONCE) return false;
+    return tokens < mostTokens / 2 || (tokens < mostTokens && others < Math.max(mostTokens * SHARE_AMONG_MANY, 1));
+  }
 
   return {
     enter: (name) => {
       const others = asked.get(name) ?? 0;
-      const isKnown = others > 0 || isListed(name) || proven.get(name) === true;
-      if (!isKnown && asked.size >= MOST_AT_ONCE) return null;
+      if (!mayAsk(name, others)) return null;
       asked.set(name, others + 1);
+      tokens += 1;
       return (isReal) => {
         const left = (asked.get(name) ?? 1) - 1;
         if (left === 0) asked.delete(name);
         else asked.set(name, left);
+        tokens -= 1;
         if (isReal) proven.set(name, true);
       };
     },

@@ -5,7 +5,7 @@ import { z } from '../library-parts.ts';
 import { ADVICE } from './failures.ts';
 import type { Federation, FederationTarget } from './federation.ts';
 import { parsePrintableUserId, serverOf } from './names.ts';
-import { createOpenIdLimit } from './openid-limit.ts';
+import type { OpenIdLimit } from './openid-limit.ts';
 import type { Outbound, Reply } from './outbound.ts';
 
 const TIMEOUT_MS = 10_000;
@@ -31,16 +31,15 @@ export interface OpenIdDeps {
   readonly clock: Clock;
   readonly federation: Federation;
   readonly outbound: Outbound;
-  /** Whether the operator's settings name this server. */
-  readonly isListed: (name: ServerName) => boolean;
+  /** Null: all are asked. */
+  readonly limit: OpenIdLimit | null;
 }
 
-export function createOpenId({ clock, federation, outbound, isListed }: OpenIdDeps): OpenId {
-  const limit = createOpenIdLimit(isListed);
-
+export function createOpenId({ clock, federation, outbound, limit }: OpenIdDeps): OpenId {
   async function check(token: OpenIdToken): Promise<OpenIdResult> {
+    if (limit === null) return askOnce(token);
     const leave = limit.enter(token.serverName);
-    if (leave === null) return refused('too many other homeservers are being asked');
+    if (leave === null) return refused('too many others are being asked about');
     let result: OpenIdResult | null = null;
     try {
       result = await askOnce(token);

@@ -10,8 +10,10 @@ export interface Connections {
   readonly sfu: number;
   /** For delayed events, to all homeservers together. */
   readonly delayedEvents: number;
-  /** For everything else that homeservers are asked; strangers can cause such calls (.well-known, OpenID). */
+  /** For everything else that homeservers are asked (.well-known, OpenID). */
   readonly lookUps: number;
+  /** The same of those that the operator did not name: anyone may name them, and have them answer slowly. */
+  readonly strangersLookUps: number;
 }
 
 /** Where the system does not tell its limit: the usual one. */
@@ -22,6 +24,8 @@ const OWN = 40;
 const MOST_INCOMING = 4_096;
 /** As many questions as engine/presence.ts puts to the SFU at once (256, and 32 again), and as many calls that make rooms for tokens. */
 const MOST_SFU = 576;
+/** Each takes a millisecond or two of ours to be made; a stranger can have all of them made at once. */
+const MOST_STRANGERS_LOOK_UPS = 512;
 
 /** `limits` answers in the form of Linux' /proc/self/limits; it may throw. */
 export function shareConnections(limits: () => string = () => readFileSync('/proc/self/limits', 'utf8')): Connections {
@@ -31,7 +35,8 @@ export function shareConnections(limits: () => string = () => readFileSync('/pro
     incoming: part(2, MOST_INCOMING),
     sfu: part(6, MOST_SFU),
     delayedEvents: part(6, Number.POSITIVE_INFINITY),
-    lookUps: part(6, Number.POSITIVE_INFINITY),
+    lookUps: part(12, Number.POSITIVE_INFINITY),
+    strangersLookUps: part(12, MOST_STRANGERS_LOOK_UPS),
   };
 }
 

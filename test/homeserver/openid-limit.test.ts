@@ -10,7 +10,7 @@ const name = (text: string): ServerName => text as ServerName;
 const crowd = (count: number, of = 'slow.test') => Array.from({ length: count }, (_, n) => name(`${n}.${of}`));
 
 test('there is room for 256 homeservers at once that nobody knows', () => {
-  const limit = createOpenIdLimit(() => false);
+  const limit = createOpenIdLimit(4_096);
   const leaves = crowd(256).map((one) => limit.enter(one));
   expect(leaves).not.toContain(null);
   expect(limit.enter(name('one.more.test'))).toBeNull();
@@ -20,7 +20,7 @@ test('there is room for 256 homeservers at once that nobody knows', () => {
 });
 
 test('all tokens of one homeserver take one place, until the last has been asked about', () => {
-  const limit = createOpenIdLimit(() => false);
+  const limit = createOpenIdLimit(4_096);
   crowd(255).map((one) => limit.enter(one));
   const leaves = Array.from({ length: 1_000 }, () => limit.enter(name('busy.test')));
   expect(leaves).not.toContain(null);
@@ -30,14 +30,34 @@ test('all tokens of one homeserver take one place, until the last has been asked
   expect(limit.enter(name('one.more.test'))).not.toBeNull();
 });
 
-test('there is always room for those that the operator named, and those that have named a user before', () => {
-  const limit = createOpenIdLimit((one) => one === 'listed.test');
+test('there is room for those that have named a user before', () => {
+  const limit = createOpenIdLimit(4_096);
   limit.enter(name('real.test'))?.(true);
   limit.enter(name('unreal.test'))?.(false);
   crowd(256).map((one) => limit.enter(one));
   expect(limit.enter(name('unreal.test'))).toBeNull();
   expect(limit.enter(name('real.test'))).not.toBeNull();
-  expect(limit.enter(name('listed.test'))).not.toBeNull();
+});
+
+test('one homeserver has half of all tokens at most, others a little each of the rest, and all together no more than there may be', () => {
+  const limit = createOpenIdLimit(64);
+  const taken = (of: string): number => {
+    let count = 0;
+    while (limit.enter(name(of)) !== null) count += 1;
+    return count;
+  };
+  limit.enter(name('real.test'))?.(true);
+  expect(taken('hangs.test')).toBe(32);
+  expect([taken('real.test'), taken('other.test')]).toEqual([2, 2]);
+  expect(crowd(20).reduce((sum, one) => sum + taken(one), 0)).toBe(28);
+  expect(limit.enter(name('real.test'))).toBeNull();
+});
+
+test('however few there may be, each homeserver may have one', () => {
+  const limit = createOpenIdLimit(3);
+  expect([limit.enter(name('a.test')), limit.enter(name('a.test'))]).not.toContain(null);
+  expect(limit.enter(name('a.test'))).toBeNull();
+  expect(limit.enter(name('b.test'))).not.toBeNull();
 });
 
 test('a token of one homeserver too many is refused at once, and no longer when others have been given up', async () => {
@@ -52,10 +72,10 @@ test('a token of one homeserver too many is refused at once, and no longer when 
   };
   const at = { kind: 'target', host: 'x', port: 1, hostHeader: 'x', tlsName: 'x', addresses: 'public' } as const;
   const federation: Federation = { resolve: async () => ({ kind: 'targets', targets: [at] }) };
-  const openId = createOpenId({ clock, federation, outbound: outbound as Outbound, isListed: () => false });
+  const openId = createOpenId({ clock, federation, outbound: outbound as Outbound, limit: createOpenIdLimit(4_096) });
   const check = (serverName: ServerName) => openId.check({ accessToken: 'token', serverName });
   const hanging = crowd(256).map(check);
-  expect(await check(name('one.more.test'))).toEqual({ kind: 'refused', why: 'too many other homeservers are being asked' });
+  expect(await check(name('one.more.test'))).toEqual({ kind: 'refused', why: 'too many others are being asked about' });
   expect(asked).toBe(256);
   hung.resolve({ kind: 'failed', reached: false, why: 'timeout' });
   await Promise.all(hanging);

@@ -84,7 +84,7 @@ function checker(setting: Setting = {}): (name: string, token?: string) => Promi
   };
   const random = { roll: () => 0, bytes: (count: number) => new Uint8Array(count) };
   const federation = createFederation({ clock, random, outbound: toWeb, addressesOf: () => mode, resolveSrv });
-  const openId = createOpenId({ clock, federation, outbound, isListed: () => false });
+  const openId = createOpenId({ clock, federation, outbound, limit: null });
   return async (name, token = TOKEN) => {
     const result = await openId.check({ accessToken: token, serverName: name as ServerName });
     if (result.kind === 'refused') expect(result.why).not.toMatch(/sEcReT|https?:|\/|example/);
@@ -374,7 +374,7 @@ describe('an address that may not be called', () => {
       closers.push(outbound.close);
       const random = { roll: () => 0, bytes: (count: number) => new Uint8Array(count) };
       const federation = createFederation({ clock, random, outbound: { ...outbound, request: web }, addressesOf: () => 'public' });
-      const result = await createOpenId({ clock, federation, outbound, isListed: () => false }).check({
+      const result = await createOpenId({ clock, federation, outbound, limit: null }).check({
         accessToken: TOKEN,
         serverName: 'example.org' as ServerName,
       });
