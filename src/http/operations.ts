@@ -1,6 +1,7 @@
 // /healthz, /readyz and /metrics, for orchestrators and Prometheus.
 import { Hono } from 'hono';
 import type { Registry } from 'prom-client';
+import type { Clock } from '../clock.ts';
 import { LIMITED_ADVICE } from '../engine/alarms.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Metrics } from '../metrics.ts';
@@ -10,11 +11,25 @@ export interface OperationsDeps {
   readonly engine: Engine;
   readonly metrics: Metrics;
   readonly registry: Registry;
+  readonly clock: Pick<Clock, 'endOfTurn'>;
   readonly isOpen: () => boolean;
 }
 
-export function operationRoutes({ engine, metrics, registry, isOpen }: OperationsDeps): Hono {
+export function operationRoutes({ engine, metrics, registry, clock, isOpen }: OperationsDeps): Hono {
   const app = new Hono();
+  let written: Promise<string> | null = null;
+
+  /** One for all who ask in the same turn of the event loop: to write it takes as long as a dozen other requests, and anyone may ask. */
+  function metricsPage(): Promise<string> {
+    if (written !== null) return written;
+    metrics.watchProcess();
+    written = registry.metrics();
+    clock.endOfTurn(() => {
+      written = null;
+    });
+    return written;
+  }
+
   // Hono answers HEAD by the GET route.
   app.get('/healthz', (c) => c.json({ status: 'ok' }));
   app.get('/readyz', async (c) => {
@@ -27,10 +42,7 @@ export function operationRoutes({ engine, metrics, registry, isOpen }: Operation
     const detail = { store: writable ? 'writable' : 'not writable', draining: !isOpen(), sfu, ...(limits.length > 0 && { limits }) };
     return c.json({ ready, ...detail }, ready ? 200 : 503);
   });
-  app.get('/metrics', async (c) => {
-    metrics.watchProcess();
-    return c.body(await registry.metrics(), 200, { 'Content-Type': registry.contentType });
-  });
+  app.get('/metrics', async (c) => c.body(await metricsPage(), 200, { 'Content-Type': registry.contentType }));
   for (const page of ['/healthz', '/readyz', '/metrics']) {
     app.all(page, (c) => {
       c.header('Allow', 'GET, HEAD');

@@ -1,5 +1,5 @@
 // What orchestrators and Prometheus read.
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { METRICS } from '../../src/metrics.ts';
 import { createHarness, type Harness, handOverBody, participantEvent, SECRETS } from './harness.ts';
 
@@ -128,4 +128,14 @@ describe('metrics', () => {
     await at.store.close();
     expect((await at.ask('GET', '/metrics')).status).toBe(200);
   });
+});
+
+test('metrics are written once for all who ask at the same time, and anew for who asks later', async () => {
+  const written = vi.spyOn(at.registry, 'metrics');
+  const pages = await Promise.all(Array.from({ length: 50 }, () => at.ask('GET', '/metrics')));
+  expect(new Set(pages.map(({ status }) => status))).toEqual(new Set([200]));
+  const together = written.mock.calls.length;
+  await at.clock.settle();
+  await at.ask('GET', '/metrics');
+  expect([together, written.mock.calls.length]).toEqual([1, 2]);
 });
