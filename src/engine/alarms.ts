@@ -11,7 +11,7 @@ export interface Alarms {
 
 /** For 429, in the log and at /readyz. */
 export const LIMITED_ADVICE =
-  'the homeserver limits how often its delayed events may be managed: restarts may come too late (Synapse: raise rc_delayed_event_mgmt, or, from 1.156 on, configure LIVEKIT_AS_TOKEN of an application service with rate_limited: false)';
+  'the homeserver limits how often its delayed events may be managed: restarts may come too late (Synapse: raise rc_delayed_event_mgmt, or, from 1.156 on, configure LIVEKIT_AS_TOKEN of an application service with rate_limited: false; a leave is refused to users as well who have used up rc_message)';
 
 /** Faults that stay until somebody does something. All others pass by themselves, and are only counted. */
 const ADVICE: Readonly<Partial<Record<HomeserverFailure | 'overrun', string>>> = {

@@ -16,6 +16,8 @@ export interface Lane {
   readonly mostAtOnce: number;
   /** How many of the newest calls that were let through were restarts. */
   restartsInARow: number;
+  /** How many leaves have been refused that may have been so alone (`isRefusedAlone`), since a call was last let through. */
+  refusedAloneInARow: number;
   readonly width: Width;
   readonly queue: Queue;
   blockedUntilMs: number;
@@ -45,6 +47,8 @@ const REFRESH_MS = 1_000;
 /** Without a refusal for so long more may be let through at once. */
 const UNCLEAR_MS = 1_500;
 const MOST_LEFT_BY_OWED = 32;
+/** A rate may be measured too high, and others may be let through first. */
+const LONGER_THAN_ONE = 2;
 /** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
 const MOST_OWED = 2_048;
 
@@ -54,6 +58,7 @@ export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce =
     underWay: createUnderWay(),
     mostAtOnce,
     restartsInARow: 0,
+    refusedAloneInARow: 0,
     width: createWidth(mostAtOnce),
     queue: new Queue(),
     blockedUntilMs: 0,
@@ -124,6 +129,21 @@ export function isOurs({ ours }: Lane, { action, remembered = false }: Errand): 
 /** One whose time is its event's: where calls are counted, the budget says whose turn it is. */
 export function isRestart({ budget }: Lane, { kind }: Errand): boolean {
   return kind === 'restart' && !budget.limited;
+}
+
+/**
+ * Whether a refusal may be of this call alone: homeservers limit how much each of their users sends, too (Synapse: rc_message), and refuse a
+ * leave for that in the same words. If calls are counted as well, the next one that is no leave shows it. Where their rate is known, it does
+ * not make anybody wait for longer than the next call.
+ */
+export function isRefusedAlone(
+  { budget }: Lane,
+  { action }: Errand,
+  { retryAfterMs }: Extract<Answer, { readonly kind: 'limited' }>,
+): boolean {
+  if (action !== 'send' || retryAfterMs === null) return false;
+  const perMs = budget.limit?.perMs ?? null;
+  return !budget.limited || (perMs !== null && retryAfterMs > LONGER_THAN_ONE / perMs);
 }
 
 export function isIdle(lane: Lane, nowMs: number): boolean {

@@ -14,6 +14,7 @@ import {
   isFull,
   isIdle,
   isOurs,
+  isRefusedAlone,
   isRestart,
   isStale,
   type Lane,
@@ -239,9 +240,11 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     let answer: Answer | null = null;
     try {
       answer = await Promise.race([work, overtaken.promise]);
-      if (answer !== null) learn(lane, errand, answer, { call, idleMs });
+      const isAlone = answer?.kind === 'limited' && isRefusedAlone(lane, errand, answer);
+      if (isAlone) refusedAlone(lane);
+      else if (answer !== null) learn(lane, errand, answer, { call, idleMs });
       // Refused is not begun: for a short pause it keeps its place.
-      const keepsPlace = !isShut(lane) && clock.nowMs() < errand.beginByMs && isOurs(lane, errand);
+      const keepsPlace = !isAlone && !isShut(lane) && clock.nowMs() < errand.beginByMs && isOurs(lane, errand);
       if (answer?.kind === 'limited' && keepsPlace) lane.queue.add(errand);
       else errand.resolve(answer);
     } catch (error) {
@@ -260,6 +263,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     if (answer.kind !== 'failed') lane.triage.heard();
     if (isRestart(lane, errand)) lane.triage.answered(errand, calledMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
+      lane.refusedAloneInARow = 0;
       lane.restartsInARow = errand.kind === 'restart' ? lane.restartsInARow + 1 : 0;
       lane.budget.passed(errand.id, calledMs);
       lane.pace.passed();
@@ -294,6 +298,13 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       default:
         answer satisfies never;
     }
+  }
+
+  /** With nothing let through in between, it may well be all calls that are counted: then few are made until one that is no leave shows it. */
+  function refusedAlone(lane: Lane): void {
+    lane.triage.heard();
+    lane.refusedAloneInARow += 1;
+    if (lane.refusedAloneInARow > 1) lane.width.refused();
   }
 
   /** Nobody is called before the homeserver wants it; who would wait long is turned away, to be called again. */

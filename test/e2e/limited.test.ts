@@ -7,7 +7,7 @@ import type { Participant } from './stack/participant.ts';
 import { type OwnPlace, type Stage, story } from './stack/place.ts';
 import { sleep } from './stack/processes.ts';
 import { seatNames } from './stack/seat.ts';
-import { DEFAULT_DELAYED_EVENT_LIMIT, SERVER_NAME, type Synapse } from './stack/synapse.ts';
+import { callsAbout, DEFAULT_DELAYED_EVENT_LIMIT, DEFAULT_MESSAGE_LIMIT, SERVER_NAME, type Synapse } from './stack/synapse.ts';
 
 const PEOPLE = 16;
 const DELAY_MS = 10_000;
@@ -23,6 +23,7 @@ const AS_TOKEN = 'as_token_of_the_end_to_end_stories';
 interface Seated {
   readonly one: Member;
   readonly participant: Participant;
+  readonly delayId: string;
 }
 
 /**
@@ -43,8 +44,9 @@ async function everybody(
     const door = { ...place, lastwill: doors[count % doors.length] ?? place.lastwill };
     const one = await stage.member(door, { seat: ({ userId }) => seatNames(`${userId}:DEVICE`) });
     const participant = await one.join();
-    await one.scheduleAndDelegate(DELAY_MS);
-    seated.push({ one, participant });
+    const delayId = await one.scheduleLeave(DELAY_MS);
+    await one.delegate(delayId, DELAY_MS);
+    seated.push({ one, participant, delayId });
   }
   await sleep(HOLD_MS);
   return { place, seated };
@@ -90,5 +92,28 @@ describe("Synapse's default limit for delayed events, and 16 participants with a
     stage.later(() => redis.end());
     const { seated } = await everybody(stage, synapse, { LIVEKIT_REDIS_URL: redis.url }, 3);
     expect(seated.filter((one) => !gone(one)).length).toBeGreaterThanOrEqual(9);
+  });
+});
+
+describe("Synapse's default limit for what each user sends", () => {
+  story('who has used it up and leaves costs nobody else anything', async ({ stage }) => {
+    const synapse = await stage.synapse({ messageLimit: DEFAULT_MESSAGE_LIMIT });
+    const { place, seated } = await everybody(stage, synapse, {});
+    const [talker, ...others] = seated as [Seated, ...Seated[]];
+    expect(seated.filter(gone)).toHaveLength(0);
+    const { matrix, room } = talker.one;
+    const refused = async (): Promise<boolean> =>
+      matrix.sendMessage(room, 'm.room.message', { msgtype: 'm.text', body: 'and another thing' }).then(
+        () => false,
+        () => true,
+      );
+    // What they may send next is five seconds away just when another message has got through.
+    while (!(await refused()));
+    while (await refused());
+    await talker.participant.leave();
+    await sleep(DELAY_MS + 5_000);
+    expect(callsAbout(synapse.logFile, talker.delayId)).toContainEqual({ action: 'send', status: 429 });
+    expect(others.filter(gone), 'lost by the leave of another').toHaveLength(0);
+    expect(await place.lastwill.metric('lastwill_false_leaves_total')).toBe(0);
   });
 });

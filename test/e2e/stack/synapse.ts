@@ -13,10 +13,13 @@ export interface RateLimit {
 }
 /** What Synapse does when nothing is configured. */
 export const DEFAULT_DELAYED_EVENT_LIMIT: RateLimit = { per_second: 1, burst_count: 5 };
+export const DEFAULT_MESSAGE_LIMIT: RateLimit = { per_second: 0.2, burst_count: 10 };
 const GENEROUS: RateLimit = { per_second: 1000, burst_count: 1000 };
 
 export interface SynapseOptions {
   readonly delayedEventLimit?: RateLimit;
+  /** How much each user may send. */
+  readonly messageLimit?: RateLimit;
   /** An application service that may act as any of its users, and is not limited. */
   readonly asToken?: string;
 }
@@ -82,7 +85,8 @@ export function callsAbout(logFile: string, delayId: string): { action: string; 
     }));
 }
 
-function writeConfiguration(dir: string, port: number, { delayedEventLimit = GENEROUS, asToken }: SynapseOptions): void {
+function writeConfiguration(dir: string, port: number, options: SynapseOptions): void {
+  const { delayedEventLimit = GENEROUS, messageLimit = GENEROUS, asToken } = options;
   const keyVersion = randomBytes(3).toString('hex');
   writeFileSync(join(dir, 'signing.key'), `ed25519 a_${keyVersion} ${randomBytes(32).toString('base64').replace(/=+$/, '')}\n`);
   writeFileSync(
@@ -125,7 +129,7 @@ function writeConfiguration(dir: string, port: number, { delayedEventLimit = GEN
       bcrypt_rounds: 4,
       max_event_delay_duration: '24h',
       experimental_features: { msc4140_enabled: true, msc4143_enabled: true, msc4354_enabled: true },
-      rc_message: GENEROUS,
+      rc_message: messageLimit,
       rc_registration: GENEROUS,
       rc_room_creation: GENEROUS,
       rc_login: login,

@@ -1,0 +1,73 @@
+// Homeservers limit how much each of their users sends (Synapse: rc_message). Who has used that up and leaves has their leave refused with 429,
+// in the words in which the calls of an address are refused that makes too many; but nobody else's call is.
+import { expect, it } from 'vitest';
+import type { DelayId } from '../../src/delegation/ids.ts';
+import { identity, room, sid } from '../support/fixtures.ts';
+import { EngineWorld, SEEDS } from './world.ts';
+
+const DELAY_MS = 10_000;
+const PEOPLE = 40;
+/** From the departure: the wait for a return, and five seconds more. */
+const REFUSED_MS = 6_000;
+
+const delayIdOf = (n: number): DelayId => `delay-${n}` as DelayId;
+
+/** A homeserver that counts no calls, and everybody's messages. */
+class Counting {
+  readonly #world: EngineWorld;
+  readonly #expiresMs = new Map<string, number>();
+  readonly refusesMs = new Map<string, number>();
+  readonly sentMs = new Map<string, number>();
+
+  constructor(world: EngineWorld) {
+    this.#world = world;
+    world.answer = (_, call) => {
+      if (call.kind !== 'delay') throw new Error('tokens are not known here');
+      const { delayId, action } = call;
+      const nowMs = world.clock.nowMs();
+      if (!this.isAlive(delayId)) return { kind: 'final', how: 'gone' };
+      const restMs = (this.refusesMs.get(delayId) ?? 0) - nowMs;
+      if (action === 'send' && restMs > 0) return { kind: 'limited', retryAfterMs: restMs };
+      if (action === 'restart') this.schedule(delayId);
+      else this.sentMs.set(delayId, nowMs);
+      return { kind: 'ok' };
+    };
+  }
+
+  schedule(delayId: DelayId): void {
+    this.#expiresMs.set(delayId, this.#world.clock.nowMs() + DELAY_MS);
+  }
+
+  isAlive(delayId: DelayId): boolean {
+    return (this.#expiresMs.get(delayId) ?? 0) > this.#world.clock.nowMs() && !this.sentMs.has(delayId);
+  }
+}
+
+it.each([1, 2, 5])(
+  '%i leave who have sent too much: nobody else runs out or leaves late, and they are tried as they are told',
+  async (count) => {
+    for (const seed of SEEDS) {
+      const world = new EngineWorld({}, { seed });
+      const { clock } = world;
+      const homeserver = new Counting(world);
+      for (let n = 1; n <= PEOPLE; n += 1) {
+        homeserver.schedule(delayIdOf(n));
+        await world.enter(n, room(), DELAY_MS, delayIdOf(n));
+        await clock.advance(250);
+      }
+      await clock.advance(20_000);
+      const last = count + 1;
+      const leftMs = clock.nowMs();
+      for (let n = 1; n <= last; n += 1) {
+        if (n !== last) homeserver.refusesMs.set(delayIdOf(n), leftMs + REFUSED_MS);
+        world.leave(room(), identity(n));
+        await world.webhook(room(), identity(n), sid(n), 'left');
+      }
+      await clock.advance(30_000);
+      const lost = Array.from({ length: PEOPLE - last }, (_, n) => delayIdOf(last + 1 + n)).filter((id) => !homeserver.isAlive(id));
+      expect({ seed, lost }).toEqual({ seed, lost: [] });
+      expect((homeserver.sentMs.get(delayIdOf(last)) ?? 0) - leftMs).toBeLessThan(2_000);
+      for (let n = 1; n <= count; n += 1) expect(world.actions('send', delayIdOf(n)).length).toBeLessThanOrEqual(2);
+    }
+  },
+);
