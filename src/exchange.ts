@@ -126,5 +126,7 @@ function failureOf(error: Error): FailureKind {
   if (code === 'ADDRESS_REFUSED') return 'address';
   if (NOT_TRUSTED.test(code)) return 'certificate';
   if (code === 'ETIMEDOUT' || /^UND_ERR_.*TIMEOUT$/.test(code)) return 'timeout';
-  return code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW' ? 'garbage' : 'refused';
+  // What answers is there, and speaks something else than HTTP, or than TLS.
+  const isOther = error.name === 'HTTPParserError' || code.startsWith('ERR_SSL_');
+  return isOther || code === 'UND_ERR_HEADERS_OVERFLOW' ? 'garbage' : 'refused';
 }

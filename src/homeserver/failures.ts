@@ -7,7 +7,7 @@ export type HomeserverFailure =
   /** No connection, or one that was closed before the answer. */
   | 'refused'
   | 'status_5xx'
-  /** An answer that means nothing to us: a proxy's page, a redirect too many, a body that is too large or no JSON. */
+  /** An answer that means nothing to us: a proxy's page, a redirect too many, a body that is too large or no JSON, what is no HTTP or TLS. */
   | 'garbage'
   /** 429. */
   | 'limited'

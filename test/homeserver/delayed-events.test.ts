@@ -713,6 +713,14 @@ describe('a failure says honestly whether the request was out', () => {
     }
   });
 
+  test('what answers is not HTTP, or not TLS where that is asked for: it is there, and no homeserver', async () => {
+    const { url: plain } = await homeserver({ C: (request) => void request.socket.end('no such protocol\r\n\r\n') });
+    const { client: delayed, failures } = client();
+    expect(await delayed.act(plain, SEND, quick)).toEqual(failedAnswer(true));
+    expect(await delayed.act(plain.replace('http:', 'https:') as HomeserverUrl, SEND, quick)).toEqual(failedAnswer(false));
+    expect(failures).toEqual(['garbage', 'garbage']);
+  });
+
   test('an answer without end is cut off', async () => {
     const { url } = await homeserver({ C: (_, response) => void response.writeHead(200).end(`{"a":"${'x'.repeat(70_000)}"}`) });
     const { client: delayed, failures } = client();
