@@ -158,6 +158,7 @@ const WATCHED_FAILURES: Record<Exclude<HomeserverFailure, 'forbidden'>, true> = 
   refused: true,
   status_5xx: true,
   garbage: true,
+  redirect: true,
   limited: true,
   unauthorized: true,
   address: true,

@@ -124,6 +124,7 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
     const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply, at.nowMs) };
     return { kind: 'answer', answer, why: 'limited', isItsWord: errcode !== undefined, settles: false };
   }
+  if (status >= 300 && status < 400) return failure(true, 'redirect');
   return failure(true, status >= 500 ? 'status_5xx' : 'garbage', errcode !== undefined);
 }
 

@@ -7,8 +7,10 @@ export type HomeserverFailure =
   /** No connection, or one that was closed before the answer. */
   | 'refused'
   | 'status_5xx'
-  /** An answer that means nothing to us: a proxy's page, a redirect too many, a body that is too large or no JSON, what is no HTTP or TLS. */
+  /** An answer that means nothing to us: a proxy's page, a body that is too large or no JSON, what is no HTTP or TLS. */
   | 'garbage'
+  /** An answer that sends us elsewhere. It is not followed: what is called is a secret, and is told to nobody else. */
+  | 'redirect'
   /** 429. */
   | 'limited'
   /** 401. */
@@ -27,4 +29,6 @@ export const ADVICE = {
   address: 'its address may not be called: name it in LIVEKIT_FULL_ACCESS_HOMESERVERS, or set LASTWILL_ALLOW_PRIVATE_ADDRESSES',
   certificate:
     'its certificate has run out, is for another name, or is of no authority trusted here (NODE_EXTRA_CA_CERTS names one of your own)',
+  redirect:
+    'its base URL answers with redirects, which are not followed: LIVEKIT_CS_API_URL_OVERRIDES or its .well-known has to name the URL that they lead to',
 } as const satisfies Partial<Record<HomeserverFailure, string>>;

@@ -128,7 +128,7 @@ describe.each(QUESTIONS)('asked about %s', (_name, ask, unstable, stable, good, 
     ['a missing token', says(401, { errcode: 'M_MISSING_TOKEN' }), 'unauthorized', null],
     ['no such endpoint', says(404, UNRECOGNISED), 'dialect', null],
     ['a page that is not there', says(404, '<html>'), 'dialect', null],
-    ['a redirect', says(302, {}, { location: 'https://elsewhere.example' }), 'garbage', null],
+    ['a redirect', says(302, {}, { location: 'https://elsewhere.example' }), 'redirect', null],
     ['a cut connection', (request) => void request.socket.destroy(), 'refused', null],
   ])('and answered %s: nothing is concluded', async (_what, script, why, retryAfterMs) => {
     const { service, failures } = await bench(script);

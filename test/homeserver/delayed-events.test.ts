@@ -87,7 +87,8 @@ describe('an answer, in each dialect', () => {
     [202, '<html>are you human?</html>', failedAnswer(true), 'garbage'],
     [203, [], failedAnswer(true), 'garbage'],
     [204, '', { kind: 'ok' }, null],
-    [302, {}, failedAnswer(true), 'garbage'],
+    [302, {}, failedAnswer(true), 'redirect'],
+    [308, '<html>over there</html>', failedAnswer(true), 'redirect'],
     [400, { errcode: 'M_INVALID_PARAM' }, failedAnswer(true), 'garbage'],
     [401, { errcode: 'M_UNKNOWN_TOKEN' }, REFUSED, 'unauthorized'],
     [401, { errcode: 'M_MISSING_TOKEN' }, REFUSED, 'unauthorized'],
@@ -730,8 +731,10 @@ describe('a failure says honestly whether the request was out', () => {
 
   test('a redirect is not followed', async () => {
     const { server, url } = await homeserver({ C: says(307, {}, { location: 'https://elsewhere.test/' }) });
-    expect(await client().client.act(url, SEND, quick)).toEqual(failedAnswer(true));
+    const { client: delayed, failures } = client();
+    expect(await delayed.act(url, SEND, quick)).toEqual(failedAnswer(true));
     expect(calls(server)).toHaveLength(1);
+    expect(failures).toEqual(['redirect']);
   });
 });
 
