@@ -149,7 +149,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
 
   const stopTakingOver = await takeOverJobs(config, { engine, served, discovery, clock, log, isOpen: () => open });
 
-  const limit = createOpenIdLimit(connections.incoming / 2);
+  const limit = createOpenIdLimit(connections.incoming / 2, systemTime);
   const matrixRtc = createMatrixRtc(config, { served, outbound, strangers: { outbound: toStrangers, limit }, sfu, signingKey });
   const behind = createBehindHomeserver(config, {
     rooms,

@@ -1,6 +1,7 @@
 // How many of the strangers' homeservers may be asked about OpenID tokens at once. Anyone may name any host as their homeserver, and one that
 // does not answer holds sockets, and the connection of whoever named it, for seconds: made-up names could hold all that there are. Those that
 // the operator named are asked by another way (service.ts), and always.
+import type { Clock } from '../clock.ts';
 import type { ServerName } from '../delegation/ids.ts';
 import { LruMap } from '../lru-map.ts';
 
@@ -9,6 +10,11 @@ const MOST_AT_ONCE = 256;
 const MOST_PROVEN = 1_000;
 /** Once half of all tokens that may be asked about at once are, each homeserver may have this part of all. */
 const SHARE_AMONG_MANY = 1 / 32;
+/**
+ * One that has named a user of its own so lately is at work, however many of its tokens there are: a crowd whose SFU has restarted comes back at
+ * once. It may have as many as all together.
+ */
+const AT_WORK_MS = 2_000;
 
 /** To be called once the homeserver has been asked. `isReal`: it has named a user of its own, and counts as known from now on. */
 export type Leave = (isReal: boolean) => void;
@@ -19,15 +25,18 @@ export interface OpenIdLimit {
 }
 
 /** `mostTokens`: at once, of all of them together. */
-export function createOpenIdLimit(mostTokens: number): OpenIdLimit {
-  const proven = new LruMap<ServerName, true>(MOST_PROVEN);
+export function createOpenIdLimit(mostTokens: number, clock: Pick<Clock, 'nowMs'>): OpenIdLimit {
+  /** When each has last named a user of its own, Unix ms. */
+  const proven = new LruMap<ServerName, number>(MOST_PROVEN);
   const asked = new Map<ServerName, number>();
   let tokens = 0;
 
   function mayAsk(name: ServerName, others: number): boolean {
-    const isKnown = others > 0 || proven.get(name) === true;
-    if (!isKnown && asked.size >= MOST_AT_ONCE) return false;
-    return tokens < mostTokens / 2 || (tokens < mostTokens && others < Math.max(mostTokens * SHARE_AMONG_MANY, 1));
+    const provenMs = proven.get(name) ?? Number.NEGATIVE_INFINITY;
+    const isKnown = others > 0 || provenMs > Number.NEGATIVE_INFINITY;
+    if ((!isKnown && asked.size >= MOST_AT_ONCE) || tokens >= mostTokens) return false;
+    const isAtWork = clock.nowMs() - provenMs < AT_WORK_MS;
+    return isAtWork || tokens < mostTokens / 2 || others < Math.max(mostTokens * SHARE_AMONG_MANY, 1);
   }
 
   return {
@@ -41,7 +50,7 @@ export function createOpenIdLimit(mostTokens: number): OpenIdLimit {
         if (left === 0) asked.delete(name);
         else asked.set(name, left);
         tokens -= 1;
-        if (isReal) proven.set(name, true);
+        if (isReal) proven.set(name, clock.nowMs());
       };
     },
   };
