@@ -13,27 +13,29 @@ export interface MemoryDeps {
 }
 
 const QUIET_MS = 2_000;
+/** What follows from a rush, as the looks at all the rooms, goes on for longer, and leaves as much again. */
+const AGAIN_MS = 10_000;
 /** A smaller growth is not worth the stop. */
-const GROWN_BYTES = 24e6;
+const GROWN_BYTES = 16e6;
 
-/** Collects once after each rush: no request for 2 s, and much more memory in use than after the last collection. Until cancelled. */
+/** Collects when no request has come for 2 s and there is much more memory in use than after the last collection. Until cancelled. */
 export function keepSmall({ clock, asked, rssBytes, collect }: MemoryDeps): Cancel {
   let askedLast = asked();
   let quietSinceMs = clock.nowMs();
-  let isCollected = false;
+  let againMs = Number.NEGATIVE_INFINITY;
   let leftBytes = 0;
   return clock.everySecond(() => {
     if (asked() !== askedLast) {
       askedLast = asked();
       quietSinceMs = clock.nowMs();
-      isCollected = false;
+      againMs = Number.NEGATIVE_INFINITY;
     }
     const nowBytes = tried(rssBytes);
     if (nowBytes === null) return;
     leftBytes = Math.min(leftBytes, nowBytes);
-    if (isCollected || clock.nowMs() - quietSinceMs < QUIET_MS || nowBytes < leftBytes + GROWN_BYTES) return;
+    if (clock.nowMs() < Math.max(quietSinceMs + QUIET_MS, againMs) || nowBytes < leftBytes + GROWN_BYTES) return;
     collect();
-    isCollected = true;
+    againMs = clock.nowMs() + AGAIN_MS;
     leftBytes = tried(rssBytes) ?? nowBytes;
   });
 }

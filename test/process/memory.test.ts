@@ -37,10 +37,13 @@ async function pass(seconds: number, { each = 0, mb = 0 } = {}): Promise<void> {
   }
 }
 
-test('what the start has left is given back once, and nothing more while nobody asks, whatever is used', async () => {
-  await pass(10);
-  await pass(60, { mb: 10 });
+test('what the start has left is given back once, and what comes after it now and then, though nobody asks', async () => {
+  await pass(60);
   expect(collected).toEqual([2]);
+  await pass(30, { mb: 10 });
+  expect(collected).toEqual([2, 62, 72, 82]);
+  await pass(60);
+  expect(collected).toEqual([2, 62, 72, 82, 92]);
 });
 
 test('nothing is given back while somebody may wait, and all of it soon after', async () => {
@@ -62,11 +65,11 @@ test('a pause of a second is no end', async () => {
 test('a little more than was left the last time is left alone', async () => {
   await pass(10);
   for (let count = 0; count < 5; count += 1) {
-    await pass(1, { each: 100, mb: 4 });
+    await pass(1, { each: 100, mb: 3 });
     await pass(9);
   }
   expect(collected).toEqual([2]);
-  await pass(1, { each: 100, mb: 4 });
+  await pass(1, { each: 100, mb: 3 });
   await pass(9);
   expect(collected).toEqual([2, 63]);
 });
