@@ -1,6 +1,6 @@
 // Loaded by main.ts, it runs: a command, if there are arguments; else the service, wired and closed here: configuration → parts → listen →
 // signals → close. Nothing here decides anything about a delegation.
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createBehindHomeserver, createHomeOf } from './behind-homeserver.ts';
@@ -66,6 +66,7 @@ const FIRST_LOOK_MS = 1_000;
 const EXIT_CONFIG = 2;
 /** What another start may find mended: the store, the address to listen on. */
 const EXIT_AGAIN = 1;
+const STDOUT = 1;
 
 if (process.argv.length > 2) await runCommand(process.argv.slice(2));
 // Nothing has been promised yet, and nothing is open.
@@ -99,10 +100,19 @@ async function runCommand(args: readonly string[]): Promise<never> {
   return exitWith(EXIT_CONFIG, `${NO_SUCH_ARGUMENT}\n`);
 }
 
-/** What went wrong goes to stderr: stdout is usually redirected to the file that is to be made. */
+/**
+ * What went wrong goes to stderr: stdout is usually redirected to the file that is to be made. That may have no room, and nobody would notice
+ * before it is needed.
+ */
 function exitWith(code: number, text: string): never {
-  if (code === 0) process.stdout.write(text);
-  else process.stderr.write(text);
+  if (code === 0) {
+    try {
+      // By the descriptor: its stream would tell of a failure only after the exit, and of a part that was written never.
+      writeFileSync(STDOUT, text);
+    } catch (error) {
+      return exitWith(EXIT_AGAIN, `what was to be printed could not be written: ${(error as Error).message}\n`);
+    }
+  } else process.stderr.write(text);
   process.exit(code);
 }
 

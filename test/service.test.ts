@@ -517,3 +517,18 @@ test.each(['--help', '-h'])('%s lists the commands and the settings', (argument)
   expect(status).toBe(0);
   for (const part of ['npm start', 'npm run store', 'npm run registration', 'LIVEKIT_URL']) expect(stdout).toContain(part);
 });
+
+test.skipIf(!existsSync('/dev/full')).each([[['--help']], [['registration', 'example.org', 'http://lastwill:8080']]])(
+  '%j to a disk that is full is an error',
+  (args) => {
+    const full = openSync('/dev/full', 'w');
+    onTestFinished(() => closeSync(full));
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, ...args], {
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+      timeout: 5_000,
+    });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^what was to be printed could not be written: ENOSPC.*\n$/);
+  },
+);
