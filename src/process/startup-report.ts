@@ -29,13 +29,20 @@ function nextLines(config: Config, webhook: string): string[] {
   ];
 }
 
+/** Of one setting: a file that is another than was meant has as many as it has lines. */
+const MOST_FAULTS = 5;
+
 /** The notes as well: a misspelt setting, which is a note, is often the one that is missing. */
 export function faultLines(faults: readonly Fault[], notes: readonly string[]): string[] {
+  const settings = Map.groupBy(faults, ({ variable }) => variable);
   const summary =
-    faults.length === 1 ? 'One setting keeps lastwill from starting:' : `${faults.length} settings keep lastwill from starting:`;
+    settings.size === 1 ? 'One setting keeps lastwill from starting:' : `${settings.size} settings keep lastwill from starting:`;
   return [
     summary,
-    ...faults.map(({ variable, value, expected }) => `  ${variable}: ${printable(value)}; expected ${expected}.`),
+    ...[...settings].flatMap(([variable, its]) => [
+      ...its.slice(0, MOST_FAULTS).map(({ value, expected }) => `  ${variable}: ${printable(value)}; expected ${expected}.`),
+      ...(its.length > MOST_FAULTS ? [`  ${variable}: and ${its.length - MOST_FAULTS} more; is it what it is meant to be?`] : []),
+    ]),
     ...notes.map((note) => `  note: ${note}`),
   ];
 }

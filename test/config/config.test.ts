@@ -581,6 +581,17 @@ describe('what a person reads', () => {
     expect(lines[1]).toMatch(/^ {2}LIVEKIT_LOG_LEVEL: \?\[2Jx+…; expected info\.$/);
   });
 
+  test('of a file that is another than was meant, not what is wrong with each of its lines', () => {
+    const other = { '/run/other': 'not a pair\n'.repeat(10_000) };
+    const lines = faultLines(faultsOf({ LIVEKIT_KEY_FILE: '/run/other' }, other), []);
+    const [summary, first, ...rest] = lines;
+    expect(summary).toBe('3 settings keep lastwill from starting:');
+    expect(first).toMatch(/LIVEKIT_URL/);
+    expect(rest[0]).toMatch(/LIVEKIT_KEY_FILE: .*\(line 1 is not\)/);
+    expect(rest.filter((line) => line.includes('LIVEKIT_KEY_FILE'))).toHaveLength(6);
+    expect(rest[5]).toBe('  LIVEKIT_KEY_FILE: and 9996 more; is it what it is meant to be?');
+  });
+
   test('the start says where it listens, what it is paired with and what to do next, and no secret', () => {
     const { config, notes } = configOf({
       ...{ NODE_ENV: 'development', LIVEKIT_KEY: 'k', LIVEKIT_SECRET: 'hunter2' },
