@@ -341,15 +341,27 @@ describe('the two sins', () => {
     expect(stateAfter(row, 'send: ok', NOW + 1_801)).toMatchObject({ outcome: 'sent', sin: 'ghost' });
   });
 
-  it('a leave is given up only after a try, a day after the end of its event: until then its client may keep the event alive', () => {
-    const row = rowIn(ROWS['leaving, try due']);
+  it('a leave is given up only after many tries, a day after the end of its event: until then its client may keep the event alive', () => {
+    const tried = (attempts: number) => rowIn({ ...ROWS['leaving, try due'], attempts });
+    const row = tried(100);
     const abandonedMs = row.expiry.latestMs + 86_400_000;
     expect(stateAfter(row, 'due', abandonedMs - 1)).toMatchObject({ kind: 'leaving' });
     expect(stateAfter(row, 'due', abandonedMs)).toMatchObject({ kind: 'ended', outcome: 'expired', sin: 'ghost' });
-    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], attempts: 0 }), 'due', abandonedMs)).toMatchObject({ kind: 'leaving' });
-    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], last: 'refused' }), 'due', abandonedMs)).toMatchObject({
+    expect(stateAfter(rowIn({ ...ROWS['leaving, try due'], attempts: 100, last: 'refused' }), 'due', abandonedMs)).toMatchObject({
       outcome: 'rejected',
     });
+  });
+
+  const HARDLY_TRIED: [string, LiveState, EventName][] = [
+    ['a leave', ROWS['leaving, try due'], 'due'],
+    ['who is there', { ...ROWS['connected, restart due, fresh'], failures: 1 }, 'due'],
+    ['who is waited for', { ...ROWS['settling, A missing'], failures: 1 }, 'unreachable'],
+    ['who has not come yet', { ...ROWS['awaiting, time is up'], failures: 1 }, 'unreachable'],
+  ];
+  it.each(HARDLY_TRIED)('%s is not given up after one failure, though the clock says that the event ended days ago', (_, state, event) => {
+    const told = { ...EVENTS[event], ...(event === 'unreachable' ? { askedAtMs: NOW + 9 * 86_400_000 } : {}) } as Event;
+    const { next } = decide(rowIn(state), told, { nowMs: NOW + 9 * 86_400_000, roll: 0.5 }, POLICY);
+    expect(next.state.kind).toBe(state.kind);
   });
 
   it('a leave that its homeserver has in all likelihood sent by itself is tried once a minute', () => {

@@ -142,7 +142,7 @@ function nextAskAfter({ expiry, delayMs }: LiveDelegation, connectByMs: number, 
  */
 export function awaitingUnreachable(row: Row, at: Moment): Decision {
   const { state } = row;
-  if (isAbandoned(row, at)) return end(row, 'expired', at, { cause: 'never_connected' });
+  if (isAbandoned(row, state.failures, at)) return end(row, 'expired', at, { cause: 'never_connected' });
   const failures = state.failures + 1;
   return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);
 }

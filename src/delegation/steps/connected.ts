@@ -38,7 +38,7 @@ type Row = In<Connected>;
 export function connectedDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.restartDueMs) return unchanged(row);
-  if (state.failures > 0 && isAbandoned(row, at))
+  if (isAbandoned(row, state.failures, at))
     return end(row, 'expired', at, { sin: falseLeave(row, ranOutUnder(row, state.session, state.seenAtMs, at)) });
   const oldestMs = at.nowMs - leaseMs(row, at.policy);
   return unchanged(row, [state.seenAtMs >= oldestMs ? RESTART : ask(oldestMs)]);

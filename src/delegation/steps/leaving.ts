@@ -34,7 +34,7 @@ const AFTER_END_MS = 60_000;
 export function leavingDue(row: Row, at: Moment): Decision {
   const { state } = row;
   if (at.nowMs < state.nextTryMs) return unchanged(row);
-  if (state.attempts > 0 && isAbandoned(row, at)) {
+  if (isAbandoned(row, state.attempts, at)) {
     return finish(row, state.last === 'refused' ? 'rejected' : 'expired', row.expiry.latestMs, at);
   }
   return unchanged(row, [{ kind: 'send', action: state.action, timeoutMs: SEND_TIMEOUT_MS }]);

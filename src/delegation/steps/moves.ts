@@ -48,8 +48,11 @@ export type In<S extends LiveState> = LiveDelegation & { readonly state: S };
 export const SURELY_EXPIRED_MS = 60_000;
 /** A leave is on time if it is accepted within the wait of its cause and this; later it is a ghost (README, What it promises). */
 const ON_TIME_MS = 1_000;
-/** After so long beyond an event's expiry, an SFU or homeserver that is still away is not waited for any more. */
-const ABANDONED_MS = 24 * 3_600_000;
+/**
+ * So long beyond an event's expiry, and after so many failures, an SFU or homeserver that is still away is not waited for any more. Both come
+ * together where somebody runs all the while; a wall clock that was set forward between two runs makes a day in a moment.
+ */
+const ABANDONED = { afterMs: 24 * 3_600_000, failures: 100 };
 /** How often an SFU that is away is asked about an event that has run out by our count. */
 const AFTER_EXPIRY_MS = 300_000;
 export const SEND_TIMEOUT_MS = 10_000;
@@ -97,8 +100,8 @@ export function surelyExpired(row: LiveDelegation, at: Moment): boolean {
  * Time alone does not show that an event is over, for its client may restart it as well, and be there. So while the SFU can't be asked the
  * delegation is kept, until an answer comes or none can be expected any more.
  */
-export function isAbandoned(row: LiveDelegation, at: Moment): boolean {
-  return at.nowMs >= row.expiry.latestMs + ABANDONED_MS;
+export function isAbandoned(row: LiveDelegation, failures: number, at: Moment): boolean {
+  return failures >= ABANDONED.failures && at.nowMs >= row.expiry.latestMs + ABANDONED.afterMs;
 }
 
 /** When the SFU is asked again after `failures` questions without an answer, Unix ms. */

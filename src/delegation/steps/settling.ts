@@ -184,7 +184,7 @@ export function settlingUnreachable(row: Row, event: EventOf<'sfu_unreachable'>,
   const { state } = row;
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
   if (stands(row, at)) return owe(row, state, event.askedAtMs, at);
-  if (isAbandoned(row, at)) return end(row, 'expired', at, { cause: state.departure.cause, sin: falseLeave(row) });
+  if (isAbandoned(row, state.failures, at)) return end(row, 'expired', at, { cause: state.departure.cause, sin: falseLeave(row) });
   const failures = state.failures + 1;
   return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);
 }
