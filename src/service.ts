@@ -36,6 +36,7 @@ import { onceAMinute } from './once-a-minute.ts';
 import { type Connections, shareConnections } from './process/descriptors.ts';
 import { collectAll, keepSmall } from './process/memory.ts';
 import { goFirst } from './process/priority.ts';
+import { watchStandstill } from './process/standstill.ts';
 import { faultLines, startupLines } from './process/startup-report.ts';
 import { createStdout, writerTo } from './process/stdout.ts';
 import { onStopSignal } from './process/stop-signals.ts';
@@ -182,6 +183,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
     if (method === 'POST') asked += 1;
   });
   const stopKeeping = keepSmall({ clock: systemTime, asked: () => asked, rssBytes: () => process.memoryUsage.rss(), collect: collectAll });
+  const stopWatchingOurselves = watchStandstill({ clock: systemTime, log });
   server.on('listening', () => {
     if (!open) return;
     engine.start();
@@ -197,6 +199,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
       stopWarming();
       stopTakingOver();
       stopKeeping();
+      stopWatchingOurselves();
       stopWatching?.();
       // At once, though the drain may take seconds: who can not connect comes again or goes to another replica, and web clients take a 503
       // for the last word.
