@@ -73,6 +73,7 @@ describe('a file', () => {
 
   test.each([
     [{ code: 'EACCES' }, /writable for the user that runs lastwill \(uid \d+\)/],
+    [{ code: 'EROFS' }, /mounted for writing, in a container a volume/],
     [{ code: 'ERR_SQLITE_ERROR', errcode: 1_032 }, /writable for the user/],
     [{ code: 'ENOSPC' }, /make room on the disk/],
     [{ code: 'ERR_SQLITE_ERROR', errcode: 13 }, /make room on the disk/],
@@ -108,9 +109,9 @@ describe('a folder', () => {
       return skip('nothing can be mounted here');
     }
     try {
-      expect(told(open)).toMatch(/EROFS.*writable for the user/);
+      expect(told(open)).toMatch(/EROFS.*mounted for writing.*has failed: look at the log of the system$/);
       // Node says ENOENT here.
-      expect(told(() => makeFolder(`${folder}/data`))).toMatch(/may it be written to|writable for the user/);
+      expect(told(() => makeFolder(`${folder}/data`))).toMatch(/may it be written to|mounted for writing/);
     } finally {
       execFileSync('umount', ['--lazy', folder]);
     }

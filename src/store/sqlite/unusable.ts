@@ -9,7 +9,7 @@ const READ_ONLY = [8, 14];
 const IO_ERROR = 10;
 const FULL = 13;
 const DAMAGED = [11, 26];
-const NOT_PERMITTED = ['EACCES', 'EPERM', 'EROFS'];
+const NOT_PERMITTED = ['EACCES', 'EPERM'];
 const OF_ANOTHER_KIND = ['EEXIST', 'ENOTDIR', 'EISDIR'];
 
 /** What it costs to go on without what was kept. */
@@ -57,6 +57,9 @@ function advice(error: unknown, path: string): string {
   if (BUSY.includes(sqlite)) return ' (is another lastwill running on it?)';
   if (NOT_PERMITTED.includes(code) || READ_ONLY.includes(sqlite)) {
     return `. The folder and all in it must be writable for the user that runs lastwill (uid ${process.getuid?.() ?? 'unknown'})`;
+  }
+  if (code === 'EROFS') {
+    return '. LASTWILL_DATA_DIR must be where it is mounted for writing, in a container a volume; a disk that has become read-only by itself has failed: look at the log of the system';
   }
   if (code === 'ENOSPC' || sqlite === FULL) return '. Nothing is lost: make room on the disk, and start again';
   if (OF_ANOTHER_KIND.includes(code))
