@@ -1,5 +1,5 @@
 // The store of several replicas on a real Redis: the contract, what only two clients at once can show, and what only Redis can do to us.
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { type Clock, systemClock, systemRandom } from '../../src/clock.ts';
 import { eventHashesOf } from '../../src/delegation/handles.ts';
 import type { Owner, Sid, UserId } from '../../src/delegation/ids.ts';
@@ -37,6 +37,20 @@ for (const { name, binary, missing } of KINDS)
       await server.ask('FLUSHALL');
       const again = (): Promise<Store & Attendance> => open(clock, { leaseClock: clock });
       return { store: await again(), reopen: again, kill: again };
+    });
+
+    test('why there is no connection to it is told', async () => {
+      const redis = await RedisServer.start(['--user', 'lastwill', 'on', '>before', '~*', '+@all'], undefined, binary);
+      onTestFinished(() => redis.end());
+      const place = parseRedisUrl(redis.url.replace('://', '://lastwill:before@'), null) as RedisPlace;
+      const connection = await connectRedis(place, systemClock());
+      onTestFinished(() => connection.close());
+      const told = () => connection.command(0, ['PING']).catch(({ message }: Error) => message);
+      await redis.ask('ACL', 'SETUSER', 'lastwill', 'resetpass', '>after');
+      await redis.ask('CLIENT', 'KILL', 'USER', 'lastwill');
+      await expect.poll(told, { timeout: 10_000 }).toMatch(/^WRONGPASS/);
+      await redis.kill();
+      await expect.poll(told, { timeout: 10_000 }).toMatch(/ECONNREFUSED/);
     });
 
     describe('two replicas', () => {

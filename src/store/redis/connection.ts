@@ -1,6 +1,6 @@
 // The way to Redis, be it one server, the master that sentinels name, or a cluster: one script in one shard, answered or refused in
 // bounded time. What is sent in one turn of the event loop goes out together.
-import { createClient, createCluster, createSentinel, RESP_TYPES } from '@redis/client';
+import { ClientOfflineError, createClient, createCluster, createSentinel, RESP_TYPES } from '@redis/client';
 import type { Cancel, Clock } from '../../clock.ts';
 import type { RedisPlace } from '../../redis-url.ts';
 import { createAnswers } from './answers.ts';
@@ -51,7 +51,8 @@ export async function connectRedis(place: RedisPlace, clock: Clock): Promise<Red
     } catch (error) {
       // Its name may lead to the server that has taken its place.
       if (/^(READONLY|MASTERDOWN)/.test((error as Error).message)) wire.renew([{ key: beatKeyOf(shard), isStillSo: () => true }]);
-      throw error;
+      // An operator is told why there is no connection: of a wrong password as well the client says no more to who sends.
+      throw error instanceof ClientOfflineError ? (wire.trouble() ?? error) : error;
     }
   };
   const evaluate = (
@@ -112,13 +113,15 @@ async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
     disableOfflineQueue: true,
   });
   let way = {};
+  let trouble: unknown = null;
   // Without a listener an error between calls would end the process; the calls themselves reject.
-  client.on('error', () => {
+  client.on('error', (error) => {
     way = {};
+    trouble = error;
   });
   await started(client.connect(), clock, () => client.destroy());
   began = true;
-  return { send: (_key, args) => client.sendCommand(args, CALL), way: () => way, close: () => client.destroy() };
+  return { send: (_key, args) => client.sendCommand(args, CALL), way: () => way, trouble: () => trouble, close: () => client.destroy() };
 }
 
 type Sentinel = RedisPlace['addresses'][number];
@@ -178,7 +181,11 @@ async function toCluster(place: RedisPlace, clock: Clock): Promise<Wire> {
     defaults: { ...accountOf(place), socket: socketOf(place), disableOfflineQueue: true },
     minimizeConnections: true,
   });
-  cluster.on('error', () => {});
+  let trouble: unknown = null;
+  const told = (error: unknown): void => {
+    trouble = error;
+  };
+  cluster.on('error', told).on('node-error', told);
   await started(cluster.connect(), clock, () => cluster.destroy());
   return {
     send: (key, args) => cluster.sendCommand(key, false, args, CALL),
@@ -186,6 +193,7 @@ async function toCluster(place: RedisPlace, clock: Clock): Promise<Wire> {
     sendThere: async (key, args) => (await cluster.multi(key).addCommand(key, false, args).execAsPipeline())[0],
     // Made anew with each look at who has what.
     way: () => cluster.masters,
+    trouble: () => trouble,
     close: () => cluster.destroy(),
   };
 }

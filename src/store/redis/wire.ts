@@ -11,6 +11,8 @@ export interface Wire {
   sendThere?(key: string, args: Argument[]): Promise<unknown>;
   /** Another value than before: what is sent goes elsewhere now, or by another connection. */
   way(): unknown;
+  /** What the connection has told of last, null before: why it is not there, if it is not, where who sends is not told by the client. */
+  trouble?(): unknown;
   close(): void | Promise<void>;
 }
 
@@ -57,6 +59,7 @@ export async function renewable(make: () => Promise<Wire>, clock: Clock): Promis
     send: (key, args) => current.send(key, args),
     sendThere: (key, args) => (current.sendThere ?? current.send)(key, args),
     way: () => current.way(),
+    trouble: () => current.trouble?.() ?? null,
     renew: (lacking) => {
       if (trying || closed || clock.nowMs() - triedAtMs < AGAIN_MS) return;
       trying = true;
