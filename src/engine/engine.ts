@@ -46,6 +46,8 @@ export interface EngineDeps {
 
 /** How soon due work is looked for again while the store is away. */
 const STORE_AGAIN_MS = 1_000;
+/** How often it is said that the store is away, and why by then: a connection first ends, and is refused only later, with the reason. */
+const STORE_TELL_MS = 60_000;
 /** How soon effects that were not performed are looked at again: their rows are due, and nothing else may wake the scheduler for them. */
 const UNDONE_AGAIN_MS = 100;
 /** Ticks come every second. */
@@ -98,7 +100,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const shared = sightings !== undefined;
   const underWay = new Set<Promise<void>>();
   const restarts = new WeakSet<Promise<void>>();
-  let storeAvailable = true;
+  let storeAwayToldMs: number | null = null;
   /** From then on the store may be closed, and its refusals mean nothing. */
   let drained = false;
   let ticking: Cancel = () => {};
@@ -150,7 +152,7 @@ export function createEngine(deps: EngineDeps): Engine {
     longestSleepMs: shared ? LONGEST_SLEEP_SHARED_MS : LONGEST_SLEEP_MS,
     gatherMs: GATHER_MS,
     onSilence: () => keepAlive.begin(),
-    onAnswer: () => storeAvailable && void keepAlive.end(),
+    onAnswer: () => storeAwayToldMs === null && void keepAlive.end(),
   });
   const sweep = createSweep({ store, presence, quietRooms, apply: watched, clock, intervalMs, kept, perform, log });
 
@@ -174,25 +176,26 @@ export function createEngine(deps: EngineDeps): Engine {
   /** The store was found to commit (null) or not to. When it is back, all rooms are looked at: webhooks were refused while it was away. */
   function onStore(failed: StoreUnavailable | null): void {
     if (drained) return;
-    const available = failed === null;
-    if (!available) scheduler.expect(clock.nowMs() + STORE_AGAIN_MS);
-    if (available === storeAvailable) return;
-    storeAvailable = available;
-    metrics.storeUp(available);
-    if (available) {
+    if (failed !== null) {
+      scheduler.expect(clock.nowMs() + STORE_AGAIN_MS);
+      if (storeAwayToldMs !== null && clock.nowMs() - storeAwayToldMs < STORE_TELL_MS) return;
+      log.error(
+        { why: failed.why },
+        'the store can not make writes durable: nothing is promised until it can, and those who are there are kept alive',
+      );
+    }
+    const wasAvailable = storeAwayToldMs === null;
+    storeAwayToldMs = failed === null ? null : clock.nowMs();
+    if (wasAvailable === (failed === null)) return;
+    metrics.storeUp(failed === null);
+    if (failed === null) {
       log.info({}, 'the store is writable again');
       // First the restarts made meanwhile are written, so that nobody is restarted again at once.
       void keepAlive.end().then(() => {
         sweep.all();
         scheduler.wake();
       });
-    } else {
-      log.error(
-        { why: failed.why },
-        'the store can not make writes durable: nothing is promised until it can, and those who are there are kept alive',
-      );
-      keepAlive.begin();
-    }
+    } else keepAlive.begin();
   }
 
   function onFailure(error: unknown): void {
@@ -206,10 +209,13 @@ export function createEngine(deps: EngineDeps): Engine {
     tickedMs = clock.nowMs();
     sweep.tick();
     // Nothing else may have to be written for a while: without this its return would not be noticed, and webhooks refused until then.
-    if (!storeAvailable)
+    if (storeAwayToldMs !== null)
       store.ping().then(
         () => onStore(null),
-        () => {},
+        (error) => {
+          // Unless others have found it to be back meanwhile.
+          if (storeAwayToldMs !== null) onFailure(error);
+        },
       );
   }
 

@@ -74,3 +74,22 @@ test('a disk that fails: the webhook is refused, and when it comes again it is n
   expect(again.state).toBe('ignored');
   expect(await world.metric('lastwill_store_up')).toBe(1);
 });
+
+test('a store that stays away is told of once a minute, with why it is by then: a connection first ends, and only then is refused', async () => {
+  const world = new EngineWorld();
+  world.engine.start();
+  let why = 'Socket closed unexpectedly';
+  const { update, ping, claimDue } = world.store;
+  const refused = async (): Promise<never> => {
+    throw new StoreUnavailable(new Error(why));
+  };
+  Object.assign(world.store, { update: refused, ping: refused, claimDue: refused });
+  expect(await world.engine.canKeep()).toBe(false);
+  why = 'WRONGPASS';
+  await world.clock.advance(150_000);
+  const told = world.lines.filter((line) => line.includes('can not make writes durable')).map((line) => JSON.parse(line).why);
+  expect(told).toEqual(['Socket closed unexpectedly', 'WRONGPASS', 'WRONGPASS']);
+  Object.assign(world.store, { update, ping, claimDue });
+  await world.clock.advance(2_000);
+  expect(world.lines.filter((line) => line.includes('writable again'))).toHaveLength(1);
+});
