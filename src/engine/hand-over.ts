@@ -53,7 +53,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     const own = rows.filter(({ owner }) => owner === handOver.owner);
     const ofAnother = rows.filter((row) => row.owner !== handOver.owner && isSameOfAnother(row, handOver));
     const others = ofAnother.filter(isLive);
-    const same = others.length === 0 ? sameAs(handOver, own) : undefined;
+    const same = others.length === 0 ? sameAs(handOver, own, now.nowMs) : undefined;
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
     // Its event is being cancelled, for its member has handed a newer one over since, which stays.
     const overtaken = ofAnother.find(({ state }) => state.kind === 'cancelling');
@@ -164,15 +164,19 @@ function thenTold(first: Decision, { next, effects }: Decision): Decision {
   return { next, effects: [...first.effects, ...effects] };
 }
 
-/** The row that this hand-over repeats. What was handed over of the same event before the one that lives, or came last, says nothing any more. */
-function sameAs(handOver: Omit<HandOver, 'id'>, rows: readonly Delegation[]): Delegation | undefined {
+/**
+ * The row that this hand-over repeats. What was handed over of the same event before the one that lives, or came last, says nothing any more. Nor
+ * does a request that takes so long that its client has asked again, and has taken the event back since: that one is its client's.
+ */
+function sameAs(handOver: HandOver, rows: readonly Delegation[], nowMs: number): Delegation | undefined {
   const ofEvent = rows.filter(({ handlesHash }) => handlesHash === handOver.handlesHash);
   const live = ofEvent.find(isLive);
   const latest = live ?? ofEvent.toSorted((one, other) => other.createdAtMs - one.createdAtMs)[0];
   if (latest === undefined || latest.homeserver !== handOver.homeserver) return undefined;
-  if (live === undefined) return mayBeginAnew(latest) || isLetGo(latest, rows) ? undefined : latest;
   // What its client says last of a delay counts: another one is another delegation, of the same event.
-  return live.delayMs === handOver.delayMs ? live : undefined;
+  if (live !== undefined) return live.delayMs === handOver.delayMs ? live : undefined;
+  const isOver = mayBeginAnew(latest) || isLetGo(latest, rows);
+  return isOver && !isOvertaken(handOver, latest, nowMs) ? undefined : latest;
 }
 
 /**

@@ -340,3 +340,29 @@ describe('an event that was scheduled before a look-up of three seconds', () => 
     expect(await world.metric('lastwill_false_leaves_total')).toBe(1);
   });
 });
+
+describe('a hand-over that was asked for first, and is taken last,', () => {
+  /** Taken a second after it was asked for, of somebody who is there; what is done in between was asked for later. */
+  async function late(world: EngineWorld, meanwhile: (world: EngineWorld) => Promise<unknown>) {
+    world.join(room(1), identity(1), sid(1));
+    const askedAtMs = world.clock.nowMs();
+    await world.clock.advance(1_000);
+    await meanwhile(world);
+    await world.clock.advance(1_000);
+    const done = await world.engine.handOver(handOver({ delayMs: HOUR_MS, askedAtMs }));
+    await world.clock.advance(1_000);
+    return done;
+  }
+
+  test('does not cancel its event where its client has asked again, and has taken it back since', async () => {
+    const world = new EngineWorld();
+    const done = await late(world, async () => {
+      const { row } = await world.engine.handOver(handOver({ delayMs: HOUR_MS, askedAtMs: world.clock.nowMs() }));
+      await world.engine.handBack(room(1), row.id, row.owner);
+    });
+    expect([done.kind, done.row.state]).toMatchObject(['repeated', { outcome: 'handed-back' }]);
+    expect(world.actions('cancel')).toEqual([]);
+    // Asked for anew, it is kept again.
+    expect(await world.engine.handOver(handOver({ delayMs: HOUR_MS, askedAtMs: world.clock.nowMs() }))).toMatchObject({ kind: 'created' });
+  });
+});
