@@ -1,7 +1,7 @@
 // A newer word of a client while the older one still counts: the same event told anew, and another one just before its participant leaves.
 import { describe, expect, test } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
-import type { HomeserverUrl } from '../../src/delegation/ids.ts';
+import type { HomeserverUrl, Owner } from '../../src/delegation/ids.ts';
 import type { Answer, Cause } from '../../src/delegation/state.ts';
 import { handOver as build, delayHandles, futureHandles, identity, room, sid } from '../support/fixtures.ts';
 import { START_MS } from '../support/virtual-clock.ts';
@@ -342,6 +342,8 @@ describe('an event that was scheduled before a look-up of three seconds', () => 
 });
 
 describe('a hand-over that was asked for first, and is taken last,', () => {
+  const newer = { delayMs: HOUR_MS, handles: delayHandles(2), handlesHash: 'other' };
+
   /** Taken a second after it was asked for, of somebody who is there; what is done in between was asked for later. */
   async function late(world: EngineWorld, meanwhile: (world: EngineWorld) => Promise<unknown>) {
     world.join(room(1), identity(1), sid(1));
@@ -364,5 +366,14 @@ describe('a hand-over that was asked for first, and is taken last,', () => {
     expect(world.actions('cancel')).toEqual([]);
     // Asked for anew, it is kept again.
     expect(await world.engine.handOver(handOver({ delayMs: HOUR_MS, askedAtMs: world.clock.nowMs() }))).toMatchObject({ kind: 'created' });
+  });
+
+  test('cancels no newer one where another owner keeps its event', async () => {
+    const world = new EngineWorld();
+    await world.engine.handOver(handOver({ delayMs: HOUR_MS, owner: 'another' as Owner, identities: [identity(2)] }));
+    const done = await late(world, () => world.engine.handOver(handOver({ ...newer, askedAtMs: world.clock.nowMs() })));
+    expect([done.kind, done.row.owner, done.row.identities]).toEqual(['repeated', 'another', [identity(2), identity(1)]]);
+    expect(world.actions('cancel')).toEqual([]);
+    expect(await world.store.count()).toMatchObject({ connected: 2 });
   });
 });
