@@ -160,7 +160,7 @@ export function adopt(handOver: HandOver, { restartedAtMs }: Adopted, nowMs: num
   const expiry = { earliestMs: restartedMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
   const history = remember([], { nowMs, wallMs: nowMs, roll, policy, event: 'delegated' }, 'settling', 'adopted');
   return {
-    next: { ...handOver, createdAtMs: nowMs, expiry, history, state },
+    next: { ...handOver, createdAtMs: restartedMs, expiry, history, state },
     effects: [ask(nowMs)],
   };
 }

@@ -376,4 +376,12 @@ describe('a hand-over that was asked for first, and is taken last,', () => {
     expect(world.actions('cancel')).toEqual([]);
     expect(await world.store.count()).toMatchObject({ connected: 2 });
   });
+
+  test('is newer than one that another service has looked after, however late that is taken over', async () => {
+    const world = new EngineWorld();
+    const restartedAtMs = world.clock.nowMs() - 5_000;
+    await late(world, () => world.engine.handOver(handOver(newer), { restartedAtMs }));
+    expect(world.actions('cancel')).toMatchObject([{ target: 'delay-secret-2' }]);
+    expect(await world.store.count()).toMatchObject({ connected: 1, ended: 1 });
+  });
 });
