@@ -319,11 +319,14 @@ export class World {
   #service(): Service {
     return {
       handOver: async (handOver) => {
-        const askedAtMs = this.timeline.nowMs;
+        const replica = this.#anyReplica();
+        const { process } = replica;
+        const askedAtMs = process.clock().nowMs();
         // The client may be gone when its homeserver has answered.
         if (this.#chance.happens('look-up is slow', this.#rate(this.#plan.rates.lookUpSlow)))
           await this.timeline.wait(this.#chance.between('look-up takes', 100, 9_500));
-        const answer = await this.#ask(this.#anyReplica(), (engine) => engine.handOver({ ...handOver, askedAtMs }));
+        if (process !== replica.process) return null;
+        const answer = await this.#ask(replica, (engine) => engine.handOver({ ...handOver, askedAtMs }));
         if (answer === null) return null;
         const { id } = answer.row;
         this.#trace(`lastwill: ${answer.kind} ${id.slice(0, 8)} for ${handOver.identities[0]}`);
