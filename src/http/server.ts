@@ -50,7 +50,7 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
       if (ready.length === 0) clock.endOfTurn(sendAll);
       ready.push(() => {
         super.end(...(given as [unknown]));
-        places.answered(this.req.socket);
+        places.answered(this.req);
       });
       return this;
     }
@@ -71,9 +71,9 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
  * the oldest connection without a request for us to work on. Its age counts from when it was made, not from its last answer: else who asks
  * again and again would be younger than who has just come, and is to be read first.
  */
-function createPlaces(server: Server): { asked(incoming: IncomingMessage): void; answered(socket: Socket): void } {
-  /** Each with its newest request, null if that is answered; the oldest first. */
-  const open = new Map<Socket, IncomingMessage | null>();
+function createPlaces(server: Server): { asked(incoming: IncomingMessage): void; answered(incoming: IncomingMessage): void } {
+  /** Each with its requests that are not answered, of which there may be several; the oldest first. */
+  const open = new Map<Socket, Set<IncomingMessage>>();
   /** Those who were there when this was filled and have not been looked at since; the oldest last. */
   let next: Socket[] = [];
 
@@ -86,7 +86,7 @@ function createPlaces(server: Server): { asked(incoming: IncomingMessage): void;
         refills += 1;
       }
       const socket = next.pop() as Socket;
-      const isWorkedFor = open.get(socket)?.complete === true;
+      const isWorkedFor = [...(open.get(socket) ?? [])].some(({ complete }) => complete);
       if (isWorkedFor || socket === newest || socket.destroyed) continue;
       socket.destroy();
       server.emit('drop');
@@ -95,13 +95,13 @@ function createPlaces(server: Server): { asked(incoming: IncomingMessage): void;
   }
 
   server.on('connection', (socket: Socket) => {
-    open.set(socket, null);
+    open.set(socket, new Set());
     socket.once('close', () => open.delete(socket));
     if (open.size >= server.maxConnections) makeRoom(socket);
   });
   return {
-    asked: (incoming) => void open.set(incoming.socket, incoming),
-    answered: (socket) => void (open.has(socket) && open.set(socket, null)),
+    asked: (incoming) => void open.get(incoming.socket)?.add(incoming),
+    answered: (incoming) => void open.get(incoming.socket)?.delete(incoming),
   };
 }
 

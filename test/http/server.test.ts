@@ -248,6 +248,29 @@ describe('where as many connections are open as may be', () => {
     for (const outgoing of waiting) outgoing.end('after all');
     for (const text of await Promise.all(worked)) expect(text).toMatch(/after all$/);
   });
+
+  test.each([
+    ['the next one has not come completely', 'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{', ''],
+    ['the one before it has been answered', '', 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'],
+  ])('a request is being worked on also where %s', async (_, next, before) => {
+    const waiting: ServerResponse[] = [];
+    let came = 0;
+    const { port } = await crowded((incoming, outgoing) => {
+      came += 1;
+      if (incoming.url === '/waits') waiting.push(outgoing);
+      else if (incoming.method === 'GET') outgoing.end('answer');
+    });
+    const socket = await comes(port, `${before}GET /waits HTTP/1.1\r\nHost: x\r\n\r\n${next}`);
+    let text = '';
+    socket.on('data', (part) => {
+      text += part;
+    });
+    await vi.waitFor(() => expect(came).toBe(2));
+    for (let nth = 0; nth < 3 * MOST; nth += 1) await comes(port, '');
+    expect(await written(port, 'GET / HTTP/1.0\r\n\r\n')).toMatch(/answer$/);
+    for (const outgoing of waiting) outgoing.end('after all');
+    await vi.waitFor(() => expect(text).toMatch(/after all$/));
+  });
 });
 
 test('a connection on which nothing has moved for a minute is closed', () => {
