@@ -47,6 +47,8 @@ const REFRESH_MS = 1_000;
 /** Without a refusal for so long more may be let through at once. */
 const UNCLEAR_MS = 1_500;
 const MOST_LEFT_BY_OWED = 32;
+/** Of so many one after the other, with nothing let through in between, hardly each has sent too much. */
+const MOST_REFUSED_ALONE = 8;
 /** A rate may be measured too high, and others may be let through first. */
 const LONGER_THAN_ONE = 2;
 /** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
@@ -133,15 +135,15 @@ export function isRestart({ budget }: Lane, { kind }: Errand): boolean {
 
 /**
  * Whether a refusal may be of this call alone: homeservers limit how much each of their users sends, too (Synapse: rc_message), and refuse a
- * leave for that in the same words. If calls are counted as well, the next one that is no leave shows it. Where their rate is known, it does
- * not make anybody wait for longer than the next call.
+ * leave for that in the same words. If calls are counted as well, the next one that is no leave shows it; with none, a row of leaves does. Where
+ * their rate is known, it does not make anybody wait for longer than the next call.
  */
 export function isRefusedAlone(
-  { budget }: Lane,
+  { budget, refusedAloneInARow }: Lane,
   { action }: Errand,
   { retryAfterMs }: Extract<Answer, { readonly kind: 'limited' }>,
 ): boolean {
-  if (action !== 'send' || retryAfterMs === null) return false;
+  if (action !== 'send' || retryAfterMs === null || refusedAloneInARow >= MOST_REFUSED_ALONE) return false;
   const perMs = budget.limit?.perMs ?? null;
   return !budget.limited || (perMs !== null && retryAfterMs > LONGER_THAN_ONE / perMs);
 }

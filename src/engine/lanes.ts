@@ -300,7 +300,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     }
   }
 
-  /** With nothing let through in between, it may well be all calls that are counted: then few are made until one that is no leave shows it. */
+  /** With nothing let through in between, it may well be all calls that are counted: then few are made until another shows it (`isRefusedAlone`). */
   function refusedAlone(lane: Lane): void {
     lane.triage.heard();
     lane.refusedAloneInARow += 1;

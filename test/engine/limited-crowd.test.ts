@@ -7,7 +7,7 @@ import { SEEDS } from './world.ts';
 const LIMIT = { perMs: 0.001, burst: 5 };
 
 /** `hint`: whether a refusal says when the next call is let through. */
-function crowd(given: Crowd, hint: boolean) {
+function crowd(given: Crowd, hint: boolean, onRefused = () => {}) {
   let bucket = { calls: LIMIT.burst, atMs: Number.POSITIVE_INFINITY };
   return leavingCrowd(given, {
     everyMs: 2_000,
@@ -16,6 +16,7 @@ function crowd(given: Crowd, hint: boolean) {
     instead: (nowMs) => {
       const calls = Math.min(LIMIT.burst, bucket.calls + Math.max(nowMs - bucket.atMs, 0) * LIMIT.perMs);
       bucket = { calls: calls < 1 ? calls : calls - 1, atMs: nowMs };
+      if (calls < 1) onRefused();
       return calls < 1 ? { kind: 'limited', retryAfterMs: hint ? Math.ceil((1 - calls) / LIMIT.perMs) : null } : undefined;
     },
   });
@@ -32,5 +33,17 @@ test.each([
     expect({ seed, ranOut }).toEqual({ seed, ranOut: 0 });
     // The restarts of five take less than half of the calls.
     expect(lastLeaveMs).toBeLessThan((given.leave * 2) / LIMIT.perMs);
+  }
+});
+
+// Where nobody stays there is no restart by which the limit would show.
+test('all leave: the leaves alone show that calls are counted, and few are made in vain', async () => {
+  for (const seed of SEEDS) {
+    let refused = 0;
+    const { lastLeaveMs } = await crowd({ stay: 0, leave: 40, delayMs: 10_000, seed }, true, () => {
+      refused += 1;
+    });
+    expect(lastLeaveMs).toBeLessThan(45 / LIMIT.perMs);
+    expect({ seed, few: refused < 120 }).toEqual({ seed, few: true });
   }
 });
