@@ -263,6 +263,17 @@ describe('an SFU that was stopped', () => {
     expect(decided(answers(backMs), nobodyAt(backMs + waitMs), backMs + waitMs).state.kind).toBe('leaving');
   });
 
+  it.each<[string, LiveState, Event]>([
+    ['had not been seen since the hand-over', { ...ROWS['connected, just seen'], handedOverMs: NOW + 1 }, EVENTS['A left']],
+    ['had joined just after the hand-over', ROWS['awaiting, nobody seen'], { ...EVENTS['A left'], joinedAtMs: NOW - 60_000 } as Event],
+  ])('has stopped for those, too, whose session %s', (_, state, left) => {
+    const settling = decided(rowIn(state), { ...left, cause: 'sfu_down' } as Event);
+    expect(settling.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: NOW + waitMs });
+    const backMs = NOW + waitMs - 30;
+    const back = decided(settling, { ...nobodyAt(NOW + waitMs), answersSinceMs: backMs } as Event, NOW + waitMs);
+    expect(back.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: backMs + waitMs });
+  });
+
   it('and is asked in time is believed', () => {
     expect(decided(stopped, nobodyAt(NOW + waitMs), NOW + waitMs).state.kind).toBe('leaving');
   });

@@ -15,6 +15,7 @@ import {
   FRESH_MS,
   type In,
   isAbandoned,
+  isCertain,
   type Moment,
   move,
   owe,
@@ -54,7 +55,7 @@ export function awaitingLeft(row: Row, event: EventOf<'left'>, at: Moment): Deci
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
   const joinedMs = event.joinedAtMs === null ? Number.NEGATIVE_INFINITY : inOurTime(event.joinedAtMs, at);
   if (joinedMs >= row.createdAtMs) {
-    const certain = joinedMs >= row.createdAtMs + CLOCKS_MS;
+    const certain = isCertain(departure, joinedMs >= row.createdAtMs + CLOCKS_MS);
     return depart(row, sessionThatLeft(event), { ...departure, certain }, null, at);
   }
   const shortenedMs = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));

@@ -19,6 +19,7 @@ import {
   type In,
   isAbandoned,
   isAnotherRoom,
+  isCertain,
   isFresh,
   LEAST_TIMEOUT_MS,
   leaseMs,
@@ -73,7 +74,7 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
   const departure = departureTold(event, event.sid ?? session.sid, onWayBack, at);
   // A webhook without a SID speaks of the current session.
   if (event.sid === null || session.sid === null || event.sid === session.sid) {
-    const certain = departure.certain && isSeenSinceHandOver(row);
+    const certain = isCertain(departure, isSeenSinceHandOver(row));
     const known = witnessed(row, session, leftMs(event, at), at);
     return depart(known, { ...session, roomSid: event.roomSid ?? session.roomSid }, { ...departure, certain }, attempted, at);
   }

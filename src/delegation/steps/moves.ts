@@ -297,6 +297,11 @@ export function departureTold(event: EventOf<'left'>, fence: Sid | null, onWayBa
   return { cause: isAttempt ? 'sfu_down' : event.cause, atMs: at.nowMs, fence, certain: !isAttempt };
 }
 
+/** Whether the session that a webhook tells of is the newest need not be known where its SFU stops: that ends all of them. */
+export function isCertain({ cause, certain }: Departure, isOfNewest: boolean): boolean {
+  return certain && (isOfNewest || cause === 'sfu_down');
+}
+
 /**
  * From here on the leave is owed, by evidence that was asked for at `askedAtMs` (an answer may be old by the time that a stopped process
  * reads it). An ending that was tried earlier is kept to: a group has at most one.
