@@ -6,28 +6,38 @@ import { LIMITED_ADVICE } from '../engine/alarms.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { Metrics } from '../metrics.ts';
 import { MatrixError } from './errors.ts';
+import { createRateLimit } from './rate-limit.ts';
 
 export interface OperationsDeps {
   readonly engine: Engine;
   readonly metrics: Metrics;
   readonly registry: Registry;
-  readonly clock: Pick<Clock, 'endOfTurn'>;
+  readonly clock: Pick<Clock, 'nowMs' | 'endOfTurn'>;
   readonly isOpen: () => boolean;
 }
 
+/**
+ * How often the page of metrics is written anew: to write it takes as long as a dozen other requests, and anyone may ask. Beyond, the latest one
+ * is answered, which is a moment old.
+ */
+const PAGES = { burst: 20, perSecond: 20 };
+
 export function operationRoutes({ engine, metrics, registry, clock, isOpen }: OperationsDeps): Hono {
   const app = new Hono();
-  let written: Promise<string> | null = null;
+  const pages = createRateLimit<'metrics'>(clock, PAGES);
+  let latest: Promise<string> | null = null;
+  let isOfThisTurn = false;
 
-  /** One for all who ask in the same turn of the event loop: to write it takes as long as a dozen other requests, and anyone may ask. */
+  /** One for all who ask in the same turn of the event loop. */
   function metricsPage(): Promise<string> {
-    if (written !== null) return written;
+    if (latest !== null && (isOfThisTurn || pages.take('metrics') > 0)) return latest;
     metrics.watchProcess();
-    written = registry.metrics();
+    latest = registry.metrics();
+    isOfThisTurn = true;
     clock.endOfTurn(() => {
-      written = null;
+      isOfThisTurn = false;
     });
-    return written;
+    return latest;
   }
 
   // Hono answers HEAD by the GET route.

@@ -16,7 +16,7 @@ export interface Rate {
 /** Callers beyond this are forgotten, who took longest ago first: they get a full bucket the next time. */
 const MOST_CALLERS = 10_000;
 
-export function createRateLimit<Who>(clock: Clock, { burst, perSecond }: Rate): RateLimit<Who> {
+export function createRateLimit<Who>(clock: Pick<Clock, 'nowMs'>, { burst, perSecond }: Rate): RateLimit<Who> {
   const buckets = new Map<Who, { tokens: number; atMs: number }>();
   return {
     take: (who) => {

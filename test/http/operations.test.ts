@@ -139,3 +139,18 @@ test('metrics are written once for all who ask at the same time, and anew for wh
   await at.ask('GET', '/metrics');
   expect([together, written.mock.calls.length]).toEqual([1, 2]);
 });
+
+test('metrics are written so often and no oftener, however many ask one after the other', async () => {
+  const written = vi.spyOn(at.registry, 'metrics');
+  const askedFor = async (times: number): Promise<number> => {
+    const before = written.mock.calls.length;
+    for (let n = 0; n < times; n += 1) {
+      expect((await at.ask('GET', '/metrics')).status).toBe(200);
+      await at.clock.settle();
+    }
+    return written.mock.calls.length - before;
+  };
+  expect(await askedFor(200)).toBeLessThanOrEqual(25);
+  await at.clock.advance(1_000);
+  expect(await askedFor(3)).toBe(3);
+});
