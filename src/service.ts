@@ -64,6 +64,8 @@ const LAST_ANSWERS_MS = 1_000;
  * repeated.
  */
 const FIRST_LOOK_MS = 1_000;
+/** Each takes half a millisecond of ours or more, for TLS, and restarts that come due meanwhile wait for the end of the turn. */
+const STRANGERS_CONNECTS_A_TURN = 4;
 const EXIT_CONFIG = 2;
 /** What another start may find mended: the store, the address to listen on. */
 const EXIT_AGAIN = 1;
@@ -133,9 +135,9 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const sfuHost = bareHost(new URL(config.livekit.apiUrl).hostname);
   const resolve = createResolve({ clock: systemTime, isOperators: (host) => host === sfuHost || served.isNamed(host) });
   const connections = shareConnections();
-  const outboundWith = (sockets: number) => createOutbound({ clock, addresses, insecureTls, resolve, sockets });
-  const outbound = outboundWith(connections.lookUps);
-  const toStrangers = outboundWith(connections.strangersLookUps);
+  const outboundOf = { clock, addresses, insecureTls, resolve };
+  const outbound = createOutbound({ ...outboundOf, sockets: connections.lookUps });
+  const toStrangers = createOutbound({ ...outboundOf, sockets: connections.strangersLookUps, connectsATurn: STRANGERS_CONNECTS_A_TURN });
   const sfu: RoomServiceDeps = {
     clock: systemTime,
     pool: createSfuPool(config.livekit.apiUrl, { clock: systemTime, resolve, connections: connections.sfu }),

@@ -63,6 +63,8 @@ export interface OutboundDeps {
   readonly connections?: number;
   /** The most connections to all origins together; no bound unless told. */
   readonly sockets?: number;
+  /** The most connections that are begun in one turn of the event loop; no bound unless told. */
+  readonly connectsATurn?: number;
   /** Certificates to trust instead of the system's. */
   readonly ca?: string;
   /** The system's resolver unless told. */
@@ -119,8 +121,8 @@ function routeOf(url: URL, at: Endpoint | null): Route | null {
 }
 
 function poolFactory(deps: OutboundDeps): (key: string | URL) => undici.Pool {
-  const { connections = MOST_CONNECTIONS, sockets = Number.POSITIVE_INFINITY } = deps;
-  const limited = limitSockets(sockets);
+  const { connections = MOST_CONNECTIONS, sockets = Number.POSITIVE_INFINITY, connectsATurn = Number.POSITIVE_INFINITY } = deps;
+  const limited = limitSockets({ most: sockets, mostATurn: connectsATurn }, deps.clock);
   const byHost = limited(guardedConnector(deps, deps.addresses));
   const byMode: Readonly<Record<AddressMode, undici.buildConnector.connector>> = {
     public: limited(guardedConnector(deps, () => 'public')),

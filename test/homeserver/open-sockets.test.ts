@@ -13,7 +13,7 @@ const TARGET = { hostname: 'example.org', protocol: 'https:', port: '443' };
 
 test('who would open one too many waits until another is closed, or could not be opened', async () => {
   const dialled: buildConnector.Callback[] = [];
-  const limited = limitSockets(2);
+  const limited = limitSockets({ most: 2, mostATurn: 10 }, systemClock());
   const dials = [0, 1].map(() => limited((_, done) => void dialled.push(done)));
   const [sockets, errors]: [Socket[], Error[]] = [[], []];
   for (let nth = 0; nth < 5; nth += 1) {
@@ -27,6 +27,23 @@ test('who would open one too many waits until another is closed, or could not be
   sockets[0]?.destroy();
   await new Promise((closed) => sockets[0]?.once('close', closed));
   expect(dialled).toHaveLength(4);
+});
+
+test('so many are begun in a turn of the event loop, and the others in those after it', () => {
+  const ends: (() => void)[] = [];
+  const dialled: buildConnector.Callback[] = [];
+  const limited = limitSockets({ most: 4, mostATurn: 2 }, { endOfTurn: (fire) => void ends.push(fire) });
+  const dial = limited((_, done) => void dialled.push(done));
+  const begun: number[] = [];
+  for (let nth = 0; nth < 5; nth += 1) dial(TARGET, () => {});
+  begun.push(dialled.length);
+  dialled[0]?.(new Error('refused'), null);
+  begun.push(dialled.length);
+  for (let turn = 0; turn < 4; turn += 1) {
+    for (const end of ends.splice(0)) end();
+    begun.push(dialled.length);
+  }
+  expect(begun).toEqual([2, 2, 4, 5, 5, 5]);
 });
 
 test('with few sockets all homeservers are called, one after the other', async () => {

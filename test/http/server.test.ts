@@ -76,6 +76,39 @@ test('requests that come together on one connection are answered in their order'
   expect(text.match(/^(?:aaa1|bbb2|ccc3)/gm)).toEqual(['aaa1', 'bbb2', 'ccc3']);
 });
 
+test('of requests that come at once some are begun in one turn, and the others in those after it, but for who has gone', async () => {
+  const ends: (() => void)[] = [];
+  const begun: string[] = [];
+  let came = 0;
+  const server = createWebServer((incoming) => void begun.push(incoming.url ?? ''), { endOfTurn: (fire) => void ends.push(fire) });
+  server.on('request', () => {
+    came += 1;
+  });
+  const port = await listening(server);
+  const comeTogether = async (name: string): Promise<Socket> => {
+    const before = came;
+    const socket = connect(port, '127.0.0.1');
+    socket.write(Array.from({ length: 40 }, (_, nth) => `GET /${name}${nth} HTTP/1.1\r\nHost: x\r\n\r\n`).join(''));
+    await vi.waitFor(() => expect(came - before).toBe(40), 5_000);
+    return socket;
+  };
+  const turn = (): void => {
+    for (const end of ends.splice(0)) end();
+  };
+  const closed = new Promise((done) => server.once('connection', (socket: Socket) => socket.once('close', done)));
+  const goes = await comeTogether('goes');
+  await comeTogether('stays');
+  expect([begun.length, ends.length]).toEqual([32, 1]);
+  goes.destroy();
+  await closed;
+  turn();
+  expect([begun.length, begun.at(-1)]).toEqual([64, '/stays31']);
+  turn();
+  turn();
+  expect(begun.slice(32)).toEqual(Array.from({ length: 40 }, (_, nth) => `/stays${nth}`));
+  expect(ends).toEqual([]);
+});
+
 test('a request has a quarter of a minute to come, and its head less', () => {
   const { requestTimeout, headersTimeout } = createWebServer(() => {}, systemClock());
   expect(requestTimeout).toBe(15_000);
