@@ -18,7 +18,18 @@ export function createLogger(level: LogLevel, write: (line: string) => void): Lo
     formatters: { level: (label) => ({ level: label }) },
     serializers: { err: (value: unknown) => value },
   };
-  return redacting(pino(options, { write }));
+  return redacting(pino(options, { write: (line: string) => write(visible(line)) }));
+}
+
+/**
+ * What JSON may hold as it is, and a terminal or a viewer of logs would act upon: control characters (C1 and DEL; JSON escapes the others),
+ * the line ends of Unicode, and what turns the direction of text. Strangers choose names: of devices, users and rooms.
+ */
+const ACTED_UPON = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+/** The same JSON, with those written by their numbers. */
+function visible(line: string): string {
+  return line.replace(ACTED_UPON, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 function redacting(logger: pino.Logger): Log {

@@ -42,6 +42,16 @@ const SECRETS: [string, object][] = [
 ];
 
 describe('log', () => {
+  test('a name that a stranger chose moves no cursor, colours nothing, turns no text and begins no line', () => {
+    const { log, lines, last } = recorder();
+    const identity = '@eve:example.org:\u001b[31m\u009b31m\u0085\u007f\r\n\u2028\u2029\u202e\u2066\u200f\u061c é 日本 \u{1f600}';
+    log.info({ identity }, 'happened');
+    expect(lines.join('')).not.toMatch(/[^\P{C}\n]|[\u2028\u2029]/u);
+    expect(lines.join('').split('\n')).toHaveLength(2);
+    expect(lines.join('')).toContain(' é 日本 \u{1f600}');
+    expect(last().identity).toBe(identity);
+  });
+
   test.each(SECRETS)('%s is taken out', (_, fields) => {
     const { log, lines } = recorder();
     log.info(fields, 'happened');
