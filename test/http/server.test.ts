@@ -199,6 +199,17 @@ test('who sends ever more requests without an answer to any is cut off, and who 
   patient.destroy();
 });
 
+test('of what comes together with one request too many nothing is parsed any more', async () => {
+  const server = createWebServer(() => {}, systemClock());
+  let parsed = 0;
+  server.on('request', () => {
+    parsed += 1;
+  });
+  const port = await listening(server);
+  await written(port, 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1_000)).catch(() => {});
+  expect(parsed).toBe(65);
+});
+
 test('of many connections together each may have fewer requests without an answer, and as many as ever when they are gone', async () => {
   let waiting = 0;
   const count = (): void => {
