@@ -165,6 +165,9 @@ function cutOff(socket: Socket): void {
   socket.destroy();
 }
 
+/** One whose body comes in chunks does not wait: they may be a byte long, and until somebody reads them each takes a hundred more. */
+const mayWait = ({ headers }: IncomingMessage): boolean => headers['transfer-encoding'] === undefined;
+
 /** `next` is to be called at the end of each turn in which something was begun, which `willEnd` asks for. */
 function fewATurn(listener: RequestListener, willEnd: () => void): { readonly listener: RequestListener; next(): void } {
   const waiting: Parameters<RequestListener>[] = [];
@@ -186,7 +189,7 @@ function fewATurn(listener: RequestListener, willEnd: () => void): { readonly li
   }
   return {
     listener: (...request) => {
-      if (begun < MOST_A_TURN && waiting.length === 0) begin(...request);
+      if ((begun < MOST_A_TURN && waiting.length === 0) || !mayWait(request[0])) begin(...request);
       else waiting.push(request);
     },
     next,

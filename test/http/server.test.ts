@@ -109,6 +109,19 @@ test('of requests that come at once some are begun in one turn, and the others i
   expect(ends).toEqual([]);
 });
 
+test('a request whose body comes in chunks is begun at once: as long as it waited, each chunk would take memory of its own', async () => {
+  const begun: string[] = [];
+  const server = createWebServer((incoming) => void begun.push(incoming.url ?? ''), { endOfTurn: () => {} });
+  const port = await listening(server);
+  const [waits, chunked] = [
+    'GET /waits HTTP/1.1\r\nHost: x\r\n\r\n',
+    'POST /chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n',
+  ];
+  connect(port, '127.0.0.1').write(waits.repeat(40) + chunked);
+  await vi.waitFor(() => expect(begun).toContain('/chunked'), 5_000);
+  expect(begun).toHaveLength(33);
+});
+
 test('a request has a quarter of a minute to come, and its head less', () => {
   const { requestTimeout, headersTimeout } = createWebServer(() => {}, systemClock());
   expect(requestTimeout).toBe(15_000);
