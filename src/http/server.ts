@@ -1,8 +1,8 @@
 // Node's own server, with four changes. An answer that is waited for while it closes ends its connection. Where as many connections are open
 // as may be, the next one takes the place of one that nothing is done for. So many requests are begun in one turn of the event loop, and no
-// more. And answers that become ready in one turn are sent together at its end. Sent at once, each would wake its reader, usually on another processor, and push what the next request needs out
-// of this one's caches. Measured: webhooks that concern nobody cost a quarter less, and a token takes a quarter less at the 99th percentile
-// of sixteen at once.
+// more. And answers that become ready in one turn are sent together at its end. Sent at once, each would wake its reader, usually on another
+// processor, and push what the next request needs out of this one's caches. Measured: webhooks that concern nobody cost a quarter less, and a
+// token takes a quarter less at the 99th percentile of sixteen at once.
 import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../clock.ts';
