@@ -4,9 +4,10 @@ import { isIP } from 'node:net';
 import type * as undici from 'undici';
 import { BodyBuffer } from '../body-buffer.ts';
 import type { Clock } from '../clock.ts';
+import { createDialler } from '../dial.ts';
 import type { Resolve } from '../dns/resolve.ts';
 import { ALWAYS_SAID, exchange, failed, type Reply } from '../exchange.ts';
-import { Agent, buildConnector, Pool } from '../library-parts.ts';
+import { Agent, Pool } from '../library-parts.ts';
 import { type Renewing, renewing } from '../renewing.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
 import { limitSockets } from './open-sockets.ts';
@@ -139,12 +140,12 @@ function poolFactory(deps: OutboundDeps): (key: string | URL) => undici.Pool {
 
 /** Checks IP literals itself (no look-up happens for them) and names after their look-up. */
 function guardedConnector(deps: OutboundDeps, addresses: AddressPolicy): undici.buildConnector.connector {
-  const connect = buildConnector({
+  const connect = createDialler({
+    clock: deps.clock,
     lookup: guardedLookup(addresses, deps.resolve),
-    rejectUnauthorized: !deps.insecureTls,
-    timeout: CONNECT_TIMEOUT_MS,
-    ...(deps.ca === undefined ? {} : { ca: deps.ca }),
-  } as undici.buildConnector.BuildOptions);
+    timeoutMs: CONNECT_TIMEOUT_MS,
+    tls: { rejectUnauthorized: !deps.insecureTls, ...(deps.ca === undefined ? {} : { ca: deps.ca }) },
+  });
   return (target, done) => {
     const host = bareHost(target.hostname);
     if (isIP(host) !== 0 && !isAllowed(addresses(host), host)) return queueMicrotask(() => done(new AddressRefused(), null));

@@ -2,6 +2,7 @@
 // times the work for a call (fetch, an asynchronous signature, decoded messages), and drops the path of its URL, though SFUs often live
 // behind one (wss://host/livekit/sfu).
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
+import { createDialler } from '../dial.ts';
 import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
 import { ALWAYS_SAID, exchange, type Reply } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
@@ -48,7 +49,7 @@ const MOST_CONNECTIONS = 288;
 export type SfuPool = Pick<Renewing, 'dispatch'>;
 
 export interface SfuPoolOptions {
-  readonly clock?: Pick<Clock, 'nowMs'>;
+  readonly clock?: Pick<Clock, 'nowMs' | 'after'>;
   /** The system's way unless told. */
   readonly resolve?: Resolve;
   readonly connections?: number;
@@ -58,7 +59,8 @@ export interface SfuPoolOptions {
 export function createSfuPool(apiUrl: string, options: SfuPoolOptions): SfuPool {
   const { clock = systemClock(), resolve = systemResolve, connections = MOST_CONNECTIONS } = options;
   const { origin } = new URL(apiUrl);
-  return renewing(clock, () => new Pool(origin, { connections, connect: { timeout: TIMEOUT_MS, lookup: lookupWith(resolve) } }));
+  const connect = createDialler({ clock, lookup: lookupWith(resolve), timeoutMs: TIMEOUT_MS });
+  return renewing(clock, () => new Pool(origin, { connections, connect }));
 }
 
 export interface RoomServiceDeps {
