@@ -110,9 +110,12 @@ function firstValues(headers: Readonly<Record<string, string | string[] | undefi
   return first;
 }
 
+/** As browsers read it, that is without a byte order mark: some editors begin a .well-known with one. */
+const utf8 = new TextDecoder();
+
 function parseJson(body: Buffer): unknown {
   try {
-    return JSON.parse(body.toString('utf8'));
+    return JSON.parse(utf8.decode(body));
   } catch {
     return undefined;
   }

@@ -57,6 +57,11 @@ describe('a server name', () => {
     expect(server.requests).toEqual([WELL_KNOWN]);
   });
 
+  test('may have a well-known that begins with a byte order mark, which browsers leave out', async () => {
+    const { ask } = await bench(says(200, `\uFEFF${JSON.stringify(TARGET)}`));
+    expect(await ask()).toEqual(FOUND);
+  });
+
   test('leads to its override without a question', async () => {
     const { discovery, server } = await bench(
       says(200, TARGET),
