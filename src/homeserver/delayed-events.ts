@@ -16,6 +16,7 @@ import {
   type Hints,
   hear,
   isBareFinal,
+  limitOf,
   needsNoOwner,
   orderOf,
   type Result,
@@ -216,15 +217,17 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
 
   /**
    * One call, in the owner's name if we have it. Where whoever knows the id may act and that name is refused, it is made again without:
-   * an application service that the homeserver has not loaded, or not for this user, must not stop what anybody may do.
+   * an application service that the homeserver has not loaded, or not for this user, must not stop what anybody may do. Nor must a user
+   * whose calls are counted together with those of their own client (Synapse, unless the application service is exempt): all would have to
+   * wait for whoever uses up that count.
    */
   async function ask(errand: Errand, dialect: Dialect): Promise<Reply> {
     const reply = await post(errand, dialect);
     const { homeserver, owner, isWanted } = errand;
-    const refused = refusalOf(reply);
+    const refused = refusalOf(reply) ?? limitOf(reply);
     if (owner === null || refused === null || !needsNoOwner(dialect) || !(await isWanted())) return reply;
     const without = await post({ ...errand, owner: null }, dialect);
-    if (refusalOf(without) !== null) return reply;
+    if ((refusalOf(without) ?? limitOf(without)) !== null) return reply;
     deps.onFailure?.(homeserver, refused);
     return without;
   }

@@ -85,6 +85,11 @@ export function refusalOf(reply: Reply): 'unauthorized' | 'forbidden' | null {
   return reply.status === 403 ? 'forbidden' : null;
 }
 
+/** 429 of the homeserver itself: a proxy counts the calls of all. */
+export function limitOf(reply: Reply): 'limited' | null {
+  return reply.kind === 'answered' && reply.status === 429 && field(reply.json, 'errcode') !== undefined ? 'limited' : null;
+}
+
 export interface Result {
   readonly answer: Answer;
   /** Null: nothing failed. */

@@ -95,6 +95,20 @@ describe("Synapse's default limit for delayed events, and 16 participants with a
   });
 });
 
+// Its users then share what each of them may with their own clients.
+story('an application service that is limited: who uses up their own calls costs nobody else anything', async ({ stage }) => {
+  const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT, asToken: AS_TOKEN, asLimited: true });
+  const { place, seated } = await everybody(stage, synapse, { LIVEKIT_AS_TOKEN: AS_TOKEN, LIVEKIT_HS_SERVER_NAME: SERVER_NAME });
+  const [{ one, delayId }, ...others] = seated as [Seated, ...Seated[]];
+  const path = `/_matrix/client/unstable/org.matrix.msc4140/delayed_events/${delayId}/restart`;
+  const untilMs = Date.now() + HOLD_MS;
+  while (Date.now() < untilMs) await one.matrix.raw('POST', path, {});
+  expect(callsAbout(synapse.logFile, delayId)).toContainEqual({ action: 'restart', status: 429 });
+  expect(others.filter(gone), 'lost by the calls of another').toHaveLength(0);
+  expect(await place.lastwill.metric('lastwill_false_leaves_total')).toBe(0);
+  expect(place.lastwill.log()).toContain('rate_limited: false');
+});
+
 describe("Synapse's default limit for what each user sends", () => {
   story('who has used it up and leaves costs nobody else anything', async ({ stage }) => {
     const synapse = await stage.synapse({ messageLimit: DEFAULT_MESSAGE_LIMIT });

@@ -433,6 +433,21 @@ describe('the application service', () => {
     expect(dialects).toEqual([dialect]);
   });
 
+  // Synapse, of an application service that is not exempt: it counts the calls of each user, their own client's as well.
+  test.each(['B', 'C'] as const)('goes without its token where its user has made too many calls (%s)', async (dialect) => {
+    const tooMany = says(429, { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 900 });
+    let without = says(200);
+    const { server, url } = await homeserver({ [dialect]: withToken(tooMany, (...asked) => without(...asked)) });
+    const { client: delayed, failures } = client({ applicationService: { homeserver: url, asToken: AS_TOKEN } });
+    expect(await delayed.act(url, RESTART, owner)).toEqual({ kind: 'ok' });
+    expect(failures).toEqual(['limited']);
+    without = says(429, { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 1_500 });
+    expect(await delayed.act(url, RESTART, owner)).toEqual({ kind: 'limited', retryAfterMs: 900 });
+    without = says(404, { errcode: 'M_NOT_FOUND' });
+    expect(await delayed.act(url, RESTART, owner)).toEqual(GONE);
+    expect(calls(server).at(-1)).not.toContain('user_id');
+  });
+
   test('what is said without the token counts, be it a limit, the end or a failure on the way', async () => {
     const said: readonly [Script, Answer][] = [
       [says(429, { retry_after_ms: 1234 }), { kind: 'limited', retryAfterMs: 1234 }],

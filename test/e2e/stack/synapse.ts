@@ -20,8 +20,9 @@ export interface SynapseOptions {
   readonly delayedEventLimit?: RateLimit;
   /** How much each user may send. */
   readonly messageLimit?: RateLimit;
-  /** An application service that may act as any of its users, and is not limited. */
+  /** An application service that may act as any of its users, and is not limited unless told. */
   readonly asToken?: string;
+  readonly asLimited?: boolean;
 }
 
 export class Synapse {
@@ -86,7 +87,7 @@ export function callsAbout(logFile: string, delayId: string): { action: string; 
 }
 
 function writeConfiguration(dir: string, port: number, options: SynapseOptions): void {
-  const { delayedEventLimit = GENEROUS, messageLimit = GENEROUS, asToken } = options;
+  const { delayedEventLimit = GENEROUS, messageLimit = GENEROUS, asToken, asLimited = false } = options;
   const keyVersion = randomBytes(3).toString('hex');
   writeFileSync(join(dir, 'signing.key'), `ed25519 a_${keyVersion} ${randomBytes(32).toString('base64').replace(/=+$/, '')}\n`);
   writeFileSync(
@@ -104,8 +105,8 @@ function writeConfiguration(dir: string, port: number, options: SynapseOptions):
   if (asToken !== undefined) {
     const users = [{ exclusive: false, regex: `@.*:${SERVER_NAME.replaceAll('.', '\\.')}` }];
     const tokens = { as_token: asToken, hs_token: randomBytes(16).toString('hex') };
-    const registration = { id: 'lastwill', url: null, ...tokens, sender_localpart: 'lastwill', rate_limited: false, namespaces: { users } };
-    writeFileSync(join(dir, 'registration.yaml'), JSON.stringify(registration));
+    const names = { id: 'lastwill', url: null, sender_localpart: 'lastwill', namespaces: { users } };
+    writeFileSync(join(dir, 'registration.yaml'), JSON.stringify({ ...names, ...tokens, rate_limited: asLimited }));
   }
   const login = { address: GENEROUS, account: GENEROUS, failed_attempts: GENEROUS };
   writeFileSync(
