@@ -183,7 +183,7 @@ export type Answer =
   | { readonly kind: 'final'; readonly how: 'gone' | 'conflict' }
   /** 429; null: no hint was given. */
   | { readonly kind: 'limited'; readonly retryAfterMs: number | null }
-  /** 401 or 403, by the homeserver itself. */
+  /** 401, 403, or 413 of what was scheduled, by the homeserver itself. */
   | { readonly kind: 'refused' }
   /** 5xx, refused, timed out, garbage. `reached`: the request may have been carried out all the same. */
   | { readonly kind: 'failed'; readonly reached: boolean };

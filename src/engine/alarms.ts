@@ -19,7 +19,7 @@ const ADVICE: Readonly<Partial<Record<HomeserverFailure | 'overrun', string>>> =
   unauthorized:
     'the homeserver wants authentication for its delayed events, and has not got one that it knows: configure LIVEKIT_AS_TOKEN and LIVEKIT_HS_SERVER_NAME of an application service that it has loaded (Synapse wants none from 1.143 on)',
   forbidden:
-    'the homeserver forbids the action on a delayed event: its sender may not send it now, or the application service does not cover the user',
+    'the homeserver forbids the action on a delayed event: its sender may not send it now, it is too large, or the application service does not cover the user',
   dialect:
     'the homeserver does not know how delayed events are managed (MSC4140): Synapse does from 1.116 on, but only its main process: a reverse proxy must let such requests through, and not to a worker',
   overrun:

@@ -122,7 +122,9 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status === 409) return settled({ kind: 'final', how: 'conflict' });
   if (status === 401 && errcode === 'M_MISSING_TOKEN') return { kind: 'unauthenticated' };
   const why = refusalOf(reply);
-  if (why !== null) return { kind: 'answer', answer: { kind: 'refused' }, why, isItsWord: true, settles: false };
+  if (why !== null) return refusal(why);
+  // What was scheduled; a proxy that finds our few bytes too large gives no errcode.
+  if (status === 413 && errcode === 'M_TOO_LARGE') return refusal('forbidden');
   // Somebody in between refuses, and so has passed nothing on: either this path alone, or all, for as long as it is so minded.
   if (status === 401 || status === 403) return at.proven ? failure(false, 'garbage') : { kind: 'unrecognised' };
   if (status === 429) {
@@ -176,6 +178,10 @@ const bounded = (ms: number): number => Math.min(Math.ceil(ms), LONGEST_RETRY_AF
 
 function settled(answer: Answer): Heard {
   return { kind: 'answer', answer, why: null, isItsWord: true, settles: true };
+}
+
+function refusal(why: 'unauthorized' | 'forbidden'): Heard {
+  return { kind: 'answer', answer: { kind: 'refused' }, why, isItsWord: true, settles: false };
 }
 
 function failure(reached: boolean, why: HomeserverFailure, isItsWord = false): Heard {

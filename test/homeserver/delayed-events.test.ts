@@ -105,6 +105,8 @@ describe('an answer, in each dialect', () => {
     [409, '<html>elsewhere</html>', failedAnswer(false), 'dialect'],
     [410, {}, GONE, null],
     [410, '<html>gone for good</html>', failedAnswer(false), 'dialect'],
+    // Synapse lets events be scheduled that it can't send, and forgets them when it has tried.
+    [413, { errcode: 'M_TOO_LARGE' }, REFUSED, 'forbidden'],
     [413, {}, failedAnswer(true), 'garbage'],
     [429, { errcode: 'M_LIMIT_EXCEEDED' }, { kind: 'limited', retryAfterMs: null }, 'limited'],
     [429, { retry_after_ms: 1234 }, { kind: 'limited', retryAfterMs: 1234 }, 'limited'],
