@@ -440,7 +440,7 @@ export class Checker {
     const toldMs = (stay.last === null ? undefined : this.#told.get(stay.last)?.joinedMs) ?? Number.POSITIVE_INFINITY;
     const promisedMs = toldMs < Number.POSITIVE_INFINITY && stay.absentSinceMs > firstMs ? firstMs : lastMs;
     const { model, part } = this.#deps.homeserverOf(member.index);
-    const wellMs = wellness.since('service', 'store', 'sfu api', part);
+    const wellMs = wellness.since('service', 'store', 'sfu api', part, `sender ${member.index}`);
     const bound = this.#boundOf(stay, promisedMs, leave.delayMs);
     const troubled = wellMs >= bound.fromMs;
     const waits = Object.values(policy.waitMs);

@@ -52,6 +52,8 @@ export interface HomeserverDeps {
   readonly url: HomeserverUrl;
   readonly failRate: number;
   readonly trace: (text: string) => void;
+  /** Whether this member sends so much that its leave is mostly refused: that of nobody else is, and no other call. */
+  readonly sendsTooMuch: (member: number) => boolean;
   /** A call met something that was wrong. */
   readonly onFault: () => void;
   readonly onCall: (call: Call) => void;
@@ -72,11 +74,15 @@ const says = (status: number, json: unknown, headers: Record<string, string> = {
   empty: json === undefined,
 });
 const error = (status: number, errcode: string): Reply => says(status, { errcode, error: errcode });
+/** Synapse's rc_message lets one message in five seconds through, once they are used up. */
+const LONGEST_HINT_MS = 5_000;
+const REFUSED_ALONE = 0.8;
 const UNRECOGNISED = error(404, 'M_UNRECOGNIZED');
 
 export class ModelHomeserver {
   readonly moods: Moods = { down: 0, stalled: 0, failing: 0, garbage: 0, losing: 0, refusing: 0, limiting: 0 };
   readonly leaves = new Map<string, DelayedLeave>();
+  readonly #refusedAlone = new WeakSet<Reply>();
   readonly #deps: HomeserverDeps;
   /** Calls that did not work because of it. */
   troubles = 0;
@@ -196,7 +202,8 @@ export class ModelHomeserver {
     }
     const reply = await this.#meet(request, sentAtMs);
     const unclear = this.moods.garbage > 0 || reply.kind === 'failed' || reply.json === undefined;
-    if (unclear || reply.status >= 500 || reply.status === 429 || reply.status === 403) this.#troubled();
+    const isLimited = !unclear && reply.status === 429 && !this.#refusedAlone.has(reply);
+    if (unclear || reply.status >= 500 || isLimited || reply.status === 403) this.#troubled();
     mayDie(process, 'a call to a homeserver was taken');
     await timeline.wait(Math.min(halfMs, Math.max(sentAtMs + request.timeoutMs - timeline.nowMs, 0)));
     if (inTime(timeline.nowMs)) return reply;
@@ -263,7 +270,20 @@ export class ModelHomeserver {
     if (this.dialect === 'D' && !asService) return error(401, 'M_MISSING_TOKEN');
     const limited = asService ? null : this.#limit();
     if (limited !== null) return limited;
-    return this.#act(wanted.name, wanted.act, wanted.ending, sentAtMs);
+    const alone = asService ? null : this.#limitOfSender(wanted);
+    return alone ?? this.#act(wanted.name, wanted.act, wanted.ending, sentAtMs);
+  }
+
+  /** In the words of the other limit, and with a hint that more messages of the member may make too short. */
+  #limitOfSender({ name, act }: { readonly name: string; readonly act: Act }): Reply | null {
+    const leave = this.leaves.get(name);
+    if (act !== 'send' || leave === undefined || leave.final !== null) return null;
+    const { chance, sendsTooMuch } = this.#deps;
+    if (!sendsTooMuch(leave.member) || !chance.happens('sent too much', REFUSED_ALONE)) return null;
+    const hintMs = chance.between('hint to a sender', 50, LONGEST_HINT_MS);
+    const reply = says(429, { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: hintMs });
+    this.#refusedAlone.add(reply);
+    return reply;
   }
 
   #readDelay(pathname: string, body: string): { name: string; act: Act; ending: Ending } | null {

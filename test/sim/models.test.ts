@@ -149,6 +149,7 @@ describe('a model homeserver answers as the real ones', () => {
       plan: { dialect, limit: null, latencyMs: 5, asToken: false },
       url: 'https://one.example' as HomeserverUrl,
       failRate: 0,
+      sendsTooMuch: () => false,
       trace: () => {},
       onFault: () => {},
       onCall: () => {},

@@ -143,4 +143,10 @@ export const MUTANTS: readonly Mutant[] = [
     from: 'running.askedAtMs < notBeforeMs || ',
     to: '',
   },
+  {
+    name: 'one who has sent too much stops the calls for all others',
+    file: 'src/engine/lane.ts',
+    from: "if (action !== 'send' || retryAfterMs === null) return false;",
+    to: 'return false;',
+  },
 ];

@@ -29,6 +29,8 @@ export interface MemberPlan {
   readonly restarts: boolean;
   /** Says goodbye in the room by itself when it hangs up, as Element Call does. */
   readonly ownLeave: boolean;
+  /** Sends more messages than its homeserver takes of one user. */
+  readonly sendsTooMuch: boolean;
 }
 
 /** What a member does, or what happens to it. */
@@ -139,6 +141,7 @@ const member: fc.Arbitrary<MemberPlan> = fc.record({
   twice: fc.boolean(),
   restarts: fc.boolean(),
   ownLeave: fc.boolean(),
+  sendsTooMuch: fc.oneof({ weight: 3, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
 });
 
 const DEED_WEIGHTS: Record<Deed, number> = {

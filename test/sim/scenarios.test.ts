@@ -29,6 +29,7 @@ const WELL: Plan = {
       twice: false,
       restarts: false,
       ownLeave: false,
+      sendsTooMuch: false,
     },
   ],
   steps: [],

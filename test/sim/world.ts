@@ -52,6 +52,8 @@ export class World {
   readonly #open = new Map<Process, Set<() => void>>();
   readonly #trace: (text: string) => void;
   #faulty = true;
+  /** Ends what is wrong with those who send too much. */
+  #talkative: readonly (() => void)[] = [];
   #storeAway = 0;
   #webhooksAway = 0;
 
@@ -106,6 +108,9 @@ export class World {
   }
 
   #schedule(): void {
+    this.#talkative = this.#plan.members.flatMap(({ sendsTooMuch }, index) =>
+      sendsTooMuch ? [this.#wellness.break(`sender ${index}`)] : [],
+    );
     let atMs = 0;
     for (const step of this.#plan.steps) {
       atMs += step.afterMs;
@@ -130,6 +135,7 @@ export class World {
   #mend(): void {
     this.#trace('--- all faults are over ---');
     this.#faulty = false;
+    for (const mended of this.#talkative) mended();
   }
 
   #rate(rate: number): number {
@@ -175,6 +181,7 @@ export class World {
         return rate();
       },
       trace: this.#trace,
+      sendsTooMuch: (member) => this.#faulty && (this.#plan.members[member]?.sendsTooMuch ?? false),
       onFault: () => this.#wellness.blip(`homeserver ${index}`),
       onCall: (call) => {
         this.#trace(
