@@ -109,6 +109,7 @@ export class Checker {
   readonly #lost = new Set<DelegationId>();
   readonly #forgotten = new Set<string>();
   readonly #over = new Set<string>();
+  readonly #heldUp = new Set<number>();
   #forgotMs = Number.NEGATIVE_INFINITY;
   #failovers = 0;
   lives = 0;
@@ -262,6 +263,21 @@ export class Checker {
       this.#violate('call after an end', `${act} of ${leave.name}, ${sentAtMs - endedMs} ms after`);
     }
     if (act === 'restart') this.#restarted(call);
+    if (act === 'cancel' && call.took) this.#cancelled(leave);
+  }
+
+  /** A hand-over has come to a process that is stopped, and reads it only later: nothing tells then that it is older than others. */
+  heldUp(room: RoomName, identities: readonly Identity[]): void {
+    for (const identity of identities) {
+      const member = this.#memberOf(room, identity);
+      if (member !== undefined) this.#heldUp.add(member.index);
+    }
+  }
+
+  /** Of two events the older one is cancelled: with the newest, its member would have none that ends anything. */
+  #cancelled(leave: DelayedLeave): void {
+    if (this.#deps.members[leave.member]?.leave === leave && !this.#heldUp.has(leave.member))
+      this.#violate('ghost', `${leave.name} was cancelled, and is the newest`);
   }
 
   /** No evidence, no restart: a lease, not a hope. */

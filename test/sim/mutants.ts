@@ -149,4 +149,10 @@ export const MUTANTS: readonly Mutant[] = [
     from: "if (action !== 'send' || retryAfterMs === null) return false;",
     to: 'return false;',
   },
+  {
+    name: 'of two hand-overs the one that is taken last is the newer one',
+    file: 'src/engine/hand-over.ts',
+    from: 'return askedAtMs !== undefined && createdAtMs > askedAtMs && createdAtMs <= nowMs;',
+    to: 'return false;',
+  },
 ];

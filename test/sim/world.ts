@@ -327,13 +327,15 @@ export class World {
     return {
       handOver: async (handOver) => {
         const replica = this.#anyReplica();
-        const { process } = replica;
-        const askedAtMs = process.clock().nowMs();
-        // The client may be gone when its homeserver has answered.
-        if (this.#chance.happens('look-up is slow', this.#rate(this.#plan.rates.lookUpSlow)))
-          await this.timeline.wait(this.#chance.between('look-up takes', 100, 9_500));
-        if (process !== replica.process) return null;
-        const answer = await this.#ask(replica, (engine) => engine.handOver({ ...handOver, askedAtMs }));
+        if (replica.process.paused) this.#checker.heldUp(handOver.room, handOver.identities);
+        const answer = await this.#ask(replica, async (engine) => {
+          const { process } = replica;
+          const askedAtMs = process.clock().nowMs();
+          // The client may be gone when its homeserver has answered.
+          if (this.#chance.happens('look-up is slow', this.#rate(this.#plan.rates.lookUpSlow)))
+            await process.hears(this.timeline.wait(this.#chance.between('look-up takes', 100, 9_500)));
+          return engine.handOver({ ...handOver, askedAtMs });
+        });
         if (answer === null) return null;
         const { id } = answer.row;
         this.#trace(`lastwill: ${answer.kind} ${id.slice(0, 8)} for ${handOver.identities[0]}`);
