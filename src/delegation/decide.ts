@@ -196,7 +196,7 @@ export interface Now {
 /** The decision: a pure function. */
 export function decide(row: Delegation, event: Event, { nowMs, wallMs = nowMs, roll }: Now, policy: Policy): Decision {
   const at: Moment = { nowMs, wallMs, roll, policy, event: event.kind };
-  return row.handles === null ? unchanged(row) : decideLive(inTimeOf(row, at.nowMs), event, at);
+  return row.handles === null ? unchanged(row) : decideLive(inTimeOf(row, at.nowMs, policy), event, at);
 }
 
 function decideLive(row: LiveDelegation, event: Event, at: Moment): Decision {

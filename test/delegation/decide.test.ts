@@ -212,6 +212,25 @@ describe('a departure by the clock of an SFU that is a little ahead', () => {
   });
 });
 
+describe('a clock that was set back under a session', () => {
+  const before = NOW + 3_540_000;
+
+  it('leaves no join to be told from an older one: who comes back while the SFU can not be asked is there', () => {
+    const settling = ROWS['settling, A left'];
+    const joined = (heldMs: number) => {
+      const row = rowIn({ ...settling, session: { ...settling.session, joinedAtMs: heldMs } });
+      return decide(row, { ...EVENTS['B joined'], joinedAtMs: NOW - 50 } as Event, now, POLICY).next.state.kind;
+    };
+    expect(joined(before)).toBe('connected');
+    expect(joined(NOW + 500)).toBe('settling');
+  });
+
+  it('does not make its departure one of after the hand-over', () => {
+    const left = { ...EVENTS['A left'], joinedAtMs: before } as Event;
+    expect(decide(rowIn(ROWS['awaiting, nobody seen']), left, now, POLICY).next.state.kind).toBe('awaiting');
+  });
+});
+
 describe('which ending is owed', () => {
   const connected = ROWS['connected, just seen'];
   const wait0 = { ...POLICY, waitMs: { ...POLICY.waitMs, left: 0, lost: 0, replaced: 0 } };

@@ -18,6 +18,17 @@ const HOURS_MS = 2 * 3_600_000;
 const later = (row: RowName, event: EventName) => decide(ahead(ROWS[row], HOURS_MS), EVENTS[event], now, POLICY);
 
 describe('a clock that was set back while nobody ran', () => {
+  it.each([
+    ['awaiting', { ...ROWS['awaiting, not asked yet'], nextAskMs: NOW + HOURS_MS }],
+    ['connected', { ...ROWS['connected, just seen'], restartDueMs: NOW + HOURS_MS, failures: 9 }],
+    ['settling', { ...ROWS['settling, A left'], untilMs: NOW + HOURS_MS, nextAskMs: NOW + HOURS_MS }],
+  ])('is noticed where a run by a clock that was ahead has put off nothing but what is waited for: %s', (_kind, state) => {
+    const { next } = run(state as LiveState, EVENTS.due);
+    expect(dueAtMs(next.state)).toBeLessThanOrEqual(NOW);
+    const { state: gone } = run(state as LiveState, EVENTS['list: nobody']).next;
+    expect(dueAtMs(gone) ?? NOW).toBeLessThanOrEqual(NOW + Math.max(...Object.values(POLICY.waitMs)));
+  });
+
   it('is noticed by a restart in the future: who is there is restarted at once', () => {
     const restartedIn = (ms: number) => {
       const row = rowIn({ ...ROWS['connected, just seen'], seenAtMs: NOW + ms, restartDueMs: NOW + ms + 80_000 });

@@ -2,7 +2,7 @@
 // its event), only the SFU is asked: at once, and when the time to connect is over.
 import { isOnTheWayBack, waitMsOf } from '../reasons.ts';
 import type { Awaiting, Departure, EventOf, LiveDelegation, LiveState, Session } from '../state.ts';
-import { CLOCKS_MS, inOurTime } from './clocks.ts';
+import { CLOCKS_MS, inOurTime, isFromBeforeSetBack } from './clocks.ts';
 import {
   ask,
   askAgainMs,
@@ -53,7 +53,7 @@ export function awaitingJoined(row: Row, event: EventOf<'joined'>, at: Moment): 
  */
 export function awaitingLeft(row: Row, event: EventOf<'left'>, at: Moment): Decision {
   const departure: Departure = { cause: event.cause, atMs: at.nowMs, fence: event.sid, certain: true };
-  const joinedMs = event.joinedAtMs === null ? Number.NEGATIVE_INFINITY : inOurTime(event.joinedAtMs, at);
+  const joinedMs = whenJoinedMs(event, at);
   if (joinedMs >= row.createdAtMs) {
     const certain = isCertain(departure, joinedMs >= row.createdAtMs + CLOCKS_MS);
     return depart(row, sessionThatLeft(event), { ...departure, certain }, null, at);
@@ -87,6 +87,11 @@ function isOwnGoing({ certain, cause }: Departure): boolean {
 /** Who left may be back within the wait for their cause, however near the end of a short delay is. */
 function mayReturnUntilMs({ atMs, cause }: Departure, at: Moment): number {
   return atMs + waitMsOf(cause, at.policy);
+}
+
+/** In our time; long ago if that is not known, or can't be told any more. */
+function whenJoinedMs({ joinedAtMs }: EventOf<'left'>, at: Moment): number {
+  return joinedAtMs === null || isFromBeforeSetBack(joinedAtMs, at) ? Number.NEGATIVE_INFINITY : inOurTime(joinedAtMs, at);
 }
 
 function sessionThatLeft(event: EventOf<'left'>): Session {

@@ -17,6 +17,14 @@ export function inOurTime(sfuMs: number, { nowMs, wallMs }: Clocks): number {
   return sfuMs - (wallMs - nowMs);
 }
 
+/**
+ * Whether a time that the SFU has told is ahead of its clock: that has been set back since, and nothing shows whether what it tells now was
+ * before or after.
+ */
+export function isFromBeforeSetBack(sfuMs: number, at: Clocks): boolean {
+  return inOurTime(sfuMs, at) > at.nowMs + CLOCKS_MS;
+}
+
 /** When a participant left, in our time: not after we heard of it. */
 export function leftMs({ leftAtMs }: EventOf<'left'>, at: Clocks): number {
   return leftAtMs === undefined ? at.nowMs : Math.min(inOurTime(leftAtMs, at), at.nowMs);

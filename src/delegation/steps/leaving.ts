@@ -109,7 +109,7 @@ function fateOf(answer: Answer, before: Leaving['last']): Leaving['last'] {
 export function leavingJoined(row: Row, event: EventOf<'joined'>, at: Moment): Decision {
   const { departure, session, action } = row.state;
   // Without a SID it may be the late join of the session that left; a list will tell.
-  if ((departure.fence !== null && event.sid === null) || isLateWord(event, session)) return unchanged(row);
+  if ((departure.fence !== null && event.sid === null) || isLateWord(event, session, at)) return unchanged(row);
   return connectByJoin(row, event, action, at);
 }
 

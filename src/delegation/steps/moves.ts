@@ -21,7 +21,7 @@ import type {
   Session,
   Step,
 } from '../state.ts';
-import { type Clocks, seenByJoinMs } from './clocks.ts';
+import { type Clocks, isFromBeforeSetBack, seenByJoinMs } from './clocks.ts';
 import { witnessed } from './sins.ts';
 
 /** What a decision may know besides the row and the event. */
@@ -358,10 +358,11 @@ export function sessionOf(seen: Seen, roomSid: RoomSid | null | undefined, befor
 }
 
 /** Whether a join is old news: of the session that is gone, or an earlier one. If that is there all the same, a list will show it. */
-export function isLateWord(event: EventOf<'joined'>, gone: Session | null): boolean {
+export function isLateWord(event: EventOf<'joined'>, gone: Session | null, at: Moment): boolean {
   if (gone === null) return false;
   if (event.sid !== null && event.sid === gone.sid) return true;
-  return event.joinedAtMs !== null && gone.joinedAtMs !== null && event.joinedAtMs < gone.joinedAtMs;
+  if (event.joinedAtMs === null || gone.joinedAtMs === null) return false;
+  return event.joinedAtMs < gone.joinedAtMs && !isFromBeforeSetBack(gone.joinedAtMs, at);
 }
 
 /** Of the member's identities that are present the one that was bound, else any; null: none is. */

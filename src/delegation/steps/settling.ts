@@ -41,7 +41,7 @@ export function settlingDue(row: Row, at: Moment): Decision {
 
 export function settlingJoined(row: Row, event: EventOf<'joined'>, at: Moment): Decision {
   const { session, attempted } = row.state;
-  if (isLateWord(event, session)) return unchanged(row);
+  if (isLateWord(event, session, at)) return unchanged(row);
   return connectByJoin(row, event, attempted, at);
 }
 
