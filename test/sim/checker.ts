@@ -86,6 +86,9 @@ const SHORTEST_JUDGED_MS = 3_000;
 /** However much there is to save, a restart that fails is not tried again more often than this. */
 const HASTE_MS = 2_000;
 const MOST_IN_HASTE = 20;
+/** What a homeserver takes at most to say whose hand-over it is, and by how much at most a clock is set back within that. */
+const LONGEST_LOOK_UP_MS = 10_000;
+const CLOCK_SET_MS = 3_000;
 /** Clocks of replicas differ by so much. */
 const CLOCKS_MS = 50;
 
@@ -109,7 +112,12 @@ export class Checker {
   readonly #lost = new Set<DelegationId>();
   readonly #forgotten = new Set<string>();
   readonly #over = new Set<string>();
+  /** Since when somebody is weighed or owed a leave: rows tell it by the clocks of processes. */
+  readonly #owedSinceMs = new Map<DelegationId, number>();
   readonly #heldUp = new Set<number>();
+  /** When a process last started by a clock that was ahead of that of the process before it, and when by one that was behind. */
+  #clockAheadMs = Number.NEGATIVE_INFINITY;
+  #clockBehindMs = Number.NEGATIVE_INFINITY;
   #forgotMs = Number.NEGATIVE_INFINITY;
   #failovers = 0;
   lives = 0;
@@ -207,6 +215,8 @@ export class Checker {
     }
     const name = this.#leaveOfRow.get(row.id);
     if (name === undefined) return;
+    if (row.state.kind !== 'leaving' && row.state.kind !== 'settling') this.#owedSinceMs.delete(row.id);
+    else if (!this.#owedSinceMs.has(row.id)) this.#owedSinceMs.set(row.id, this.#deps.timeline.nowMs);
     if (row.state.kind === 'ended' && !this.#endedMs.has(name)) this.#endedMs.set(name, this.#deps.timeline.nowMs);
     if (row.state.kind === 'ended' && row.state.outcome !== 'superseded') this.#over.add(name);
     if (row.state.kind === 'cancelling' && !this.#supersededMs.has(name)) this.#supersededMs.set(name, this.#deps.timeline.nowMs);
@@ -276,7 +286,9 @@ export class Checker {
 
   /** Of two events the older one is cancelled: with the newest, its member would have none that ends anything. */
   #cancelled(leave: DelayedLeave): void {
-    if (this.#deps.members[leave.member]?.leave === leave && !this.#heldUp.has(leave.member))
+    // Nor does anything where a clock was set back just before: the older one seems to have come while the newer one was looked up.
+    const isSetBack = this.#clockBehindMs >= this.#deps.timeline.nowMs - LONGEST_LOOK_UP_MS - CLOCK_SET_MS;
+    if (this.#deps.members[leave.member]?.leave === leave && !this.#heldUp.has(leave.member) && !isSetBack)
       this.#violate('ghost', `${leave.name} was cancelled, and is the newest`);
   }
 
@@ -293,7 +305,12 @@ export class Checker {
     const leaseMs = Math.max(2_000, Math.min(this.#deps.policy.presenceIntervalMs, leave.delayMs / 2));
     // Evidence may grow as old again while the call waits for its turn.
     const evidenceMs = Math.max(stay.absentSinceMs, stay.arrivalToldMs);
-    if (stay.sinceMs === null && sentAtMs - evidenceMs > 2 * leaseMs + SLOW_KNOWLEDGE_MS && !this.#isWaitedFor(stay, sentAtMs)) {
+    if (
+      stay.sinceMs === null &&
+      sentAtMs - evidenceMs > 2 * leaseMs + SLOW_KNOWLEDGE_MS &&
+      !this.#isWaitedFor(stay, sentAtMs) &&
+      this.#clockBehindMs < stay.absentSinceMs
+    ) {
       this.#violate('ghost', `${leave.name} was restarted for somebody who had been gone for ${sentAtMs - stay.absentSinceMs} ms`);
     }
   }
@@ -335,6 +352,15 @@ export class Checker {
     this.#violate('false leave', `${leave.name} of m${leave.member}: ${why}`);
   }
 
+  /**
+   * A process started by a clock that is so far ahead of that of the process before it, or behind. For how long nobody ran can't be told then:
+   * waits for a return may be over sooner, and what was evidence may be older. Nobody is taken out by that who is there: the SFU is asked.
+   */
+  startedBy(aheadMs: number): void {
+    if (aheadMs > 0) this.#clockAheadMs = this.#deps.timeline.nowMs;
+    if (aheadMs < 0) this.#clockBehindMs = this.#deps.timeline.nowMs;
+  }
+
   /** Whoever may be about to come back is given the time for it. */
   #checkWait(leave: DelayedLeave, sentAtMs: number, stay: Stay): void {
     const told = stay.last === null ? undefined : this.#told.get(stay.last);
@@ -360,7 +386,7 @@ export class Checker {
     const awayMs = aborted && isTooLate ? up.untilMs : stay.absentSinceMs;
     const backMs = up.cause === 'sfu_down' ? this.#deps.sfuBackMs(awayMs, awayMs + waitMs) : undefined;
     const earliestMs = (backMs ?? awayMs) + waitMs;
-    if (sentAtMs >= earliestMs - CLOCKS_MS) return;
+    if (sentAtMs >= earliestMs - CLOCKS_MS || Math.max(this.#clockAheadMs, this.#clockBehindMs) >= stay.absentSinceMs) return;
     this.#violate(
       'false leave',
       `${leave.name} was sent ${earliestMs - sentAtMs} ms before the wait for a return [${stay.cause}] was over`,
@@ -416,6 +442,8 @@ export class Checker {
     // The question to the SFU and the way to the homeserver take their time, and a short delay has little.
     const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + model.slowestWayMs;
     if (fromMs + inTimeMs > nowMs) return null;
+    // By a clock that was set back while nobody ran less of the delay is over than it is, and nothing shows it.
+    if (this.#clockBehindMs >= beganMs) return null;
     // Trouble in the last part of a delay needs time to be mended.
     if (wellMs > beganMs + leave.delayMs * 0.7 - policy.presenceIntervalMs / 10 && wellMs + 4_000 + leave.delayMs / 4 > nowMs) return null;
     // An absence that is being weighed when the participant comes back without a word is found out when the wait is over. That the client has
@@ -474,7 +502,8 @@ export class Checker {
     const { policy, wellness } = this.#deps;
     const missedMs = policy.presenceIntervalMs + SLACK_MS + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS;
     if (stay.last === null || stay.absentSinceMs < ackedAtMs) {
-      const connectByMs = ackedAtMs + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
+      // By a clock that was set back they have only just been handed over.
+      const connectByMs = Math.max(ackedAtMs, this.#clockBehindMs) + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
       // An old word of a join, come late, is weighed as an absence that is found by a list.
       const wordMs = stay.arrivalToldMs + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS;
       const untilMs = Math.max(connectByMs, stay.abortedMs + policy.waitMs.aborted, wordMs) + SLACK_MS;
@@ -519,7 +548,7 @@ export class Checker {
       if (state.kind === 'cancelling' || state.kind === 'leaving' || state.kind === 'settling') {
         const name = this.#leaveOfRow.get(id) ?? id;
         const { model } = this.#deps.homeserverOf(Number(/^d(\d+)-/.exec(name)?.[1] ?? 0));
-        const sinceMs = (state.kind === 'cancelling' ? undefined : state.departure.atMs) ?? wellSinceMs;
+        const sinceMs = state.kind === 'cancelling' ? wellSinceMs : (this.#owedSinceMs.get(id) ?? wellSinceMs);
         if (!model.hasLimit && nowMs - sinceMs > 90_000) this.#violate('forgotten promise', `${name} is still ${state.kind}`);
       }
     }

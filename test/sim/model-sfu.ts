@@ -15,6 +15,8 @@ export interface SfuSession {
   readonly identity: Identity;
   readonly sid: Sid;
   readonly joinedAtMs: number;
+  /** By the clock of the SFU, as it tells it. */
+  readonly toldJoinedAtMs: number;
   active: boolean;
   /** The client is not heard any more; LiveKit notices when its timeouts end. */
   silent: boolean;
@@ -53,6 +55,8 @@ export interface SfuDeps {
 export class ModelSfu {
   up = true;
   readonly #outages: { readonly fromMs: number; toMs: number }[] = [];
+  /** How far its wall clock is off. */
+  wallOffMs: () => number = () => 0;
   /** Over 0: its API can not be reached from lastwill. */
   apiAway = 0;
   /** Over 0: what is asked is not answered. */
@@ -72,7 +76,7 @@ export class ModelSfu {
   /** Who is there, as the API would answer now. */
   list(room: RoomName): { readonly present: readonly Seen[]; readonly roomSid: RoomSid | null } {
     const found = this.#rooms.get(room);
-    const present = [...(found?.sessions.values() ?? [])].map(({ identity, sid, joinedAtMs, active }) => ({
+    const present = [...(found?.sessions.values() ?? [])].map(({ identity, sid, toldJoinedAtMs: joinedAtMs, active }) => ({
       identity,
       sid,
       joinedAtMs,
@@ -120,6 +124,7 @@ export class ModelSfu {
       identity,
       sid: `PA_${this.#names}` as Sid,
       joinedAtMs: timeline.nowMs,
+      toldJoinedAtMs: this.#wallMs(),
       active: false,
       silent: false,
       onEnd: () => {},
@@ -223,18 +228,23 @@ export class ModelSfu {
   }
 
   #say(event: 'participant_joined' | 'participant_left' | 'participant_connection_aborted', session: SfuSession, reason = ''): void {
-    const { identity, sid, joinedAtMs, roomSid, room } = session;
+    const { identity, sid, toldJoinedAtMs: joinedAtMs, roomSid, room } = session;
+    const leftAtMs = Math.floor(this.#wallMs() / 1_000) * 1_000;
     const about: Event =
       event === 'participant_joined'
         ? { kind: 'joined', identity, sid, joinedAtMs, roomSid }
         : event === 'participant_left'
-          ? { kind: 'left', identity, sid, joinedAtMs, roomSid, cause: causeOfReason(reason) }
+          ? { kind: 'left', identity, sid, joinedAtMs, roomSid, cause: causeOfReason(reason), leftAtMs }
           : { kind: 'aborted', identity, sid };
     this.#post({ kind: 'participant', event, onceKey: this.#onceKey(), room, identity, about }, session);
   }
 
   #sayOfRoom(event: 'room_started' | 'room_finished', room: RoomName, roomSid: RoomSid): void {
     this.#post({ kind: 'room', event, onceKey: this.#onceKey(), room, about: { kind: event, roomSid } }, null);
+  }
+
+  #wallMs(): number {
+    return this.#deps.timeline.nowMs + this.wallOffMs();
   }
 
   #onceKey(): string {

@@ -81,6 +81,7 @@ export const OUTAGES = [
   'homeserver-loses-answers',
   'homeserver-refuses',
   'homeserver-limits',
+  'clock-set',
 ] as const;
 /** Only a store that is shared fails over to a replica of its own, which has not heard of its newest writes. */
 const SHARED_OUTAGES = [...OUTAGES, 'store-forgets'] as const;

@@ -27,6 +27,8 @@ export interface ReplicaDeps {
   readonly ownHomeserver: HomeserverUrl | null;
   readonly policy: Policy;
   readonly skewMs: number;
+  /** How far the wall clock of its machine is off. */
+  readonly wallOffMs: () => number;
   readonly sfuSlow: number;
   readonly openStore: (process: Process) => Store;
   /** Undefined: nobody else works on the store. */
@@ -63,9 +65,9 @@ export class Replica {
   }
 
   #start(): [Process, Engine] {
-    const { timeline, policy, skewMs, openStore, homeservers } = this.#deps;
+    const { timeline, policy, skewMs, wallOffMs, openStore, homeservers } = this.#deps;
     this.#lives += 1;
-    const process = new Process(timeline, skewMs);
+    const process = new Process(timeline, skewMs, wallOffMs, this.#deps.sightings !== undefined);
     const clock = process.clock();
     const ways = new Map([...homeservers].map(([url, homeserver]) => [url, homeserver.outbound(process)]));
     const outbound: Outbound = {

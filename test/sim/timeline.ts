@@ -103,12 +103,17 @@ export class Process {
   readonly #timeline: Timeline;
   readonly #skewMs: number;
   #held: (() => void)[] | null = null;
+  /** How far its wall clock is off, and was at its start: by that its own time goes, unless it is that of a store it shares. */
+  readonly #wallOffMs: () => number;
+  readonly startedOffMs: number;
   /** Timers that are set: a process whose timers pile up has an unbounded queue somewhere. */
   timers = 0;
 
-  constructor(timeline: Timeline, skewMs: number) {
+  constructor(timeline: Timeline, skewMs: number, wallOffMs: () => number = () => 0, sharesTime = false) {
     this.#timeline = timeline;
     this.#skewMs = skewMs;
+    this.#wallOffMs = wallOffMs;
+    this.startedOffMs = sharesTime ? 0 : wallOffMs();
   }
 
   get paused(): boolean {
@@ -175,8 +180,8 @@ export class Process {
       };
     };
     return {
-      nowMs: () => timeline.nowMs + this.#skewMs,
-      wallMs: () => timeline.nowMs + this.#skewMs,
+      nowMs: () => timeline.nowMs + this.#skewMs + this.startedOffMs,
+      wallMs: () => timeline.nowMs + this.#skewMs + this.#wallOffMs(),
       idleMs: () => timeline.nowMs,
       after,
       everySecond: (fire) => {

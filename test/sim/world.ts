@@ -34,6 +34,16 @@ const MOODS: Partial<Record<OutageKind, keyof Moods>> = {
   'homeserver-refuses': 'refusing',
   'homeserver-limits': 'limiting',
 };
+const HOUR_MS = 3_600_000;
+/** How far wall clocks are set: all of them, or the SFU's alone, which is off others by less than two seconds (README). */
+const CLOCK_SETS = [
+  { whose: 'all', byMs: HOUR_MS },
+  { whose: 'all', byMs: -HOUR_MS },
+  { whose: 'all', byMs: 3_000 },
+  { whose: 'all', byMs: -3_000 },
+  { whose: 'sfu', byMs: 1_500 },
+  { whose: 'sfu', byMs: -1_500 },
+] as const;
 const RESTART_MS = [300, 3_000] as const;
 
 export class World {
@@ -54,6 +64,8 @@ export class World {
   #faulty = true;
   /** Ends what is wrong with those who send too much. */
   #talkative: readonly (() => void)[] = [];
+  /** How far wall clocks are off. */
+  readonly #wallOffMs = { all: 0, sfu: 0 };
   #storeAway = 0;
   #webhooksAway = 0;
 
@@ -163,6 +175,7 @@ export class World {
       trace: this.#trace,
       onPresence: (session, present, reason) => this.#checker.presence(session, present, reason),
     });
+    sfu.wallOffMs = () => this.#wallOffMs.all + this.#wallOffMs.sfu;
     sfu.onHook = (hook, session) => this.#sessionOfHook.set(hook, session);
     return sfu;
   }
@@ -210,6 +223,7 @@ export class World {
       ownHomeserver: own?.takesAsToken ? (URLS[0] as HomeserverUrl) : null,
       policy: this.#plan.policy,
       skewMs,
+      wallOffMs: () => this.#wallOffMs.all,
       sfuSlow: this.#plan.rates.sfuSlow,
       openStore: (process) => this.#openStore(process),
       sightings: this.#plan.replicas > 1 ? createModelSightings(this.#disk, skewMs, () => this.#storeAway > 0) : undefined,
@@ -272,6 +286,7 @@ export class World {
     this.timeline.after(forMs, () => {
       this.#trace(`${replica.name}: starts`);
       replica.restart();
+      this.#checker.startedBy(replica.process.startedOffMs - process.startedOffMs);
       mended();
     });
   }
@@ -389,6 +404,9 @@ export class World {
         this.#storeAway += 1;
         until(this.#both(this.#wellness.break('store'), () => (this.#storeAway -= 1)));
         return;
+      case 'clock-set':
+        this.#setClock(until);
+        return;
       case 'store-forgets':
         this.#forget(this.timeline.nowMs - Math.min(forMs, LONGEST_TAIL_MS));
         return;
@@ -420,6 +438,13 @@ export class World {
       homeserver.catchUp();
       mended();
     });
+  }
+
+  #setClock(until: (mend: () => void) => void): void {
+    const { whose, byMs } = this.#chance.pick('clock is set', CLOCK_SETS);
+    this.#trace(`the clock of ${whose} is set by ${byMs} ms`);
+    this.#wallOffMs[whose] += byMs;
+    until(() => (this.#wallOffMs[whose] -= byMs));
   }
 
   #pause(replica: Replica, until: (mend: () => void) => void): void {
