@@ -80,6 +80,8 @@ const SLOW_KNOWLEDGE_MS = FRESH_MS + 450;
 /** Everything is tried again within so long after something was wrong: the longest backoff, and a look at everything. */
 const RECOVERY_MS = 12_000;
 const SLACK_MS = 1_000;
+/** To a slow SFU, at most. */
+const SLOW_WAY_MS = 202;
 /** From a look at a claim to the call, where the store is a network away. */
 const OVERTAKEN_MS = 100;
 const SHORTEST_JUDGED_MS = 3_000;
@@ -385,7 +387,9 @@ export class Checker {
     const isTooLate = told.leftMs > sentAtMs || stay.last.joinedAtMs >= up.untilMs + waitMs;
     const awayMs = aborted && isTooLate ? up.untilMs : stay.absentSinceMs;
     const backMs = up.cause === 'sfu_down' ? this.#deps.sfuBackMs(awayMs, awayMs + waitMs) : undefined;
-    const earliestMs = (backMs ?? awayMs) + waitMs;
+    // A question that was on its way when the SFU was back is answered, and counts from when it was put.
+    const onItsWayMs = backMs !== undefined && this.#deps.sfuSlow ? SLOW_WAY_MS : 0;
+    const earliestMs = (backMs ?? awayMs) - onItsWayMs + waitMs;
     if (sentAtMs >= earliestMs - CLOCKS_MS || Math.max(this.#clockAheadMs, this.#clockBehindMs) >= stay.absentSinceMs) return;
     this.#violate(
       'false leave',

@@ -155,4 +155,10 @@ export const MUTANTS: readonly Mutant[] = [
     from: 'return askedAtMs !== undefined && createdAtMs > askedAtMs && createdAtMs <= nowMs;',
     to: 'return false;',
   },
+  {
+    name: 'a clock that was set back is not noticed',
+    file: delegation('steps/set-back.ts'),
+    from: 'if (aheadMs <= CLOCKS_MS) return row;',
+    to: 'if (aheadMs <= Number.POSITIVE_INFINITY) return row;',
+  },
 ];
