@@ -39,12 +39,6 @@ export interface HandOverDeps {
   readonly durable: (room: RoomName) => Promise<void>;
 }
 
-/** Of the owner of a hand-over, and those of others who have handed the same event over. */
-interface Rows {
-  readonly own: readonly Delegation[];
-  readonly others: readonly LiveDelegation[];
-}
-
 type Committed = HandedOver & { readonly decisions: readonly Decision[] };
 
 /** After these ends a client may hand the same event over again: as far as we know it was still scheduled. */
@@ -64,7 +58,7 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     // Its event is being cancelled, for its member has handed a newer one over since, which stays.
     const overtaken = ofAnother.find(({ state }) => state.kind === 'cancelling');
     if (overtaken !== undefined) return { writes: [], value: { kind: 'repeated', row: overtaken, decisions: [] } };
-    if (own.some((row) => isOvertaken(handOver, row, now.nowMs))) return late(handOver, { own, others }, now);
+    if (own.some((row) => isOvertaken(handOver, row, now.nowMs))) return late(withWhatIsKnown(handOver, others), own, others, now);
     // An adopted job must not supersede what its owner has delegated to us since.
     const replaceable = [...own, ...others];
     const newer = adopted === null ? undefined : replaceable.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
@@ -87,21 +81,20 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
   /**
    * A homeserver was asked about it for so long that its member has handed another over since: that one stays, as if they had been taken in
-   * the order in which they came. To cancel it for one that may be gone already would leave its member with no event at all. Where another owner
-   * keeps the overtaken one as well, that word of it stands.
+   * the order in which they came. To cancel it for one that may be gone already would leave its member with no event at all.
    */
-  function late(handOver: HandOver, { own, others }: Rows, now: Now): Change<Committed> {
-    const kept = others[0];
-    if (kept !== undefined) return repeated(kept, decide(kept, { kind: 'known_as', identities: handOver.identities }, now, policy));
+  function late(handOver: HandOver, own: readonly Delegation[], others: readonly LiveDelegation[], now: Now): Change<Committed> {
     const isSameEvent = own.some(({ handles }) => handles !== null && haveOneEvent(handles, handOver.handles));
     const known = own
       .map((row) => ({ row, decision: decide(row, { kind: 'known_as', identities: handOver.identities }, now, policy) }))
       .filter(({ row, decision }) => decision.next !== row);
     for (const { row, decision } of known) onWrite(row, decision.next);
-    const first = delegate(handOver, now.nowMs, now.roll, policy);
+    // Another owner of the event would keep alive what is cancelled here.
+    const replaced = others.map((row) => decide(row, { kind: 'superseded', isSameEvent: true }, now, policy));
+    const first = delegate(handOver, now.nowMs, now.roll, policy, others[0]);
     const superseded = decide(first.next, { kind: 'superseded', isSameEvent }, now, policy);
-    onWrite(undefined, superseded.next);
-    const decisions = [...known.map(({ decision }) => decision), superseded];
+    for (const { next } of [...replaced, superseded]) onWrite(undefined, next);
+    const decisions = [...known.map(({ decision }) => decision), ...replaced, superseded];
     return { writes: decisions.map(writeOf), value: { kind: 'created', row: superseded.next, superseded: 1, decisions } };
   }
 

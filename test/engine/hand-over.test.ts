@@ -368,13 +368,13 @@ describe('a hand-over that was asked for first, and is taken last,', () => {
     expect(await world.engine.handOver(handOver({ delayMs: HOUR_MS, askedAtMs: world.clock.nowMs() }))).toMatchObject({ kind: 'created' });
   });
 
-  test('cancels no newer one where another owner keeps its event', async () => {
+  test('cancels no newer one where another owner has its event: it is cancelled as if taken in turn, and whom either names is watched', async () => {
     const world = new EngineWorld();
     await world.engine.handOver(handOver({ delayMs: HOUR_MS, owner: 'another' as Owner, identities: [identity(2)] }));
     const done = await late(world, () => world.engine.handOver(handOver({ ...newer, askedAtMs: world.clock.nowMs() })));
-    expect([done.kind, done.row.owner, done.row.identities]).toEqual(['repeated', 'another', [identity(2), identity(1)]]);
-    expect(world.actions('cancel')).toEqual([]);
-    expect(await world.store.count()).toMatchObject({ connected: 2 });
+    expect([done.kind, done.row.state.kind, done.row.identities]).toEqual(['created', 'cancelling', [identity(1), identity(2)]]);
+    expect([world.actions('cancel', 'delay-secret-1').length, world.actions('cancel', 'delay-secret-2')]).toEqual([1, []]);
+    expect(await world.store.count()).toMatchObject({ connected: 1, ended: 2 });
   });
 
   test('is newer than one that another service has looked after, however late that is taken over', async () => {

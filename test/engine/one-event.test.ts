@@ -54,6 +54,25 @@ describe('an event that was handed over under two identities', () => {
     expect([again.kind, again.row.identities]).toEqual(['repeated', [identity(2), identity(1)]]);
   });
 
+  test('is the older one also where its second hand-over is answered after that of a newer one', async () => {
+    const world = new EngineWorld();
+    world.join(room(1), identity(1), sid(1));
+    await world.engine.handOver(by(1));
+    await world.clock.advance(1_000);
+    const askedAtMs = world.clock.nowMs();
+    await world.clock.advance(1_000);
+    const { handles, handlesHash } = build(2);
+    const newer = await world.engine.handOver(by(2, { handles, handlesHash }));
+    await world.clock.advance(5_000);
+    const late = await world.engine.handOver(by(2, { askedAtMs }));
+    await world.clock.advance(5_000);
+    expect([late.kind, late.row.state.kind]).toEqual(['created', 'cancelling']);
+    expect(world.actions('cancel', 'delay-secret-1')).toHaveLength(1);
+    expect(world.actions('cancel', 'delay-secret-2')).toEqual([]);
+    const now = await world.engine.read(room(1), newer.row.id);
+    expect([now?.state.kind, now?.identities]).toEqual(['connected', [identity(2), identity(1)]]);
+  });
+
   test('is kept by whoever has handed it over last', async () => {
     const world = await bothThere();
     const again = await world.engine.handOver(by(1));
