@@ -126,8 +126,9 @@ export function delegate(told: HandOver, nowMs: number, roll: number, policy: Po
   const longestMs = nowMs + Math.min(handOver.delayMs, policy.connectTimeoutMs, LONGEST_CONNECT_MS);
   const connectByMs = older === undefined ? longestMs : Math.min(longestMs, newerComesByMs(older.state, at));
   const awaiting: Awaiting = { kind: 'awaiting', connectByMs, nextAskMs: nowMs, failures: 0, seenAbsent: false, departed: null };
-  // The client scheduled its event a moment before it asked us; that moment is unknown, and small beside any delay worth delegating.
-  const expiry = { earliestMs: createdAtMs + handOver.delayMs, latestMs: createdAtMs + handOver.delayMs };
+  // The client scheduled its event a moment before it asked us; that moment is unknown, and small beside any delay worth delegating. Until it is
+  // answered it may restart the event itself.
+  const expiry = { earliestMs: createdAtMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
   const { state, ...known } = { ...handOver, createdAtMs, ...knownOf(older, handOver, { state: awaiting, expiry }, nowMs) };
   const next = { ...known, history: remember([], at, state.kind, null), state };
   return { next, effects: [ask(nowMs, { batchMs: older === undefined ? FIRST_ASK_BATCH_MS : SOON_ASK_BATCH_MS, whichRoom: true })] };

@@ -321,7 +321,7 @@ describe('an event that was scheduled before a look-up of three seconds', () => 
     const askedAtMs = world.clock.nowMs();
     await world.clock.advance(3_000);
     const { row } = await world.engine.handOver(handOver({ delayMs, askedAtMs }));
-    expect([row.expiry.earliestMs, row.expiry.latestMs]).toEqual([askedAtMs + delayMs, askedAtMs + delayMs]);
+    expect([row.expiry.earliestMs, row.expiry.latestMs]).toEqual([askedAtMs + delayMs, askedAtMs + 3_000 + delayMs]);
     await world.clock.advance(1_000);
     world.join(room(1), identity(1), sid(1));
     await world.clock.advance(60_000);

@@ -156,10 +156,12 @@ function isForNextTry({ state, expiry }: LiveDelegation, nowMs: number): boolean
  */
 const LONGEST_TOOK_PART = 0.4;
 
-/** How long the last restart took, ms; 0: unknown, for one has failed since, in this session or an earlier one. */
-function lastTookMs({ state, expiry, delayMs }: LiveDelegation): number {
+/** How long the last restart took, ms; 0: unknown, for there was none, or one has failed since, in this session or an earlier one. */
+function lastTookMs(row: LiveDelegation): number {
+  const { state, expiry, delayMs } = row;
   const tookMs = expiry.latestMs - expiry.earliestMs;
-  return state.kind === 'connected' && state.failures === 0 && tookMs < delayMs * LONGEST_TOOK_PART ? tookMs : 0;
+  const isOfLast = isProven(row) && state.kind === 'connected' && state.failures === 0;
+  return isOfLast && tookMs < delayMs * LONGEST_TOOK_PART ? tookMs : 0;
 }
 
 /** The shortest timeout, however little time is left. */
