@@ -132,12 +132,6 @@ export const MUTANTS: readonly Mutant[] = [
     to: ';',
   },
   {
-    name: 'the last list counts, however old it is',
-    file: 'src/engine/presence.ts',
-    from: 'last.askedAtMs >= notBeforeMs && !(whichRoom',
-    to: '!(whichRoom',
-  },
-  {
     name: 'a question counts that was put before what it is asked about',
     file: 'src/engine/presence.ts',
     from: 'running.askedAtMs < notBeforeMs || ',
