@@ -14,7 +14,7 @@ export interface MemoryDeps {
 
 const QUIET_MS = 2_000;
 /** What follows from a rush, as the looks at all the rooms, goes on for longer, and leaves as much again. */
-const AGAIN_MS = 10_000;
+const AGAIN_MS = 5_000;
 /** A smaller growth is not worth the stop. */
 const GROWN_BYTES = 16e6;
 
