@@ -227,8 +227,9 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     const refused = refusalOf(reply) ?? limitOf(reply);
     if (owner === null || refused === null || !needsNoOwner(dialect) || !(await isWanted())) return reply;
     const without = await post({ ...errand, owner: null }, dialect);
-    if ((refusalOf(without) ?? limitOf(without)) !== null) return reply;
-    deps.onFailure?.(homeserver, refused);
+    if (refusalOf(without) !== null) return reply;
+    // Its word is told of by itself.
+    if (limitOf(without) !== refused) deps.onFailure?.(homeserver, refused);
     return without;
   }
 

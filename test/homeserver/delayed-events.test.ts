@@ -444,7 +444,8 @@ describe('the application service', () => {
     expect(await delayed.act(url, RESTART, owner)).toEqual({ kind: 'ok' });
     expect(failures).toEqual(['limited']);
     without = says(429, { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 1_500 });
-    expect(await delayed.act(url, RESTART, owner)).toEqual({ kind: 'limited', retryAfterMs: 900 });
+    // What counts for all others.
+    expect(await delayed.act(url, RESTART, owner)).toEqual({ kind: 'limited', retryAfterMs: 1_500 });
     without = says(404, { errcode: 'M_NOT_FOUND' });
     expect(await delayed.act(url, RESTART, owner)).toEqual(GONE);
     expect(calls(server).at(-1)).not.toContain('user_id');
@@ -453,6 +454,7 @@ describe('the application service', () => {
   test('what is said without the token counts, be it a limit, the end or a failure on the way', async () => {
     const said: readonly [Script, Answer][] = [
       [says(429, { retry_after_ms: 1234 }), { kind: 'limited', retryAfterMs: 1234 }],
+      [says(429, { errcode: 'M_LIMIT_EXCEEDED', retry_after_ms: 1234 }), { kind: 'limited', retryAfterMs: 1234 }],
       [says(404, { errcode: 'M_NOT_FOUND' }), GONE],
       [(request) => request.socket.destroy(), failedAnswer(true)],
     ];
