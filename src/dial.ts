@@ -19,7 +19,10 @@ export interface DialOptions {
 const NEXT_MS = 250;
 /** Of one host. Beyond, the oldest attempt is given up for the next. */
 const MOST_AT_ONCE = 4;
-/** Attempts beside others, of all hosts: a name with many dead addresses may be a stranger's, and must not take our descriptors. */
+/**
+ * Attempts beside others, of all hosts: a name with many dead addresses may be a stranger's, and must not take our descriptors. Beyond, the next
+ * address waits for one of them to end, or for the one before it.
+ */
 const MOST_BESIDE = 16;
 const KEEP_ALIVE_MS = 60_000;
 
@@ -61,12 +64,14 @@ export function createDialler({ clock, lookup, timeoutMs, tls = {} }: DialOption
     }
     function next(): void {
       cancelNext();
-      const host = waiting.shift();
+      const isFull = trying.size > 0 && sockets - races >= MOST_BESIDE;
+      const host = isFull ? undefined : waiting.shift();
       if (host !== undefined) begin(host);
+      else if (isFull && waiting.length > 0) cancelNext = clock.after(NEXT_MS, next);
       else if (trying.size === 0) end(null);
     }
     function begin(host: string): void {
-      if (trying.size >= MOST_AT_ONCE || sockets - races >= MOST_BESIDE) giveUp(trying.values().next().value);
+      if (trying.size >= MOST_AT_ONCE) giveUp(trying.values().next().value);
       const socket = tcp({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
       trying.add(socket);
       sockets += 1;
