@@ -16,7 +16,7 @@ export interface Lane {
   readonly mostAtOnce: number;
   /** How many of the newest calls that were let through were restarts. */
   restartsInARow: number;
-  /** How many leaves have been refused that may have been so alone (`isRefusedAlone`), since a call was last let through. */
+  /** How many leaves have been refused that may have been so alone (`isRefusedAlone`), since other calls were last let through. */
   refusedAloneInARow: number;
   readonly width: Width;
   readonly queue: Queue;
@@ -146,6 +146,28 @@ export function isRefusedAlone(
   if (action !== 'send' || retryAfterMs === null || refusedAloneInARow >= MOST_REFUSED_ALONE) return false;
   const perMs = budget.limit?.perMs ?? null;
   return !budget.limited || (perMs !== null && retryAfterMs > LONGER_THAN_ONE / perMs);
+}
+
+/** Whether so many leaves were refused, and nothing else let through since, that all calls may be counted: there are to be few at once. */
+export function isDoubted({ refusedAloneInARow }: Lane): boolean {
+  return refusedAloneInARow >= MOST_REFUSED_ALONE;
+}
+
+export function doubt(lane: Lane): void {
+  lane.refusedAloneInARow = Math.min(lane.refusedAloneInARow + 1, 2 * MOST_REFUSED_ALONE);
+}
+
+/** One leave that goes through does not show that others may. */
+export function letThrough(lane: Lane, { action }: Errand): void {
+  lane.refusedAloneInARow = action === 'send' && isDoubted(lane) ? lane.refusedAloneInARow - 1 : 0;
+}
+
+/**
+ * Whether no refusal but those of leaves has shown so far that calls are counted. Each may still have been its sender's own: the next restart
+ * will tell, and must not wait for as long as they have to.
+ */
+export function isShownByLeavesAlone({ budget, refusedAloneInARow }: Lane, { action }: Errand): boolean {
+  return action === 'send' && !budget.limited && refusedAloneInARow > 0;
 }
 
 export function isIdle(lane: Lane, nowMs: number): boolean {

@@ -10,14 +10,18 @@ import type { Errand, Waiting } from './errand.ts';
 import {
   beyondDoubts,
   createLane,
+  doubt,
   hasRoom,
+  isDoubted,
   isFull,
   isIdle,
   isOurs,
   isRefusedAlone,
   isRestart,
+  isShownByLeavesAlone,
   isStale,
   type Lane,
+  letThrough,
   mostOwedAtOnce,
   mostRestarts,
   mostWhereLimited,
@@ -49,6 +53,8 @@ const URGENT_MS = 10_000;
 const MOST_IN_A_ROW = 3;
 const PAUSE_WITHOUT_HINT_MS = 1_000;
 const LONGEST_PAUSE_MS = 300_000;
+/** What a restart may wait that is due at the latest (with a delay of 10 s). */
+const LEAVES_PAUSE_MS = 1_000;
 const MOST_LANES = 10_000;
 /** Before a pause ends, those who want a call gather in the order of their urgency. */
 const GATHER_MS = 2_000;
@@ -263,7 +269,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     if (answer.kind !== 'failed') lane.triage.heard();
     if (isRestart(lane, errand)) lane.triage.answered(errand, calledMs, answer);
     if (answer.kind !== 'limited' && answer.kind !== 'failed') {
-      lane.refusedAloneInARow = 0;
+      letThrough(lane, errand);
       lane.restartsInARow = errand.kind === 'restart' ? lane.restartsInARow + 1 : 0;
       lane.budget.passed(errand.id, calledMs);
       lane.pace.passed();
@@ -273,6 +279,11 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     else if (answer.kind === 'ok') lane.budget.ended(errand.id);
     switch (answer.kind) {
       case 'limited':
+        if (isShownByLeavesAlone(lane, errand)) {
+          doubt(lane);
+          block(lane, Math.min(answer.retryAfterMs ?? 0, LEAVES_PAUSE_MS));
+          return;
+        }
         lane.budget.refused(calledMs, answer.retryAfterMs ?? 0);
         lane.pace.refused();
         void agreement?.reserve(lane).catch(() => {});
@@ -288,12 +299,13 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       case 'final':
       case 'refused':
         lane.underWay.answered(call, clock.nowMs());
-        lane.width.answered({
-          tookMs: clock.nowMs() - call.beganMs,
-          idleMs: clock.idleMs() - idleMs,
-          beside: call.beside,
-          ok: answer.kind === 'ok',
-        });
+        if (!isDoubted(lane))
+          lane.width.answered({
+            tookMs: clock.nowMs() - call.beganMs,
+            idleMs: clock.idleMs() - idleMs,
+            beside: call.beside,
+            ok: answer.kind === 'ok',
+          });
         return;
       default:
         answer satisfies never;
@@ -303,7 +315,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   /** With nothing let through in between, it may well be all calls that are counted: then few are made until another shows it (`isRefusedAlone`). */
   function refusedAlone(lane: Lane): void {
     lane.triage.heard();
-    lane.refusedAloneInARow += 1;
+    doubt(lane);
     if (lane.refusedAloneInARow > 1) lane.width.refused();
   }
 

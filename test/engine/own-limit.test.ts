@@ -6,7 +6,6 @@ import { identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld, SEEDS } from './world.ts';
 
 const DELAY_MS = 10_000;
-const PEOPLE = 40;
 /** From the departure: the wait for a return, and five seconds more. */
 const REFUSED_MS = 6_000;
 
@@ -43,14 +42,20 @@ class Counting {
   }
 }
 
-it.each([1, 2, 5])(
-  '%i leave who have sent too much: nobody else runs out or leaves late, and they are tried as they are told',
-  async (count) => {
+it.each([
+  [1, 40, 2],
+  [2, 40, 2],
+  [5, 40, 2],
+  // So many that it is doubtful whether all calls are counted: they are few at once then, and tried sooner.
+  [12, 16, 5],
+])(
+  '%i of %i leave who have sent too much: nobody else runs out or leaves late, and they are tried as they are told',
+  async (count, people, mostTries) => {
     for (const seed of SEEDS) {
       const world = new EngineWorld({}, { seed });
       const { clock } = world;
       const homeserver = new Counting(world);
-      for (let n = 1; n <= PEOPLE; n += 1) {
+      for (let n = 1; n <= people; n += 1) {
         homeserver.schedule(delayIdOf(n));
         await world.enter(n, room(), DELAY_MS, delayIdOf(n));
         await clock.advance(250);
@@ -64,10 +69,10 @@ it.each([1, 2, 5])(
         await world.webhook(room(), identity(n), sid(n), 'left');
       }
       await clock.advance(30_000);
-      const lost = Array.from({ length: PEOPLE - last }, (_, n) => delayIdOf(last + 1 + n)).filter((id) => !homeserver.isAlive(id));
+      const lost = Array.from({ length: people - last }, (_, n) => delayIdOf(last + 1 + n)).filter((id) => !homeserver.isAlive(id));
       expect({ seed, lost }).toEqual({ seed, lost: [] });
       expect((homeserver.sentMs.get(delayIdOf(last)) ?? 0) - leftMs).toBeLessThan(2_000);
-      for (let n = 1; n <= count; n += 1) expect(world.actions('send', delayIdOf(n)).length).toBeLessThanOrEqual(2);
+      for (let n = 1; n <= count; n += 1) expect(world.actions('send', delayIdOf(n)).length).toBeLessThanOrEqual(mostTries);
     }
   },
 );
