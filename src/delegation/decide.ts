@@ -161,7 +161,8 @@ export function adopt(handOver: HandOver, { restartedAtMs }: Adopted, nowMs: num
   const expiry = { earliestMs: restartedMs + handOver.delayMs, latestMs: nowMs + handOver.delayMs };
   const history = remember([], { nowMs, wallMs: nowMs, roll, policy, event: 'delegated' }, 'settling', 'adopted');
   return {
-    next: { ...handOver, createdAtMs: restartedMs, expiry, history, state },
+    // Before that restart, which proves the event (`isProven`).
+    next: { ...handOver, createdAtMs: restartedMs - 1, expiry, history, state },
     effects: [ask(nowMs)],
   };
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
+import { adopt, type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl, Identity, Owner } from '../../src/delegation/ids.ts';
 import type { Delegation, EndedDelegation, Event, Leaving, LiveDelegation, LiveState, Session } from '../../src/delegation/state.ts';
-import { restartTimeoutMs } from '../../src/delegation/steps/moves.ts';
+import { isProven, restartTimeoutMs } from '../../src/delegation/steps/moves.ts';
 import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
 
@@ -92,6 +92,11 @@ describe('a hand-over', () => {
   ])('gives the time to connect: %s', (_, delayMs, connectTimeoutMs, expected) => {
     const { next } = delegate({ ...handOver, delayMs }, NOW, 0.5, { ...POLICY, connectTimeoutMs });
     expect(next.state).toMatchObject({ connectByMs: NOW + expected });
+  });
+
+  it('that another service has restarted is proven by that', () => {
+    expect(isProven(adopt(handOver, { restartedAtMs: NOW - 5_000 }, NOW, 0.5, POLICY).next)).toBe(true);
+    expect(isProven(delegate(handOver, NOW, 0.5, POLICY).next)).toBe(false);
   });
 });
 
