@@ -53,8 +53,11 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
     isEnding = true;
     clock.endOfTurn(() => {
       isEnding = false;
-      sendAll();
-      taken.next();
+      try {
+        sendAll();
+      } finally {
+        taken.next();
+      }
     });
   }
   const taken = fewATurn(listener, willEnd);
