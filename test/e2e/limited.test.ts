@@ -12,6 +12,8 @@ import { callsAbout, DEFAULT_DELAYED_EVENT_LIMIT, DEFAULT_MESSAGE_LIMIT, SERVER_
 const PEOPLE = 16;
 const DELAY_MS = 10_000;
 const HOLD_MS = 45_000;
+/** Where nothing is short until somebody does something: each has been restarted by then. */
+const SETTLE_MS = 10_000;
 const SOON_MS = 3_000;
 /**
  * Nine restarts a cycle leave next to nothing, and a leave costs its call at once: what its participant needs no more is saved only when the
@@ -27,14 +29,14 @@ interface Seated {
 }
 
 /**
- * One after the other, as people come; all are there for as long as a call needs to show who can be kept. Each is handed over to the next of
- * the replicas.
+ * One after the other, as people come; all are there for as long as a call needs to show who can be kept (`holdMs`). Each is handed over to the
+ * next of the replicas.
  */
 async function everybody(
   stage: Stage,
   synapse: Synapse,
   env: Record<string, string>,
-  replicas = 1,
+  { replicas = 1, holdMs = HOLD_MS } = {},
 ): Promise<{ place: OwnPlace; seated: Seated[] }> {
   const place = await stage.place({ synapse, env });
   const beside = await Promise.all(Array.from({ length: replicas - 1 }, () => stage.beside(place, synapse, env)));
@@ -48,7 +50,7 @@ async function everybody(
     await one.delegate(delayId, DELAY_MS);
     seated.push({ one, participant, delayId });
   }
-  await sleep(HOLD_MS);
+  await sleep(holdMs);
   return { place, seated };
 }
 
@@ -90,7 +92,7 @@ describe("Synapse's default limit for delayed events, and 16 participants with a
     const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT });
     const redis = await RedisServer.start([]);
     stage.later(() => redis.end());
-    const { seated } = await everybody(stage, synapse, { LIVEKIT_REDIS_URL: redis.url }, 3);
+    const { seated } = await everybody(stage, synapse, { LIVEKIT_REDIS_URL: redis.url }, { replicas: 3 });
     expect(seated.filter((one) => !gone(one)).length).toBeGreaterThanOrEqual(9);
   });
 });
@@ -98,7 +100,8 @@ describe("Synapse's default limit for delayed events, and 16 participants with a
 // Its users then share what each of them may with their own clients.
 story('an application service that is limited: who uses up their own calls costs nobody else anything', async ({ stage }) => {
   const synapse = await stage.synapse({ delayedEventLimit: DEFAULT_DELAYED_EVENT_LIMIT, asToken: AS_TOKEN, asLimited: true });
-  const { place, seated } = await everybody(stage, synapse, { LIVEKIT_AS_TOKEN: AS_TOKEN, LIVEKIT_HS_SERVER_NAME: SERVER_NAME });
+  const env = { LIVEKIT_AS_TOKEN: AS_TOKEN, LIVEKIT_HS_SERVER_NAME: SERVER_NAME };
+  const { place, seated } = await everybody(stage, synapse, env, { holdMs: SETTLE_MS });
   const [{ one, delayId }, ...others] = seated as [Seated, ...Seated[]];
   const path = `/_matrix/client/unstable/org.matrix.msc4140/delayed_events/${delayId}/restart`;
   const untilMs = Date.now() + HOLD_MS;
@@ -112,7 +115,7 @@ story('an application service that is limited: who uses up their own calls costs
 describe("Synapse's default limit for what each user sends", () => {
   story('who has used it up and leaves costs nobody else anything', async ({ stage }) => {
     const synapse = await stage.synapse({ messageLimit: DEFAULT_MESSAGE_LIMIT });
-    const { place, seated } = await everybody(stage, synapse, {});
+    const { place, seated } = await everybody(stage, synapse, {}, { holdMs: SETTLE_MS });
     const [talker, ...others] = seated as [Seated, ...Seated[]];
     expect(seated.filter(gone)).toHaveLength(0);
     const { matrix, room } = talker.one;
