@@ -54,15 +54,6 @@ describe('an address that is slow to answer is not given up because there is ano
     expect(await outboundTo(...addresses)(far.port)).toMatchObject({ kind: 'answered', status: 200 });
   });
 
-  test('that of a homeserver, also where many connect at once', async () => {
-    const far = await deaf('127.0.0.1');
-    await deaf('127.0.0.2', far.port);
-    setTimeout(far.hear, FAR_MS);
-    const call = outboundTo('127.0.0.1', '127.0.0.2');
-    const answers = await Promise.all(Array.from({ length: 24 }, () => call(far.port)));
-    expect(answers.filter(({ kind }) => kind === 'failed')).toEqual([]);
-  });
-
   test('the last of the SFU', async () => {
     const far = await deaf('127.0.0.1');
     await deaf('127.0.0.2', far.port);
