@@ -281,7 +281,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       case 'limited':
         if (isShownByLeavesAlone(lane, errand)) {
           doubt(lane);
-          block(lane, Math.min(answer.retryAfterMs ?? 0, LEAVES_PAUSE_MS));
+          block(lane, Math.min(answer.retryAfterMs ?? PAUSE_WITHOUT_HINT_MS, LEAVES_PAUSE_MS));
           return;
         }
         lane.budget.refused(calledMs, answer.retryAfterMs ?? 0);

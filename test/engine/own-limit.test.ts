@@ -76,3 +76,22 @@ it.each([
     }
   },
 );
+
+it('a leave that is refused without a hint after one that was is not tried again and again', async () => {
+  const world = new EngineWorld();
+  for (const n of [1, 2]) await world.enter(n, room(), DELAY_MS, delayIdOf(n));
+  let refused = 0;
+  world.answer = (_, call) => {
+    if (call.kind !== 'delay' || call.action !== 'send') return { kind: 'ok' };
+    refused += 1;
+    if (refused > 100) return { kind: 'ok' };
+    return { kind: 'limited', retryAfterMs: call.delayId === delayIdOf(1) ? 4_000 : null };
+  };
+  for (const n of [1, 2]) {
+    world.leave(room(), identity(n));
+    await world.webhook(room(), identity(n), sid(n), 'left');
+  }
+  await world.clock.advance(3_000);
+  expect(refused).toBeGreaterThan(1);
+  expect(refused).toBeLessThan(10);
+});
