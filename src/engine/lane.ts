@@ -138,12 +138,9 @@ export function isRestart({ budget }: Lane, { kind }: Errand): boolean {
  * leave for that in the same words. If calls are counted as well, the next one that is no leave shows it; with none, a row of leaves does. Where
  * their rate is known, it does not make anybody wait for longer than the next call.
  */
-export function isRefusedAlone(
-  { budget, refusedAloneInARow }: Lane,
-  { action }: Errand,
-  { retryAfterMs }: Extract<Answer, { readonly kind: 'limited' }>,
-): boolean {
-  if (action !== 'send' || retryAfterMs === null || refusedAloneInARow >= MOST_REFUSED_ALONE) return false;
+export function isRefusedAlone(lane: Lane, { action }: Errand, { retryAfterMs }: Extract<Answer, { readonly kind: 'limited' }>): boolean {
+  if (action !== 'send' || retryAfterMs === null || isDoubted(lane)) return false;
+  const { budget } = lane;
   const perMs = budget.limit?.perMs ?? null;
   return !budget.limited || (perMs !== null && retryAfterMs > LONGER_THAN_ONE / perMs);
 }

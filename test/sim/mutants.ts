@@ -140,7 +140,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'one who has sent too much stops the calls for all others',
     file: 'src/engine/lane.ts',
-    from: "if (action !== 'send' || retryAfterMs === null || refusedAloneInARow >= MOST_REFUSED_ALONE) return false;",
+    from: "if (action !== 'send' || retryAfterMs === null || isDoubted(lane)) return false;",
     to: 'return false;',
   },
   {
