@@ -24,7 +24,8 @@ export default defineConfig({
       {
         extends: true,
         // Of what a homeserver lets through nine tenths are used: it has to be as quick as a homeserver with nothing else to do is. Each of
-        // them alone: beside three replicas with a homeserver and a Redis of their own, 8 of the 9 were kept in one of some twenty runs.
+        // those stories alone: beside three replicas with a homeserver and a Redis of their own, 8 of the 9 were kept in one of some twenty
+        // runs.
         test: {
           name: 'limits',
           root: import.meta.dirname,
@@ -32,7 +33,7 @@ export default defineConfig({
           globalSetup: ['./stack/shared-stack.ts'],
           sequence: { groupOrder: 1 },
           maxWorkers: 1,
-          maxConcurrency: 1,
+          maxConcurrency: 3,
         },
       },
       {

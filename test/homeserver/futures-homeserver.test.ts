@@ -112,11 +112,11 @@ describe('a group', () => {
     expect(contents()).toEqual([]);
   });
   test('sends its timeout future when the time is over, unless refreshed', async () => {
-    const { refresh_token } = tokensOf(await stateFuture('a', 'future_timeout=300&future_group_id=g'));
+    const { refresh_token } = tokensOf(await stateFuture('a', 'future_timeout=1500&future_group_id=g'));
     await stateFuture('a', 'future_group_id=g');
-    await passed(200);
+    await passed(1000);
     expect(await use(refresh_token)).toBe(200);
-    await passed(200);
+    await passed(1000);
     expect(contents()).toEqual([]);
     await until(async () => contents().length === 1, 2000);
     expect(await use(refresh_token)).toBe(410);
