@@ -56,12 +56,15 @@ function installLiveKit(): void {
   if (output('go', ['version']) === null) {
     throw new Missing(`Go, to build livekit-server ${LIVEKIT_VERSION}: no working "go" on the PATH; see https://go.dev/doc/install`);
   }
-  const module = `github.com/livekit/livekit-server/cmd/server@v${LIVEKIT_VERSION}`;
+  const module = `github.com/livekit/livekit-server@v${LIVEKIT_VERSION}`;
   console.log(`livekit-server ${LIVEKIT_VERSION}: building ${module}, this takes some minutes`);
   inPlaceOf(livekitDir, whole, (dir) => {
+    // `go install` of a module refuses one that replaces others, as LiveKit's does from 1.13.6 on.
+    const downloaded = spawnSync('go', ['mod', 'download', '-json', module], { encoding: 'utf8' });
+    const { Dir: source, Error: why } = JSON.parse(downloaded.stdout) as { readonly Dir?: string; readonly Error?: string };
+    if (source === undefined) throw new Error(`go mod download ${module} failed: ${why}`);
     mkdirSync(dir);
-    const env = { ...process.env, GOBIN: dir };
-    if (!run('go', ['install', module], { env }) || !existsSync(join(dir, 'server'))) throw new Error(`go install ${module} failed`);
+    if (!run('go', ['build', '-C', source, '-o', join(dir, 'server'), './cmd/server'])) throw new Error(`go build of ${module} failed`);
   });
 }
 
