@@ -18,7 +18,11 @@ export interface JobHash {
 
 const KEY = 'lk-jwt:jobs';
 const CLAIM = 'lastwill:takeover';
-const CLAIM_SECONDS = 120;
+/**
+ * Who was killed with it keeps the others from jobs whose events run out in ten seconds. Who takes longer than this is joined by another one,
+ * and what both take over is one delegation.
+ */
+const CLAIM_MS = 3_000;
 /** A start waits for us, and whoever wants to end it as well: a Redis that says nothing is not waited for. */
 const SILENCE_MS = 5_000;
 const CLAIM_BYTES = 16;
@@ -48,7 +52,7 @@ export async function openJobHash(place: RedisPlace, random: Random, clock: Cloc
   const mine = Buffer.from(random.bytes(CLAIM_BYTES)).toString('base64url');
   return {
     claim: async () => {
-      const options = { condition: 'NX', expiration: { type: 'EX', value: CLAIM_SECONDS } } as const;
+      const options = { condition: 'NX', expiration: { type: 'PX', value: CLAIM_MS } } as const;
       return (await inTime(client.set(CLAIM, mine, options))) !== null;
     },
     release: async () => {

@@ -28,6 +28,16 @@ for (const { name, binary, missing } of KINDS)
       expect(await other.claim()).toBe(true);
     });
 
+    test('whoever was killed with it keeps nobody from the jobs for longer than their events last', async () => {
+      await server.ask('DEL', 'lastwill:takeover');
+      const killed = await open();
+      expect(await killed.claim()).toBe(true);
+      await killed.close();
+      const leftMs = Number(await server.ask('PTTL', 'lastwill:takeover'));
+      expect(leftMs).toBeLessThan(5_000);
+      expect(leftMs, 'for ever').not.toBe(-1);
+    });
+
     test('a claim that has run out and is another one’s by now is left to them', async () => {
       await server.ask('DEL', 'lastwill:takeover');
       const [slow, other] = [await open(), await open()];
