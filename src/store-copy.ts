@@ -8,8 +8,9 @@ import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { type Clock, type Random, systemClock, systemRandom } from './clock.ts';
 import { createReader, type Env, type Fault } from './config/reader.ts';
 import { readStoreKey } from './config/store-settings.ts';
-import type { RoomName } from './delegation/ids.ts';
-import type { Delegation } from './delegation/state.ts';
+import type { DelegationId, RoomName } from './delegation/ids.ts';
+import type { LiveDelegation } from './delegation/state.ts';
+import { byAnotherClock } from './delegation/steps/set-back.ts';
 import { faultLines } from './process/startup-report.ts';
 import { parseRedisUrl, type RedisPlace } from './redis-url.ts';
 import { type Attendance, type Given, MOST_GIVEN, type MovableGiven, type Tracked } from './store/attendance.ts';
@@ -36,47 +37,74 @@ export interface Copied {
   readonly given: number;
 }
 
-type BothStores = Store & Attendance & MovableGiven;
+type BothStores = Store &
+  Attendance &
+  MovableGiven & {
+    /** The time of its rows minus ours, ms; undefined: they go by our clock. */
+    readonly shiftMs?: number;
+  };
+
+/** Clocks that are less apart are one: it is mostly the journey of what was measured, and a restart may be a fifth of its delay late. */
+const SAME_CLOCK_MS = 500;
+/** How far two measurements of a clock may lie apart, when a copy is made again. */
+const MEASURED_WITHIN_MS = 1_000;
 
 /** @throws Error when the target has other live delegations, or does not read back the same. What is there already is left as it is. */
 export async function copyStore(from: BothStores, to: BothStores): Promise<Copied> {
-  await refuseOthersRows(from, to);
+  // Else what is due would come due later by as much, and short delays run out under present participants.
+  const apartMs = (to.shiftMs ?? 0) - (from.shiftMs ?? 0);
+  const aheadMs = Math.abs(apartMs) < SAME_CLOCK_MS ? 0 : apartMs;
+  await refuseOthersRows(from, to, aheadMs);
   let delegations = 0;
   for (const room of await from.rooms(0, SLOTS)) {
     const rows = await rowsIn(from, room);
-    const there = new Set((await rowsIn(to, room)).map(({ id }) => id));
-    const missing = rows.filter(({ id }) => !there.has(id));
+    const missing = [...rows.values()].filter(notIn(await rowsIn(to, room)));
     if (missing.length > 0) {
-      await to.update({ by: 'room', room }, null, () => ({ writes: missing.map((row) => ({ row, leaseMs: 0 })), value: null }));
+      const writes = missing.map((row) => ({ row: byAnotherClock(row, aheadMs), leaseMs: 0 }));
+      await to.update({ by: 'room', room }, null, () => ({ writes, value: null }));
     }
-    if (!isDeepStrictEqual(byId(await rowsIn(to, room)), byId(rows))) throw new Error('a room does not read back as it was written');
-    delegations += rows.length;
+    const copies = await rowsIn(to, room);
+    if (copies.size !== rows.size || ![...copies.values()].every((copy) => isCopy(copy, rows.get(copy.id), aheadMs)))
+      throw new Error('a room does not read back as it was written');
+    delegations += rows.size;
   }
-  return { delegations, attendance: await copyAttendance(from, to), given: await copyGiven(from, to) };
+  return { delegations, attendance: await copyAttendance(from, to, aheadMs), given: await copyGiven(from, to) };
 }
 
 /** Before anything is written, and of all rooms: what an earlier move has left in the target would be acted upon as if it were true. */
-async function refuseOthersRows(from: Store, to: Store): Promise<void> {
+async function refuseOthersRows(from: Store, to: Store, aheadMs: number): Promise<void> {
   for (const room of await to.rooms(0, SLOTS)) {
-    const ours = new Map((await rowsIn(from, room)).map((row) => [row.id, row]));
-    if ((await rowsIn(to, room)).every((row) => isDeepStrictEqual(ours.get(row.id), row))) continue;
+    const ours = await rowsIn(from, room);
+    if ([...(await rowsIn(to, room)).values()].every((row) => isCopy(row, ours.get(row.id), aheadMs))) continue;
     throw new Error(
       'the target has live delegations that the source has not, or not like this: it is in use, or an earlier move has left them. Copy to a folder or a database of Redis that is new, and have lastwill use that one',
     );
   }
 }
 
-async function rowsIn(store: Store, room: RoomName): Promise<readonly Delegation[]> {
+type Rows = ReadonlyMap<DelegationId, LiveDelegation>;
+
+async function rowsIn(store: Store, room: RoomName): Promise<Rows> {
   const found = await store.update({ by: 'room', room }, null, (rows) => ({ writes: [], value: rows }));
-  return found.kind === 'done' ? found.value : [];
+  const rows = found.kind === 'done' ? found.value : [];
+  return new Map(rows.flatMap((row) => (row.handles === null ? [] : [[row.id, row]])));
 }
 
-const byId = (rows: readonly Delegation[]): readonly Delegation[] => rows.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+const notIn =
+  (rows: Rows) =>
+  ({ id }: LiveDelegation): boolean =>
+    !rows.has(id);
 
-async function copyAttendance(from: Attendance, to: Attendance): Promise<number> {
+function isCopy(copy: LiveDelegation, row: LiveDelegation | undefined, aheadMs: number): boolean {
+  if (row === undefined) return false;
+  const byMs = copy.createdAtMs - row.createdAtMs;
+  return Math.abs(byMs - aheadMs) <= MEASURED_WITHIN_MS && isDeepStrictEqual(copy, byAnotherClock(row, byMs));
+}
+
+async function copyAttendance(from: Attendance, to: Attendance, aheadMs: number): Promise<number> {
   let count = 0;
   for (const roomId of await from.trackedRooms()) {
-    const tracked = await from.trackedIn(roomId);
+    const tracked = (await from.trackedIn(roomId)).map((one) => ({ ...one, grantedAtMs: one.grantedAtMs + aheadMs }));
     for (const one of tracked) await to.track(one);
     const there = new Set((await to.trackedIn(roomId)).map(keyOf));
     if (!tracked.every((one) => there.has(keyOf(one)))) throw new Error('attendance does not read back as it was written');

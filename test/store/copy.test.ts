@@ -4,10 +4,12 @@ import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock, systemRandom } from '../../src/clock.ts';
+import { dueAtMs } from '../../src/delegation/decide.ts';
 import type { Owner, UserId } from '../../src/delegation/ids.ts';
 import { parseRedisUrl } from '../../src/redis-url.ts';
 import { type Attendance, MOST_GIVEN } from '../../src/store/attendance.ts';
 import { connectRedis } from '../../src/store/redis/connection.ts';
+import { ALL_SHARDS, prefixOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore } from '../../src/store/redis/redis.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import { sqliteFile } from '../../src/store/sqlite/file.ts';
@@ -73,6 +75,32 @@ test('of a member who was given very many identities a few are copied, and no fe
   for (let n = 1; n <= 2 * MOST_GIVEN; n += 1) await from.give(room(1), owner(1), identity(n));
   await copyStore(from, to);
   expect(await to.givenTo(room(1), owner(1))).toHaveLength(MOST_GIVEN);
+  await from.close();
+  await to.close();
+});
+
+const byClock = (store: ReturnType<typeof open>, shiftMs: number) => Object.assign(store, { shiftMs });
+
+test.each([
+  ['ahead', 0, 8_000],
+  ['behind', 3_600_000, 0],
+])('what is due is due then by the clock that the target goes by, though it is %s; also when it is measured again', async (_, was, is) => {
+  const [from, to] = [byClock(open('from'), was), byClock(open('to'), is)];
+  await fill(from);
+  await copyStore(from, to);
+  await copyStore(from, byClock(to, is + 200));
+  const byId = async (store: Store) => (await all(store)).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const [before, after] = [await byId(from), await byId(to)];
+  expect(after).toHaveLength(before.length);
+  for (const [nth, { createdAtMs, expiry, state, history }] of after.entries()) {
+    const row = before[nth] ?? expect.fail();
+    const dueMs = dueAtMs(row.state) ?? expect.fail();
+    expect([createdAtMs, expiry.latestMs, dueAtMs(state), history.at(-1)?.atMs]).toEqual(
+      [row.createdAtMs, row.expiry.latestMs, dueMs, row.history.at(-1)?.atMs].map((ms) => ms && ms + is - was),
+    );
+  }
+  expect((await to.trackedIn('!a:b'))[0]?.grantedAtMs).toBe(5 + is + 200 - was);
+  await expect(copyStore(from, byClock(to, is + 5_000))).rejects.toThrow('not like this');
   await from.close();
   await to.close();
 });
@@ -176,16 +204,16 @@ test('nothing is copied from a folder without a store, and none is made there', 
   expect(existsSync(`${folder}/mistyped`)).toBe(false);
 });
 
-async function seenInRedis(url: string) {
+async function inRedis<T>(url: string, look: (store: Store & Attendance) => Promise<T>): Promise<T> {
   const place = parseRedisUrl(url, null);
   if (place === null) throw new Error('no URL of Redis');
   const clock = systemClock();
   const connection = await connectRedis(place, clock);
   const options = { connection, clock, random: systemRandom(), seal: createSeal(KEY), waitFor: 0, cluster: false, leaseClock: null };
   const store = await openRedisStore(options);
-  const given = await givenIn(store);
+  const seen = await look(store);
   await store.close();
-  return given;
+  return seen;
 }
 
 describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
@@ -215,13 +243,28 @@ describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null 
       const [before, given] = [await all(from), await givenIn(from)];
       await from.close();
       expect(await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], env)).toMatch(/6 live delegations.* 40 ident/);
-      expect(await seenInRedis(server.url)).toEqual(given);
+      expect(await inRedis(server.url, givenIn)).toEqual(given);
       expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${folder}/back`], env)).toMatch(/6 live delegations.* 40 ident/);
       expect(await runCopy(['copy', '--from', `sqlite:${folder}/back`, '--to', `sqlite:${folder}/again`], env)).toContain('40 ident');
       const back = openSqliteStore({ path: sqliteFile(`${folder}/back`), clock: systemClock(), seal: createSeal(KEY) });
       expect(await all(back)).toEqual(before);
       expect(await givenIn(back)).toEqual(given);
       await back.close();
+    } finally {
+      await server.end();
+    }
+  });
+
+  test('whose clock is hours ahead, it goes by that clock', { timeout: 60_000 }, async () => {
+    const server = await RedisServer.start();
+    try {
+      for (const shard of ALL_SHARDS) await server.ask('SET', `${prefixOf(shard)}ahead`, '7200000');
+      const from = openSqliteStore({ path: sqliteFile(folder), clock: systemClock(), seal: createSeal(KEY) });
+      await put(from, row(1));
+      await from.close();
+      await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], { LASTWILL_STORE_KEY: KEY });
+      const [there] = await inRedis(server.url, all);
+      expect((there?.createdAtMs ?? 0) - row(1).createdAtMs).toBeGreaterThan(3_600_000);
     } finally {
       await server.end();
     }

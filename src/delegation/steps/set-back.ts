@@ -18,12 +18,25 @@ export function inTimeOf(row: LiveDelegation, nowMs: number, { waitMs }: Pick<Po
   const aheadMs = Math.max(history.at(-1)?.atMs ?? createdAtMs, expiry.earliestMs - delayMs, pastOf(state, delayMs, longestWaitMs)) - nowMs;
   if (aheadMs <= CLOCKS_MS) return row;
   const back = (ms: number): number => ms - aheadMs - CLOCKS_MS;
+  return moved(row, back, (ms) => Math.min(back(ms), nowMs));
+}
+
+/** The same row where another clock is gone by, which is ahead by so much. */
+export function byAnotherClock(row: LiveDelegation, aheadMs: number): LiveDelegation {
+  const ahead = (ms: number): number => ms + aheadMs;
+  return moved(row, ahead, ahead);
+}
+
+type Move = (ms: number) => number;
+
+function moved(row: LiveDelegation, to: Move, due: Move): LiveDelegation {
+  const { createdAtMs, expiry, history, state } = row;
   return {
     ...row,
-    createdAtMs: back(createdAtMs),
-    expiry: { ...expiry, earliestMs: back(expiry.earliestMs), latestMs: back(expiry.latestMs) },
-    history: history.map((step) => ({ ...step, atMs: back(step.atMs) })),
-    state: setBack(state, back, nowMs),
+    createdAtMs: to(createdAtMs),
+    expiry: { ...expiry, earliestMs: to(expiry.earliestMs), latestMs: to(expiry.latestMs) },
+    history: history.map((step) => ({ ...step, atMs: to(step.atMs) })),
+    state: stateMoved(state, to, due),
   };
 }
 
@@ -50,33 +63,32 @@ function pastOf(state: LiveState, delayMs: number, longestWaitMs: number): numbe
   }
 }
 
-function setBack(state: LiveState, back: (ms: number) => number, nowMs: number): LiveState {
-  const due = (ms: number): number => Math.min(back(ms), nowMs);
+function stateMoved(state: LiveState, to: Move, due: Move): LiveState {
   switch (state.kind) {
     case 'awaiting':
       return {
         ...state,
-        connectByMs: back(state.connectByMs),
+        connectByMs: to(state.connectByMs),
         nextAskMs: due(state.nextAskMs),
-        departed: departedBefore(state.departed, back),
+        departed: departureMoved(state.departed, to),
       };
     case 'connected': {
-      const first = state.handedOverMs === undefined ? {} : { handedOverMs: back(state.handedOverMs) };
-      return { ...state, seenAtMs: back(state.seenAtMs), restartDueMs: due(state.restartDueMs), ...first };
+      const first = state.handedOverMs === undefined ? {} : { handedOverMs: to(state.handedOverMs) };
+      return { ...state, seenAtMs: to(state.seenAtMs), restartDueMs: due(state.restartDueMs), ...first };
     }
     case 'settling':
-      return { ...state, departure: departedBefore(state.departure, back), untilMs: back(state.untilMs), nextAskMs: due(state.nextAskMs) };
+      return { ...state, departure: departureMoved(state.departure, to), untilMs: to(state.untilMs), nextAskMs: due(state.nextAskMs) };
     case 'leaving': {
-      const times = { onTimeUntilMs: back(state.onTimeUntilMs), confirmedAtMs: back(state.confirmedAtMs), nextTryMs: due(state.nextTryMs) };
-      return { ...state, departure: departedBefore(state.departure, back), ...times };
+      const times = { onTimeUntilMs: to(state.onTimeUntilMs), confirmedAtMs: to(state.confirmedAtMs), nextTryMs: due(state.nextTryMs) };
+      return { ...state, departure: departureMoved(state.departure, to), ...times };
     }
     case 'cancelling':
-      return { ...state, sinceMs: back(state.sinceMs), nextTryMs: due(state.nextTryMs) };
+      return { ...state, sinceMs: to(state.sinceMs), nextTryMs: due(state.nextTryMs) };
     default:
       return never(state);
   }
 }
 
-function departedBefore<D extends { readonly atMs: number } | null>(departure: D, back: (ms: number) => number): D {
-  return departure === null ? departure : { ...departure, atMs: back(departure.atMs) };
+function departureMoved<D extends { readonly atMs: number } | null>(departure: D, to: Move): D {
+  return departure === null ? departure : { ...departure, atMs: to(departure.atMs) };
 }
