@@ -87,7 +87,17 @@ export function refusalOf(reply: Reply): 'unauthorized' | 'forbidden' | null {
 
 /** 429 of the homeserver itself: a proxy counts the calls of all. */
 export function limitOf(reply: Reply): 'limited' | null {
-  return reply.kind === 'answered' && reply.status === 429 && field(reply.json, 'errcode') !== undefined ? 'limited' : null;
+  return isLimit(reply) && field(reply.json, 'errcode') !== undefined ? 'limited' : null;
+}
+
+/**
+ * Whether somebody counts calls. Not everybody who says 429 does: Matrix clients try again after it and not after a 503, so that a proxy may say it
+ * for a homeserver that is away (Element's ESS does: M_UNKNOWN, and no time to wait).
+ */
+function isLimit(reply: Reply): reply is Extract<Reply, { kind: 'answered' }> {
+  if (reply.kind === 'failed' || reply.status !== 429) return false;
+  const errcode = field(reply.json, 'errcode');
+  return errcode === undefined || errcode === 'M_LIMIT_EXCEEDED' || retryAfterMs(reply, 0) !== null;
 }
 
 export interface Result {
@@ -127,12 +137,12 @@ export function hear(reply: Reply, at: { readonly proven: boolean; readonly nowM
   if (status === 413 && errcode === 'M_TOO_LARGE') return refusal('forbidden');
   // Somebody in between refuses, and so has passed nothing on: either this path alone, or all, for as long as it is so minded.
   if (status === 401 || status === 403) return at.proven ? failure(false, 'garbage') : { kind: 'unrecognised' };
-  if (status === 429) {
+  if (isLimit(reply)) {
     const answer: Answer = { kind: 'limited', retryAfterMs: retryAfterMs(reply, at.nowMs) };
     return { kind: 'answer', answer, why: 'limited', isItsWord: errcode !== undefined, settles: false };
   }
   if (status >= 300 && status < 400) return failure(true, 'redirect');
-  return failure(true, status >= 500 ? 'status_5xx' : 'garbage', errcode !== undefined);
+  return failure(true, status >= 500 ? 'status_5xx' : 'garbage', errcode !== undefined && status !== 429);
 }
 
 /** That the event is over, and no reason: a proxy answers the same while the homeserver behind it restarts, or has moved. */

@@ -110,6 +110,10 @@ describe('an answer, in each dialect', () => {
     [413, {}, failedAnswer(true), 'garbage'],
     [429, { errcode: 'M_LIMIT_EXCEEDED' }, { kind: 'limited', retryAfterMs: null }, 'limited'],
     [429, { retry_after_ms: 1234 }, { kind: 'limited', retryAfterMs: 1234 }, 'limited'],
+    [429, { errcode: 'M_UNKNOWN', retry_after_ms: 1234 }, { kind: 'limited', retryAfterMs: 1234 }, 'limited'],
+    [429, '<html>too many</html>', { kind: 'limited', retryAfterMs: null }, 'limited'],
+    // HAProxy as Element's ESS has it, for a Synapse that is away.
+    [429, { errcode: 'M_UNKNOWN', error: 'Server is unavailable' }, failedAnswer(true), 'garbage'],
     [500, {}, failedAnswer(true), 'status_5xx'],
     [502, '<html>bad gateway</html>', failedAnswer(true), 'status_5xx'],
   ];
@@ -762,6 +766,7 @@ test('an outage is over with any answer, be it no, and with nothing else', async
     [200, {}, true],
     [404, { errcode: 'M_NOT_FOUND' }, true],
     [429, { errcode: 'M_LIMIT_EXCEEDED' }, true],
+    [429, { errcode: 'M_UNKNOWN' }, false],
     [403, { errcode: 'M_FORBIDDEN' }, true],
     [502, '<html>', false],
   ] as const) {
