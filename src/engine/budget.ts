@@ -27,6 +27,8 @@ export interface Budget {
   readonly limited: boolean;
   /** What is known of the limit, or was lately; null: nothing. */
   readonly limit: Limit | null;
+  /** How many of our calls have been let through since the last refusal, ours or another's. */
+  readonly passedSince: number;
   /** Another process knows the limit better. */
   adopt(theirs: Limit): void;
   /** Others have called meanwhile. */
@@ -69,7 +71,7 @@ const LONGEST_MEASURE_MS = 60_000;
  */
 const JITTER_MS = 250;
 /** A homeserver is believed to save up so many calls for us, or as many as it is seen to have. */
-const LIKELY_SAVED = 3;
+export const LIKELY_SAVED = 3;
 const MOST_SAVED = 8;
 /** What is not left for leaves may be spent before it has to be. */
 const SPARE = 1;
@@ -116,6 +118,7 @@ export function createBudget(nowMs: () => number): Budget {
   let passes = 0;
   /** The newest refusal: when its call began, when the next was to be let through, and whether one has been since. */
   let last = { beganMs: Number.NEGATIVE_INFINITY, nextMs: Number.POSITIVE_INFINITY, hasPassed: false };
+  let passedSince = 0;
   /** How many calls would be let through at once, as far as we know, and how many at the very most. */
   let saved = { calls: 0, atMs: 0 };
   let mostSaved = LIKELY_SAVED;
@@ -203,7 +206,11 @@ export function createBudget(nowMs: () => number): Budget {
     get limit() {
       return isKnown() ? { perMs: rate, refusedAgoMs: nowMs() - refusedAtMs } : null;
     },
+    get passedSince() {
+      return passedSince;
+    },
     adopt: ({ perMs, refusedAgoMs }) => {
+      passedSince = 0;
       refusedAtMs = Math.max(refusedAtMs, nowMs() - refusedAgoMs);
       if (perMs === null || perMs === rate) return;
       rate = perMs;
@@ -220,7 +227,10 @@ export function createBudget(nowMs: () => number): Budget {
       passedMs.push(beganMs);
       if (passedMs.length > MOST_PASSED) passedMs.shift();
       if (beganMs > measured.beganMs) passes += 1;
-      if (beganMs > last.beganMs) last.hasPassed = true;
+      if (beganMs > last.beganMs) {
+        last.hasPassed = true;
+        passedSince += 1;
+      }
       if (beganMs < refusedAtMs) return;
       // One was there, whatever we thought.
       saved = { calls: Math.max(savedNow(), 1) - 1, atMs: nowMs() };
@@ -232,6 +242,7 @@ export function createBudget(nowMs: () => number): Budget {
       saved = { calls: 1, atMs: nextMs };
       const isBroken = beganMs >= last.nextMs && !last.hasPassed && retryAfterMs > JITTER_MS;
       last = { beganMs, nextMs, hasPassed: false };
+      passedSince = 0;
       if (isBroken && !isTold) rate = null;
       if (beganMs < aloneFromMs) return;
       const tookMs = nextMs - measured.fromMs;

@@ -2,7 +2,7 @@
 import type { Clock } from '../clock.ts';
 import type { HomeserverUrl } from '../delegation/ids.ts';
 import type { Answer } from '../delegation/state.ts';
-import { type Budget, createBudget } from './budget.ts';
+import { type Budget, createBudget, LIKELY_SAVED } from './budget.ts';
 import { type Errand, Queue, type Waiting } from './errand.ts';
 import { createPace, type Pace } from './pace.ts';
 import { createTriage, type Triage } from './triage.ts';
@@ -103,9 +103,23 @@ function mostOwed({ width }: Lane): number {
   return Math.min(width.atOnce * QUEUE_FACTOR, MOST_OWED);
 }
 
-/** Of the calls at once: restarts leave a quarter for leaves; where calls are counted, one at a time shows what is left. */
-export function mostRestarts({ budget, width }: Lane): number {
-  return budget.limited ? 1 : Math.ceil(width.atOnce * 0.75);
+/**
+ * Of the calls at once: restarts leave a quarter for leaves. Where calls are counted, one at a time shows what is left, or as many as come in
+ * during a call: where each takes a while, one after the other would be fewer than are let through.
+ */
+export function mostRestarts(lane: Lane): number {
+  const { budget, width } = lane;
+  const most = Math.ceil(width.atOnce * 0.75);
+  return budget.limited ? Math.min(Math.max(Math.ceil(comingIn(lane)), 1), most) : most;
+}
+
+/**
+ * How many calls are let through in the time that one takes. Where the rate is not known, as after a single refusal, there may be one more for each
+ * few that were let through since: if that is too many, the refusals that follow tell the rate.
+ */
+function comingIn({ budget: { limit, passedSince }, width }: Lane): number {
+  const perMs = limit?.perMs ?? null;
+  return perMs === null ? Math.floor(passedSince / LIKELY_SAVED) : perMs * width.latelyMs;
 }
 
 /** Leaves and cancellations leave some for restarts: a crowd that leaves a homeserver which answers not all of them would keep all places. */
