@@ -82,8 +82,8 @@ const MOST_HOMESERVERS = 1000;
 interface Knowledge {
   /** The dialect that is spoken; `proven` once a call in it has succeeded. */
   settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
-  /** The call that is finding out the dialect. */
-  learning: { readonly result: Promise<Result>; readonly sinceMs: number } | null;
+  /** The call that is finding out the dialect, and what it is to do. */
+  learning: { readonly action: string; readonly result: Promise<Result>; readonly sinceMs: number } | null;
   /** Dialects that were not understood since the last success: a call goes on where the one before it ran out of time. */
   readonly foreign: Map<Dialect, Foreign>;
 }
@@ -107,6 +107,7 @@ const noWord = (reached: boolean, why: HomeserverFailure | null): Result => ({
 const NOT_ITS_WORD = noWord(true, 'garbage');
 /** `isWanted` said no: nothing was called, and nobody waits for the answer. */
 const NOT_WANTED = noWord(false, null);
+const actionOf = (call: Call): string => (call.kind === 'token' ? call.kind : call.action);
 const always = async (): Promise<boolean> => true;
 
 export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
@@ -138,10 +139,11 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
 
   async function run(errand: Errand, known: Knowledge): Promise<Result> {
     if (known.settled === null && known.learning !== null) {
-      const { result, sinceMs } = known.learning;
+      const { action, result, sinceMs } = known.learning;
       const restMs = (errand.endsAtMs - clock.nowMs()) * WAIT_SHARE;
       const learnt = await within(clock, Math.min(restMs, sinceMs + LONGEST_LEARNING_MS - clock.nowMs()), result);
-      if (learnt?.why === 'dialect') return learnt;
+      // One that is to do something else may be known: a worker of Synapse restarts events, and can't send them.
+      if (learnt?.why === 'dialect' && action === actionOf(errand.call)) return learnt;
       if (!(await errand.isWanted())) return NOT_WANTED;
     }
     if (known.settled !== null) {
@@ -161,7 +163,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   async function learn(errand: Errand, known: Knowledge): Promise<Result> {
     const walk = tryDialects(errand, known);
     if (known.learning !== null) return walk;
-    known.learning = { result: walk, sinceMs: clock.nowMs() };
+    known.learning = { action: actionOf(errand.call), result: walk, sinceMs: clock.nowMs() };
     try {
       return await walk;
     } finally {

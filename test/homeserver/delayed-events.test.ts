@@ -685,6 +685,27 @@ describe('a homeserver that has moved since the hand-over', () => {
   });
 });
 
+// As a worker of Synapse, which restarts delayed events and knows nothing of sending them.
+test('that a leave can be sent in no dialect does not fail the restarts that wait for what it finds out', async () => {
+  let release = (): void => {};
+  const { server, url } = await homeserver({
+    C: (request, response) => {
+      if (request.url?.endsWith('/restart')) answer(response, 200);
+      else answer(response, 404, { errcode: 'M_UNRECOGNIZED' });
+    },
+    B: (_, response) => {
+      release = () => answer(response, 405, { errcode: 'M_UNRECOGNIZED' });
+    },
+  });
+  const { client: delayed } = client();
+  expect(await delayed.act(url, RESTART, quick)).toEqual({ kind: 'ok' });
+  const send = delayed.act(url, SEND, quick);
+  await vi.waitFor(() => expect(calls(server).at(-1)).toBe(`POST ${PATHS.B}`));
+  const restarts = [1, 2, 3].map(() => delayed.act(url, RESTART, quick));
+  release();
+  expect(await Promise.all([send, ...restarts])).toEqual([failedAnswer(false), ...Array(3).fill({ kind: 'ok' })]);
+});
+
 describe('a failure says honestly whether the request was out', () => {
   test('refused connections and names that lead nowhere: not', async () => {
     const { server, url } = await homeserver({});
