@@ -6,7 +6,10 @@ import { LruMap } from '../lru-map.ts';
 import type { RoomService } from './room-service.ts';
 
 export interface Hosting {
-  /** False: no node has the room, whatever the SFU lists. True also where that can't be found out. Never rejects. */
+  /**
+   * False: no node has the room, whatever the SFU has just listed. True also where that can't be found out. Never rejects. For a look that
+   * lists the room later a question counts no longer that is still under way: whoever is listed may have come since it was put.
+   */
   isHosted(room: RoomName): Promise<boolean>;
   /** To be called when the SFU did not answer, or has lost a session: it, or one of its nodes, may have restarted. */
   failed(): void;
@@ -27,18 +30,28 @@ const MOST_ROOMS = 50_000;
 const TO_NOBODY = { data: '', kind: 'LOSSY', destinationSids: ['-'], destinationIdentities: ['-'] } as const;
 
 export function createHosting(service: RoomService, clock: Clock): Hosting {
-  const underWay = new Map<RoomName, Promise<boolean>>();
+  /** The newest question about each room, and when it was put. */
+  const underWay = new Map<RoomName, { readonly atMs: number; readonly answer: Promise<boolean> }>();
   const rooms = new LruMap<RoomName, Known>(MOST_ROOMS);
   const startedMs = clock.nowMs();
   // What happened to the SFU before we started is not known.
   let failedMs = startedMs;
 
-  async function ask(room: RoomName): Promise<boolean> {
-    const atMs = clock.nowMs();
+  async function ask(room: RoomName, atMs: number): Promise<boolean> {
     const called = await service.call('SendData', { roomAdmin: true, room }, { room, ...TO_NOBODY });
     const isHosted = called.kind !== 'nowhere';
-    rooms.set(room, { isHosted, atMs });
+    if ((rooms.get(room)?.atMs ?? Number.NEGATIVE_INFINITY) <= atMs) rooms.set(room, { isHosted, atMs });
     return isHosted;
+  }
+
+  function askOnce(room: RoomName): Promise<boolean> {
+    const [atMs, running] = [clock.nowMs(), underWay.get(room)];
+    if (running !== undefined && running.atMs >= atMs) return running.answer;
+    const answer = ask(room, atMs).finally(() => {
+      if (underWay.get(room)?.answer === answer) underWay.delete(room);
+    });
+    underWay.set(room, { atMs, answer });
+    return answer;
   }
 
   /** A room that is new to us counts as hosted at first, for most are new to the SFU as well; unless the SFU or we have just been away. */
@@ -54,10 +67,9 @@ export function createHosting(service: RoomService, clock: Clock): Hosting {
       const known = knownOf(room);
       const isSinceFailure = known.atMs > failedMs;
       if (known.isHosted && isSinceFailure && clock.nowMs() - known.atMs < HOLDS_MS) return true;
-      const running = underWay.get(room) ?? ask(room).finally(() => underWay.delete(room));
-      underWay.set(room, running);
+      const answer = askOnce(room);
       // Without a sign against the room this look need not wait for the answer: the next one will know it.
-      return known.isHosted && (isSinceFailure || failedMs === startedMs) ? true : running;
+      return known.isHosted && (isSinceFailure || failedMs === startedMs) ? true : answer;
     },
     failed: () => {
       failedMs = clock.nowMs();
