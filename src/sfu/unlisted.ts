@@ -5,6 +5,7 @@
 import { type Clock, within } from '../clock.ts';
 import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
+import { isFromBeforeSetBack } from '../delegation/steps/clocks.ts';
 import { LruMap } from '../lru-map.ts';
 import { askOwnNode } from './own-node.ts';
 import type { Called, RoomService } from './room-service.ts';
@@ -163,7 +164,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     const listed = new Map<Identity, Seen>();
     for (const seen of list) {
       const known = sessionIn(before, seen.identity);
-      if (known !== undefined && isOlder(seen, known)) continue;
+      if (known !== undefined && isOlder(seen, known, clock)) continue;
       // The object that is there already: whoever keeps lists keeps these (engine/evidence.ts).
       listed.set(seen.identity, known !== undefined && isSame(known, seen) ? known : seen);
     }
@@ -215,7 +216,9 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
         return;
       }
       const { joinedAtMs } = about;
-      const isOld = known !== undefined && (known.sid === sid || (known.joinedAtMs ?? 0) > (joinedAtMs ?? 0));
+      const isAfter =
+        known !== undefined && (known.joinedAtMs ?? 0) > (joinedAtMs ?? 0) && !isFromBeforeSetBack(known.joinedAtMs ?? 0, timesOf(clock));
+      const isOld = known?.sid === sid || isAfter;
       if (sid === null || isOld) return;
       const crowd = crowds.take(room);
       crowd.missing.delete(identity);
@@ -281,8 +284,13 @@ function isSame(known: Seen | undefined, { sid, active }: Seen): boolean {
 /** How far the clocks of two nodes may differ. */
 const CLOCKS_MS = 2_000;
 
-/** Whether a list still, or again, shows a session that this one has taken the place of: that of a node which has not noticed. */
-function isOlder(listed: Seen, known: Seen): boolean {
+/**
+ * Whether a list still, or again, shows a session that this one has taken the place of: that of a node which has not noticed. Not if this one
+ * joined by a clock that was ahead, and has been set back since.
+ */
+function isOlder(listed: Seen, known: Seen, clock: Clock): boolean {
   if (listed.sid === known.sid || listed.joinedAtMs === null || known.joinedAtMs === null) return false;
-  return listed.joinedAtMs < known.joinedAtMs - CLOCKS_MS;
+  return listed.joinedAtMs < known.joinedAtMs - CLOCKS_MS && !isFromBeforeSetBack(known.joinedAtMs, timesOf(clock));
 }
+
+const timesOf = (clock: Clock) => ({ nowMs: clock.nowMs(), wallMs: clock.wallMs() });

@@ -100,7 +100,7 @@ describe('who is missing from a list', () => {
 });
 
 describe('who is listed by an older session', () => {
-  const [older, newer] = [seen('alice'), { ...seen('alice', 2), joinedAtMs: START_MS + 5_000 }];
+  const [older, newer] = [{ ...seen('alice'), joinedAtMs: START_MS - 5_000 }, seen('alice', 2)];
 
   test('is there by the newer one as long as a node says so, also when the older one is gone', async () => {
     await look(newer, bob);
@@ -109,6 +109,18 @@ describe('who is listed by an older session', () => {
     expect(await look(bob)).toMatchObject({ found: [newer] });
     left(newer.sid);
     expect(await look(bob)).toMatchObject({ found: [] });
+  });
+
+  test('but the older one is who joined by a clock that was ahead: by a list, and by a webhook before any list', async () => {
+    const HOUR_MS = 3_600_000;
+    const ahead = { ...seen('alice'), joinedAtMs: START_MS + HOUR_MS };
+    clock.setWall(HOUR_MS);
+    await look(ahead, bob);
+    clock.setWall(-HOUR_MS);
+    expect(await look(newer, bob)).toMatchObject({ found: [] });
+    await look(ahead, bob);
+    joined(newer);
+    expect(await look(bob)).toMatchObject({ found: [newer] });
   });
 
   test('but not once that is gone, or where clocks may be all that makes it older, or nobody knows', async () => {
