@@ -30,7 +30,7 @@ export interface LookHow {
   readonly whichRoom?: boolean;
   /** When the room last started, as far as is known. */
   readonly startedAgoMs?: number;
-  /** Who is looked for on the nodes if not listed. */
+  /** Who is looked for on the nodes, listed or not. */
   readonly expected?: readonly Seen[];
 }
 
@@ -57,9 +57,9 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
   }
 
   /** Who of those listed is really there; null: no node has the room. */
-  async function ofNodes(room: RoomName, listed: readonly Seen[], startedMs: number): Promise<OfNodes | null> {
+  async function ofNodes(room: RoomName, listed: readonly Seen[], startedMs: number, missed: readonly Seen[]): Promise<OfNodes | null> {
     if (listed.length === 0) return { present: listed, justLost: false };
-    if (await hosting.isHosted(room)) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs));
+    if (await hosting.isHosted(room)) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs), missed);
     sessions.lost(room, listed);
     return null;
   }
@@ -70,7 +70,7 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
     const called = noted(await listing.list(room));
     if (called.kind === 'failed') return { kind: 'unreachable', why: called.why };
     const listed = called.kind === 'answered' ? partsOf(called.message, 'participants').flatMap((one) => seenOf(one) ?? []) : [];
-    const [found, more] = await Promise.all([ofNodes(room, listed, startedMs), unlisted.among(room, listed, expected)]);
+    const [found, more] = await Promise.all([ofNodes(room, listed, startedMs, expected), unlisted.among(room, listed, expected)]);
     const { present: hosted = [], justLost = false } = found ?? {};
     const present = joined(hosted, more);
     if (present.length === 0 && (found === null || called.kind !== 'answered')) return { kind: 'list', present, roomSid: null };

@@ -12,9 +12,10 @@ import type { RoomService } from './room-service.ts';
 export interface Sessions {
   /**
    * Those who are listed in a room, without those whom no node has. `doubtMs`: when the SFU may last have lost sessions (Unix ms). Sessions
-   * in doubt are asked for in the background, and count as present until that is answered.
+   * in doubt are asked for in the background, and count as present until that is answered. `missed`: those whom a list lacked before, or whom
+   * another process may have found to be lost; they are in doubt whatever we know.
    */
-  ofNodes(room: RoomName, listed: readonly Seen[], doubtMs: number): OfNodes;
+  ofNodes(room: RoomName, listed: readonly Seen[], doubtMs: number, missed?: readonly Seen[]): OfNodes;
   /** To be told when no node has the room: all who are listed in it are lost. */
   lost(room: RoomName, listed: readonly Seen[]): void;
 }
@@ -139,8 +140,9 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   }
 
   return {
-    ofNodes: (room, listed, doubtMs) => {
-      askBeside(room, inDoubt(listed, doubtMs));
+    ofNodes: (room, listed, doubtMs, missed = []) => {
+      const again = missed.length === 0 ? [] : listed.filter((one) => missed.some(({ sid }) => sid === one.sid));
+      askBeside(room, [...inDoubt(listed, doubtMs), ...again]);
       const lost = lostOnes.size === 0 ? [] : listed.filter(isLost);
       if (lost.length === 0) return { present: listed, justLost: false };
       tell(lost);

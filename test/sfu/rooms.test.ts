@@ -261,6 +261,17 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(sfu.calls.UpdateSubscriptions).toBe(2);
   });
 
+  test('who is expected, and listed, and on no node', async () => {
+    const { sfu, rooms } = await begin();
+    const [alice, bob] = [sfu.join(ROOM, 'alice'), sfu.join(ROOM, 'bob')];
+    sfu.apiFault = (method, { identity }) =>
+      method === 'UpdateSubscriptions' && identity === 'alice' ? nowhere(NOWHERE[0] ?? '') : undefined;
+    expect(await rooms.look(ROOM)).toMatchObject({ present: [{ sid: alice }, { sid: bob }] });
+    expect(sfu.calls.UpdateSubscriptions).toBeUndefined();
+    const expected = [{ identity: 'alice' as Identity, sid: alice as Sid, joinedAtMs: null, active: true }];
+    await expect.poll(() => rooms.look(ROOM, { expected })).toMatchObject({ present: [{ sid: bob }] });
+  });
+
   test('who is on a node, though the list and the room have got lost; until a webhook tells of their departure', async () => {
     const { sfu, rooms } = await begin();
     const alice = sfu.join(ROOM, 'alice');

@@ -84,6 +84,19 @@ describe('who is asked for', () => {
     expect(asked).toEqual(expect.arrayContaining(['before it was set', 'after it was set']));
   });
 
+  test('who was missed, perhaps by another process that found them lost, though nothing speaks against anybody here', async () => {
+    lostOnes('bob');
+    const missed = async () => {
+      const { present } = sessions.ofNodes(ROOM, [alice, bob], DOUBT_MS, [bob, seen('gone', LONG_BEFORE_MS)]);
+      await clock.settle();
+      return present;
+    };
+    expect(await missed()).toEqual([alice, bob]);
+    expect(asked).toEqual(['bob']);
+    expect(await missed()).toEqual([alice]);
+    expect(await look([alice, bob])).toEqual(['alice']);
+  });
+
   test('everybody, of an SFU that does not tell when somebody came', async () => {
     await look([seen('alice', null), seen('bob', null)]);
     expect(asked).toEqual(['alice', 'bob']);
