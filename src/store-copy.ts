@@ -73,13 +73,16 @@ export async function copyStore(from: BothStores, to: BothStores): Promise<Copie
 
 /** Before anything is written, and of all rooms: what an earlier move has left in the target would be acted upon as if it were true. */
 async function refuseOthersRows(from: Store, to: Store, aheadMs: number): Promise<void> {
-  for (const room of await to.rooms(0, SLOTS)) {
+  // A copy has none that have ended.
+  let isNew = (await to.count()).ended === 0;
+  for (const room of isNew ? await to.rooms(0, SLOTS) : []) {
     const ours = await rowsIn(from, room);
-    if ([...(await rowsIn(to, room)).values()].every((row) => isCopy(row, ours.get(row.id), aheadMs))) continue;
-    throw new Error(
-      'the target has live delegations that the source has not, or not like this: it is in use, or an earlier move has left them. Copy to a folder or a database of Redis that is new, and have lastwill use that one',
-    );
+    isNew &&= [...(await rowsIn(to, room)).values()].every((row) => isCopy(row, ours.get(row.id), aheadMs));
   }
+  if (isNew) return;
+  throw new Error(
+    'the target has delegations that the source has not, or not like this: it is in use, or an earlier move has left them. Copy to a folder or a database of Redis that is new, and have lastwill use that one',
+  );
 }
 
 type Rows = ReadonlyMap<DelegationId, LiveDelegation>;

@@ -128,6 +128,17 @@ test('so is one in which an earlier move has left a room, or a row as it was the
   for (const store of [from, to, now, then]) await store.close();
 });
 
+test('nor is one taken in which a row has ended since it was copied there, before anything is written', async () => {
+  const [from, to] = [open('from'), open('to')];
+  await put(from, row(1));
+  await put(from, row(2));
+  await put(to, row(2));
+  await to.update({ by: 'id', room: room(2), id: row(2).id }, null, () => ({ writes: [{ row: ended(row(2)), leaseMs: 0 }], value: null }));
+  await expect(copyStore(from, to)).rejects.toThrow('an earlier move has left them');
+  expect(await all(to)).toEqual([]);
+  for (const store of [from, to]) await store.close();
+});
+
 test.each([[[]], [['copy']], [['copy', '--from', 'sqlite:a']], [['move', '--from', 'sqlite:a', '--to', 'sqlite:b']]])(
   '%j is no order',
   async (args) => {
