@@ -84,8 +84,11 @@ interface Knowledge {
   settled: { readonly dialect: Dialect; readonly proven: boolean } | null;
   /** The call that is finding out the dialect, and what it is to do. */
   learning: { readonly action: string; readonly result: Promise<Result>; readonly sinceMs: number } | null;
-  /** Dialects that were not understood since the last success: a call goes on where the one before it ran out of time. */
-  readonly foreign: Map<Dialect, Foreign>;
+  /**
+   * Dialects in which an action (`actionOf`) was not understood since the last success: a call goes on where the one before it ran out of time.
+   * By action, for one may be known where another is not: a worker of Synapse restarts events, and can't send them.
+   */
+  readonly foreign: Map<string, Map<Dialect, Foreign>>;
 }
 type Foreign = Exclude<Heard['kind'], 'answer'>;
 
@@ -109,6 +112,12 @@ const NOT_ITS_WORD = noWord(true, 'garbage');
 const NOT_WANTED = noWord(false, null);
 const actionOf = (call: Call): string => (call.kind === 'token' ? call.kind : call.action);
 const always = async (): Promise<boolean> => true;
+
+function foreignTo({ call }: Errand, { foreign }: Knowledge): Map<Dialect, Foreign> {
+  const known = foreign.get(actionOf(call)) ?? new Map<Dialect, Foreign>();
+  foreign.set(actionOf(call), known);
+  return known;
+}
 
 export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   const { clock, outbound } = deps;
@@ -142,7 +151,6 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       const { action, result, sinceMs } = known.learning;
       const restMs = (errand.endsAtMs - clock.nowMs()) * WAIT_SHARE;
       const learnt = await within(clock, Math.min(restMs, sinceMs + LONGEST_LEARNING_MS - clock.nowMs()), result);
-      // One that is to do something else may be known: a worker of Synapse restarts events, and can't send them.
       if (learnt?.why === 'dialect' && action === actionOf(errand.call)) return learnt;
       if (!(await errand.isWanted())) return NOT_WANTED;
     }
@@ -154,7 +162,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
       if (heard.kind === 'answer') return orAsAnybody(errand, dialect, conclude(errand, known, dialect, heard));
       // It worked and does so no more: the homeserver was replaced or upgraded. Another call may have noticed first.
       if (known.settled?.dialect === dialect) known.settled = null;
-      known.foreign.set(dialect, heard.kind);
+      foreignTo(errand, known).set(dialect, heard.kind);
     }
     return learn(errand, known);
   }
@@ -174,17 +182,18 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
   async function tryDialects(errand: Errand, known: Knowledge): Promise<Result> {
     const { kind } = errand.call;
     const asOwner = errand.owner !== null;
+    const foreign = foreignTo(errand, known);
     const order = orderOf(kind, dependsOnHints(kind, asOwner) ? await hintsOf(errand) : null, asOwner);
     for (const dialect of order) {
-      if (known.foreign.has(dialect)) continue;
+      if (foreign.has(dialect)) continue;
       if (errand.endsAtMs <= clock.nowMs()) return noWord(false, 'timeout');
       if (!(await errand.isWanted())) return NOT_WANTED;
       const heard = hear(await ask(errand, dialect), { proven: false, nowMs: clock.nowMs() });
       if (heard.kind === 'answer') return orAsAnybody(errand, dialect, conclude(errand, known, dialect, heard));
-      known.foreign.set(dialect, heard.kind);
+      foreign.set(dialect, heard.kind);
     }
-    const unauthenticated = [...known.foreign.values()].includes('unauthenticated');
-    known.foreign.clear();
+    const unauthenticated = [...foreign.values()].includes('unauthenticated');
+    foreign.clear();
     if (unauthenticated) return { answer: { kind: 'refused' }, why: 'unauthorized', isItsWord: true };
     return noWord(false, 'dialect');
   }
@@ -210,7 +219,7 @@ export function createDelayedEvents(deps: DelayedEventsDeps): DelayedEvents {
     if (errand.owner === null || result.answer.kind !== 'refused' || needsNoOwner(dialect) || !(await errand.isWanted())) return result;
     const anybodys: Errand = { ...errand, owner: null };
     const known = knowledgeOf(anybodys);
-    known.foreign.set(dialect, 'unauthenticated');
+    foreignTo(anybodys, known).set(dialect, 'unauthenticated');
     const without = await run(anybodys, known);
     if (without.answer.kind === 'refused' || (without.answer.kind === 'failed' && !without.answer.reached)) return result;
     if (result.why !== null) deps.onFailure?.(errand.homeserver, result.why);

@@ -706,6 +706,21 @@ test('that a leave can be sent in no dialect does not fail the restarts that wai
   expect(await Promise.all([send, ...restarts])).toEqual([failedAnswer(false), ...Array(3).fill({ kind: 'ok' })]);
 });
 
+test('nor those that come once it has run out of time while it finds that out', async () => {
+  const { server, url } = await homeserver({
+    C: (request, response) => {
+      if (request.url?.endsWith('/restart')) answer(response, 200);
+      else answer(response, 404, { errcode: 'M_UNRECOGNIZED' });
+    },
+    B: () => {},
+  });
+  const { client: delayed } = client();
+  expect(await delayed.act(url, RESTART, quick)).toEqual({ kind: 'ok' });
+  expect(await delayed.act(url, SEND, { timeoutMs: 300, userId: null })).toEqual(failedAnswer(true));
+  expect(await delayed.act(url, RESTART, quick)).toEqual({ kind: 'ok' });
+  expect(calls(server).at(-1)).toMatch(/restart$/);
+});
+
 describe('a failure says honestly whether the request was out', () => {
   test('refused connections and names that lead nowhere: not', async () => {
     const { server, url } = await homeserver({});
