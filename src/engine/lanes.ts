@@ -298,7 +298,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
       case 'ok':
       case 'final':
       case 'refused':
-        lane.underWay.answered(call, clock.nowMs());
+        lane.underWay.answered(call, clock.nowMs(), lane.budget.limited);
         if (!isDoubted(lane))
           lane.width.answered({
             tookMs: clock.nowMs() - call.beganMs,

@@ -23,13 +23,15 @@ export interface UnderWay {
   /** `onOvertaken`: an answer to it is hardly to be expected any more. */
   begin(nowMs: number, isRestart: boolean, onOvertaken: () => void): Begun;
   called(call: Begun, nowMs: number): void;
-  /** Who answers a call that was made so much later has answered the ones before, if ever. */
-  answered(call: Begun, nowMs: number): void;
+  /** Who answers a call that was made so much later has answered the ones before, if ever. `limits`: or is about to refuse them. */
+  answered(call: Begun, nowMs: number, limits: boolean): void;
   end(call: Begun): void;
 }
 
 /** A call that was made so much earlier than one that is answered has been overtaken, or so many times earlier as that one took if that is longer. */
 const OVERTAKEN_MS = 200;
+/** Synapse takes half a second to refuse a call: of what is taken for lost nobody would learn that it was refused. */
+const REFUSED_MS = 1_000;
 const OVERTAKEN_TIMES = 3;
 /** More of them take places like all others. */
 const MOST_OVERTAKEN = 128;
@@ -73,8 +75,8 @@ export function createUnderWay(): UnderWay {
       alike(call).delete(call);
       alike(call).add(call);
     },
-    answered: (call, nowMs) => {
-      const beforeMs = call.calledMs - Math.max(OVERTAKEN_MS, (nowMs - call.calledMs) * OVERTAKEN_TIMES);
+    answered: (call, nowMs, limits) => {
+      const beforeMs = call.calledMs - Math.max(limits ? REFUSED_MS : OVERTAKEN_MS, (nowMs - call.calledMs) * OVERTAKEN_TIMES);
       for (const late of alike(call)) {
         if (late.calledMs > beforeMs) return;
         alike(call).delete(late);
