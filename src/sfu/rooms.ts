@@ -59,7 +59,9 @@ export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps,
   /** Who of those listed is really there; null: no node has the room. */
   async function ofNodes(room: RoomName, listed: readonly Seen[], startedMs: number, missed: readonly Seen[]): Promise<OfNodes | null> {
     if (listed.length === 0) return { present: listed, justLost: false };
-    if (await hosting.isHosted(room)) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs), missed);
+    const asking = hosting.isHosted(room, () => sessions.askOldest(room, listed));
+    const [isHosted] = await Promise.all([asking, sessions.askAgain(room, listed)]);
+    if (isHosted) return sessions.ofNodes(room, listed, Math.max(hosting.doubtMs, startedMs), missed);
     sessions.lost(room, listed);
     return null;
   }

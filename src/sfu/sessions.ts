@@ -5,9 +5,10 @@
 import type { Clock } from '../clock.ts';
 import type { RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
+import { isFromBeforeSetBack } from '../delegation/steps/clocks.ts';
 import { LruMap } from '../lru-map.ts';
 import { askOwnNode } from './own-node.ts';
-import type { RoomService } from './room-service.ts';
+import type { Called, RoomService } from './room-service.ts';
 
 export interface Sessions {
   /**
@@ -16,6 +17,10 @@ export interface Sessions {
    * another process may have found to be lost; they are in doubt whatever we know.
    */
   ofNodes(room: RoomName, listed: readonly Seen[], doubtMs: number, missed?: readonly Seen[]): OfNodes;
+  /** Asks for who was there first of those listed who are not lost; null: all are. Nobody is lost by that. */
+  askOldest(room: RoomName, listed: readonly Seen[]): Promise<Called['kind'] | null>;
+  /** Asks for them again, and for who came next, if no node had them and they have not just left. That is also done ten seconds later. */
+  askAgain(room: RoomName, listed: readonly Seen[]): Promise<void>;
   /** To be told when no node has the room: all who are listed in it are lost. */
   lost(room: RoomName, listed: readonly Seen[]): void;
 }
@@ -42,6 +47,7 @@ interface Lost {
 const NEVER = Number.NEGATIVE_INFINITY;
 const UNKNOWN: Known = { hostedMs: NEVER, notBeforeMs: NEVER };
 const MOST_SESSIONS = 50_000;
+const MOST_ROOMS = 50_000;
 /** Few at once, because these questions come when the SFU has just come back. */
 const MOST_AT_ONCE = 16;
 /** However often calls to the SFU fail, the same session is not asked for more often than this. */
@@ -60,6 +66,10 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
   const known = new LruMap<Sid, Known>(MOST_SESSIONS);
   /** Sessions that no node has. Nearly always empty, and then no list has to be searched for them. */
   const lostOnes = new LruMap<Sid, Lost>(MOST_SESSIONS);
+  /** Of rooms of which no node had who was there first: them, who came next, and when that was asked. */
+  const goneOldest = new LruMap<RoomName, { readonly first: readonly Seen[]; readonly askedMs: number }>(MOST_ROOMS);
+  /** Rooms that may have been started anew, and when that was asked. */
+  const startedAnew = new LruMap<RoomName, number>(MOST_ROOMS);
   const underWay = new Set<Sid>();
   const waiting: (() => Promise<void>)[] = [];
   let atWork = 0;
@@ -69,8 +79,13 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
 
   async function ask(room: RoomName, one: Seen): Promise<void> {
     const askedMs = clock.nowMs();
-    const called = await askOwnNode(service, room, one.identity);
-    switch (called.kind) {
+    const { kind } = await askOwnNode(service, room, one.identity);
+    if (kind === 'nowhere') lose(room, one);
+    else heard(one, kind, askedMs);
+  }
+
+  function heard(one: Seen, kind: Exclude<Called['kind'], 'nowhere'>, askedMs: number): void {
+    switch (kind) {
       case 'answered':
         known.set(one.sid, { hostedMs: askedMs, notBeforeMs: askedMs + LEAST_PAUSE_MS });
         lostOnes.delete(one.sid);
@@ -80,11 +95,8 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
       case 'failed':
         known.set(one.sid, { ...knownOf(one), notBeforeMs: clock.nowMs() + FAILED_PAUSE_MS });
         return;
-      case 'nowhere':
-        lose(room, one);
-        return;
       default:
-        called satisfies never;
+        kind satisfies never;
     }
   }
 
@@ -104,14 +116,32 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
 
   /** Nobody, unless somebody has joined since `doubtMs`: else either the room's node never died, or no node has the room at all. */
   function inDoubt(listed: readonly Seen[], doubtMs: number): readonly Seen[] {
-    // The SFU goes by the wall clock. If that has been set since our start, it is not known whether before the doubt or after it.
-    const wallMs = doubtMs + clock.wallMs() - clock.nowMs();
-    const [fromMs, untilMs] = [Math.min(doubtMs, wallMs), Math.max(doubtMs, wallMs)];
+    const { fromMs } = bySfuMs(doubtMs);
     if (!listed.some(({ joinedAtMs }) => joinedAtMs === null || joinedAtMs > fromMs - CLOCKS_MS.came)) return [];
+    return notFoundSince(listed, doubtMs);
+  }
+
+  /** Who was there before, and is not known to be on a node since then. */
+  function notFoundSince(listed: readonly Seen[], sinceMs: number): readonly Seen[] {
+    const { untilMs } = bySfuMs(sinceMs);
     return listed.filter((one) => {
-      if (isLost(one) || knownOf(one).hostedMs > doubtMs) return false;
+      if (isLost(one) || knownOf(one).hostedMs > sinceMs) return false;
       return one.joinedAtMs === null || one.joinedAtMs < untilMs + CLOCKS_MS.before;
     });
+  }
+
+  /** The SFU goes by the wall clock. If that has been set since our start, it is not known whether before that time or after it. */
+  function bySfuMs(ourMs: number): { readonly fromMs: number; readonly untilMs: number } {
+    const wallMs = ourMs + clock.wallMs() - clock.nowMs();
+    return { fromMs: Math.min(ourMs, wallMs), untilMs: Math.max(ourMs, wallMs) };
+  }
+
+  /** Who is not lost, by when they came; where that is not known, by when a node has last told of them. */
+  function byAge(listed: readonly Seen[]): readonly Seen[] {
+    const at = { nowMs: clock.nowMs(), wallMs: clock.wallMs() };
+    const joinedMs = ({ joinedAtMs }: Seen) => (joinedAtMs === null || isFromBeforeSetBack(joinedAtMs, at) ? 0 : joinedAtMs);
+    const hostedMs = (one: Seen) => Math.max(0, knownOf(one).hostedMs);
+    return listed.filter((one) => !isLost(one)).sort((one, other) => joinedMs(one) - joinedMs(other) || hostedMs(one) - hostedMs(other));
   }
 
   function askBeside(room: RoomName, those: readonly Seen[]): void {
@@ -129,14 +159,26 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
     }
   }
 
-  /** Reports a session once, when it was found lost twice and is still listed: it has not just left. */
+  async function askAgain(room: RoomName, listed: readonly Seen[]): Promise<void> {
+    const gone = goneOldest.get(room);
+    if (gone === undefined) return;
+    goneOldest.delete(room);
+    const { first, askedMs } = gone;
+    if (!listed.some(({ sid }) => sid === first[0]?.sid)) return;
+    startedAnew.set(room, askedMs);
+    await Promise.all(first.map((one) => ask(room, one)));
+  }
+
+  /** Of each once. */
   function tell(those: readonly Seen[]): void {
-    for (const one of those) {
-      const lost = lostOnes.get(one.sid);
-      if (lost === undefined || lost.isTold || lost.pauseMs === LOST_PAUSE_MS.first) continue;
-      lostOnes.set(one.sid, { ...lost, isTold: true });
-      onLost();
+    let isNews = false;
+    for (const { sid } of those) {
+      const lost = lostOnes.get(sid);
+      if (lost === undefined || lost.isTold) continue;
+      lostOnes.set(sid, { ...lost, isTold: true });
+      isNews = true;
     }
+    if (isNews) onLost();
   }
 
   return {
@@ -145,16 +187,33 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
       askBeside(room, [...inDoubt(listed, doubtMs), ...again]);
       const lost = lostOnes.size === 0 ? [] : listed.filter(isLost);
       if (lost.length === 0) return { present: listed, justLost: false };
-      tell(lost);
+      // They were found lost twice and are still listed: they have not just left.
+      tell(lost.filter(({ sid }) => lostOnes.get(sid)?.pauseMs !== LOST_PAUSE_MS.first));
       askBeside(room, lost);
+      // Others may have died with who was there first.
+      const sinceMs = startedAnew.get(room);
+      if (sinceMs !== undefined) askBeside(room, notFoundSince(listed, sinceMs));
       const present = listed.filter((one) => !isLost(one));
       const justLost = lost.some(({ sid }) => clock.nowMs() - (lostOnes.get(sid)?.sinceMs ?? NEVER) < JUST_LOST_MS);
       return { present, justLost };
     },
+    askOldest: async (room, listed) => {
+      const first = byAge(listed).slice(0, MOST_AT_ONCE);
+      const [oldest] = first;
+      if (oldest === undefined) return null;
+      const askedMs = clock.nowMs();
+      const { kind } = await askOwnNode(service, room, oldest.identity);
+      if (kind !== 'nowhere') heard(oldest, kind, askedMs);
+      else {
+        goneOldest.set(room, { first, askedMs });
+        clock.after(LOST_PAUSE_MS.first, () => void askAgain(room, first));
+      }
+      return kind;
+    },
+    askAgain,
     lost: (room, listed) => {
-      const news = listed.filter((one) => !isLost(one));
-      for (const one of news) lose(room, one);
-      if (news.length > 0) onLost();
+      for (const one of listed) if (!isLost(one)) lose(room, one);
+      tell(listed);
     },
   };
 }

@@ -162,6 +162,9 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
   const NOWHERE = ['no response from servers', 'twirp error unknown: no response from servers'];
   const nowhere = (msg: string) => ({ status: 503, body: JSON.stringify({ code: 'unavailable', msg }) });
 
+  /** Of what a node is asked, whichever way. */
+  const isForNodes = (method: string) => method === 'SendData' || method === 'UpdateSubscriptions';
+
   const LATER_MS = 300_000;
   async function beginLater() {
     const sfu = await startFakeSfu();
@@ -182,13 +185,13 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
       expect(await look()).toMatchObject(there);
       pass(60_000);
     }
-    await expect.poll(() => sfu.calls).toEqual({ ListParticipants: 11, SendData: 2 });
+    await expect.poll(() => sfu.calls).toEqual({ ListParticipants: 11, UpdateSubscriptions: 2 });
   });
 
   test.each(NOWHERE)('who is on the list of a room that no node has (%s) is not there: the SFU has forgotten the room', async (msg) => {
     const { sfu, rooms, look, pass } = await beginLater();
     expect(await look()).toMatchObject(there);
-    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(msg) : undefined);
+    sfu.apiFault = (method) => (isForNodes(method) ? nowhere(msg) : undefined);
     pass(LATER_MS);
     expect(await look(), 'it is not waited for where nothing speaks against the list').toMatchObject(there);
     await expect.poll(look).toEqual(forgotten);
@@ -209,7 +212,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     sfu.apiFault = (method) => (method === failing ? { status: 500 } : undefined);
     await Promise.all([rooms.look(ROOM), rooms.answers()]);
     pass(1_000);
-    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    sfu.apiFault = (method) => (isForNodes(method) ? nowhere(NOWHERE[0] ?? '') : undefined);
     expect(await look()).toEqual(forgotten);
     pass(LATER_MS * 2);
     expect(await look()).toEqual(forgotten);
@@ -222,7 +225,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     await look();
     pass(LATER_MS / 2);
     expect(await rooms.look(other)).toMatchObject({ present: [{ identity: 'bob' }] });
-    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    sfu.apiFault = (method) => (isForNodes(method) ? nowhere(NOWHERE[0] ?? '') : undefined);
     pass(LATER_MS / 2);
     expect(await rooms.look(other)).toMatchObject({ present: [{ identity: 'bob' }] });
     await expect.poll(look).toEqual(forgotten);
@@ -234,7 +237,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     const { sfu, rooms, look } = await beginLater();
     sfu.apiFault = () => ({ status: 500 });
     expect(await rooms.answers()).toBe(false);
-    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    sfu.apiFault = (method) => (isForNodes(method) ? nowhere(NOWHERE[0] ?? '') : undefined);
     expect(await look()).toEqual(forgotten);
   });
 
@@ -242,7 +245,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     const sfu = await startFakeSfu();
     closers.push(() => sfu.close());
     sfu.join(ROOM, 'alice');
-    sfu.apiFault = (method) => (method === 'SendData' ? nowhere(NOWHERE[0] ?? '') : undefined);
+    sfu.apiFault = (method) => (isForNodes(method) ? nowhere(NOWHERE[0] ?? '') : undefined);
     const rooms = createRooms(sfu.apiUrl, sfu);
     expect(await rooms.look(ROOM), 'by the second look').toMatchObject(there);
     await expect.poll(() => rooms.look(ROOM)).toEqual(forgotten);
@@ -259,6 +262,16 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     expect(await look()).toMatchObject({ present: [{ sid: alice }, { sid: bob }] });
     await expect.poll(look).toMatchObject({ present: [{ sid: bob }], justLost: true });
     expect(sfu.calls.UpdateSubscriptions).toBe(2);
+  });
+
+  test('nor is who died with a node, and nothing has told that others have the room on another one', async () => {
+    const { sfu, look, pass } = await beginLater();
+    const bob = sfu.join(ROOM, 'bob');
+    sfu.apiFault = (method, { identity }) =>
+      method === 'UpdateSubscriptions' && identity === 'alice' ? nowhere(NOWHERE[0] ?? '') : undefined;
+    expect(await look()).toMatchObject({ present: [{ identity: 'alice' }, { sid: bob }] });
+    pass(LATER_MS);
+    await expect.poll(look).toMatchObject({ present: [{ sid: bob }], justLost: true });
   });
 
   test('who is expected, and listed, and on no node', async () => {
@@ -309,7 +322,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
   test.each([500, 403, 404])('where that can not be told (%i), the list is believed', async (status) => {
     const { sfu, look, pass } = await beginLater();
     expect(await look()).toMatchObject(there);
-    sfu.apiFault = (method) => (method === 'SendData' ? { status } : undefined);
+    sfu.apiFault = (method) => (isForNodes(method) ? { status } : undefined);
     pass(LATER_MS);
     expect(await look()).toMatchObject(there);
     await expect.poll(() => sfu.calls.SendData).toBe(1);
@@ -324,7 +337,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     closers.push(() => sfu.close());
     const rooms = createRooms(sfu.apiUrl, sfu);
     const everybody = { present: [{ sid: sfu.join(ROOM, 'alice') }, { sid: sfu.join(ROOM, 'bob') }] };
-    sfu.apiFault = (method) => (method === asked ? { status: 404, body: JSON.stringify({ code: 'not_found', msg }) } : undefined);
+    sfu.apiFault = (method) => (isForNodes(method) ? { status: 404, body: JSON.stringify({ code: 'not_found', msg }) } : undefined);
     for (let time = 0; time < 3; time += 1) {
       expect(await rooms.look(ROOM)).toMatchObject(everybody);
       await expect.poll(() => sfu.calls[asked] ?? 0).toBeGreaterThan(0);

@@ -204,3 +204,107 @@ describe('who is lost', () => {
     expect(await look([again, back])).toEqual(['alice', 'back']);
   });
 });
+
+describe('who was there first', () => {
+  const carol = seen('carol', LONG_BEFORE_MS - 1);
+  /** A look while nothing else speaks against anybody. */
+  const lookAt = (listed: readonly Seen[]) => look(listed, Number.NEGATIVE_INFINITY);
+  const askOldest = (listed: readonly Seen[]) => sessions.askOldest(ROOM, listed);
+
+  test('is asked for, and on a node: then so are the others', async () => {
+    expect(await askOldest([alice, back, carol, bob])).toBe('answered');
+    expect(await lookAt([alice, back, carol, bob])).toHaveLength(4);
+    expect(asked).toEqual(['carol']);
+  });
+
+  test('is on no node, twice: so are the next fifteen asked for, and once that is known whoever else came before that', async () => {
+    await clock.advance(3_600_000);
+    const crowd = Array.from({ length: 20 }, (_, nth) => seen(`m${nth}`, LONG_BEFORE_MS + nth));
+    const lost = ['carol', 'm2', 'm19'];
+    const nowhere = () => new Promise<Called>((resolve) => void clock.after(3_000, () => resolve(NOWHERE)));
+    answerFor = (identity) => (lost.includes(identity) ? nowhere() : HOSTED);
+    const listed = [back, ...crowd.toReversed(), carol];
+    const came = seen('came', clock.nowMs() + 5_000);
+    const kind = askOldest(listed);
+    await clock.advance(3_000);
+    expect(await kind).toBe('nowhere');
+    expect(await lookAt(listed), 'it may have been a moment').toContain('carol');
+    asked = [];
+    const again = sessions.askAgain(ROOM, [...listed, came]);
+    await clock.advance(3_000);
+    await again;
+    expect(asked).toEqual(['carol', ...crowd.slice(0, 15).map(({ identity }) => identity)]);
+    asked = [];
+    expect(sessions.ofNodes(ROOM, [...listed, came], Number.NEGATIVE_INFINITY).justLost, 'they may be on their way back').toBe(true);
+    expect(await lookAt([...listed, came])).toHaveLength(listed.length + 1 - 2);
+    expect(asked).toEqual(['back', 'm19', 'm18', 'm17', 'm16', 'm15']);
+    await clock.advance(3_000);
+    expect(await lookAt([...listed, came]), 'though nobody has come since the SFU failed').toHaveLength(listed.length + 1 - 3);
+    asked = [];
+    for (let second = 0; second < 300; second += 1) {
+      await clock.advance(1_000);
+      await sessions.askAgain(ROOM, [...listed, came]);
+      await lookAt([...listed, came]);
+    }
+    expect(new Set(asked)).toEqual(new Set(lost));
+    asked = [];
+    expect(await askOldest([...listed, came]), 'of those who are left').toBe('answered');
+    expect(asked).toEqual(['m0']);
+  });
+
+  test('was on no node for a moment', async () => {
+    lostOnes('carol');
+    await askOldest([alice, carol, bob]);
+    lostOnes();
+    await sessions.askAgain(ROOM, [alice, carol, bob]);
+    expect(await lookAt([alice, carol, bob])).toHaveLength(3);
+  });
+
+  test('has just left: nobody else is asked for', async () => {
+    lostOnes('carol');
+    await askOldest([alice, carol, bob]);
+    await sessions.askAgain(ROOM, [alice, bob]);
+    await lookAt([alice, bob]);
+    expect(asked).toEqual(['carol']);
+  });
+
+  test('and others, who could not be asked for then, are until they can', async () => {
+    answerFor = (identity) => (identity === 'carol' ? NOWHERE : { kind: 'failed', why: 'status 500' });
+    await askOldest([alice, carol]);
+    await sessions.askAgain(ROOM, [alice, carol]);
+    await clock.advance(3_000);
+    lostOnes('carol', 'alice');
+    await lookAt([alice, carol]);
+    expect(await lookAt([alice, carol])).toEqual([]);
+  });
+
+  test('is nobody where all are lost', async () => {
+    sessions.lost(ROOM, [alice, bob]);
+    expect(await askOldest([alice, bob])).toBeNull();
+  });
+
+  test('and alone, in a room that no node has: that is told at once', async () => {
+    lostOnes('alice');
+    await askOldest([alice]);
+    await sessions.askAgain(ROOM, [alice]);
+    expect(losses).toBe(0);
+    sessions.lost(ROOM, [alice]);
+    expect(losses).toBe(1);
+    sessions.lost(ROOM, [alice]);
+    expect(losses).toBe(1);
+  });
+
+  test('is who joined by a clock that was set back since', async () => {
+    await askOldest([alice, seen('ahead', START_MS + 3_600_000)]);
+    expect(asked).toEqual(['ahead']);
+  });
+
+  test('is each in turn, of an SFU that does not tell when somebody came', async () => {
+    const listed = [seen('one', null), seen('two', null)];
+    for (let time = 0; time < 3; time += 1) {
+      await clock.advance(1);
+      await askOldest(listed);
+    }
+    expect(asked).toEqual(['one', 'two', 'one']);
+  });
+});
