@@ -1,13 +1,13 @@
 // Asks the SFU who is in a room. There are three answers for each participant: present, absent, and unknown, which must never be taken for
 // absent.
-import { systemClock } from '../clock.ts';
+import { type Clock, systemClock } from '../clock.ts';
 import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import { createHosting } from './hosting.ts';
 import type { ApiKey } from './keys.ts';
 import { createListing } from './listing.ts';
 import { partsOf, seenOf } from './protojson.ts';
-import { type Called, createRoomService, type RoomServiceDeps } from './room-service.ts';
+import { type Called, createRoomService, type RoomService, type RoomServiceDeps } from './room-service.ts';
 import { createSessions, type OfNodes } from './sessions.ts';
 import { createUnlisted, type Stored, type Unlisted } from './unlisted.ts';
 import { createWhichRoom } from './which-room.ts';
@@ -41,9 +41,13 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps, stored?: Stored): Rooms & Pick<Unlisted, 'told'> {
-  const service = createRoomService(apiUrl, key, deps);
-  const clock = deps?.clock ?? systemClock();
+export type RoomsTold = Rooms & Pick<Unlisted, 'told'>;
+
+export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps, stored?: Stored): RoomsTold {
+  return roomsOf(createRoomService(apiUrl, key, deps), deps?.clock ?? systemClock(), stored);
+}
+
+export function roomsOf(service: RoomService, clock: Clock, stored?: Stored): RoomsTold {
   const hosting = createHosting(service, clock);
   const sessions = createSessions(service, clock, hosting.failed);
   const listing = createListing(service, clock);

@@ -41,6 +41,8 @@ interface Stay {
   /** Since when nobody has been there, and why. */
   absentSinceMs: number;
   cause: Cause;
+  /** With their node, of which nothing tells: they stay listed, if the SFU has a Redis. */
+  withNode: boolean;
   /** The newest session that was up and is gone. */
   up: { readonly session: SfuSession; readonly cause: Cause; readonly untilMs: number } | null;
   last: SfuSession | null;
@@ -64,6 +66,8 @@ export interface CheckerDeps {
   readonly policy: Policy;
   readonly members: readonly Member[];
   readonly homeserverOf: (member: number) => { readonly model: ModelHomeserver; readonly part: Part };
+  /** Whether the SFU lists somebody who is there. */
+  readonly isListed: (session: SfuSession) => boolean;
   /** The room of that name on the SFU now. */
   readonly roomSidOf: (room: RoomName) => RoomSid | null;
   /** When the SFU was back, if it was away from the one time to the other. */
@@ -71,6 +75,10 @@ export interface CheckerDeps {
   readonly isKept: (id: DelegationId) => boolean;
   readonly isKnown: (onceKey: OnceKey) => boolean;
   readonly sfuSlow: boolean;
+  /** The SFU has nodes, and lists that may be wrong. */
+  readonly hasRedis: boolean;
+  /** Its lists are those of nodes: that one was killed does not show in them. */
+  readonly listsByNode: boolean;
   readonly replicas: number;
 }
 
@@ -91,8 +99,15 @@ const MOST_IN_HASTE = 20;
 /** What a homeserver takes at most to say whose hand-over it is, and by how much at most a clock is set back within that. */
 const LONGEST_LOOK_UP_MS = 10_000;
 const CLOCK_SET_MS = 3_000;
+/** That a node was killed is found out within five minutes and the time that it takes the SFU to look for it, twice. */
+export const LOST_NODE_MS = 300_000 + 2 * 3_000;
+/** What a node has said of a session counts for so long, and some. */
+const HOSTED_MS = 26_000;
 /** Clocks of replicas differ by so much. */
 const CLOCKS_MS = 50;
+
+/** Of what ends sessions on a node without a word. That one was frozen it says itself, as of clients that it hears no more. */
+const CAUSES_BY_NODE: Readonly<Record<string, Cause>> = { 'sfu gone': 'sfu_down', 'node gone': 'sfu_down', 'node frozen': 'lost' };
 
 export class Checker {
   readonly violations: Violation[] = [];
@@ -114,6 +129,10 @@ export class Checker {
   readonly #lost = new Set<DelegationId>();
   readonly #forgotten = new Set<string>();
   readonly #over = new Set<string>();
+  /** By which session the row of a leave has said that somebody is there. */
+  readonly #known = new Set<string>();
+  /** When a process last started, after another one. */
+  #startedMs = Number.NEGATIVE_INFINITY;
   /** Since when somebody is weighed or owed a leave: rows tell it by the clocks of processes. */
   readonly #owedSinceMs = new Map<DelegationId, number>();
   readonly #heldUp = new Set<number>();
@@ -136,6 +155,7 @@ export class Checker {
       lastSinceMs: null,
       absentSinceMs: Number.NEGATIVE_INFINITY,
       cause: 'left' as Cause,
+      withNode: false,
       up: null,
       last: null,
       sessions: 0,
@@ -170,7 +190,7 @@ export class Checker {
       return;
     }
     stay.present.delete(session);
-    const cause = reason === 'sfu gone' ? 'sfu_down' : causeOfReason(reason);
+    const cause = CAUSES_BY_NODE[reason] ?? causeOfReason(reason);
     if (session.active) stay.up = { session, cause, untilMs: nowMs };
     else if (reason === 'SIGNAL_CLOSE') stay.abortedMs = nowMs;
     if (stay.present.size > 0 || stay.sinceMs === null) return;
@@ -179,6 +199,7 @@ export class Checker {
     stay.sinceMs = null;
     stay.absentSinceMs = nowMs;
     stay.cause = cause;
+    stay.withNode = this.#deps.hasRedis && reason in CAUSES_BY_NODE;
     stay.last = session;
   }
 
@@ -217,6 +238,7 @@ export class Checker {
     }
     const name = this.#leaveOfRow.get(row.id);
     if (name === undefined) return;
+    if (row.state.kind === 'connected') this.#known.add(`${name} ${row.state.session.sid}`);
     if (row.state.kind !== 'leaving' && row.state.kind !== 'settling') this.#owedSinceMs.delete(row.id);
     else if (!this.#owedSinceMs.has(row.id)) this.#owedSinceMs.set(row.id, this.#deps.timeline.nowMs);
     if (row.state.kind === 'ended' && !this.#endedMs.has(name)) this.#endedMs.set(name, this.#deps.timeline.nowMs);
@@ -318,9 +340,9 @@ export class Checker {
   }
 
   /** Who may be back with their SFU is kept for as long as that takes. */
-  #isWaitedFor({ cause, absentSinceMs }: Stay, nowMs: number): boolean {
-    if (cause !== 'sfu_down') return false;
-    const fromMs = this.#deps.sfuBackMs(absentSinceMs, nowMs) ?? absentSinceMs;
+  #isWaitedFor({ cause, absentSinceMs, withNode }: Stay, nowMs: number): boolean {
+    if (cause !== 'sfu_down' && !withNode) return false;
+    const fromMs = (this.#deps.sfuBackMs(absentSinceMs, nowMs) ?? absentSinceMs) + (withNode ? LOST_NODE_MS : 0);
     return nowMs <= fromMs + this.#deps.policy.waitMs.sfuDown + SLOW_KNOWLEDGE_MS;
   }
 
@@ -348,7 +370,8 @@ export class Checker {
       if (sentAtMs !== null) this.#checkWait(leave, sentAtMs, stay);
       return;
     }
-    const why = sentAtMs === null ? this.#ranOut(leave, this.#promisedMs(member, leave), stay) : this.#sentUnder(sentAtMs, sinceMs, stay);
+    const why =
+      sentAtMs === null ? this.#ranOut(leave, this.#promisedMs(member, leave), stay) : this.#sentUnder(leave, sentAtMs, sinceMs, stay);
     if (why === null) return;
     this.falseLeaves += 1;
     this.#violate('false leave', `${leave.name} of m${leave.member}: ${why}`);
@@ -359,6 +382,7 @@ export class Checker {
    * waits for a return may be over sooner, and what was evidence may be older. Nobody is taken out by that who is there: the SFU is asked.
    */
   startedBy(aheadMs: number): void {
+    this.#startedMs = this.#deps.timeline.nowMs;
     if (aheadMs > 0) this.#clockAheadMs = this.#deps.timeline.nowMs;
     if (aheadMs < 0) this.#clockBehindMs = this.#deps.timeline.nowMs;
   }
@@ -373,6 +397,7 @@ export class Checker {
     const up = aborted ? stay.up : { session: stay.last, cause: stay.cause, untilMs: stay.absentSinceMs };
     // An SFU that was killed tells nothing, and yet it shows: the room is another one.
     if (up === null || (told.leftMs === Number.POSITIVE_INFINITY && up.cause !== 'sfu_down')) return;
+    if (told.leftMs === Number.POSITIVE_INFINITY && stay.withNode && this.#deps.listsByNode) return;
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
     if ((this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
     // A leave that was handed over later belongs to somebody who has not come yet.
@@ -403,15 +428,22 @@ export class Checker {
   }
 
   /** Sent by lastwill: it has to have asked, or been told. */
-  #sentUnder(sentAtMs: number, sinceMs: number, stay: Stay): string | null {
+  #sentUnder(leave: DelayedLeave, sentAtMs: number, sinceMs: number, stay: Stay): string | null {
     const { policy, wellness, sfuSlow } = this.#deps;
     const knowledgeMs = sfuSlow ? SLOW_KNOWLEDGE_MS : KNOWLEDGE_MS;
+    if (this.#isUnknown(leave, stay)) return null;
     if (this.#joinToldMs(stay) <= sentAtMs - knowledgeMs) return 'sent although a webhook had told of the participant';
     if (sinceMs > sentAtMs - knowledgeMs) return null;
     if (wellness.since('sfu api') >= sinceMs) return this.#onAWord(sentAtMs, sinceMs, stay);
     // By the operator's wish the webhook alone decides.
     if (policy.waitMs.left === 0 || policy.waitMs.lost === 0) return null;
     return `sent although the participant had been there for ${sentAtMs - sinceMs} ms`;
+  }
+
+  /** The SFU does not list them, and no process since their join was told of them, nor is in the store that they were there. */
+  #isUnknown(leave: DelayedLeave, stay: Stay): boolean {
+    if (this.#joinToldMs(stay) >= this.#startedMs && this.#joinToldMs(stay) < Number.POSITIVE_INFINITY) return false;
+    return [...stay.present].every((session) => !this.#deps.isListed(session) && !this.#known.has(`${leave.name} ${session.sid}`));
   }
 
   /** Nobody could be asked: then there was a webhook's word, or an absence that was seen before. */
@@ -504,7 +536,8 @@ export class Checker {
 
   #boundOf(stay: Stay, ackedAtMs: number, delayMs: number): { readonly fromMs: number; readonly untilMs: number } {
     const { policy, wellness } = this.#deps;
-    const missedMs = policy.presenceIntervalMs + SLACK_MS + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS;
+    const nodesMs = !this.#deps.hasRedis ? 0 : stay.withNode ? LOST_NODE_MS : HOSTED_MS;
+    const missedMs = policy.presenceIntervalMs + SLACK_MS + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS + nodesMs;
     if (stay.last === null || stay.absentSinceMs < ackedAtMs) {
       // By a clock that was set back they have only just been handed over.
       const connectByMs = Math.max(ackedAtMs, this.#clockBehindMs) + Math.min(delayMs, policy.connectTimeoutMs, 300_000);

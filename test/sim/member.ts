@@ -51,6 +51,8 @@ export interface MemberDeps {
 
 /** How long clients took to be back from a full reconnect, or from a migration (deploy/reasons.md). */
 const LONGEST_GAP_MS = 3_300;
+/** How many do not come back from a node that has gone: an SFU with a Redis goes on listing those alone. */
+const DIES_WITH_NODE = 0.2;
 const OWN_RESTART_MS = 300_000;
 /** How a client tries to hand over: then it gives up, and looks after its event by itself. */
 const HAND_OVER_TRIES_MS = [0, 1_000, 3_000] as const;
@@ -192,8 +194,9 @@ export class Member {
     if (this.#session !== session) return;
     this.#session = null;
     if (client !== this.#client || !this.#wantsIn) return;
-    const { timeline, chance } = this.#deps;
-    if (reason === 'PARTICIPANT_REMOVED' || reason === 'ROOM_DELETED') this.#wantsIn = false;
+    const { sfu, timeline, chance } = this.#deps;
+    const isGoneToo = reason === 'SFU_GONE' && sfu.hasRedis && chance.happens('dies with its node', DIES_WITH_NODE);
+    if (reason === 'PARTICIPANT_REMOVED' || reason === 'ROOM_DELETED' || isGoneToo) this.#wantsIn = false;
     else if (reason === 'SFU_GONE' && this.#online)
       timeline.after(chance.between('after a restart', 4_000, 7_000), () => void this.#connect(client));
   }

@@ -3,6 +3,7 @@
 import type { Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
 import { causeOfReason } from '../../src/delegation/reasons.ts';
 import type { Event, Seen } from '../../src/delegation/state.ts';
+import type { Called } from '../../src/sfu/room-service.ts';
 import type { Webhook } from '../../src/sfu/webhook.ts';
 import type { Chance } from './chance.ts';
 import type { Timeline } from './timeline.ts';
@@ -12,6 +13,7 @@ export type Hook = Extract<Webhook, { kind: 'participant' | 'room' }>;
 export interface SfuSession {
   readonly room: RoomName;
   readonly roomSid: RoomSid;
+  readonly node: SfuNode;
   readonly identity: Identity;
   readonly sid: Sid;
   readonly joinedAtMs: number;
@@ -25,7 +27,22 @@ export interface SfuSession {
   ended: boolean;
 }
 
+/** A room as its node has it. */
 interface ModelRoom {
+  readonly name: RoomName;
+  readonly sid: RoomSid;
+  readonly node: SfuNode;
+  readonly sessions: Map<Identity, SfuSession>;
+}
+
+export interface SfuNode {
+  readonly name: string;
+  /** Killed: it tells nothing any more. */
+  killed: boolean;
+}
+
+/** What is written of a room in the Redis of an SFU that has one: by identity, whichever node has it. */
+interface Written {
   readonly sid: RoomSid;
   readonly sessions: Map<Identity, SfuSession>;
 }
@@ -39,12 +56,19 @@ const UNTIL_JOINED_MS = 10;
 /** After a duplicate was thrown out. */
 const NOBODY_MS = 40;
 const UNTIL_ACTIVE_MS = 50;
+/** A client that hears nothing of a frozen node looks for another, and the node finds out that its clients are gone when it wakes up. */
+const SHORTEST_FREEZE_MS = 5_000;
+const STRUCK_OFF_MS = [100, 20_000] as const;
+/** Somebody who was struck off mutes a track, and is written anew. */
+const WRITTEN_ANEW_MS = [1_000, 60_000] as const;
 const NOTICED_MS = [19_500, 21_500] as const;
 
 export interface SfuDeps {
   readonly timeline: Timeline;
   readonly chance: Chance;
   /** One try of a webhook: true when it was answered 2xx or is refused for good. */
+  /** Its rooms are on nodes, which tell one another by a Redis; whatever is listed is what is written there. */
+  readonly hasRedis: boolean;
   readonly deliver: (hook: Hook) => Promise<boolean>;
   readonly rates: { readonly webhookLost: number; readonly webhookDoubled: number; readonly webhookLate: number };
   readonly trace: (text: string) => void;
@@ -62,27 +86,73 @@ export class ModelSfu {
   /** Over 0: what is asked is not answered. */
   apiStalled = 0;
   readonly #deps: SfuDeps;
+  /** Where whoever comes is taken to. */
   readonly #rooms = new Map<RoomName, ModelRoom>();
+  /** On a node that was frozen, and has woken up: others are where it was. */
+  readonly #leftOver = new Set<ModelRoom>();
+  readonly #written: Map<RoomName, Written> | null;
+  /** A node with the room is asked for its list (api.enable_psrpc_for_get_list_participants), not the Redis. */
+  readonly listsByNode: boolean;
+  #nodes: [SfuNode, ...SfuNode[]];
   readonly #queues = new Map<RoomName, Promise<void>>();
-  #life = 0;
   #names = 0;
   /** Whatever a webhook says happened: for the checker's account of what was told. */
   onHook: (hook: Hook, session: SfuSession | null) => void = () => {};
 
   constructor(deps: SfuDeps) {
     this.#deps = deps;
+    this.#written = deps.hasRedis ? new Map() : null;
+    this.listsByNode = deps.hasRedis && deps.chance.happens('lists by node', 0.3);
+    this.#nodes = this.#freshNodes();
+  }
+
+  get hasRedis(): boolean {
+    return this.#written !== null;
+  }
+
+  #freshNodes(): [SfuNode, ...SfuNode[]] {
+    const names = this.#deps.hasRedis ? ['node 0', 'node 1'] : ['node 0'];
+    return names.map((name) => ({ name, killed: false })) as unknown as [SfuNode, ...SfuNode[]];
   }
 
   /** Who is there, as the API would answer now. */
   list(room: RoomName): { readonly present: readonly Seen[]; readonly roomSid: RoomSid | null } {
-    const found = this.#rooms.get(room);
-    const present = [...(found?.sessions.values() ?? [])].map(({ identity, sid, toldJoinedAtMs: joinedAtMs, active }) => ({
-      identity,
-      sid,
-      joinedAtMs,
-      active,
-    }));
-    return { present, roomSid: found?.sid ?? null };
+    const found = (this.#written ?? this.#rooms).get(room);
+    return { present: seenIn(found), roomSid: found?.sid ?? null };
+  }
+
+  /** The answer of ListParticipants. */
+  listed(room: RoomName): Called {
+    const { present, roomSid } = this.list(room);
+    const nodes = this.#onNodes(room);
+    if (this.listsByNode && nodes.length === 0) return { kind: 'nowhere' };
+    if (!this.listsByNode && roomSid === null) return { kind: 'not_found' };
+    const participants = (this.listsByNode ? seenIn(this.#deps.chance.pick('node that lists', nodes)) : present).map(
+      ({ active, ...one }) => ({ ...one, state: active ? 'ACTIVE' : 'JOINED' }),
+    );
+    return { kind: 'answered', message: { participants } };
+  }
+
+  /** The answer of ListRooms. */
+  named(room: RoomName): Called {
+    const { roomSid } = this.list(room);
+    return { kind: 'answered', message: { rooms: roomSid === null ? [] : [{ name: room, sid: roomSid }] } };
+  }
+
+  /** Whether a node has the room; with an identity, a session of that in it. */
+  hosts(name: RoomName, identity?: Identity): boolean {
+    return this.#onNodes(name).some(({ sessions }) => identity === undefined || sessions.has(identity));
+  }
+
+  /** The room on each node that has it. */
+  #onNodes(name: RoomName): readonly ModelRoom[] {
+    return [this.#rooms.get(name) ?? [], [...this.#leftOver].filter((room) => room.name === name)].flat();
+  }
+
+  /** Whether all of its lists show somebody who is there. */
+  isListed({ room, sid }: SfuSession): boolean {
+    if (this.listsByNode) return this.#onNodes(room).length === 1;
+    return this.list(room).present.some((one) => one.sid === sid);
   }
 
   sessionOf(room: RoomName, identity: Identity): SfuSession | null {
@@ -93,11 +163,11 @@ export class ModelSfu {
   async connect(room: RoomName, identity: Identity, signallingOnly = false): Promise<SfuSession | null> {
     const { timeline } = this.#deps;
     if (!this.up) return null;
-    const life = this.#life;
+    const [node] = this.#nodes;
     const before = this.sessionOf(room, identity);
     if (before !== null) this.#end(before, 'DUPLICATE_IDENTITY');
     await timeline.wait(before === null ? UNTIL_JOINED_MS : NOBODY_MS);
-    if (life !== this.#life) return null;
+    if (node.killed) return null;
     const raced = this.sessionOf(room, identity);
     if (raced !== null) this.#end(raced, 'DUPLICATE_IDENTITY');
     const session = this.#open(room, identity);
@@ -105,6 +175,7 @@ export class ModelSfu {
     await timeline.wait(UNTIL_ACTIVE_MS);
     if (session.ended) return null;
     session.active = true;
+    this.#write(session);
     this.#say('participant_joined', session);
     return session;
   }
@@ -114,13 +185,15 @@ export class ModelSfu {
     let room = this.#rooms.get(name);
     this.#names += 1;
     if (room === undefined) {
-      room = { sid: `RM_${this.#names}` as RoomSid, sessions: new Map() };
+      const sid = this.#written?.get(name)?.sid ?? (`RM_${this.#names}` as RoomSid);
+      room = { name, sid, node: this.#deps.chance.pick('node', this.#nodes), sessions: new Map() };
       this.#rooms.set(name, room);
-      this.#sayOfRoom('room_started', name, room.sid);
+      this.#sayOfRoom('room_started', room);
     }
     const session: SfuSession = {
       room: name,
       roomSid: room.sid,
+      node: room.node,
       identity,
       sid: `PA_${this.#names}` as Sid,
       joinedAtMs: timeline.nowMs,
@@ -131,9 +204,108 @@ export class ModelSfu {
       ended: false,
     };
     room.sessions.set(identity, session);
-    trace(`sfu: ${name} ${identity} is there as ${session.sid}`);
+    this.#write(session);
+    trace(`sfu: ${name} ${identity} is there as ${session.sid} on ${room.node.name}`);
     onPresence(session, true, 'joined');
     return session;
+  }
+
+  #write(session: SfuSession): void {
+    const { room: name, roomSid: sid, identity, ended } = session;
+    if (this.#written === null || ended) return;
+    const written = this.#written.get(name) ?? { sid, sessions: new Map() };
+    written.sessions.set(identity, session);
+    this.#written.set(name, written);
+  }
+
+  /** The Redis is started anew without its data: nobody is listed, unless they come, or do something that is written, after that. */
+  loseLists(): void {
+    if (this.#written === null) return;
+    this.#deps.trace('sfu: its lists are lost');
+    const lost = [...this.#written.values()].flatMap(({ sessions }) => [...sessions.values()]);
+    this.#written.clear();
+    for (const session of lost) this.#writeAnew(session);
+  }
+
+  #writeAnew(session: SfuSession): void {
+    const { chance, timeline } = this.#deps;
+    if (chance.happens('written anew', 0.5))
+      timeline.after(chance.between('when written anew', ...WRITTEN_ANEW_MS), () => this.#write(session));
+  }
+
+  /** One of its nodes is killed: whoever was on it stays listed. */
+  killNode(): void {
+    const node = this.#another();
+    if (node === null) return;
+    this.#deps.trace(`sfu: ${node.name} is killed`);
+    node.killed = true;
+    for (const room of this.#without(node)) this.#forget(room, 'node gone');
+  }
+
+  /**
+   * One of its nodes is frozen: its clients look for another one. When it wakes up it finds out that they are gone, and strikes off the list
+   * whoever has their names; and when its room has ended there, all of them.
+   */
+  freezeNode(forMs: number): void {
+    const node = this.#another();
+    if (node === null) return;
+    const { timeline, trace } = this.#deps;
+    trace(`sfu: ${node.name} is frozen`);
+    const rooms = this.#without(node);
+    const sessions = rooms.map((room) => [...room.sessions.values()]);
+    for (const room of rooms) this.#forget(room, 'node frozen');
+    timeline.after(Math.max(forMs, SHORTEST_FREEZE_MS), () => {
+      if (node.killed) return;
+      trace(`sfu: ${node.name} wakes up`);
+      for (const [index, room] of rooms.entries()) this.#wake(room, sessions[index] ?? []);
+    });
+  }
+
+  #wake(room: ModelRoom, sessions: readonly SfuSession[]): void {
+    const { chance, timeline } = this.#deps;
+    this.#leftOver.add(room);
+    for (const session of sessions)
+      timeline.after(chance.between('struck off', ...STRUCK_OFF_MS), () => {
+        if (room.node.killed) return;
+        room.sessions.delete(session.identity);
+        const written = this.#written?.get(room.name)?.sessions;
+        const struck = written?.get(session.identity);
+        written?.delete(session.identity);
+        this.#deps.trace(`sfu: ${room.node.name} strikes off ${session.identity}`);
+        this.#say(session.active ? 'participant_left' : 'participant_connection_aborted', session, 'CONNECTION_TIMEOUT');
+        if (struck !== undefined && !struck.ended) this.#writeAnew(struck);
+      });
+    timeline.after(STRUCK_OFF_MS[1] + ROOM_CLOSES_MS, () => {
+      this.#leftOver.delete(room);
+      if (room.node.killed) return;
+      this.#written?.delete(room.name);
+      this.#sayOfRoom('room_finished', room);
+      for (const session of this.#rooms.get(room.name)?.sessions.values() ?? []) this.#writeAnew(session);
+    });
+  }
+
+  /** A node beside the first one; another one takes its place. Null: it has no other. */
+  #another(): SfuNode | null {
+    const node = this.#nodes[1];
+    if (!this.up || node === undefined) return null;
+    this.#names += 1;
+    this.#nodes[1] = { name: `node ${this.#names}`, killed: false };
+    return node;
+  }
+
+  /** Takes its rooms off a node. */
+  #without(node: SfuNode): readonly ModelRoom[] {
+    const rooms = [...this.#rooms.values()].filter((room) => room.node === node);
+    for (const { name } of rooms) this.#rooms.delete(name);
+    return rooms;
+  }
+
+  #forget(room: ModelRoom, reason: string): void {
+    for (const session of room.sessions.values()) {
+      session.ended = true;
+      this.#deps.onPresence(session, false, reason);
+      session.onEnd('SFU_GONE');
+    }
   }
 
   /** The client says goodbye. */
@@ -170,25 +342,24 @@ export class ModelSfu {
     this.#deps.timeline.after(ROOM_DELETED_MS, () => {
       // Whoever came in the last moment goes with it.
       endAll();
-      this.#finish(name, room);
+      this.#finish(room);
     });
   }
 
   /** Everything is forgotten without a word; TERM says SERVER_SHUTDOWN where the connection still carries it. */
   crash(withWord: boolean): void {
-    const sessions = [...this.#rooms.values()].flatMap(({ sessions }) => [...sessions.values()]);
-    if (withWord) for (const session of sessions) this.#say('participant_left', session, 'SERVER_SHUTDOWN');
+    const rooms = [...this.#rooms.values()];
+    if (withWord)
+      for (const { sessions } of rooms) for (const session of sessions.values()) this.#say('participant_left', session, 'SERVER_SHUTDOWN');
     this.up = false;
     this.#outages.push({ fromMs: this.#deps.timeline.nowMs, toMs: Number.POSITIVE_INFINITY });
     this.#deps.trace('sfu: is gone');
     if (!withWord) this.#queues.clear();
-    this.#life += 1;
+    for (const node of [...this.#nodes, ...[...this.#leftOver].map((room) => room.node)]) node.killed = true;
+    this.#nodes = this.#freshNodes();
     this.#rooms.clear();
-    for (const session of sessions) {
-      session.ended = true;
-      this.#deps.onPresence(session, false, 'sfu gone');
-      session.onEnd('SFU_GONE');
-    }
+    this.#leftOver.clear();
+    for (const room of rooms) this.#forget(room, 'sfu gone');
   }
 
   /** When it was back, if it was away from the one time to the other. */
@@ -209,6 +380,7 @@ export class ModelSfu {
     session.ended = true;
     const room = this.#rooms.get(session.room);
     if (room?.sessions.get(session.identity) === session) room.sessions.delete(session.identity);
+    this.#written?.get(session.room)?.sessions.delete(session.identity);
     trace(`sfu: ${session.sid} of ${session.identity} is gone [${reason}]`);
     onPresence(session, false, reason);
     const wasUp = session.active || reason === 'DUPLICATE_IDENTITY';
@@ -216,15 +388,16 @@ export class ModelSfu {
     session.onEnd(reason);
     if (room !== undefined && room.sessions.size === 0) {
       timeline.after(ROOM_CLOSES_MS, () => {
-        if (room.sessions.size === 0) this.#finish(session.room, room);
+        if (room.sessions.size === 0) this.#finish(room);
       });
     }
   }
 
-  #finish(name: RoomName, room: ModelRoom): void {
-    if (this.#rooms.get(name) !== room) return;
-    this.#rooms.delete(name);
-    this.#sayOfRoom('room_finished', name, room.sid);
+  #finish(room: ModelRoom): void {
+    if (this.#rooms.get(room.name) !== room) return;
+    this.#rooms.delete(room.name);
+    this.#written?.delete(room.name);
+    this.#sayOfRoom('room_finished', room);
   }
 
   #say(event: 'participant_joined' | 'participant_left' | 'participant_connection_aborted', session: SfuSession, reason = ''): void {
@@ -236,11 +409,11 @@ export class ModelSfu {
         : event === 'participant_left'
           ? { kind: 'left', identity, sid, joinedAtMs, roomSid, cause: causeOfReason(reason), leftAtMs }
           : { kind: 'aborted', identity, sid };
-    this.#post({ kind: 'participant', event, onceKey: this.#onceKey(), room, identity, about }, session);
+    this.#post({ kind: 'participant', event, onceKey: this.#onceKey(), room, identity, about }, session, session.node);
   }
 
-  #sayOfRoom(event: 'room_started' | 'room_finished', room: RoomName, roomSid: RoomSid): void {
-    this.#post({ kind: 'room', event, onceKey: this.#onceKey(), room, about: { kind: event, roomSid } }, null);
+  #sayOfRoom(event: 'room_started' | 'room_finished', { name: room, sid: roomSid, node }: ModelRoom): void {
+    this.#post({ kind: 'room', event, onceKey: this.#onceKey(), room, about: { kind: event, roomSid } }, null, node);
   }
 
   #wallMs(): number {
@@ -253,35 +426,43 @@ export class ModelSfu {
   }
 
   /** One queue for each room; what is late is overtaken. */
-  #post(hook: Hook, session: SfuSession | null): void {
+  #post(hook: Hook, session: SfuSession | null, node: SfuNode): void {
     const { chance, rates, timeline } = this.#deps;
     this.onHook(hook, session);
     const bornMs = timeline.nowMs;
     if (chance.happens('webhook lost', rates.webhookLost)) return;
     const copies = chance.happens('webhook doubled', rates.webhookDoubled) ? 2 : 1;
-    const life = this.#life;
     for (let copy = 0; copy < copies; copy += 1) {
       if (copy > 0 || chance.happens('webhook late', rates.webhookLate)) {
-        timeline.after(chance.between('how late', 1, 8_000), () => void this.#carry(hook, bornMs, life));
+        timeline.after(chance.between('how late', 1, 8_000), () => void this.#carry(hook, bornMs, node));
         continue;
       }
       const before = this.#queues.get(hook.room) ?? Promise.resolve();
       this.#queues.set(
         hook.room,
-        before.then(() => this.#carry(hook, bornMs, life)),
+        before.then(() => this.#carry(hook, bornMs, node)),
       );
     }
   }
 
-  async #carry(hook: Hook, bornMs: number, life: number): Promise<void> {
+  async #carry(hook: Hook, bornMs: number, node: SfuNode): Promise<void> {
     const { timeline, deliver } = this.#deps;
     const startedMs = timeline.nowMs;
     if (startedMs - bornMs > TOO_OLD_MS) return;
     for (const tryMs of TRIES_MS) {
       await timeline.wait(startedMs + tryMs - timeline.nowMs + 2);
       // A killed SFU has forgotten its queue; a stopped one finishes with the word it gave.
-      if (life !== this.#life && hook.about.kind !== 'left') return;
+      if (node.killed && hook.about.kind !== 'left') return;
       if (await deliver(hook)) return;
     }
   }
+}
+
+function seenIn(room: Pick<ModelRoom, 'sessions'> | undefined): readonly Seen[] {
+  return [...(room?.sessions.values() ?? [])].map(({ identity, sid, toldJoinedAtMs: joinedAtMs, active }) => ({
+    identity,
+    sid,
+    joinedAtMs,
+    active,
+  }));
 }

@@ -39,6 +39,7 @@ async function told(act: (at: { sfu: ModelSfu; session: SfuSession; later: Timel
   const sfu = new ModelSfu({
     timeline,
     chance: new Chance(1),
+    hasRedis: false,
     deliver: async () => true,
     rates: { webhookLost: 0, webhookDoubled: 0, webhookLate: 0 },
     trace: () => {},

@@ -155,4 +155,40 @@ export const MUTANTS: readonly Mutant[] = [
     from: 'if (aheadMs <= CLOCKS_MS) return row;',
     to: 'if (aheadMs <= Number.POSITIVE_INFINITY) return row;',
   },
+  {
+    name: 'whoever is listed is there, whichever node has died',
+    file: 'src/sfu/sessions.ts',
+    from: 'lostOnes.size === 0 ? [] : listed.filter(isLost);',
+    to: '[] as Seen[];',
+  },
+  {
+    name: 'who was on a node that died is not asked for when others come back',
+    file: 'src/sfu/sessions.ts',
+    from: '[...inDoubt(listed, doubtMs), ...again]',
+    to: 'again',
+  },
+  {
+    name: 'a room that no node has is there',
+    file: 'src/sfu/hosting.ts',
+    from: "const isHosted = called.kind !== 'nowhere';",
+    to: 'const isHosted = true;',
+  },
+  {
+    name: 'that no node had a room counts for whoever has come since',
+    file: 'src/sfu/hosting.ts',
+    from: 'running.atMs >= atMs',
+    to: 'true',
+  },
+  {
+    name: 'who is not listed is not there, whatever the nodes say',
+    file: 'src/sfu/unlisted.ts',
+    from: 'if (missing.length === 0) return [];',
+    to: 'return [];',
+  },
+  {
+    name: 'the departure of an older session ends the search for a newer one',
+    file: 'src/sfu/unlisted.ts',
+    from: '(sid === null || known.sid === sid)',
+    to: 'true',
+  },
 ];

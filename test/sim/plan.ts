@@ -85,7 +85,14 @@ export const OUTAGES = [
 ] as const;
 /** Only a store that is shared fails over to a replica of its own, which has not heard of its newest writes. */
 const SHARED_OUTAGES = [...OUTAGES, 'store-forgets'] as const;
-export type OutageKind = (typeof SHARED_OUTAGES)[number];
+/** Only an SFU with a Redis has several nodes, and lists that are not what its nodes know. */
+const NODE_OUTAGES = ['node-killed', 'node-frozen', 'lists-lost'] as const;
+export type OutageKind = (typeof SHARED_OUTAGES)[number] | (typeof NODE_OUTAGES)[number];
+
+/** The SFU of such a plan has a Redis. */
+export function hasNodes({ steps, outages }: Pick<Plan, 'steps' | 'outages'>): boolean {
+  return [...outages, ...steps.map(({ trouble }) => trouble)].some((one) => NODE_OUTAGES.some((kind) => kind === one?.kind));
+}
 
 export interface OutagePlan {
   readonly kind: OutageKind;
@@ -222,26 +229,32 @@ const rates: fc.Arbitrary<Rates> = fc.record({
   lookUpSlow: rate(0.5),
 });
 
-/** A plan for so many replicas; a dense one has twice the deeds and more faults, shorter ones, of which several meet. */
+/**
+ * A plan for so many replicas; a dense one has twice the deeds and more faults, shorter ones, of which several meet. In one world of four the SFU
+ * has a Redis.
+ */
 export function anyPlan(replicas: number, dense: boolean): fc.Arbitrary<Plan> {
   const kinds = replicas > 1 ? SHARED_OUTAGES : OUTAGES;
+  const [alone, withNodes] = [planWith(kinds, replicas, dense), planWith([...kinds, ...NODE_OUTAGES, ...NODE_OUTAGES], replicas, dense)];
+  return fc.noBias(fc.oneof({ weight: 3, arbitrary: alone }, { weight: 1, arbitrary: withNodes }));
+}
+
+function planWith(kinds: readonly OutageKind[], replicas: number, dense: boolean): fc.Arbitrary<Plan> {
   const few = fc.array(outageOf(kinds, 60_000), { maxLength: 5 });
   const fewOrNone = fc.oneof({ weight: 1, arbitrary: fc.constant([]) }, { weight: 3, arbitrary: few });
   const many = fc.array(outageOf(kinds, 20_000), { minLength: 2, maxLength: 12 });
-  return fc.noBias(
-    fc.record({
-      seed: fc.nat(),
-      replicas: fc.constant(replicas),
-      // The shared store keeps the clocks of its replicas together (src/store/redis/pulse.ts).
-      skewMs: replicas > 1 ? fc.constantFrom(0, 20) : fc.constant(0),
-      policy,
-      homeservers: fc.tuple(homeserver, homeserver),
-      members: fc.array(member, { minLength: 1, maxLength: 5 }),
-      steps: fc.array(stepOf(kinds, dense), dense ? { minLength: 5, maxLength: 40 } : { minLength: 1, maxLength: 20 }),
-      outages: dense ? many : fewOrNone,
-      rates,
-    }),
-  );
+  return fc.record({
+    seed: fc.nat(),
+    replicas: fc.constant(replicas),
+    // The shared store keeps the clocks of its replicas together (src/store/redis/pulse.ts).
+    skewMs: replicas > 1 ? fc.constantFrom(0, 20) : fc.constant(0),
+    policy,
+    homeservers: fc.tuple(homeserver, homeserver),
+    members: fc.array(member, { minLength: 1, maxLength: 5 }),
+    steps: fc.array(stepOf(kinds, dense), dense ? { minLength: 5, maxLength: 40 } : { minLength: 1, maxLength: 20 }),
+    outages: dense ? many : fewOrNone,
+    rates,
+  });
 }
 
 export function planOf(seed: number, replicas: number, dense = false): Plan {

@@ -4,12 +4,12 @@ import type { Delegation } from '../../src/delegation/state.ts';
 import type { Engine, Verdict } from '../../src/engine/engine.ts';
 import { StoreUnavailable } from '../../src/store/store.ts';
 import { Chance } from './chance.ts';
-import { Checker, type Violation } from './checker.ts';
+import { Checker, LOST_NODE_MS, type Violation } from './checker.ts';
 import { Member, type Service } from './member.ts';
 import { ModelHomeserver, type Moods } from './model-homeserver.ts';
 import { type Hook, ModelSfu, type SfuSession } from './model-sfu.ts';
 import { createModelSightings, Disk, LONGEST_TAIL_MS, ModelStore } from './model-store.ts';
-import { FAULTY_MS, type HomeserverPlan, type OutageKind, type OutagePlan, type Plan } from './plan.ts';
+import { FAULTY_MS, type HomeserverPlan, hasNodes, type OutageKind, type OutagePlan, type Plan } from './plan.ts';
 import { Replica } from './replica.ts';
 import { type Process, Timeline } from './timeline.ts';
 import { createTornStore } from './torn-store.ts';
@@ -88,11 +88,14 @@ export class World {
       policy: plan.policy,
       members: this.#members,
       homeserverOf: (index) => ({ model: this.#homeserverOf(index), part: `homeserver ${plan.members[index]?.homeserver ?? 0}` }),
+      isListed: (session) => this.#sfu.isListed(session),
       roomSidOf: (room) => this.#sfu.list(room).roomSid,
       sfuBackMs: (...away) => this.#sfu.backMs(...away),
       isKept: (id) => this.#disk.rows.has(id),
       isKnown: (onceKey) => this.#disk.once.has(onceKey),
       sfuSlow: plan.rates.sfuSlow > 0,
+      hasRedis: hasNodes(plan),
+      listsByNode: this.#sfu.listsByNode,
       replicas: plan.replicas,
     });
     for (let index = 0; index < plan.replicas; index += 1) this.#replicas.push(this.#createReplica(index));
@@ -104,7 +107,9 @@ export class World {
     const { waitMs, presenceIntervalMs, connectTimeoutMs } = this.#plan.policy;
     await this.#until(start + FAULTY_MS);
     this.#mend();
-    const calmMs = connectTimeoutMs + 2 * presenceIntervalMs + Math.max(...Object.values(waitMs)) + 60_000;
+    // Where the SFU has a Redis nothing may have shown that a node was killed.
+    const nodesMs = hasNodes(this.#plan) ? LOST_NODE_MS : 0;
+    const calmMs = connectTimeoutMs + 2 * presenceIntervalMs + Math.max(...Object.values(waitMs)) + 60_000 + nodesMs;
     const wellSinceMs = this.timeline.nowMs;
     await this.#until(wellSinceMs + calmMs);
     this.#checker.end(
@@ -160,6 +165,7 @@ export class World {
     const sfu: ModelSfu = new ModelSfu({
       timeline: this.timeline,
       chance: this.#chance,
+      hasRedis: hasNodes(this.#plan),
       deliver: (hook) => this.#deliver(hook),
       rates: {
         get webhookLost() {
@@ -297,7 +303,7 @@ export class World {
   }
 
   /** One request to a process: what it answers, or null if it is not there, or dies before the answer. */
-  #ask<T>(replica: Replica, work: (engine: Engine) => Promise<T>): Promise<T | null> {
+  #ask<T>(replica: Replica, work: (engine: Engine, replica: Replica) => Promise<T>): Promise<T | null> {
     const { process } = replica;
     if (!process.alive) return Promise.resolve(null);
     return new Promise((resolve, reject) => {
@@ -306,7 +312,7 @@ export class World {
       const broken = (): void => resolve(null);
       open.add(broken);
       process.enter(() => {
-        work(replica.engine).then(
+        work(replica.engine, replica).then(
           (answer) => {
             this.#mayDie(process, 'before an answer');
             open.delete(broken);
@@ -329,7 +335,7 @@ export class World {
   async #deliver(hook: Hook): Promise<boolean> {
     if (this.#webhooksAway > 0) return false;
     this.#checker.comes(hook, this.#sessionOfHook.get(hook) ?? null);
-    const verdict: Verdict | null = await this.#ask(this.#anyReplica(), (engine) => engine.webhook(hook));
+    const verdict: Verdict | null = await this.#ask(this.#anyReplica(), (_, replica) => replica.webhook(hook));
     if (verdict === null) return false;
     this.#trace(
       `webhook: ${hook.event} ${hook.kind === 'participant' ? `${hook.identity} ` : ''}${JSON.stringify(hook.about)}: ${verdict}`,
@@ -406,6 +412,15 @@ export class World {
         return;
       case 'clock-set':
         this.#setClock(until);
+        return;
+      case 'node-killed':
+        this.#sfu.killNode();
+        return;
+      case 'node-frozen':
+        this.#sfu.freezeNode(forMs);
+        return;
+      case 'lists-lost':
+        this.#sfu.loseLists();
         return;
       case 'store-forgets':
         this.#forget(this.timeline.nowMs - Math.min(forMs, LONGEST_TAIL_MS));
