@@ -103,6 +103,8 @@ const CLOCK_SET_MS = 3_000;
 export const LOST_NODE_MS = 300_000 + 2 * 3_000;
 /** What a node has said of a session counts for so long, and some. */
 const HOSTED_MS = 26_000;
+/** For so long a look waits for the nodes of who is not listed. */
+const WRONG_LIST_MS = 800;
 /** Clocks of replicas differ by so much. */
 const CLOCKS_MS = 50;
 
@@ -329,9 +331,11 @@ export class Checker {
     const leaseMs = Math.max(2_000, Math.min(this.#deps.policy.presenceIntervalMs, leave.delayMs / 2));
     // Evidence may grow as old again while the call waits for its turn.
     const evidenceMs = Math.max(stay.absentSinceMs, stay.arrivalToldMs);
+    // What its node has said of a session that is not listed is believed for some time.
+    const hostedMs = this.#deps.hasRedis ? HOSTED_MS : 0;
     if (
       stay.sinceMs === null &&
-      sentAtMs - evidenceMs > 2 * leaseMs + SLOW_KNOWLEDGE_MS &&
+      sentAtMs - evidenceMs > 2 * leaseMs + hostedMs + SLOW_KNOWLEDGE_MS &&
       !this.#isWaitedFor(stay, sentAtMs) &&
       this.#clockBehindMs < stay.absentSinceMs
     ) {
@@ -398,6 +402,8 @@ export class Checker {
     // An SFU that was killed tells nothing, and yet it shows: the room is another one.
     if (up === null || (told.leftMs === Number.POSITIVE_INFINITY && up.cause !== 'sfu_down')) return;
     if (told.leftMs === Number.POSITIVE_INFINITY && stay.withNode && this.#deps.listsByNode) return;
+    // Nor does an attempt to come back tell that it was from a node that was killed: with a Redis the room keeps its SID.
+    if (aborted && this.#deps.hasRedis) return;
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
     if ((this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
     // A leave that was handed over later belongs to somebody who has not come yet.
@@ -475,8 +481,10 @@ export class Checker {
       sinceMs <= beganMs + leave.delayMs * 0.8 - SLOW_KNOWLEDGE_MS ? sinceMs : Number.POSITIVE_INFINITY,
     );
     const fromMs = Math.max(beganMs + leave.delayMs * 0.85, knownMs, promisedMs, supersededMs ?? 0);
+    // A look at a room waits for its nodes where the list was found to be wrong.
+    const nodesMs = this.#deps.hasRedis ? WRONG_LIST_MS : 0;
     // The question to the SFU and the way to the homeserver take their time, and a short delay has little.
-    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + model.slowestWayMs;
+    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + nodesMs + model.slowestWayMs;
     if (fromMs + inTimeMs > nowMs) return null;
     // By a clock that was set back while nobody ran less of the delay is over than it is, and nothing shows it.
     if (this.#clockBehindMs >= beganMs) return null;
@@ -520,7 +528,8 @@ export class Checker {
     const toldMs = (stay.last === null ? undefined : this.#told.get(stay.last)?.joinedMs) ?? Number.POSITIVE_INFINITY;
     const promisedMs = toldMs < Number.POSITIVE_INFINITY && stay.absentSinceMs > firstMs ? firstMs : lastMs;
     const { model, part } = this.#deps.homeserverOf(member.index);
-    const wellMs = wellness.since('service', 'store', 'sfu api', part, `sender ${member.index}`);
+    // The SFU takes seconds to find out that a node is gone that was to answer for somebody.
+    const wellMs = wellness.since('service', 'store', 'sfu api', 'sfu nodes', part, `sender ${member.index}`);
     const bound = this.#boundOf(stay, promisedMs, leave.delayMs);
     const troubled = wellMs >= bound.fromMs;
     const waits = Object.values(policy.waitMs);

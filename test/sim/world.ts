@@ -414,9 +414,11 @@ export class World {
         this.#setClock(until);
         return;
       case 'node-killed':
+        this.#wellness.blip('sfu nodes');
         this.#sfu.killNode();
         return;
       case 'node-frozen':
+        this.#wellness.blip('sfu nodes');
         this.#sfu.freezeNode(forMs);
         return;
       case 'lists-lost':
