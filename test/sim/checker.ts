@@ -103,8 +103,8 @@ const CLOCK_SET_MS = 3_000;
 export const LOST_NODE_MS = 300_000 + 2 * 3_000;
 /** What a node has said of a session counts for so long, and some. */
 const HOSTED_MS = 26_000;
-/** For so long a look waits for the nodes of who is not listed. */
-const WRONG_LIST_MS = 800;
+/** For so long a look waits for the nodes, if somebody is missing from the list; usually for a quarter of it. */
+const NODES_MS = 800;
 /** Clocks of replicas differ by so much. */
 const CLOCKS_MS = 50;
 
@@ -481,10 +481,8 @@ export class Checker {
       sinceMs <= beganMs + leave.delayMs * 0.8 - SLOW_KNOWLEDGE_MS ? sinceMs : Number.POSITIVE_INFINITY,
     );
     const fromMs = Math.max(beganMs + leave.delayMs * 0.85, knownMs, promisedMs, supersededMs ?? 0);
-    // A look at a room waits for its nodes where the list was found to be wrong.
-    const nodesMs = this.#deps.hasRedis ? WRONG_LIST_MS : 0;
     // The question to the SFU and the way to the homeserver take their time, and a short delay has little.
-    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + nodesMs + model.slowestWayMs;
+    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + NODES_MS + model.slowestWayMs;
     if (fromMs + inTimeMs > nowMs) return null;
     // By a clock that was set back while nobody ran less of the delay is over than it is, and nothing shows it.
     if (this.#clockBehindMs >= beganMs) return null;
@@ -545,7 +543,7 @@ export class Checker {
 
   #boundOf(stay: Stay, ackedAtMs: number, delayMs: number): { readonly fromMs: number; readonly untilMs: number } {
     const { policy, wellness } = this.#deps;
-    const nodesMs = !this.#deps.hasRedis ? 0 : stay.withNode ? LOST_NODE_MS : HOSTED_MS;
+    const nodesMs = !this.#deps.hasRedis ? NODES_MS : stay.withNode ? LOST_NODE_MS : HOSTED_MS;
     const missedMs = policy.presenceIntervalMs + SLACK_MS + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS + nodesMs;
     if (stay.last === null || stay.absentSinceMs < ackedAtMs) {
       // By a clock that was set back they have only just been handed over.
