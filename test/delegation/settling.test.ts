@@ -30,7 +30,8 @@ describe('the SFU was restarted, and a list has told so', () => {
   const decided = (row: Delegation, event: Event, nowMs = NOW) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
   const connected = rowIn(ROWS['connected, just seen']);
   const forgotten = decided(connected, EVENTS['list: nobody, after a restart']);
-  const stopped = (event: EventName) => decided(forgotten, { ...EVENTS[event], cause: 'sfu_down' } as Event, NOW + 8_000).state;
+  const stopped = (event: EventName, stoppedMs = NOW - 2_000) =>
+    decided(forgotten, { ...EVENTS[event], cause: 'sfu_down', leftAtMs: stoppedMs } as Event, NOW + 8_000).state;
   const untilMs = NOW + POLICY.waitMs.sfuDown;
 
   it('the word of its stop, which comes late, gives nobody longer to come back', () => {
@@ -40,6 +41,15 @@ describe('the SFU was restarted, and a list has told so', () => {
 
   it('a word without a SID may be of another stop, and does', () => {
     expect(stopped('left, no SID')).toMatchObject({ kind: 'settling', untilMs: untilMs + 8_000 });
+  });
+
+  it('the word of a stop since, where it only had lost its lists before, does as well', () => {
+    const departure = { cause: 'sfu_down', atMs: NOW + 8_000, fence: 'PA_a', certain: true };
+    expect(stopped('A left', NOW + 7_000)).toMatchObject({ kind: 'settling', departure, untilMs: untilMs + 8_000 });
+  });
+
+  it('that of a stop at about the same time gives the whole wait from the end of the second that it tells', () => {
+    expect(stopped('A left', NOW + 1_000)).toMatchObject({ kind: 'settling', untilMs: untilMs + 2_000, nextAskMs: untilMs + 2_000 });
   });
 });
 

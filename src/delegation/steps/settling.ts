@@ -3,6 +3,7 @@
 import { lastSeen } from '../last-seen.ts';
 import { waitMsOf } from '../reasons.ts';
 import type { EventOf, Session, Settling } from '../state.ts';
+import { CLOCKS_MS, leftMs } from './clocks.ts';
 import {
   ask,
   askAgainMs,
@@ -32,6 +33,9 @@ import { falseLeave } from './sins.ts';
 
 type Row = In<Settling>;
 
+/** The SFU tells in whole seconds when somebody left. */
+const TOLD_TO_MS = 1_000;
+
 export function settlingDue(row: Row, at: Moment): Decision {
   if (at.nowMs < row.state.nextAskMs) return unchanged(row);
   const { untilMs } = row.state;
@@ -55,11 +59,20 @@ export function settlingLeft(row: Row, event: EventOf<'left'>, at: Moment): Deci
   if (!ofOurs && (same || !newer)) return unchanged(row);
   const left: Session = ofOurs ? session : { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
   const isElsewhere = mayBeForgotten(row.state) && isAnotherRoom(session, event.roomSid ?? undefined);
-  // The SFU tells of its stop when it is back, and that was noticed then: nobody has longer to come back for it.
-  const isKnown = ofOurs && event.sid !== null && departure.cause === 'sfu_down' && event.cause === 'sfu_down';
-  if (isKnown) return move(row, { ...row.state, departure: { ...departure, fence: left.sid } }, at);
+  const isOfStop = ofOurs && event.sid !== null && departure.cause === 'sfu_down' && event.cause === 'sfu_down';
+  if (isOfStop && leftMs(event, at) <= departure.atMs + CLOCKS_MS) return stopKnown(row, left.sid, leftMs(event, at), at);
   const onWayBack = !ofOurs && (departure.cause === 'sfu_down' || isElsewhere);
   return depart(row, left, departureTold(event, left.sid, onWayBack, at), attempted, at);
+}
+
+/**
+ * The SFU tells of its stop when it is back, and that was noticed then: nobody has longer to come back for the word of it. But it may only have
+ * lost its lists before, and have stopped a moment later.
+ */
+function stopKnown(row: Row, fence: Session['sid'], stoppedMs: number, at: Moment): Decision {
+  const { state } = row;
+  const untilMs = Math.max(state.untilMs, stoppedMs + TOLD_TO_MS + waitMsOf('sfu_down', at.policy));
+  return move(row, { ...state, departure: { ...state.departure, fence }, untilMs, nextAskMs: nextLookMs(row, untilMs, at) }, at);
 }
 
 /** An attempt to come back failed. The member will probably try again, and has the whole wait from now on. */
