@@ -150,13 +150,20 @@ export function isRestart({ budget }: Lane, { kind }: Errand): boolean {
 /**
  * Whether a refusal may be of this call alone: homeservers limit how much each of their users sends, too (Synapse: rc_message), and refuse a
  * leave for that in the same words. If calls are counted as well, the next one that is no leave shows it; with none, a row of leaves does. Where
- * their rate is known, it does not make anybody wait for longer than the next call.
+ * their rate is known, or what it is at least, it does not make anybody wait for longer than the next call.
  */
 export function isRefusedAlone(lane: Lane, { action }: Errand, { retryAfterMs }: Extract<Answer, { readonly kind: 'limited' }>): boolean {
   if (action !== 'send' || retryAfterMs === null || isDoubted(lane)) return false;
   const { budget } = lane;
-  const perMs = budget.limit?.perMs ?? null;
-  return !budget.limited || (perMs !== null && retryAfterMs > LONGER_THAN_ONE / perMs);
+  return !budget.limited || retryAfterMs > LONGER_THAN_ONE / (budget.limit?.perMs ?? leastPerMs(budget));
+}
+
+/**
+ * What the rate is at least. At the last refusal less than one call was left, so all that was let through since has come in since, but for one; what
+ * was called together with the refused one does not make much of it.
+ */
+function leastPerMs({ limit, passedSince }: Budget): number {
+  return Math.max(passedSince - 1, 0) / Math.max(limit?.refusedAgoMs ?? Number.POSITIVE_INFINITY, UNCLEAR_MS);
 }
 
 /** Whether so many leaves were refused, and nothing else let through since, that all calls may be counted: there are to be few at once. */

@@ -16,6 +16,8 @@ class Counting {
   readonly #world: EngineWorld;
   readonly #expiresMs = new Map<string, number>();
   readonly refusesMs = new Map<string, number>();
+  /** Until then it refuses all calls, whosesoever. */
+  refusesAllMs = 0;
   readonly sentMs = new Map<string, number>();
 
   constructor(world: EngineWorld) {
@@ -24,6 +26,7 @@ class Counting {
       if (call.kind !== 'delay') throw new Error('tokens are not known here');
       const { delayId, action } = call;
       const nowMs = world.clock.nowMs();
+      if (nowMs < this.refusesAllMs) return { kind: 'limited', retryAfterMs: this.refusesAllMs - nowMs };
       if (!this.isAlive(delayId)) return { kind: 'final', how: 'gone' };
       const restMs = (this.refusesMs.get(delayId) ?? 0) - nowMs;
       if (action === 'send' && restMs > 0) return { kind: 'limited', retryAfterMs: restMs };
@@ -76,6 +79,28 @@ it.each([
     }
   },
 );
+
+it('nor does anybody run out where all calls were refused for a moment, and many have been let through since', async () => {
+  for (const seed of SEEDS) {
+    const world = new EngineWorld({}, { seed });
+    const { clock } = world;
+    const homeserver = new Counting(world);
+    const people = 12;
+    for (let n = 1; n <= people; n += 1) {
+      homeserver.schedule(delayIdOf(n));
+      await world.enter(n, room(), DELAY_MS, delayIdOf(n));
+      await clock.advance(700);
+    }
+    homeserver.refusesAllMs = clock.nowMs() + 1_000;
+    await clock.advance(30_000);
+    homeserver.refusesMs.set(delayIdOf(1), clock.nowMs() + REFUSED_MS);
+    world.leave(room(), identity(1));
+    await world.webhook(room(), identity(1), sid(1), 'left');
+    await clock.advance(20_000);
+    const lost = Array.from({ length: people - 1 }, (_, n) => delayIdOf(n + 2)).filter((id) => !homeserver.isAlive(id));
+    expect({ seed, lost }).toEqual({ seed, lost: [] });
+  }
+});
 
 it('a leave that is refused without a hint after one that was is not tried again and again', async () => {
   const world = new EngineWorld();
