@@ -1,8 +1,8 @@
 // Who left, or seems to have: how long is waited for a return, and what that is not cut short by.
 import { describe, expect, it } from 'vitest';
 import { decide, dueAtMs } from '../../src/delegation/decide.ts';
-import type { RoomSid, Sid } from '../../src/delegation/ids.ts';
-import type { Delegation, Event, LiveState, Settling } from '../../src/delegation/state.ts';
+import type { Identity, RoomSid, Sid } from '../../src/delegation/ids.ts';
+import type { Delegation, Event, LiveState, Seen, Settling } from '../../src/delegation/state.ts';
 import { EVENTS, type EventName, ME, NOW, POLICY, ROWS, rowIn } from './cases.ts';
 
 const now = { nowMs: NOW, roll: 0.5 };
@@ -344,5 +344,40 @@ describe('a short delay that runs out within the wait', () => {
   it('also where a routine list comes first', () => {
     const routine = { ...EVENTS['list: nobody'], askedAtMs: NOW + 100 } as Event;
     expect(decided(settling, routine, NOW + 100)).toBe(settling);
+  });
+});
+
+describe('a node that was frozen lists the session from before, which another one has taken the place of', () => {
+  const newer: Seen = { identity: ME, sid: 'PA_a' as Sid, joinedAtMs: NOW - 60_000, active: true };
+  const older: Seen = { ...newer, sid: 'PA_before' as Sid, joinedAtMs: NOW - 90_000 };
+  const list = (askedAtMs: number, ...present: Seen[]): Event => ({
+    ...{ kind: 'snapshot', present, afterRestart: false, answersSinceMs: 0, lastSeenMs: null, lookedFor: true },
+    ...{ roomSid: undefined, askedAtMs },
+  });
+  const decided = (row: Delegation, event: Event, nowMs: number, wallMs = nowMs) =>
+    decide(row, event, { nowMs, wallMs, roll: 0.5 }, POLICY).next;
+  const connected = rowIn(ROWS['connected, just seen']);
+
+  it('who is there stays there by the newer one, and the departure of the older one is none', () => {
+    const row = decided(connected, list(NOW + 1_000, older), NOW + 1_000);
+    expect(row.state).toMatchObject({ kind: 'connected', session: { sid: newer.sid, joinedAtMs: newer.joinedAtMs } });
+    const struckOff = { ...EVENTS['A left'], sid: older.sid, joinedAtMs: older.joinedAtMs, cause: 'lost' } as Event;
+    expect(decided(row, struckOff, NOW + 2_000).state).toMatchObject({ kind: 'connected', session: { sid: newer.sid } });
+  });
+
+  it('who has left is not back by that, unless as another of their identities', () => {
+    const gone = decided(connected, EVENTS['A lost'], NOW);
+    const overMs = (gone.state as Settling).untilMs;
+    expect(decided(gone, list(overMs, older), overMs).state.kind).toBe('leaving');
+    const other = { ...older, identity: 'another identity of theirs' as Identity };
+    expect(decided(gone, list(overMs, older, other), overMs).state).toMatchObject({
+      kind: 'connected',
+      session: { sid: other.sid, identity: other.identity },
+    });
+  });
+
+  it('nor does it count how old it is if the clock of the SFU was set back since', () => {
+    const row = decided(connected, list(NOW + 1_000, older), NOW + 1_000, NOW - 3_600_000);
+    expect(row.state).toMatchObject({ kind: 'connected', session: { sid: older.sid } });
   });
 });

@@ -1,7 +1,7 @@
 // Connected: the participant is on the SFU, so its event is kept alive by restarts. Each needs fresh evidence of presence; if there is
 // none, the SFU is asked first.
 import { backoffMs, limitedMs } from '../retry.ts';
-import type { Cause, Connected, EventOf, LiveDelegation, Session } from '../state.ts';
+import type { Cause, Connected, EventOf, LiveDelegation, Seen, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
 import { leftMs, seenByJoinMs } from './clocks.ts';
 import {
@@ -21,6 +21,7 @@ import {
   isAnotherRoom,
   isCertain,
   isFresh,
+  isTakenOver,
   LEAST_TIMEOUT_MS,
   leaseMs,
   longestPauseMs,
@@ -122,7 +123,7 @@ export function connectedRoomFinished(row: Row, event: EventOf<'room_finished'>,
 export function connectedSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   const { state } = row;
   const { session } = state;
-  const seen = choose(event.present, session);
+  const seen = newestOf(choose(event.present, session), session, at);
   if (seen === null || (session.sid !== null && seen.sid !== session.sid)) {
     // It was asked for before the newest evidence.
     if (event.askedAtMs <= state.seenAtMs) return unchanged(row);
@@ -138,6 +139,12 @@ export function connectedSnapshot(row: Row, event: EventOf<'snapshot'>, at: Mome
   if (isSame(now, session) && !isFirstSight && !(wanted && state.failures > 0)) return unchanged(row, effects);
   const which = now.roomSid === null && session.roomSid !== null ? [ask(event.askedAtMs, { whichRoom: true })] : [];
   return move(row, { ...state, session: now, seenAtMs: Math.max(state.seenAtMs, event.askedAtMs) }, at, [...effects, ...which]);
+}
+
+/** A node that still has the session before this one knows nothing of this one. It tells of that one's end later, which must not count for this one. */
+function newestOf(seen: Seen | null, session: Session, at: Moment): Seen | null {
+  const { sid, joinedAtMs, established: active } = session;
+  return seen !== null && sid !== null && isTakenOver(seen, session, at) ? { ...seen, sid, joinedAtMs, active } : seen;
 }
 
 function isSame(one: Session, other: Session): boolean {
