@@ -47,6 +47,8 @@ interface Stay {
   up: { readonly session: SfuSession; readonly cause: Cause; readonly untilMs: number } | null;
   last: SfuSession | null;
   sessions: number;
+  /** The latest time that the SFU has told of a join. */
+  newestToldMs: number;
   abortedMs: number;
   /** When a webhook last spoke of a departure, of whichever session. */
   departureToldMs: number;
@@ -68,6 +70,8 @@ export interface CheckerDeps {
   readonly homeserverOf: (member: number) => { readonly model: ModelHomeserver; readonly part: Part };
   /** Whether the SFU lists somebody who is there. */
   readonly isListed: (session: SfuSession) => boolean;
+  /** When a node was last found to have an identity that the lists lack, or one that is gone; long ago: never. */
+  readonly foundMs: (room: RoomName, identity: Identity) => number;
   /** The room of that name on the SFU now. */
   readonly roomSidOf: (room: RoomName) => RoomSid | null;
   /** When the SFU was back, if it was away from the one time to the other. */
@@ -103,7 +107,7 @@ const CLOCK_SET_MS = 3_000;
 export const LOST_NODE_MS = 300_000 + 2 * 3_000;
 /** What a node has said of a session counts for so long, and some. */
 const HOSTED_MS = 26_000;
-/** For so long a look waits for the nodes, if somebody is missing from the list; usually for a quarter of it. */
+/** While the SFU looks in vain for who is missing from a list, each look waits so long for that. */
 const NODES_MS = 800;
 /** Clocks of replicas differ by so much. */
 const CLOCKS_MS = 50;
@@ -131,8 +135,12 @@ export class Checker {
   readonly #lost = new Set<DelegationId>();
   readonly #forgotten = new Set<string>();
   readonly #over = new Set<string>();
-  /** By which session the row of a leave has said that somebody is there. */
-  readonly #known = new Set<string>();
+  /** Rooms of which a webhook has told that they are over. */
+  readonly #finished = new Set<RoomSid>();
+  /** Until when the SFU was last looking in vain for the node of a room, or of somebody in it. */
+  readonly #soughtUntilMs = { room: new Map<RoomName, number>(), session: new Map<RoomName, number>() };
+  /** By which session the row of a leave has said that somebody is there, and when first. */
+  readonly #known = new Map<string, number>();
   /** When a process last started, after another one. */
   #startedMs = Number.NEGATIVE_INFINITY;
   /** Since when somebody is weighed or owed a leave: rows tell it by the clocks of processes. */
@@ -161,6 +169,7 @@ export class Checker {
       up: null,
       last: null,
       sessions: 0,
+      newestToldMs: Number.NEGATIVE_INFINITY,
       abortedMs: Number.NEGATIVE_INFINITY,
       departureToldMs: Number.NEGATIVE_INFINITY,
       arrivalToldMs: Number.NEGATIVE_INFINITY,
@@ -189,6 +198,7 @@ export class Checker {
       stay.present.add(session);
       stay.sinceMs ??= nowMs;
       stay.sessions += 1;
+      stay.newestToldMs = Math.max(stay.newestToldMs, session.toldJoinedAtMs);
       return;
     }
     stay.present.delete(session);
@@ -217,6 +227,7 @@ export class Checker {
     if (verdict === 'irrelevant') return;
     if (!this.#deps.isKnown(hook.onceKey) && this.#forgotMs < this.#deps.timeline.nowMs - SLACK_MS)
       this.#violate('forgotten promise', `${hook.event} was answered and is not in the store`);
+    if (hook.about.kind === 'room_finished' && hook.about.roomSid !== null) this.#finished.add(hook.about.roomSid);
     if (session === null) return;
     const member = this.#memberOf(session.room, session.identity);
     const stay = member === undefined ? undefined : this.#stays[member.index];
@@ -240,12 +251,16 @@ export class Checker {
     }
     const name = this.#leaveOfRow.get(row.id);
     if (name === undefined) return;
-    if (row.state.kind === 'connected') this.#known.add(`${name} ${row.state.session.sid}`);
+    if (row.state.kind === 'connected') this.#knows(`${name} ${row.state.session.sid}`);
     if (row.state.kind !== 'leaving' && row.state.kind !== 'settling') this.#owedSinceMs.delete(row.id);
     else if (!this.#owedSinceMs.has(row.id)) this.#owedSinceMs.set(row.id, this.#deps.timeline.nowMs);
     if (row.state.kind === 'ended' && !this.#endedMs.has(name)) this.#endedMs.set(name, this.#deps.timeline.nowMs);
     if (row.state.kind === 'ended' && row.state.outcome !== 'superseded') this.#over.add(name);
     if (row.state.kind === 'cancelling' && !this.#supersededMs.has(name)) this.#supersededMs.set(name, this.#deps.timeline.nowMs);
+  }
+
+  #knows(known: string): void {
+    if (!this.#known.has(known)) this.#known.set(known, this.#deps.timeline.nowMs);
   }
 
   /**
@@ -331,11 +346,9 @@ export class Checker {
     const leaseMs = Math.max(2_000, Math.min(this.#deps.policy.presenceIntervalMs, leave.delayMs / 2));
     // Evidence may grow as old again while the call waits for its turn.
     const evidenceMs = Math.max(stay.absentSinceMs, stay.arrivalToldMs);
-    // What its node has said of a session that is not listed is believed for some time.
-    const hostedMs = this.#deps.hasRedis ? HOSTED_MS : 0;
     if (
       stay.sinceMs === null &&
-      sentAtMs - evidenceMs > 2 * leaseMs + hostedMs + SLOW_KNOWLEDGE_MS &&
+      sentAtMs - Math.max(evidenceMs, this.#believedMs(leave.member)) > 2 * leaseMs + SLOW_KNOWLEDGE_MS &&
       !this.#isWaitedFor(stay, sentAtMs) &&
       this.#clockBehindMs < stay.absentSinceMs
     ) {
@@ -343,11 +356,22 @@ export class Checker {
     }
   }
 
+  /** Until when a node is believed which has said that it has somebody who is not listed. */
+  #believedMs(index: number): number {
+    const { room, identities } = this.#deps.members[index] as Member;
+    return Math.max(...identities.map((identity) => this.#deps.foundMs(room, identity))) + HOSTED_MS;
+  }
+
   /** Who may be back with their SFU is kept for as long as that takes. */
   #isWaitedFor({ cause, absentSinceMs, withNode }: Stay, nowMs: number): boolean {
     if (cause !== 'sfu_down' && !withNode) return false;
-    const fromMs = (this.#deps.sfuBackMs(absentSinceMs, nowMs) ?? absentSinceMs) + (withNode ? LOST_NODE_MS : 0);
+    const fromMs =
+      (this.#deps.sfuBackMs(absentSinceMs, nowMs) ?? absentSinceMs) + (withNode ? LOST_NODE_MS + this.#deps.policy.presenceIntervalMs : 0);
     return nowMs <= fromMs + this.#deps.policy.waitMs.sfuDown + SLOW_KNOWLEDGE_MS;
+  }
+
+  soughtInVain(what: 'room' | 'session', room: RoomName, forMs: number): void {
+    this.#soughtUntilMs[what].set(room, this.#deps.timeline.nowMs + forMs);
   }
 
   looked(room: string): void {
@@ -401,9 +425,14 @@ export class Checker {
     const up = aborted ? stay.up : { session: stay.last, cause: stay.cause, untilMs: stay.absentSinceMs };
     // An SFU that was killed tells nothing, and yet it shows: the room is another one.
     if (up === null || (told.leftMs === Number.POSITIVE_INFINITY && up.cause !== 'sfu_down')) return;
-    if (told.leftMs === Number.POSITIVE_INFINITY && stay.withNode && this.#deps.listsByNode) return;
+    if (told.leftMs === Number.POSITIVE_INFINITY && stay.withNode && (this.#deps.listsByNode || up.session.wasUnlisted)) return;
+    // Nor does it where a node that has woken up has ended its room, of the same SID, in which they seem to have been.
+    if (stay.withNode && this.#finished.has(up.session.roomSid)) return;
+    // Nor is it known which session is the newest if the SFU's clock was set back between them, and the older one is told of late.
+    if (stay.withNode && up.session.toldJoinedAtMs < stay.newestToldMs) return;
     // Nor does an attempt to come back tell that it was from a node that was killed: with a Redis the room keeps its SID.
-    if (aborted && this.#deps.hasRedis) return;
+    if (aborted && this.#deps.hasRedis && (this.#told.get(up.session)?.leftMs ?? Number.POSITIVE_INFINITY) === Number.POSITIVE_INFINITY)
+      return;
     // Only where lastwill knows all that there is to know: otherwise it may be weighing an older departure.
     if ((this.#told.get(up.session)?.joinedMs ?? Number.POSITIVE_INFINITY) > up.untilMs) return;
     // A leave that was handed over later belongs to somebody who has not come yet.
@@ -437,7 +466,7 @@ export class Checker {
   #sentUnder(leave: DelayedLeave, sentAtMs: number, sinceMs: number, stay: Stay): string | null {
     const { policy, wellness, sfuSlow } = this.#deps;
     const knowledgeMs = sfuSlow ? SLOW_KNOWLEDGE_MS : KNOWLEDGE_MS;
-    if (this.#isUnknown(leave, stay)) return null;
+    if (this.#isUnknown(leave, sentAtMs, stay)) return null;
     if (this.#joinToldMs(stay) <= sentAtMs - knowledgeMs) return 'sent although a webhook had told of the participant';
     if (sinceMs > sentAtMs - knowledgeMs) return null;
     if (wellness.since('sfu api') >= sinceMs) return this.#onAWord(sentAtMs, sinceMs, stay);
@@ -446,10 +475,11 @@ export class Checker {
     return `sent although the participant had been there for ${sentAtMs - sinceMs} ms`;
   }
 
-  /** The SFU does not list them, and no process since their join was told of them, nor is in the store that they were there. */
-  #isUnknown(leave: DelayedLeave, stay: Stay): boolean {
-    if (this.#joinToldMs(stay) >= this.#startedMs && this.#joinToldMs(stay) < Number.POSITIVE_INFINITY) return false;
-    return [...stay.present].every((session) => !this.#deps.isListed(session) && !this.#known.has(`${leave.name} ${session.sid}`));
+  /** The SFU does not list them, and no process had been told of them by then, nor is in the store that they were there. */
+  #isUnknown(leave: DelayedLeave, sentAtMs: number, stay: Stay): boolean {
+    if (this.#joinToldMs(stay) >= this.#startedMs && this.#joinToldMs(stay) <= sentAtMs) return false;
+    const isStored = ({ sid }: SfuSession): boolean => (this.#known.get(`${leave.name} ${sid}`) ?? Number.POSITIVE_INFINITY) <= sentAtMs;
+    return [...stay.present].every((session) => !this.#deps.isListed(session) && !isStored(session));
   }
 
   /** Nobody could be asked: then there was a webhook's word, or an absence that was seen before. */
@@ -463,7 +493,7 @@ export class Checker {
   #ranOut(leave: DelayedLeave, promisedMs: number | null, stay: Stay): string | null {
     const { timeline, wellness, policy, sfuSlow } = this.#deps;
     const { model, part } = this.#deps.homeserverOf(leave.member);
-    if (promisedMs === null || model.hasLimit) return null;
+    if (promisedMs === null || model.hasLimit || this.#isUnknown(leave, timeline.nowMs, stay)) return null;
     // A second and a half leaves no time for any fault: it is judged where there is none.
     if (leave.delayMs < SHORTEST_JUDGED_MS && timeline.sinceStartMs < FAULTY_MS + SHORTEST_JUDGED_MS) return null;
     const nowMs = timeline.nowMs;
@@ -482,10 +512,13 @@ export class Checker {
     );
     const fromMs = Math.max(beganMs + leave.delayMs * 0.85, knownMs, promisedMs, supersededMs ?? 0);
     // The question to the SFU and the way to the homeserver take their time, and a short delay has little.
-    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + NODES_MS + model.slowestWayMs;
+    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + model.slowestWayMs;
     if (fromMs + inTimeMs > nowMs) return null;
     // By a clock that was set back while nobody ran less of the delay is over than it is, and nothing shows it.
     if (this.#clockBehindMs >= beganMs) return null;
+    // While the SFU looks for the node of the room whoever is asked about waits, and what is to be done for them after that.
+    const { room } = this.#deps.members[leave.member] as Member;
+    if ((this.#soughtUntilMs.room.get(room) ?? Number.NEGATIVE_INFINITY) > fromMs) return null;
     // Trouble in the last part of a delay needs time to be mended.
     if (wellMs > beganMs + leave.delayMs * 0.7 - policy.presenceIntervalMs / 10 && wellMs + 4_000 + leave.delayMs / 4 > nowMs) return null;
     // An absence that is being weighed when the participant comes back without a word is found out when the wait is over. That the client has
@@ -526,9 +559,8 @@ export class Checker {
     const toldMs = (stay.last === null ? undefined : this.#told.get(stay.last)?.joinedMs) ?? Number.POSITIVE_INFINITY;
     const promisedMs = toldMs < Number.POSITIVE_INFINITY && stay.absentSinceMs > firstMs ? firstMs : lastMs;
     const { model, part } = this.#deps.homeserverOf(member.index);
-    // The SFU takes seconds to find out that a node is gone that was to answer for somebody.
-    const wellMs = wellness.since('service', 'store', 'sfu api', 'sfu nodes', part, `sender ${member.index}`);
-    const bound = this.#boundOf(stay, promisedMs, leave.delayMs);
+    const wellMs = wellness.since('service', 'store', 'sfu api', 'sfu lists', part, `sender ${member.index}`);
+    const bound = this.#boundOf(member.index, stay, promisedMs, leave.delayMs);
     const troubled = wellMs >= bound.fromMs;
     const waits = Object.values(policy.waitMs);
     const spoken = this.#spokenInLife.get(model);
@@ -541,16 +573,19 @@ export class Checker {
     return Math.max(bound.untilMs, wellMs + Math.max(...waits) + policy.presenceIntervalMs + recoveryMs) + moreMs;
   }
 
-  #boundOf(stay: Stay, ackedAtMs: number, delayMs: number): { readonly fromMs: number; readonly untilMs: number } {
+  #boundOf(index: number, stay: Stay, ackedAtMs: number, delayMs: number): { readonly fromMs: number; readonly untilMs: number } {
     const { policy, wellness } = this.#deps;
-    const nodesMs = !this.#deps.hasRedis ? NODES_MS : stay.withNode ? LOST_NODE_MS : HOSTED_MS;
+    const believedMs = Math.max(this.#believedMs(index) - stay.absentSinceMs, 0);
+    const nodesMs = stay.withNode ? Math.max(LOST_NODE_MS, believedMs) : believedMs;
     const missedMs = policy.presenceIntervalMs + SLACK_MS + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS + nodesMs;
     if (stay.last === null || stay.absentSinceMs < ackedAtMs) {
       // By a clock that was set back they have only just been handed over.
       const connectByMs = Math.max(ackedAtMs, this.#clockBehindMs) + Math.min(delayMs, policy.connectTimeoutMs, 300_000);
       // An old word of a join, come late, is weighed as an absence that is found by a list.
       const wordMs = stay.arrivalToldMs + Math.max(policy.waitMs.missing, policy.waitMs.sfuDown) + SLACK_MS;
-      const untilMs = Math.max(connectByMs, stay.abortedMs + policy.waitMs.aborted, wordMs) + SLACK_MS;
+      // Whose node was killed are listed all the same.
+      const lostMs = stay.withNode ? stay.absentSinceMs + missedMs : Number.NEGATIVE_INFINITY;
+      const untilMs = Math.max(connectByMs, stay.abortedMs + policy.waitMs.aborted, wordMs, lostMs) + SLACK_MS;
       return { fromMs: Math.min(ackedAtMs, stay.absentSinceMs), untilMs };
     }
     const told = this.#told.get(stay.last);
@@ -582,7 +617,9 @@ export class Checker {
     const forgotten = stay.cause === 'replaced' && this.#deps.roomSidOf(stay.last.room) !== stay.last.roomSid;
     if (stay.cause === 'sfu_down' || forgotten || wellness.since('webhooks') > stay.absentSinceMs)
       return { fromMs: stay.absentSinceMs, untilMs: Math.max(toldMs, stay.absentSinceMs) + missedMs };
-    return { fromMs: Math.min(stay.absentSinceMs, toldMs), untilMs: toldMs + waitMsOf(stay.cause, policy) + SLACK_MS };
+    const isSought = (this.#soughtUntilMs.session.get(stay.last.room) ?? Number.NEGATIVE_INFINITY) >= stay.absentSinceMs;
+    const untilMs = toldMs + waitMsOf(stay.cause, policy) + SLACK_MS + (isSought ? NODES_MS : 0);
+    return { fromMs: Math.min(stay.absentSinceMs, toldMs), untilMs };
   }
 
   /** When all faults have been over for long enough: what was owed has arrived, what lives is kept, and no more was asked than promised. */

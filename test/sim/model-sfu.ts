@@ -25,6 +25,8 @@ export interface SfuSession {
   /** Told when the session is over, if its client can hear it. */
   onEnd: (reason: string) => void;
   ended: boolean;
+  /** It was lost from the lists once, or was not in all of them. */
+  wasUnlisted: boolean;
 }
 
 /** A room as its node has it. */
@@ -95,6 +97,7 @@ export class ModelSfu {
   readonly listsByNode: boolean;
   #nodes: [SfuNode, ...SfuNode[]];
   readonly #queues = new Map<RoomName, Promise<void>>();
+  readonly #foundMs = new Map<string, number>();
   #names = 0;
   /** Whatever a webhook says happened: for the checker's account of what was told. */
   onHook: (hook: Hook, session: SfuSession | null) => void = () => {};
@@ -127,9 +130,11 @@ export class ModelSfu {
     const nodes = this.#onNodes(room);
     if (this.listsByNode && nodes.length === 0) return { kind: 'nowhere' };
     if (!this.listsByNode && roomSid === null) return { kind: 'not_found' };
-    const participants = (this.listsByNode ? seenIn(this.#deps.chance.pick('node that lists', nodes)) : present).map(
-      ({ active, ...one }) => ({ ...one, state: active ? 'ACTIVE' : 'JOINED' }),
-    );
+    const found = this.listsByNode ? seenIn(this.#deps.chance.pick('node that lists', nodes)) : present;
+    // Of a node that has woken up, and does not know yet that they are gone.
+    if (this.listsByNode && this.#leftOn(room).length > 0)
+      for (const { identity } of found) this.#foundMs.set(`${room} ${identity}`, this.#deps.timeline.nowMs);
+    const participants = found.map(({ active, ...one }) => ({ ...one, state: active ? 'ACTIVE' : 'JOINED' }));
     return { kind: 'answered', message: { participants } };
   }
 
@@ -139,14 +144,35 @@ export class ModelSfu {
     return { kind: 'answered', message: { rooms: roomSid === null ? [] : [{ name: room, sid: roomSid }] } };
   }
 
-  /** Whether a node has the room; with an identity, a session of that in it. */
-  hosts(name: RoomName, identity?: Identity): boolean {
-    return this.#onNodes(name).some(({ sessions }) => identity === undefined || sessions.has(identity));
+  /** Whether a node has the room. */
+  hosts(name: RoomName): boolean {
+    return this.#onNodes(name).length > 0;
+  }
+
+  /** Whether a node has a session of the identity, whichever. */
+  hostsSession(name: RoomName, identity: Identity): boolean {
+    const has = this.#onNodes(name).some(({ sessions }) => sessions.has(identity));
+    if (has && !this.#isOnLists(name, identity)) this.#foundMs.set(`${name} ${identity}`, this.#deps.timeline.nowMs);
+    return has;
+  }
+
+  #isOnLists(name: RoomName, identity: Identity): boolean {
+    if (this.listsByNode) return this.#onNodes(name).every(({ sessions }) => sessions.has(identity)) && this.#leftOn(name).length === 0;
+    return this.list(name).present.some((one) => one.identity === identity);
+  }
+
+  /** When it was last said of an identity that a node has it, though the lists are not those of that; long ago: never. */
+  foundMs(name: RoomName, identity: Identity): number {
+    return this.#foundMs.get(`${name} ${identity}`) ?? Number.NEGATIVE_INFINITY;
   }
 
   /** The room on each node that has it. */
   #onNodes(name: RoomName): readonly ModelRoom[] {
-    return [this.#rooms.get(name) ?? [], [...this.#leftOver].filter((room) => room.name === name)].flat();
+    return [this.#rooms.get(name) ?? [], this.#leftOn(name)].flat();
+  }
+
+  #leftOn(name: RoomName): readonly ModelRoom[] {
+    return [...this.#leftOver].filter((room) => room.name === name);
   }
 
   /** Whether all of its lists show somebody who is there. */
@@ -202,6 +228,7 @@ export class ModelSfu {
       silent: false,
       onEnd: () => {},
       ended: false,
+      wasUnlisted: false,
     };
     room.sessions.set(identity, session);
     this.#write(session);
@@ -228,6 +255,7 @@ export class ModelSfu {
   }
 
   #writeAnew(session: SfuSession): void {
+    session.wasUnlisted = true;
     const { chance, timeline } = this.#deps;
     if (chance.happens('written anew', 0.5))
       timeline.after(chance.between('when written anew', ...WRITTEN_ANEW_MS), () => this.#write(session));

@@ -37,6 +37,7 @@ export interface ReplicaDeps {
   readonly sightings: Sightings | undefined;
   readonly mayDie: (process: Process, where: string) => void;
   readonly onLook: (room: string) => void;
+  readonly onSoughtInVain: (what: 'room' | 'session', room: RoomName, forMs: number) => void;
   readonly onSin: (sin: 'ghost' | 'false leave') => void;
   /** Something that must never be logged. */
   readonly onBroken: (message: string, fields: object) => void;
@@ -119,12 +120,16 @@ export class Replica {
 
   /** The real client of the SFU's lists, but for its connections. Whoever asks is killed, and the SFU is slow, with the first call of a look. */
   #createRooms(process: Process, store: Store): RoomsTold {
-    const { sfu, onLook } = this.#deps;
+    const { sfu, onLook, onSoughtInVain } = this.#deps;
+    const nowhere = (what: 'room' | 'session', room: RoomName): Called => {
+      onSoughtInVain(what, room, NOWHERE_MS);
+      return NOWHERE;
+    };
     const answers: Record<string, (room: RoomName, identity: Identity) => Called> = {
       ListParticipants: (room) => sfu.listed(room),
       ListRooms: (room) => sfu.named(room),
-      SendData: (room) => (sfu.hosts(room) ? DONE : NOWHERE),
-      UpdateSubscriptions: (room, identity) => (sfu.hosts(room, identity) ? DONE : NOWHERE),
+      SendData: (room) => (sfu.hosts(room) ? DONE : nowhere('room', room)),
+      UpdateSubscriptions: (room, identity) => (sfu.hostsSession(room, identity) ? DONE : nowhere('session', room)),
     };
     const call: RoomService['call'] = (method, _, request) => {
       const { room, names, identity } = request as { room?: RoomName; names?: readonly RoomName[]; identity?: Identity };

@@ -1,6 +1,6 @@
 // What is wrong in a simulated world, and since when it is not any more: a promise counts from the moment from which it could be kept.
 
-export type Part = 'service' | 'store' | 'sfu api' | 'sfu nodes' | 'webhooks' | `homeserver ${number}` | `sender ${number}`;
+export type Part = 'service' | 'store' | 'sfu api' | 'sfu lists' | 'webhooks' | `homeserver ${number}` | `sender ${number}`;
 
 export class Wellness {
   readonly #now: () => number;

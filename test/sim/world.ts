@@ -89,6 +89,7 @@ export class World {
       members: this.#members,
       homeserverOf: (index) => ({ model: this.#homeserverOf(index), part: `homeserver ${plan.members[index]?.homeserver ?? 0}` }),
       isListed: (session) => this.#sfu.isListed(session),
+      foundMs: (room, identity) => this.#sfu.foundMs(room, identity),
       roomSidOf: (room) => this.#sfu.list(room).roomSid,
       sfuBackMs: (...away) => this.#sfu.backMs(...away),
       isKept: (id) => this.#disk.rows.has(id),
@@ -235,6 +236,7 @@ export class World {
       sightings: this.#plan.replicas > 1 ? createModelSightings(this.#disk, skewMs, () => this.#storeAway > 0) : undefined,
       mayDie: (process, where) => this.#mayDie(process, where),
       onLook: (room) => this.#checker.looked(room),
+      onSoughtInVain: (what, room, forMs) => this.#checker.soughtInVain(what, room, forMs),
       onSin: (sin) => this.#trace(`lastwill: counts a ${sin}`),
       onBroken: (message, fields) => this.#checker.broken(`${message} ${JSON.stringify(fields, nameErrors)}`),
     });
@@ -414,12 +416,12 @@ export class World {
         this.#setClock(until);
         return;
       case 'node-killed':
-        this.#wellness.blip('sfu nodes');
         this.#sfu.killNode();
+        this.#nodeIsGone();
         return;
       case 'node-frozen':
-        this.#wellness.blip('sfu nodes');
         this.#sfu.freezeNode(forMs);
+        this.#nodeIsGone();
         return;
       case 'lists-lost':
         this.#sfu.loseLists();
@@ -430,6 +432,11 @@ export class World {
       default:
         throw new Error(`no outage is called ${kind}`);
     }
+  }
+
+  /** Where it is nodes that list, the SFU takes seconds to find out that none is there that does. */
+  #nodeIsGone(): void {
+    if (this.#sfu.listsByNode) this.#wellness.blip('sfu lists');
   }
 
   #forget(sinceMs: number): void {
