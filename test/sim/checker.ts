@@ -622,6 +622,11 @@ export class Checker {
     return { fromMs: Math.min(stay.absentSinceMs, toldMs), untilMs };
   }
 
+  /** Whether somebody is not out yet who went with their node: nothing may have shown so far that it was killed. */
+  get waitsForNode(): boolean {
+    return this.#deps.members.some(({ index, joined }) => joined && this.#stays[index]?.sinceMs === null && this.#stays[index].withNode);
+  }
+
   /** When all faults have been over for long enough: what was owed has arrived, what lives is kept, and no more was asked than promised. */
   end(rows: readonly Delegation[], wellSinceMs: number): void {
     const nowMs = this.#deps.timeline.nowMs;

@@ -108,8 +108,7 @@ export class World {
     const { waitMs, presenceIntervalMs, connectTimeoutMs } = this.#plan.policy;
     await this.#until(start + FAULTY_MS);
     this.#mend();
-    // Where the SFU has a Redis nothing may have shown that a node was killed.
-    const nodesMs = hasNodes(this.#plan) ? LOST_NODE_MS : 0;
+    const nodesMs = this.#checker.waitsForNode ? LOST_NODE_MS : 0;
     const calmMs = connectTimeoutMs + 2 * presenceIntervalMs + Math.max(...Object.values(waitMs)) + 60_000 + nodesMs;
     const wellSinceMs = this.timeline.nowMs;
     await this.#until(wellSinceMs + calmMs);
