@@ -20,7 +20,6 @@ import {
   isAbandoned,
   isAnotherRoom,
   isLateWord,
-  isTakenOver,
   type Moment,
   mayBeForgotten,
   move,
@@ -132,11 +131,7 @@ function backSinceMs(row: Row, event: EventOf<'snapshot'>): number | null {
 
 export function settlingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Moment): Decision {
   const { state } = row;
-  const { session } = state;
-  const seen = choose(
-    event.present.filter((one) => !isTakenOver(one, session, at)),
-    session,
-  );
+  const seen = choose(event.present, state.session);
   if (seen !== null && seen.sid !== state.departure.fence && event.askedAtMs >= state.departure.atMs) {
     return connect(row, sessionOf(seen, event.roomSid, state.session, state.departure.cause), event.askedAtMs, state.attempted, at);
   }
