@@ -5,7 +5,7 @@
 import { type Clock, within } from '../clock.ts';
 import type { Identity, RoomName, Sid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
-import { isFromBeforeSetBack } from '../delegation/steps/clocks.ts';
+import { isFromBeforeSetBack, isTakenOver } from '../delegation/steps/clocks.ts';
 import { LruMap } from '../lru-map.ts';
 import { askOwnNode } from './own-node.ts';
 import type { Called, RoomService } from './room-service.ts';
@@ -162,9 +162,10 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       return [];
     }
     const listed = new Map<Identity, Seen>();
+    const at = timesOf(clock);
     for (const seen of list) {
       const known = sessionIn(before, seen.identity);
-      if (known !== undefined && isOlder(seen, known, clock)) continue;
+      if (known !== undefined && seen.sid !== known.sid && isTakenOver(seen, known, at)) continue;
       // The object that is there already: whoever keeps lists keeps these (engine/evidence.ts).
       listed.set(seen.identity, known !== undefined && isSame(known, seen) ? known : seen);
     }
@@ -279,18 +280,6 @@ const sessionIn = ({ listed, missing }: Crowd, identity: Identity): Seen | undef
 /** Whether that is no news of a session. */
 function isSame(known: Seen | undefined, { sid, active }: Seen): boolean {
   return known !== undefined && known.sid === sid && known.active === active;
-}
-
-/** How far the clocks of two nodes may differ. */
-const CLOCKS_MS = 2_000;
-
-/**
- * Whether a list still, or again, shows a session that this one has taken the place of: that of a node which has not noticed. Not if this one
- * joined by a clock that was ahead, and has been set back since.
- */
-function isOlder(listed: Seen, known: Seen, clock: Clock): boolean {
-  if (listed.sid === known.sid || listed.joinedAtMs === null || known.joinedAtMs === null) return false;
-  return listed.joinedAtMs < known.joinedAtMs - CLOCKS_MS && !isFromBeforeSetBack(known.joinedAtMs, timesOf(clock));
 }
 
 const timesOf = (clock: Clock) => ({ nowMs: clock.nowMs(), wallMs: clock.wallMs() });

@@ -162,16 +162,10 @@ export const MUTANTS: readonly Mutant[] = [
     to: '[] as Seen[];',
   },
   {
-    name: 'who was on a node that died is not asked for when others come back',
-    file: 'src/sfu/sessions.ts',
-    from: '[...inDoubt(listed, doubtMs), ...again]',
-    to: 'again',
-  },
-  {
-    name: 'a room that no node has is there',
+    name: 'who was there first is not asked for',
     file: 'src/sfu/hosting.ts',
-    from: "const isHosted = called.kind !== 'nowhere';",
-    to: 'const isHosted = true;',
+    from: 'clock.nowMs() - oldestMs >= HOLDS_MS',
+    to: 'oldestMs === 1',
   },
   {
     name: 'that no node had a room counts for whoever has come since',

@@ -1,5 +1,5 @@
 // The clock by which the SFU tells its times, and ours.
-import type { EventOf } from '../state.ts';
+import type { EventOf, Seen } from '../state.ts';
 
 /** How far times of the SFU may be off ours, ms: it has its own clock, and older versions tell only whole seconds. */
 export const CLOCKS_MS = 2_000;
@@ -23,6 +23,17 @@ export function inOurTime(sfuMs: number, { nowMs, wallMs }: Clocks): number {
  */
 export function isFromBeforeSetBack(sfuMs: number, at: Clocks): boolean {
   return inOurTime(sfuMs, at) > at.nowMs + CLOCKS_MS;
+}
+
+type Joined = Pick<Seen, 'identity' | 'joinedAtMs'>;
+
+/**
+ * Whether a list still, or again, shows a session that a newer one has taken the place of: that of a node which was frozen or cut off, and has
+ * not noticed. Not if the newer one joined by a clock that was ahead, and has been set back since.
+ */
+export function isTakenOver(listed: Joined, newer: Joined, at: Clocks): boolean {
+  if (listed.identity !== newer.identity || listed.joinedAtMs === null || newer.joinedAtMs === null) return false;
+  return listed.joinedAtMs < newer.joinedAtMs - CLOCKS_MS && !isFromBeforeSetBack(newer.joinedAtMs, at);
 }
 
 /** When a participant left, in our time: not after we heard of it. */

@@ -3,7 +3,7 @@
 import { backoffMs, limitedMs } from '../retry.ts';
 import type { Cause, Connected, EventOf, LiveDelegation, Seen, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
-import { leftMs, seenByJoinMs } from './clocks.ts';
+import { isTakenOver, leftMs, seenByJoinMs } from './clocks.ts';
 import {
   ask,
   askAgainMs,
@@ -21,7 +21,6 @@ import {
   isAnotherRoom,
   isCertain,
   isFresh,
-  isTakenOver,
   LEAST_TIMEOUT_MS,
   leaseMs,
   longestPauseMs,

@@ -21,7 +21,7 @@ import type {
   Session,
   Step,
 } from '../state.ts';
-import { CLOCKS_MS, type Clocks, isFromBeforeSetBack, seenByJoinMs } from './clocks.ts';
+import { type Clocks, isFromBeforeSetBack, seenByJoinMs } from './clocks.ts';
 import { witnessed } from './sins.ts';
 
 /** What a decision may know besides the row and the event. */
@@ -365,15 +365,6 @@ export function isLateWord(event: EventOf<'joined'>, gone: Session | null, at: M
   if (event.sid !== null && event.sid === gone.sid) return true;
   if (event.joinedAtMs === null || gone.joinedAtMs === null) return false;
   return event.joinedAtMs < gone.joinedAtMs && !isFromBeforeSetBack(gone.joinedAtMs, at);
-}
-
-/**
- * Whether a list still, or again, shows a session that this one has taken the place of: that of a node which was frozen or cut off, and has not
- * noticed. Another process may have asked that one.
- */
-export function isTakenOver(seen: Seen, session: Session, at: Moment): boolean {
-  if (seen.identity !== session.identity || seen.joinedAtMs === null || session.joinedAtMs === null) return false;
-  return seen.joinedAtMs < session.joinedAtMs - CLOCKS_MS && !isFromBeforeSetBack(session.joinedAtMs, at);
 }
 
 /** Of the member's identities that are present the one that was bound, else any; null: none is. */
