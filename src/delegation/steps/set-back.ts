@@ -1,6 +1,6 @@
 // A wall clock that was set back while nobody ran. Time is steady as long as a process runs, and rows keep it in Unix ms; so a row whose past
 // lies ahead was written by a clock that went wrong, and whatever it waits for would come later by as much: a leave that is owed, the end of a
-// wait, the word of a list that somebody is not there any more.
+// wait, the word of a list that somebody is not there any more. So it is with rows that are copied to where another clock is gone by.
 import type { LiveDelegation, LiveState, Policy } from '../state.ts';
 import { CLOCKS_MS } from './clocks.ts';
 import { never } from './moves.ts';
