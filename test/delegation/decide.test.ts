@@ -230,6 +230,20 @@ describe('a clock that was set back under a session', () => {
     expect(joined(NOW + 500)).toBe('settling');
   });
 
+  it('leaves no departure of another session to be told from a newer one: the SFU is asked', () => {
+    const connected = ROWS['connected, just seen'];
+    const told = (heldMs: number, tellsMs: number) => {
+      const row = rowIn({ ...connected, session: { ...connected.session, joinedAtMs: heldMs } });
+      const left = { ...EVENTS['A left'], sid: 'PA_other', joinedAtMs: tellsMs } as Event;
+      const { next, effects } = decide(row, left, now, POLICY);
+      return [next.state.kind, ...effects.map(({ kind }) => kind)];
+    };
+    expect(told(NOW - 1_000, before)).toEqual(['connected', 'check']);
+    expect(told(before, NOW - 1_000)).toEqual(['connected', 'check']);
+    expect(told(NOW - 9_000, NOW - 1_000)).toEqual(['settling']);
+    expect(told(NOW - 1_000, NOW - 9_000)).toEqual(['connected']);
+  });
+
   it('does not make its departure one of after the hand-over', () => {
     const left = { ...EVENTS['A left'], joinedAtMs: before } as Event;
     expect(decide(rowIn(ROWS['awaiting, nobody seen']), left, now, POLICY).next.state.kind).toBe('awaiting');

@@ -3,7 +3,7 @@
 import { backoffMs, limitedMs } from '../retry.ts';
 import type { Cause, Connected, EventOf, LiveDelegation, Seen, Session } from '../state.ts';
 import { awaitAnotherAttempt } from './awaiting.ts';
-import { isTakenOver, leftMs, seenByJoinMs } from './clocks.ts';
+import { isFromBeforeSetBack, isTakenOver, leftMs, seenByJoinMs } from './clocks.ts';
 import {
   ask,
   askAgainMs,
@@ -79,6 +79,8 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
     return depart(known, { ...session, roomSid: event.roomSid ?? session.roomSid }, { ...departure, certain }, attempted, at);
   }
   if (event.joinedAtMs === null || session.joinedAtMs === null) return unchanged(row, [ask(at.nowMs)]);
+  // Which one came later can't be told if one of them joined by a clock that was set back since.
+  if (isFromBeforeSetBack(Math.max(event.joinedAtMs, session.joinedAtMs), at)) return unchanged(row, [ask(at.nowMs)]);
   if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);
   // A newer session came and went before we heard of it.
   const newer: Session = { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
