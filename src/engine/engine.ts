@@ -137,7 +137,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics, watch), log, onStore, onRow, onWrite });
   const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
   const performer = createPerformer({
-    ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, onUndone },
+    ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, shared, onUndone },
     onUnwritten: (...restarted) => keepAlive.unwritten(...restarted),
     release: (claim) => keepAlive.release(claim),
     begin: perform,

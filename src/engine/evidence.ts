@@ -51,6 +51,12 @@ export function compared({ crowd, crowdAtMs }: Crowd, list: List): Evidence {
   };
 }
 
+/** Whether a list shows neither a session nor another one in its place. */
+export function lackedBy({ present }: List): (session: Seen) => boolean {
+  const there = new Set(present.map(({ identity }) => identity));
+  return ({ identity }) => !there.has(identity);
+}
+
 /** Whether one of them was on it. */
 export function isOnList(last: Evidence | null, about: readonly Identity[]): boolean {
   return last?.kind === 'list' && last.present.some(({ identity }) => about.includes(identity));

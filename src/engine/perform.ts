@@ -9,7 +9,7 @@ import type { Metrics } from '../metrics.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Wanted } from './budget.ts';
-import type { Evidence, List } from './evidence.ts';
+import { type Evidence, type List, lackedBy } from './evidence.ts';
 import { createInventions, type Turn } from './inventions.ts';
 import type { Lanes } from './lanes.ts';
 import type { Presence } from './presence.ts';
@@ -39,6 +39,8 @@ export interface PerformerDeps {
   readonly policy: Policy;
   readonly metrics: Metrics;
   readonly log: Log;
+  /** Whether other processes write to the store as well, and hear webhooks of which this one knows nothing. */
+  readonly shared: boolean;
   /** Something was not done, because its lane was full, its claim void, the same under way, or the store away: its row may still be due. */
   readonly onUndone: () => void;
   /** The homeserver has answered a restart, and the store could not be told. */
@@ -139,15 +141,18 @@ export function createPerformer(deps: PerformerDeps): Performer {
   async function check(row: LiveDelegation, { notBeforeMs, batchMs, whichRoom }: Extract<Effect, { kind: 'check' }>): Promise<Event> {
     const { room, state, identities: about } = row;
     const nowMs = clock.nowMs();
+    const session = lastSeen(row);
+    const isForRestart = state.kind === 'connected' || (state.kind === 'awaiting' && nowMs < state.connectByMs);
+    const how = { whichRoom, about, reason: isForRestart ? 'restart' : 'other' } as const;
+    if (state.kind === 'settling' && session !== null)
+      return eventOf(await presence.ask(room, notBeforeMs, batchMs, { ...how, expected: [session] }), row, true);
     const isDue = state.kind === 'connected' && nowMs >= state.restartDueMs;
-    if (!isDue || state.session.sid === null) {
-      const isForRestart = state.kind === 'connected' || (state.kind === 'awaiting' && nowMs < state.connectByMs);
-      // Another process may have heard of its session, and this one of nothing.
-      const expected = state.kind === 'settling' ? lastSeen(row) : null;
-      const reason = isForRestart ? 'restart' : 'other';
-      return eventOf(await presence.ask(room, notBeforeMs, batchMs, { whichRoom, about, expected, reason }), row, expected !== null);
-    }
-    return eventOf(await presence.askFor(room, { ...state.session, sid: state.session.sid }, notBeforeMs), row);
+    const evidence = await (isDue && session !== null
+      ? presence.askFor(room, session, notBeforeMs)
+      : presence.ask(room, notBeforeMs, batchMs, how));
+    // Another process may have heard of its session, and this one of nothing.
+    const isMissing = deps.shared && session !== null && evidence.kind === 'list' && lackedBy(evidence)(session);
+    return eventOf(isMissing ? await presence.ask(room, clock.nowMs(), 0, { ...how, expected: [session] }) : evidence, row);
   }
 
   async function restart(row: LiveDelegation, right: Pick<Calls, 'claim' | 'isStillSo'>, remembered = false): Promise<Event | null> {

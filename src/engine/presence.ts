@@ -17,8 +17,8 @@ export interface How {
   readonly reason?: Reason;
   /** Who is asked about. Hardly anything is held back for one who was on the last list: gone by then, it would be as if they had not been there. */
   readonly about?: readonly Identity[];
-  /** A session that no webhook has told to be gone: that a list lacks it counts only where no node of the SFU has it. Takes a new question. */
-  readonly expected?: Seen | null;
+  /** Sessions that no webhook has told to be gone: that a list lacks one counts only where no node of the SFU has it. Takes a new question. */
+  readonly expected?: readonly Seen[];
 }
 
 export interface Presence {
@@ -316,16 +316,15 @@ export function createPresence(deps: PresenceDeps): Presence {
 
   function ask(...[room, notBeforeMs, batchMs, how = {}]: Parameters<Presence['ask']>): Promise<Evidence> {
     const desk = deskOf(room);
-    const { whichRoom = false, reason = 'other', about = [], expected = null } = how;
-    const found = expected === null ? known(desk, notBeforeMs, how) : null;
+    const { whichRoom = false, reason = 'other', about = [], expected = [] } = how;
+    const found = expected.length === 0 ? known(desk, notBeforeMs, how) : null;
     if (found !== null) return found;
     const isLate = batchMs > SOON_ASK_BATCH_MS;
     const heldBackMs = isLate && isOnList(desk.last, about) && (desk.waiting?.isSoon || maySoon()) ? SOON_ASK_BATCH_MS : batchMs;
     if (desk.running !== null) turns.join(desk.running.question, reason);
-    const all = expected === null ? [] : [expected];
-    if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason, expected: all });
+    if (desk.waiting === null) return wait(room, desk, heldBackMs, { whichRoom, notBeforeMs, reason, expected: [...expected] });
     const { question } = desk.waiting;
-    question.expected.push(...all);
+    question.expected.push(...expected);
     question.whichRoom ||= whichRoom;
     question.notBeforeMs = Math.max(question.notBeforeMs, notBeforeMs);
     turns.join(question, reason);

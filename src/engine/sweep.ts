@@ -2,10 +2,12 @@
 // webhooks may have been missed (at the start, and when the SFU or the store is back). Also purges what is old.
 import type { Cancel, Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
-import type { Delegation } from '../delegation/state.ts';
+import { lastSeen } from '../delegation/last-seen.ts';
+import type { Delegation, Seen } from '../delegation/state.ts';
 import type { Log } from '../log.ts';
 import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Apply, Todo } from './apply.ts';
+import { type List, lackedBy } from './evidence.ts';
 import { eventsOf } from './perform.ts';
 import type { Presence } from './presence.ts';
 import type { QuietRooms } from './quiet-rooms.ts';
@@ -30,6 +32,15 @@ export interface SweepDeps {
   readonly kept: { readonly forMs: number; readonly most: number };
   readonly perform: (todo: Todo) => void;
   readonly log: Log;
+}
+
+/** How the rows of a room fared by one list. */
+interface Judged {
+  readonly rows: readonly Delegation[];
+  /** Nothing came of it. */
+  readonly isQuiet: boolean;
+  /** Sessions that it lacks, and that are to be looked for. */
+  readonly missing: readonly Seen[];
 }
 
 /** How long the key of a webhook is remembered: longer than its token is valid (sfu/jwt.ts), so that nobody can replay it with effect. */
@@ -87,22 +98,39 @@ export function createSweep(deps: SweepDeps): Sweep {
       const evidence = await presence.ask(room, clock.nowMs(), 0);
       // An outage says nothing about anyone; rows that need an answer ask for themselves.
       if (evidence.kind === 'unreachable' || quietRooms?.isQuiet(room, evidence)) return;
-      const eventOf = eventsOf(evidence);
-      const rows: Delegation[] = [];
-      let quietSoFar = true;
-      const of = portions(evidence.present.length);
-      for (let nth = 0; nth < of; nth += 1) {
-        const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
-          rows.push(row);
-          return row.handles === null ? null : eventOf(row);
-        });
-        quietSoFar &&= applied.changed === 0 && applied.todo.length === 0;
-        for (const todo of applied.todo) perform(todo);
-      }
-      if (quietSoFar) underWay?.wasQuiet(evidence, rows);
+      const { rows, isQuiet, missing } = await judge(room, evidence, shared);
+      if (isQuiet) underWay?.wasQuiet(evidence, rows);
+      if (missing.length === 0) return;
+      const again = await presence.ask(room, clock.nowMs(), 0, { expected: missing });
+      if (again.kind === 'list') await judge(room, again, false);
     } finally {
       underWay?.end();
     }
+  }
+
+  /**
+   * What a list means for all rows of its room. `isFirst`: not for those whose session it lacks, for another process may have heard of that, and
+   * this one of nothing. They are to be looked for first: else each list of this process would have them wait, until another one finds them.
+   */
+  async function judge(room: RoomName, evidence: List, isFirst: boolean): Promise<Judged> {
+    const [eventOf, isLacked] = [eventsOf(evidence), isFirst ? lackedBy(evidence) : () => false];
+    const rows: Delegation[] = [];
+    const missing: Seen[] = [];
+    let isQuiet = true;
+    const of = portions(evidence.present.length);
+    for (let nth = 0; nth < of; nth += 1) {
+      const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
+        rows.push(row);
+        if (row.handles === null) return null;
+        const session = row.state.kind === 'connected' ? lastSeen(row) : null;
+        if (session === null || !isLacked(session)) return eventOf(row);
+        missing.push(session);
+        return null;
+      });
+      isQuiet &&= applied.changed === 0 && applied.todo.length === 0;
+      for (const todo of applied.todo) perform(todo);
+    }
+    return { rows, isQuiet, missing };
   }
 
   /** That the store is away is logged elsewhere, once. */

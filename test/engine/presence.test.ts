@@ -319,7 +319,8 @@ test('who is expected is looked for by a question that is put from now on, and a
   const presence = createPresence({ rooms: { look, answers: async () => true }, clock, onReturn: () => {}, onAnswer: () => {} });
   const [alice, bob] = (people('PA_a1', 'PA_b1') as Extract<Look, { kind: 'list' }>).present;
   const sinceMs = clock.nowMs();
-  const ask = (expected: Seen | null = null) => void presence.ask(ROOM, sinceMs, 0, { expected });
+  const ask = (...expected: readonly (Seen | undefined)[]) =>
+    void presence.ask(ROOM, sinceMs, 0, { expected: expected.filter((one) => one !== undefined) });
   ask();
   await clock.advance(5);
   ask(alice);

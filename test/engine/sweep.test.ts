@@ -180,3 +180,20 @@ it('who is missing from a list is looked for on the nodes of the SFU before a ro
   await world.clock.advance(2 * SHORT_MS);
   expect(world.actions('send')).toHaveLength(1);
 });
+
+it.each([
+  { what: 'by a look at their room', delayMs: HOUR_MS },
+  { what: 'when they are to be restarted', delayMs: SHORT_MS },
+])('of whom this process may never have heard, and whom the SFU has lost from its list, stay: $what', async ({ delayMs }) => {
+  const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS }, { shared: true });
+  for (const n of [1, 2]) await world.enter(n, room(1), delayMs, `event-${n}` as DelayId);
+  await world.clock.advance(INTERVAL_MS);
+  world.listLost = true;
+  world.lines.length = 0;
+  await world.clock.advance(10 * INTERVAL_MS);
+  expect(world.lines).toEqual([]);
+  expect(world.actions('restart').length).toBeLessThanOrEqual(2 * (1 + (11 * INTERVAL_MS) / (0.7 * delayMs)) + 2);
+  world.leave(room(1), identity(1));
+  await world.clock.advance(2 * INTERVAL_MS);
+  expect(world.actions('send')).toMatchObject([{ target: 'event-1' }]);
+});
