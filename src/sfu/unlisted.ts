@@ -49,6 +49,8 @@ const MOST_SESSIONS = 100_000;
  * all there is.
  */
 const MOST_DOUBTS = 4;
+/** Its node may only have been frozen: by then, whoever still expects it has heard of it from another process since. */
+const GIVEN_UP_FOR_MS = 30_000;
 const DOUBTS = { nowhere: 2, not_found: 2, failed: 1 } as const;
 /** Few at once, for each takes the SFU three seconds where no node has the session: usually it has left, and the webhook was lost. */
 const MOST_AT_ONCE = 32;
@@ -72,8 +74,8 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   const recalled = new LruMap<RoomName, true>(MOST_ROOMS);
   const recalling = new Map<RoomName, Promise<void>>();
   const crowds = createCrowds();
-  /** Sessions that were asked for often enough, and are not again by whoever expects them. */
-  const givenUp = new LruMap<Sid, true>(MOST_ROOMS);
+  /** Sessions that were asked for often enough, and are not again for a while by whoever expects them; and since when, Unix ms. */
+  const givenUp = new LruMap<Sid, number>(MOST_ROOMS);
   const underWay = new Map<Missing, Promise<boolean>>();
   /** To be told whether they may be asked for after all. */
   const waiting: ((mayAsk: boolean) => void)[] = [];
@@ -137,7 +139,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
         if (kind !== 'failed') one.hostedMs = NEVER;
         if (one.doubts >= MOST_DOUBTS) {
           forget(room, one.seen.identity);
-          givenUp.set(one.seen.sid, true);
+          givenUp.set(one.seen.sid, clock.nowMs());
         }
         return false;
       default:
@@ -183,11 +185,19 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     expect(room, seen);
   }
 
-  /** Of whom nothing is known are missing, unless the list shows them. @returns whether there are any. */
+  /** Of whom nothing is known, or only an older session, are missing, unless the list shows them. @returns whether there are any. */
   function expect(room: RoomName, those: readonly Seen[]): boolean {
     const crowd = crowds.take(room);
-    const news = those.filter(({ identity, sid }) => sessionIn(crowd, identity) === undefined && givenUp.get(sid) === undefined);
-    for (const one of news) crowd.missing.set(one.identity, newly(one));
+    const at = timesOf(clock);
+    const news = those.filter((one) => {
+      const known = sessionIn(crowd, one.identity);
+      const isNews = known === undefined || (known.sid !== one.sid && isTakenOver(known, one, at));
+      return isNews && clock.nowMs() - (givenUp.get(one.sid) ?? NEVER) >= GIVEN_UP_FOR_MS;
+    });
+    for (const one of news) {
+      crowd.listed.delete(one.identity);
+      crowd.missing.set(one.identity, newly(one));
+    }
     crowds.put(room, crowd);
     return news.length > 0;
   }

@@ -310,6 +310,21 @@ describe('who is expected, for another process has heard of them', () => {
     expect(asked).toEqual(['alice', 'alice']);
   });
 
+  test('but is half a minute later, for their node may have been frozen', async () => {
+    answerFor = async () => NOWHERE;
+    for (let again = 0; again < 2; again += 1) await lookFor([alice], bob);
+    answerFor = async () => HOSTED;
+    await clock.advance(29_000);
+    expect(await lookFor([alice], bob)).toMatchObject({ found: [] });
+    await clock.advance(1_000);
+    expect(await lookFor([alice], bob)).toMatchObject({ found: [alice] });
+  });
+
+  test('is asked for by the newer session where only an older one is known', async () => {
+    await look({ ...carol, joinedAtMs: START_MS - 5_000 }, bob);
+    expect(await lookFor([seen('carol', 2)], bob)).toMatchObject({ found: [seen('carol', 2)] });
+  });
+
   test('but is not if listed, or if a newer session is known', async () => {
     joined(seen('carol', 2));
     expect(await lookFor([alice, carol], bob, alice)).toMatchObject({ found: [seen('carol', 2)] });
