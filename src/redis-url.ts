@@ -6,8 +6,8 @@
 //   redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/master[/database]
 //   redis+cluster://[user[:password]@]host[:port][,host[:port]…]
 //
-// As in go-redis, which lk-jwt-service uses, `?db=` may name the database in any form of URL; other parameters are go-redis' own and
-// ignored.
+// As in go-redis, which lk-jwt-service uses, `?db=` may name the database in any form of URL and goes before the path, and with
+// `?skip_verify=true` any certificate will do; other parameters are go-redis' own and ignored.
 
 export interface RedisAddress {
   readonly host: string;
@@ -21,6 +21,8 @@ export interface RedisPlace {
   /** Of the server, of the sentinels, or of some nodes of the cluster; empty with a socket. */
   readonly addresses: readonly RedisAddress[];
   readonly tls: boolean;
+  /** Whether Redis' certificate is not checked. */
+  readonly anyCertificate: boolean;
   readonly username: string | null;
   readonly password: string | null;
   readonly database: number;
@@ -44,32 +46,45 @@ export function parseRedisUrl(text: string, password: string | null): RedisPlace
   const path = rest.split('/').filter((part) => part !== '');
   const [username, inUrl] = [decoded(user), decoded(given)];
   const master = kind === 'sentinel' ? decoded(path.shift()) : '';
-  const database = path.shift() ?? databaseIn(query);
+  const databases = [path.shift() ?? '0', databaseIn(query)].filter((given) => given !== null);
+  const database = Number(databases.at(-1));
   const sound =
     addresses.every((address) => address !== null) &&
     (kind !== 'single' || addresses.length === 1) &&
     (kind === 'sentinel') === (master !== '' && master !== null) &&
-    DATABASE.test(database) &&
-    (kind !== 'cluster' || database === '0') &&
+    databases.every((given) => DATABASE.test(given)) &&
+    (kind !== 'cluster' || database === 0) &&
     path.length === 0 &&
     username !== null &&
     inUrl !== null;
   if (!sound) return null;
   return {
-    ...{ kind, socket: null, addresses: addresses.filter((address) => address !== null), tls: tls === 's', database: Number(database) },
-    ...{ username: username || null, password: inUrl || password, master: master ?? '' },
+    ...{ kind, socket: null, addresses: addresses.filter((address) => address !== null), tls: tls === 's', database },
+    ...{
+      username: username || null,
+      password: inUrl || password,
+      master: master ?? '',
+      anyCertificate: tls === 's' && skipsVerification(query),
+    },
   };
 }
 
 function parseSocket(text: string, password: string | null): RedisPlace | null {
   const [, user, given, socket, query] = SOCKET.exec(text) ?? [];
-  const [username, inUrl, path, database] = [decoded(user), decoded(given), decoded(socket), databaseIn(query)];
+  const [username, inUrl, path, database] = [decoded(user), decoded(given), decoded(socket), databaseIn(query) ?? '0'];
   if (!path || username === null || inUrl === null || !DATABASE.test(database)) return null;
   const account = { username: username || null, password: inUrl || password };
-  return { ...account, kind: 'single', socket: path, addresses: [], tls: false, database: Number(database), master: '' };
+  const plain = { tls: false, anyCertificate: false };
+  return { ...account, ...plain, kind: 'single', socket: path, addresses: [], database: Number(database), master: '' };
 }
 
-const databaseIn = (query: string | undefined): string => new URLSearchParams(query).get('db') ?? '0';
+/** What a connection is to know of TLS. */
+export function tlsOf({ tls, anyCertificate }: RedisPlace) {
+  return tls ? { tls: true as const, rejectUnauthorized: !anyCertificate } : {};
+}
+
+const databaseIn = (query: string | undefined): string | null => new URLSearchParams(query).get('db') || null;
+const skipsVerification = (query: string | undefined): boolean => /^(?:true|1)$/.test(new URLSearchParams(query).get('skip_verify') ?? '');
 
 function parseAddress(text: string, defaultPort: number): RedisAddress | null {
   const [, v6, name, digits] = HOST.exec(text) ?? [];

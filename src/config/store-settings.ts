@@ -49,6 +49,7 @@ export function readRedis(reader: Reader): RedisConfig | null {
     );
     return null;
   }
+  if (place.anyCertificate) reader.note('LIVEKIT_REDIS_URL has skip_verify: the certificate of Redis is not checked.');
   reader.note('LIVEKIT_REDIS_URL: delegations are kept there, for all replicas; LASTWILL_DATA_DIR is not used.');
   return { place, waitFor, removeJobs };
 }

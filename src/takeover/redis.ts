@@ -2,7 +2,7 @@
 // way back.
 import { createClient } from '@redis/client';
 import type { Clock, Random } from '../clock.ts';
-import type { RedisPlace } from '../redis-url.ts';
+import { type RedisPlace, tlsOf } from '../redis-url.ts';
 
 export interface JobHash {
   /** False: another replica is at it. It ends by itself if its holder dies. */
@@ -35,9 +35,9 @@ const RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call
  * @throws Error when it is not reachable, or says nothing; so does whatever it is asked later.
  */
 export async function openJobHash(place: RedisPlace, random: Random, clock: Clock): Promise<JobHash | null> {
-  const { kind, tls, username, password, database } = place;
+  const { kind, username, password, database } = place;
   if (kind !== 'single') return null;
-  const where = place.socket === null ? { ...place.addresses[0], ...(tls ? { tls: true as const } : {}) } : { path: place.socket };
+  const where = place.socket === null ? { ...place.addresses[0], ...tlsOf(place) } : { path: place.socket };
   const client = createClient({
     ...(username === null ? {} : { username }),
     ...(password === null ? {} : { password }),

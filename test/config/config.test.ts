@@ -429,6 +429,7 @@ test('waits may be 0; the presence interval has an older name in seconds', () =>
 
 const NOTED: [Env, string][] = [
   [{ NODE_ENV: 'development', LIVEKIT_REDIS_URL: 'redis://:pass@cache:6379' }, 'LASTWILL_DATA_DIR is not used'],
+  [{ NODE_ENV: 'development', LIVEKIT_REDIS_URL: 'rediss://cache?skip_verify=true' }, 'certificate of Redis is not checked'],
   [{ LASTWILL_WAIT_LEFT: '5' }, 'LASTWILL_WAIT_LEFT is not a setting'],
   [{ LIVEKIT_API_KEY: 'pass' }, 'LIVEKIT_API_KEY is not a setting'],
   [{ ...PRODUCTION, NODE_ENV: 'prod' }, 'counts as production'],

@@ -72,6 +72,7 @@ for (const { name, binary, missing } of KINDS)
         const url = `rediss://127.0.0.1:${server.tlsPort}`;
         expect(await visit(url, { NODE_EXTRA_CA_CERTS: file('ca.crt') })).toMatch(/^kept 1;/);
         expect(await visit(url)).toMatch(/^refused: .*certificate/);
+        expect(await visit(`${url}?skip_verify=true`), 'as go-redis has it').toMatch(/^kept 1;/);
       });
     });
   });

@@ -1,7 +1,7 @@
 // The parts of the store on Redis that need no server: where it is, how its keys spread, how a row is packed, what is said of durability.
 import { describe, expect, test } from 'vitest';
 import type { RoomName } from '../../src/delegation/ids.ts';
-import { parseRedisUrl } from '../../src/redis-url.ts';
+import { parseRedisUrl, tlsOf } from '../../src/redis-url.ts';
 import { durabilityOf } from '../../src/store/redis/durability.ts';
 import { ALL_SHARDS, prefixOf, shardOf, shardsBetween } from '../../src/store/redis/keys.ts';
 import { createPulse } from '../../src/store/redis/pulse.ts';
@@ -15,7 +15,7 @@ import { createSeededRandom, createVirtualClock } from '../support/virtual-clock
 
 describe('where Redis is', () => {
   const at = (url: string, password: string | null = null) => parseRedisUrl(url, password);
-  const none = { socket: null, username: null, password: null, database: 0, master: '', tls: false };
+  const none = { socket: null, username: null, password: null, database: 0, master: '', tls: false, anyCertificate: false };
 
   test.each([
     ['redis://cache', { ...none, kind: 'single', addresses: [{ host: 'cache', port: 6379 }] }],
@@ -24,6 +24,8 @@ describe('where Redis is', () => {
       { ...none, kind: 'single', addresses: [{ host: '10.0.0.1', port: 7000 }], username: 'user', password: 'p@ss', database: 3 },
     ],
     ['redis://:7000?db=4&dial_timeout=5s', { ...none, kind: 'single', addresses: [{ host: 'localhost', port: 7000 }], database: 4 }],
+    ['redis://cache/2?db=4', { ...none, kind: 'single', addresses: [{ host: 'cache', port: 6379 }], database: 4 }],
+    ['redis://cache/2?db=', { ...none, kind: 'single', addresses: [{ host: 'cache', port: 6379 }], database: 2 }],
     ['unix:///run/redis/redis.sock', { ...none, kind: 'single', socket: '/run/redis/redis.sock', addresses: [] }],
     [
       'unix://u:p@/run/redis.sock?db=2',
@@ -65,6 +67,9 @@ describe('where Redis is', () => {
     'redis://',
     'redis://a,b',
     'redis://a?db=x',
+    'redis://a/1?db=x',
+    'redis://a/x?db=1',
+    'redis+cluster://a?db=1',
     'unix://run/redis.sock',
     'unix:///run/redis.sock?db=x',
     'redis+sentinel://a',
@@ -75,6 +80,19 @@ describe('where Redis is', () => {
     'redis://a/1/2',
     'redis://%E0%A4%A@a',
   ])('%j is nowhere', (url) => expect(at(url)).toBeNull());
+
+  test.each([
+    ['redis://a?skip_verify=true', {}],
+    ['rediss://a', { tls: true, rejectUnauthorized: true }],
+    ['rediss://a?skip_verify=', { tls: true, rejectUnauthorized: true }],
+    ['rediss://a?skip_verify=false', { tls: true, rejectUnauthorized: true }],
+    ['rediss://a/1?skip_verify=true', { tls: true, rejectUnauthorized: false }],
+    ['rediss+sentinel://a/main?db=2&skip_verify=1', { tls: true, rejectUnauthorized: false }],
+    ['rediss+cluster://a,b?skip_verify=true', { tls: true, rejectUnauthorized: false }],
+  ])('%s: which certificate will do', (url, expected) => {
+    const place = at(url);
+    expect(place === null ? null : tlsOf(place)).toEqual(expected);
+  });
 
   test('the password of the setting counts where the URL has none', () => {
     expect([at('redis://a', 'set')?.password, at('redis://:own@a', 'set')?.password]).toEqual(['set', 'own']);

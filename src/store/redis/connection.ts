@@ -2,7 +2,7 @@
 // bounded time. What is sent in one turn of the event loop goes out together.
 import { ClientOfflineError, createClient, createCluster, createSentinel, RESP_TYPES } from '@redis/client';
 import type { Cancel, Clock } from '../../clock.ts';
-import type { RedisPlace } from '../../redis-url.ts';
+import { type RedisPlace, tlsOf } from '../../redis-url.ts';
 import { createAnswers } from './answers.ts';
 import { beatKeyOf, prefixOf } from './keys.ts';
 import type { Script } from './scripts.ts';
@@ -89,8 +89,8 @@ export async function connectRedis(place: RedisPlace, clock: Clock): Promise<Red
   };
 }
 
-function socketOf({ tls }: RedisPlace) {
-  return { connectTimeout: CONNECT_MS, reconnectStrategy: () => AGAIN_MS, keepAlive: true, ...(tls ? { tls: true as const } : {}) };
+function socketOf(place: RedisPlace) {
+  return { connectTimeout: CONNECT_MS, reconnectStrategy: () => AGAIN_MS, keepAlive: true, ...tlsOf(place) };
 }
 
 function accountOf({ username, password }: RedisPlace) {
