@@ -39,7 +39,7 @@ const ROWS: readonly Row[] = [
   [
     'LIVEKIT_FULL_ACCESS_HOMESERVERS',
     '`*` (*)',
-    'Homeservers whose users may have rooms made and leaves kept: server names separated by commas or spaces, or `*` for all.',
+    'Homeservers whose users may have rooms made and leaves kept: server names separated by commas or spaces; `*`, alone or beside them, for all.',
   ],
   ['LASTWILL_RESTRICTED_CAN_PUBLISH', '`true`', '`false`: users of other homeservers may join and listen only.'],
   ['LIVEKIT_CAN_UPDATE_OWN_METADATA', '`true`', '`false`: participants may not change their own name and metadata.'],

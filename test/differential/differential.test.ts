@@ -1,9 +1,9 @@
 // Another service with the same API, named by LASTWILL_PEER, and lastwill: the same questions, the same answers, or a reason.
 import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Case, casesOf, type Difference, INTENDED } from './cases.ts';
+import { type Case, casesOf, DELEGATION, type Difference, endpoints, INTENDED } from './cases.ts';
 import { isLaterSetting, isOlder, olderDifference } from './older.ts';
-import { INTENDED_SETTINGS, SETTINGS_CASES, type SettingsDifference } from './settings-cases.ts';
+import { effectCases, INTENDED_EFFECTS, INTENDED_SETTINGS, SETTINGS_CASES, type SettingsDifference } from './settings-cases.ts';
 import { type Answered, LASTWILL, openStand, peerOf, type Running, type Stand } from './stand.ts';
 import { wireCases } from './wire-cases.ts';
 
@@ -66,6 +66,32 @@ describe.skipIf(PEER === '')('beside another service', () => {
       }
       expect(unlike).toEqual([]);
       expect([...used].sort(), 'each difference is shown').toEqual(Object.keys(INTENDED_SETTINGS).sort());
+    },
+    SLOW_MS,
+  );
+
+  test(
+    'the same settings do the same, or differ as they are meant to',
+    async ({ skip }) => {
+      const [peer] = services;
+      if (peer === undefined || (await isOlder(peer))) return skip('the other service is an older one');
+      const { token, openidToken, member } = endpoints(stand);
+      const of = (name: string) => {
+        return { openid_token: openidToken({ matrix_server_name: name }), member: member({ claimed_user_id: `@alice:${name}` }) };
+      };
+      const questions = [token(), token(DELEGATION), token(of(stand.guest)), token({ ...of(stand.lost), ...DELEGATION })];
+      const [unlike, used]: [unknown[], Set<string>] = [[], new Set()];
+      for (const { name, differs, ...settings } of effectCases(stand)) {
+        const [theirs, ours] = await Promise.all([stand.start(peerOf(PEER), settings), stand.start(LASTWILL, settings)]);
+        const told: [Answered, Answered][] = [];
+        for (const question of questions) told.push([await theirs.ask(question), await ours.ask(question)]);
+        await Promise.all([theirs.stop(), ours.stop()]);
+        const different = told.filter(([one, other]) => !isDeepStrictEqual(one, other));
+        if (different.length > 0 !== (differs !== undefined)) unlike.push({ name, different });
+        if (differs !== undefined) used.add(differs);
+      }
+      expect(unlike).toEqual([]);
+      expect([...used].sort(), 'each difference is shown').toEqual(Object.keys(INTENDED_EFFECTS).sort());
     },
     SLOW_MS,
   );

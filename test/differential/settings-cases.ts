@@ -1,5 +1,5 @@
-// With which settings both services come up: what one starts with, the other is to start with as well.
-import type { Settings } from './stand.ts';
+// With which settings both services come up: what one starts with, the other is to start with as well. And what they do with them.
+import { API_KEY, API_SECRET, type Settings, type Stand } from './stand.ts';
 
 /** The differences that are meant, each with its reason. */
 export const INTENDED_SETTINGS = {
@@ -73,3 +73,36 @@ export const SETTINGS_CASES: readonly SettingsCase[] = [
   ...one('LIVEKIT_CS_API_URL_OVERRIDES', ['a.example=http://a,'], 'trailing comma'),
   ...one('LIVEKIT_CAN_UPDATE_OWN_METADATA', ['', 'true', 'false', 'nonsense']),
 ];
+
+/** The differences in what a setting does that are meant, each with its reason. */
+export const INTENDED_EFFECTS = {
+  'all, and names': '* beside names is all the same for every homeserver: the names may have private addresses, too',
+  'own metadata': 'LIVEKIT_CAN_UPDATE_OWN_METADATA=false is heard',
+} as const;
+export type EffectDifference = keyof typeof INTENDED_EFFECTS;
+
+export interface EffectCase extends Settings {
+  readonly name: string;
+  readonly differs?: EffectDifference;
+}
+
+/** Settings with which both come up; what they answer is compared. */
+export function effectCases({ home, guest, lost }: Stand): readonly EffectCase[] {
+  const access = (listed: string, differs?: EffectDifference): EffectCase => {
+    const name = `LIVEKIT_FULL_ACCESS_HOMESERVERS=${JSON.stringify(listed)}`;
+    return { name, env: { LIVEKIT_FULL_ACCESS_HOMESERVERS: listed }, ...(differs === undefined ? {} : { differs }) };
+  };
+  const files = { key: ` ${API_KEY} \r\n`, secret: `${API_SECRET}\n`, pair: `\n ${API_KEY} : ${API_SECRET}\r\n` };
+  const other = { LIVEKIT_KEY: 'other', LIVEKIT_SECRET: 'another-secret-of-at-least-32-characters' };
+  const fromFiles = { LIVEKIT_KEY_FROM_FILE: 'key', LIVEKIT_SECRET_FROM_FILE: 'secret' };
+  return [
+    ...['*', ' * ', `${home},${guest}`, `${home} ${guest}`, `,${guest}\n\t${home},`, home.toUpperCase()].map((listed) => access(listed)),
+    ...[`${home},*`, `* ${lost}`].map((listed) => access(listed, 'all, and names')),
+    { name: 'key and secret from files', env: { ...other, ...fromFiles }, files },
+    { name: 'key file', env: { ...other, LIVEKIT_KEY_FILE: 'pair' }, files },
+    { name: 'an override with spaces', env: { LIVEKIT_CS_API_URL_OVERRIDES: ` ${lost} = http://127.0.0.1:1/ ` } },
+    { name: 'TLS that is nearly insecure', env: { LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'yes_i_know_what_i_am_doing' } },
+    { name: 'own metadata: no', env: { LIVEKIT_CAN_UPDATE_OWN_METADATA: 'no' } },
+    { name: 'own metadata: false', env: { LIVEKIT_CAN_UPDATE_OWN_METADATA: 'false' }, differs: 'own metadata' },
+  ];
+}

@@ -62,7 +62,7 @@ export interface Stand {
   readonly guest: string;
   /** What the SFU answers to CreateRoom. */
   roomStatus: number;
-  start(subject: Subject, env?: Env): Promise<Running>;
+  start(subject: Subject, settings?: Settings): Promise<Running>;
   /** Whether the service comes up with these settings instead of the usual ones. */
   starts(subject: Subject, settings: Settings): Promise<boolean>;
   close(): Promise<void>;
@@ -123,8 +123,8 @@ export async function openStand(): Promise<Stand> {
     set roomStatus(status) {
       sfu.status = status;
     },
-    async start(subject, env = {}) {
-      const launched = await launch(subject, { env });
+    async start(subject, settings = { env: {} }) {
+      const launched = await launch(subject, settings);
       await ready(launched);
       return {
         name: subject.name,
