@@ -77,6 +77,8 @@ export const SETTINGS_CASES: readonly SettingsCase[] = [
 /** The differences in what a setting does that are meant, each with its reason. */
 export const INTENDED_EFFECTS = {
   'all, and names': '* beside names is all the same for every homeserver: the names may have private addresses, too',
+  'certificate of the SFU':
+    'LIVEKIT_INSECURE_SKIP_VERIFY_TLS is about homeservers: calls to the SFU carry tokens that may do anything with its rooms',
   'own metadata': 'LIVEKIT_CAN_UPDATE_OWN_METADATA=false is heard',
 } as const;
 export type EffectDifference = keyof typeof INTENDED_EFFECTS;
@@ -87,7 +89,7 @@ export interface EffectCase extends Settings {
 }
 
 /** Settings with which both come up; what they answer is compared. */
-export function effectCases({ home, guest, lost }: Stand): readonly EffectCase[] {
+export function effectCases({ home, guest, lost, unknownSfu }: Stand): readonly EffectCase[] {
   const access = (listed: string, differs?: EffectDifference): EffectCase => {
     const name = `LIVEKIT_FULL_ACCESS_HOMESERVERS=${JSON.stringify(listed)}`;
     return { name, env: { LIVEKIT_FULL_ACCESS_HOMESERVERS: listed }, ...(differs === undefined ? {} : { differs }) };
@@ -102,6 +104,11 @@ export function effectCases({ home, guest, lost }: Stand): readonly EffectCase[]
     { name: 'key file', env: { ...other, LIVEKIT_KEY_FILE: 'pair' }, files },
     { name: 'an override with spaces', env: { LIVEKIT_CS_API_URL_OVERRIDES: ` ${lost} = http://127.0.0.1:1/ ` } },
     { name: 'TLS that is nearly insecure', env: { LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'yes_i_know_what_i_am_doing' } },
+    { name: 'an SFU with an unknown certificate', env: { LIVEKIT_URL: unknownSfu }, differs: 'certificate of the SFU' },
+    {
+      name: 'an SFU with an unknown certificate, and without the switch',
+      env: { LIVEKIT_URL: unknownSfu, LIVEKIT_INSECURE_SKIP_VERIFY_TLS: undefined },
+    },
     { name: 'own metadata: no', env: { LIVEKIT_CAN_UPDATE_OWN_METADATA: 'no' } },
     { name: 'own metadata: false', env: { LIVEKIT_CAN_UPDATE_OWN_METADATA: 'false' }, differs: 'own metadata' },
   ];

@@ -62,6 +62,8 @@ export interface Stand {
   readonly guest: string;
   /** What the SFU answers to CreateRoom. */
   roomStatus: number;
+  /** The URL of an SFU with a certificate that nobody trusts. */
+  readonly unknownSfu: string;
   start(subject: Subject, settings?: Settings): Promise<Running>;
   /** Whether the service comes up with these settings instead of the usual ones. */
   starts(subject: Subject, settings: Settings): Promise<boolean>;
@@ -88,6 +90,14 @@ export async function openStand(): Promise<Stand> {
   const [openid, elsewhere] = await Promise.all([userInfoServer(), userInfoServer()]);
   const clients = await listening(createServer((request, response) => void request.resume().on('end', () => answer(response, 200))));
   const sfu = await startRooms(asked);
+  const unknown = await startScriptedServer(
+    ({ headers }, response) => {
+      asked.push('make a room all the same');
+      const type = headers['content-type'] ?? '';
+      answer(response, 200, type === 'application/protobuf' ? '' : {}, { 'content-type': type });
+    },
+    { tls: true },
+  );
   const [home, lost, guest] = [`localhost:${openid.port}`, `localhost:${elsewhere.port}`, `127.0.0.1:${openid.port}`];
   const folders: string[] = [];
   const running = new Set<Server>();
@@ -116,7 +126,7 @@ export async function openStand(): Promise<Stand> {
     server.ready(READY_MS, async () => (await fetch(`${url}/healthz`)).ok);
 
   return {
-    ...{ home, lost, guest },
+    ...{ home, lost, guest, unknownSfu: `wss://localhost:${unknown.port}` },
     get roomStatus() {
       return sfu.status;
     },
@@ -147,7 +157,7 @@ export async function openStand(): Promise<Stand> {
     },
     async close() {
       await Promise.all([...running].map((server) => server.kill()));
-      await Promise.all([openid.close(), elsewhere.close(), clients.close(), sfu.close()]);
+      await Promise.all([openid.close(), elsewhere.close(), clients.close(), sfu.close(), unknown.close()]);
       for (const folder of folders) rmSync(folder, { recursive: true, force: true });
     },
   };
