@@ -30,26 +30,31 @@ export interface AnswerBody {
   readonly bytes: Buffer;
 }
 
+/** Hands a request to its pool. */
+export type Dispatch = (handler: Dispatcher.DispatchHandler) => void;
+
 export function failed(reached: boolean, why: FailureKind): Reply {
   return { kind: 'failed', reached, why };
 }
 
 /**
- * Resolves with the answer, or with why there is none; never rejects. `dispatch` hands the request to its pool. `timeoutMs`: from the call to
- * the end of the answer; 0 or less fails at once.
+ * Resolves with the answer, or with why there is none; never rejects. `timeoutMs`: from the call to the end of the answer; 0 or less fails at
+ * once. `lost`: called before it resolves where the request went out on a connection that had been kept, and that was closed.
  */
 export function exchange(
-  dispatch: (handler: Dispatcher.DispatchHandler) => void,
+  dispatch: Dispatch,
   clock: Clock,
   timeoutMs: number,
   body: AnswerBody,
+  lost: () => void = () => {},
 ): Promise<Reply> {
   return new Promise((resolve) => {
     if (timeoutMs <= 0) return resolve(failed(false, 'timeout'));
-    const { handler, end } = createHandler(body, (reply) => {
+    const settled = (reply: Reply): void => {
       stopTimer();
       resolve(reply);
-    });
+    };
+    const { handler, end } = createHandler(body, settled, lost);
     // After a stall of this process timers fire before sockets are read: an answer that has arrived meanwhile still counts as in time.
     const stopTimer = clock.after(timeoutMs, () => clock.endOfTurn(() => end('timeout')));
     try {
@@ -60,10 +65,24 @@ export function exchange(
   });
 }
 
+/**
+ * The same for a request that may be carried out twice: made once more where it was lost with a connection that had been kept. A server or proxy
+ * may close one that idles just as a request is on its way to it, and does not read that then (RFC 9112, section 9.3.1).
+ */
+export async function exchangeRepeatable(dispatch: Dispatch, clock: Clock, timeoutMs: number, emptyBody: () => AnswerBody): Promise<Reply> {
+  const endsAtMs = clock.nowMs() + timeoutMs;
+  let isLost = false;
+  const reply = await exchange(dispatch, clock, timeoutMs, emptyBody(), () => {
+    isLost = true;
+  });
+  return isLost ? exchange(dispatch, clock, endsAtMs - clock.nowMs(), emptyBody()) : reply;
+}
+
 /** Settles once, whichever of answer, error and timeout comes first. */
 function createHandler(
   body: AnswerBody,
   settled: (reply: Reply) => void,
+  lost: () => void,
 ): { handler: Dispatcher.DispatchHandler; end(why: FailureKind): void } {
   let done = false;
   let controller: Dispatcher.DispatchController | null = null;
@@ -96,7 +115,10 @@ function createHandler(
       if (!body.add(chunk)) end('too_large');
     },
     onResponseEnd: () => answered(body.bytes),
-    onResponseError: (_, error) => settle(failed(controller !== null, failureOf(error))),
+    onResponseError: (_, error) => {
+      if (!done && controller !== null && wasKept(error)) lost();
+      settle(failed(controller !== null, failureOf(error)));
+    },
   };
   return { handler, end };
 }
@@ -119,6 +141,12 @@ function parseJson(body: Buffer): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** Whether it is of a connection that was closed, and on which there had been an answer; of one that was reset nothing more is told. */
+function wasKept(error: Error): boolean {
+  const { code = '', socket } = error as NodeJS.ErrnoException & { readonly socket?: { readonly bytesRead?: number } };
+  return code === 'ECONNRESET' || code === 'EPIPE' || (code === 'UND_ERR_SOCKET' && (socket?.bytesRead ?? 0) > 0);
 }
 
 /** In OpenSSL's error codes for a certificate, and in the one that Node adds (ERR_TLS_CERT_ALTNAME_INVALID). */

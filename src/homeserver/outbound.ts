@@ -6,7 +6,7 @@ import { BodyBuffer } from '../body-buffer.ts';
 import type { Clock } from '../clock.ts';
 import { createDialler } from '../dial.ts';
 import type { Resolve } from '../dns/resolve.ts';
-import { ALWAYS_SAID, exchange, failed, type Reply } from '../exchange.ts';
+import { ALWAYS_SAID, type Dispatch, exchange, exchangeRepeatable, failed, type Reply } from '../exchange.ts';
 import { Agent, Pool } from '../library-parts.ts';
 import { type Renewing, renewing } from '../renewing.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
@@ -163,5 +163,8 @@ function once(agent: Renewing, clock: Clock, { url, route }: { url: URL; route: 
     headers: { accept: 'application/json', ...ALWAYS_SAID, ...headers },
     body,
   };
-  return exchange((handler) => agent.dispatch(options, handler), clock, timeoutMs, new BodyBuffer(mostBytes));
+  const dispatch: Dispatch = (handler) => agent.dispatch(options, handler);
+  const emptyBody = (): BodyBuffer => new BodyBuffer(mostBytes);
+  // What is done by a POST may be another thing the second time: that is for who asks to know.
+  return method === 'GET' ? exchangeRepeatable(dispatch, clock, timeoutMs, emptyBody) : exchange(dispatch, clock, timeoutMs, emptyBody());
 }

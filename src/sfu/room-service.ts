@@ -4,7 +4,7 @@
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
 import { createDialler } from '../dial.ts';
 import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
-import { ALWAYS_SAID, exchange, type Reply } from '../exchange.ts';
+import { ALWAYS_SAID, exchangeRepeatable, type Reply } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
 import { LruMap } from '../lru-map.ts';
 import { type Renewing, renewing } from '../renewing.ts';
@@ -92,8 +92,14 @@ export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps:
   return {
     call: async (method, video, request) => {
       const headers = { authorization: authorizationFor(video), 'content-type': 'application/json', ...ALWAYS_SAID };
+      // None of its methods does more the second time.
       const options = { path: prefix + method, method: 'POST', headers, body: JSON.stringify(request) } as const;
-      const reply = await exchange((handler) => pool.dispatch(options, handler), clock, TIMEOUT_MS, new ListBody(MOST_BYTES));
+      const reply = await exchangeRepeatable(
+        (handler) => pool.dispatch(options, handler),
+        clock,
+        TIMEOUT_MS,
+        () => new ListBody(MOST_BYTES),
+      );
       const called = read(reply, video);
       if (called.kind === 'failed') onFailed(called.why);
       return called;

@@ -207,6 +207,38 @@ describe('connections', () => {
     expect(homeserver.connections()).toBeLessThanOrEqual(2);
   });
 
+  /** Closes each connection as its second question comes; `isGone`: from then on the others as well. */
+  async function forgetful(isGone: boolean): Promise<{ name: string; closed(): number }> {
+    const known = new WeakSet<object>();
+    let closed = 0;
+    const { port } = await server(({ socket, headers }, response) => {
+      if (known.has(socket) || (isGone && closed > 0)) {
+        closed += 1;
+        socket.destroy();
+      } else {
+        known.add(socket);
+        answer(response, 200, { sub: `@alice:${headers.host}` });
+      }
+    });
+    return { name: `example.org:${port}`, closed: () => closed };
+  }
+
+  test('that are closed as the next token is on its way do not take it with them', async () => {
+    const { name, closed } = await forgetful(false);
+    const check = checker();
+    while (closed() === 0) expect(await check(name)).toEqual(is(name));
+    expect(closed()).toBe(1);
+  });
+
+  test('that are closed each time are not made for ever', async () => {
+    const { name, closed } = await forgetful(true);
+    const check = checker();
+    let result: OpenIdResult;
+    do result = await check(name);
+    while (closed() === 0);
+    expect([result, closed()]).toEqual([no(/could not be asked: refused/), 2]);
+  });
+
   test('are not shared by names at one address', async () => {
     const farm = await server((request, response) => answer(response, 200, { sub: `@alice:${request.headers.host}` }));
     const record = [srv('node1.farm.test', farm.port)];

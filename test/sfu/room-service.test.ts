@@ -46,6 +46,31 @@ test('a call has a token for what it does that holds now, and is used again for 
   }
 });
 
+test('a connection that is closed as a call is on its way does not take it along', async () => {
+  const known = new WeakSet<object>();
+  let closed = 0;
+  const server = createServer(({ socket }, response) => {
+    if (known.has(socket)) {
+      closed += 1;
+      socket.destroy();
+    } else {
+      known.add(socket);
+      response.end('{}');
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const failures: string[] = [];
+  const onFailed = (why: string) => void failures.push(why);
+  try {
+    const service = createRoomService(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, KEY, { onFailed });
+    while (closed === 0)
+      expect(await service.call('CreateRoom', { roomCreate: true }, { name: 'room' })).toMatchObject({ kind: 'answered' });
+    expect([closed, failures]).toEqual([1, []]);
+  } finally {
+    await new Promise((resolve) => server.close(resolve));
+  }
+});
+
 test('an SFU whose name can not be asked for any more is called where it was', async () => {
   const server = createServer((_, response) => response.writeHead(200, { connection: 'close' }).end('{}'));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
