@@ -1,5 +1,6 @@
 // One HTTP request and its answer over pooled connections, capped in bytes and time. It answers with values and never throws: an error's
 // text could carry the URL, and URLs here carry secrets.
+import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import type { Dispatcher } from 'undici';
 import type { Clock } from './clock.ts';
 
@@ -99,7 +100,8 @@ function createHandler(
     controller?.abort(new Error('ended'));
   };
   const answered = (bytes: Buffer): void => {
-    settle({ kind: 'answered', status, headers, json: parseJson(bytes), empty: bytes.length === 0 });
+    const json = parseJson(bytes, headers['content-encoding']);
+    settle({ kind: 'answered', status, headers, json, empty: bytes.length === 0 });
   };
   const handler: Dispatcher.DispatchHandler = {
     onRequestStart(started) {
@@ -135,9 +137,18 @@ function firstValues(headers: Readonly<Record<string, string | string[] | undefi
 /** As browsers read it, that is without a byte order mark: some editors begin a .well-known with one. */
 const utf8 = new TextDecoder();
 
-function parseJson(body: Buffer): unknown {
+/** Some web servers keep a .well-known packed, and give it so to all, whatever they accept. Browsers unpack it, and nobody notices. */
+const UNPACK = new Map([
+  ['gzip', gunzipSync],
+  ['x-gzip', gunzipSync],
+  ['br', brotliDecompressSync],
+]);
+const MOST_UNPACKED_BYTES = 64 * 1024;
+
+function parseJson(body: Buffer, encoding: string | undefined): unknown {
   try {
-    return JSON.parse(utf8.decode(body));
+    const unpack = encoding === undefined ? undefined : UNPACK.get(encoding.toLowerCase());
+    return JSON.parse(utf8.decode(unpack === undefined ? body : unpack(body, { maxOutputLength: MOST_UNPACKED_BYTES })));
   } catch {
     return undefined;
   }

@@ -1,3 +1,4 @@
+import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Clock, systemClock } from '../../src/clock.ts';
 import type { HomeserverUrl, ServerName } from '../../src/delegation/ids.ts';
@@ -55,6 +56,29 @@ describe('a server name', () => {
     const { ask, server } = await bench(says(200, TARGET));
     expect(await ask()).toEqual(FOUND);
     expect(server.requests).toEqual([WELL_KNOWN]);
+  });
+
+  test.each([
+    ['gzip', gzipSync],
+    ['br', brotliCompressSync],
+  ])('may have a well-known that is kept packed, and comes so to all: %s', async (encoding, pack) => {
+    const { ask, server } = await bench((_, response) => {
+      response.writeHead(200, { 'content-encoding': encoding }).end(pack(JSON.stringify(TARGET)));
+    });
+    expect(await ask()).toEqual(FOUND);
+    expect(server.headers[0]).toMatchObject({ 'accept-encoding': 'identity' });
+  });
+
+  test('has no well-known that is too large once it is unpacked, or packed in a way that it does not say', async () => {
+    const large = JSON.stringify({ ...TARGET, more: 'x'.repeat(65_536) });
+    for (const [encoding, body] of [
+      ['gzip', gzipSync(large)],
+      ['gzip', JSON.stringify(TARGET)],
+      ['__proto__', gzipSync('{}')],
+    ] as const) {
+      const { ask } = await bench((_, response) => void response.writeHead(200, { 'content-encoding': encoding }).end(body));
+      expect(await ask()).toMatchObject({ kind: 'unresolvable', why: 'the well-known holds no m.homeserver.base_url' });
+    }
   });
 
   test('may have a well-known that begins with a byte order mark, which browsers leave out', async () => {
