@@ -26,6 +26,7 @@ import { createOutages } from './homeserver/outages.ts';
 import { createOutbound } from './homeserver/outbound.ts';
 import { createServed } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
+import { listenAt } from './http/listen.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import { createWebServer } from './http/server.ts';
 import { knownSessions } from './known-sessions.ts';
@@ -256,7 +257,7 @@ function listen(server: Server, config: Config, notes: readonly string[], { inco
     } else for (const note of notes) log.warn({}, note);
     log.info({ version: VERSION, address: address.address, port: address.port }, 'listening');
   });
-  server.listen({ port, ...(host === '' ? {} : { host }) });
+  listenAt(server, config.bind);
 }
 
 /** Stops listening, and resolves when the last request has been answered; idle connections are closed at once. */
