@@ -16,10 +16,13 @@ const LOOK_EVERY_MS = 2_000;
 /** Four times Node's default: a proxy may add headers to those of a browser, and cookies may be among them. */
 const MOST_HEAD_BYTES = 64 * 1024;
 /**
- * An idle connection is kept longer than those who send requests on it keep it (Caddy 2 minutes, the SFU 90 s): were we the first to close
- * it, a request could be lost on its way. With very many connections open they are closed sooner: they may be a stranger's.
+ * An idle connection is kept longer than those who send requests on it keep it (the SFU 90 s, Caddy 2 minutes, Google's load balancer 10,
+ * Envoy an hour; Apache never closes it): were we the first to close it, a request could be lost on its way, and a proxy sends no POST twice.
+ * With very many connections open they are closed sooner: they may be a stranger's.
  */
-const IDLE_MS = 150_000;
+const IDLE_MS = 3_700_000;
+/** Whose other end has vanished is found out by TCP, and is not kept for so long. */
+const ALIVE_AFTER_MS = 60_000;
 const IDLE_AMONG_MANY_MS = 5_000;
 const MANY = 512;
 /** A connection on which so long nothing has moved: its answer is not read. What takes longest of us is an answer after some 30 s. */
@@ -79,7 +82,8 @@ export function createWebServer(listener: RequestListener, clock: Pick<Clock, 'e
     }
   }
   const limits = { requestTimeout: LONGEST_REQUEST_MS, headersTimeout: LONGEST_HEAD_MS, connectionsCheckingInterval: LOOK_EVERY_MS };
-  const options = { ...limits, maxHeaderSize: MOST_HEAD_BYTES, ServerResponse: AnswerAtEndOfTurn };
+  const tcp = { keepAlive: true, keepAliveInitialDelay: ALIVE_AFTER_MS };
+  const options = { ...limits, ...tcp, maxHeaderSize: MOST_HEAD_BYTES, ServerResponse: AnswerAtEndOfTurn };
   const server = createServer(
     options,
     bounded(taken.listener, (incoming) => places.asked(incoming)),
