@@ -12,13 +12,14 @@ export interface Encoded {
   readonly handles: string | null;
 }
 
-const KINDS: Readonly<Record<State['kind'], true>> = {
-  awaiting: true,
-  connected: true,
-  settling: true,
-  leaving: true,
-  cancelling: true,
-  ended: true,
+/** What decisions reckon with in each state. What lacks one was written by another version, and would be acted upon at no time at all. */
+const TIMES: { readonly [K in State['kind']]: readonly (keyof Extract<State, { kind: K }>)[] } = {
+  awaiting: ['connectByMs', 'nextAskMs'],
+  connected: ['seenAtMs', 'restartDueMs'],
+  settling: ['untilMs', 'nextAskMs'],
+  leaving: ['onTimeUntilMs', 'confirmedAtMs', 'nextTryMs'],
+  cancelling: ['sinceMs', 'nextTryMs'],
+  ended: ['atMs'],
 };
 
 /**
@@ -38,8 +39,20 @@ export function encode(row: Delegation, seal: Seal | null, known: string | null 
 export function decode({ body, handles }: Encoded, seal: Seal | null): Delegation {
   const json = body.slice(CHECKSUM_LENGTH + 1);
   if (body.slice(0, CHECKSUM_LENGTH + 1) !== `${checksum(json, handles)} `) throw new Error('damaged: its checksum is wrong');
-  const row = { ...JSON.parse(json), handles: openHandles(handles, seal) } as Delegation;
+  const row = completed({ ...JSON.parse(json), handles: openHandles(handles, seal) });
   check(row);
+  return row;
+}
+
+/**
+ * Versions before 25 November 2026 did not write when a departure was confirmed or a delegation superseded: a moment before its state began,
+ * which is what its history tells last.
+ */
+function completed(row: Delegation): Delegation {
+  const { state, history, createdAtMs } = row;
+  const beganAtMs = history.at(-1)?.atMs ?? createdAtMs;
+  if (state.kind === 'leaving') return { ...row, state: { ...state, confirmedAtMs: state.confirmedAtMs ?? beganAtMs } } as Delegation;
+  if (state.kind === 'cancelling') return { ...row, state: { ...state, sinceMs: state.sinceMs ?? beganAtMs } } as Delegation;
   return row;
 }
 
@@ -68,7 +81,7 @@ function check(row: Delegation): void {
   const ended = state.kind === 'ended';
   const due = dueAtMs(state);
   const sound =
-    Object.hasOwn(KINDS, state.kind) &&
+    hasTimes(state) &&
     ended === (row.handles === null) &&
     (ended ? due === null : Number.isSafeInteger(due)) &&
     Number.isSafeInteger(expiry.earliestMs) &&
@@ -77,4 +90,9 @@ function check(row: Delegation): void {
     row.delayMs > 0 &&
     row.identities.length > 0;
   if (!sound) throw new Error(`row ${row.id} breaks an invariant in state ${state.kind}`);
+}
+
+function hasTimes(state: State): boolean {
+  const moments = state as unknown as Readonly<Record<string, unknown>>;
+  return Object.hasOwn(TIMES, state.kind) && TIMES[state.kind].every((name) => Number.isFinite(moments[name]));
 }

@@ -129,14 +129,32 @@ export const MIGRATIONS: readonly string[] = [
 
 /** @throws StoreUnusable when the file was written by a newer version. */
 export function migrate(db: DatabaseSync): void {
-  const row = db.prepare('PRAGMA user_version').get() as { user_version: number };
-  if (row.user_version > MIGRATIONS.length) {
+  if (versionOf(db) === REPLACED.version && !hasEvents(db)) db.exec(REPLACED.undo);
+  const version = versionOf(db);
+  if (version > MIGRATIONS.length) {
     throw new StoreUnusable(
-      `the store ${db.location()} has schema ${row.user_version}, this version of lastwill knows up to ${MIGRATIONS.length}: start the newer version again`,
+      `the store ${db.location()} has schema ${version}, this version of lastwill knows up to ${MIGRATIONS.length}: start the newer version again`,
     );
   }
   for (const [index, sql] of MIGRATIONS.entries()) {
-    if (index < row.user_version) continue;
+    if (index < version) continue;
     db.exec(`BEGIN IMMEDIATE; ${sql}; PRAGMA user_version = ${index + 1}; COMMIT`);
   }
+}
+
+/**
+ * For an hour of 30 November 2026 schema 8 was another one: it had no column for events, and named them among the identities that are watched,
+ * after a zero byte.
+ */
+const REPLACED = {
+  version: 8,
+  undo: 'BEGIN IMMEDIATE; DELETE FROM watched WHERE identity < char(1); PRAGMA user_version = 7; COMMIT',
+} as const;
+
+function versionOf(db: DatabaseSync): number {
+  return (db.prepare('PRAGMA user_version').get() as { user_version: number }).user_version;
+}
+
+function hasEvents(db: DatabaseSync): boolean {
+  return db.prepare(`SELECT 1 FROM pragma_table_info('delegation') WHERE name = 'event'`).get() !== undefined;
 }
