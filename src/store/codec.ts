@@ -79,9 +79,9 @@ function openHandles(text: string | null, seal: Seal | null): Handles | null {
 function check(row: Delegation): void {
   const { state, expiry } = row;
   const ended = state.kind === 'ended';
-  const due = dueAtMs(state);
+  const due = hasTimes(state) ? dueAtMs(state) : undefined;
   const sound =
-    hasTimes(state) &&
+    due !== undefined &&
     ended === (row.handles === null) &&
     (ended ? due === null : Number.isSafeInteger(due)) &&
     Number.isSafeInteger(expiry.earliestMs) &&

@@ -1,23 +1,32 @@
-// What other versions have written: files that older ones left behind are read and acted upon, whatever was under way there, and what a newer
-// one knows of a delegation beyond us stays with it. Recorded when an engine of that version was killed with somebody in each state.
+// What other versions have written: what older ones left behind is read and acted upon, whatever was under way there, and what a newer one
+// knows of a delegation beyond us stays with it. `recorded/` has the files of engines that were killed with somebody in each state, and the
+// keys in Redis of the same rows.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { systemClock, systemRandom } from '../../src/clock.ts';
+import type { DelayId, Identity } from '../../src/delegation/ids.ts';
+import type { Connected, Delegation, LiveDelegation } from '../../src/delegation/state.ts';
+import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
+import { decode } from '../../src/store/codec.ts';
+import { connectRedis } from '../../src/store/redis/connection.ts';
+import { prefixOf } from '../../src/store/redis/keys.ts';
+import { openRedisStore, type RedisStore } from '../../src/store/redis/redis.ts';
+import { unpack } from '../../src/store/redis/row.ts';
 import { MIGRATIONS } from '../../src/store/sqlite/migrations.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { SLOTS } from '../../src/store/store.ts';
 import { EngineWorld } from '../engine/world.ts';
-import { identity, room, sid } from '../support/fixtures.ts';
-import { createVirtualClock } from '../support/virtual-clock.ts';
+import { ended, handOver, identity, room, row, sid } from '../support/fixtures.ts';
+import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
+import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
+import { DELAY_MS, KILLED_AFTER_MS, RECORDED, recordedAs } from './recording.ts';
 
-const RECORDED = path.join(import.meta.dirname, 'recorded');
-const KILLED_AFTER_MS = 4_550;
 /** A start takes a while. */
 const STARTED_AFTER_MS = KILLED_AFTER_MS + 1_500;
-/** Of every delayed event there. */
-const DELAY_MS = 60_000;
 
 let folder: string;
 beforeEach(() => {
@@ -56,9 +65,10 @@ function migratedTo(version: number): DatabaseSync {
   return db;
 }
 
-const sqlFiles = readdirSync(RECORDED).filter((name) => name.endsWith('.sql'));
+const recordings = readdirSync(RECORDED).toSorted();
+const FILES = recordings.filter((name) => name.endsWith('.sql'));
 
-describe.each(sqlFiles)('on the file of %s', (recorded) => {
+describe.each(FILES)('on the file of %s', (recorded) => {
   test('who was owed a leave gets it, who is there is kept, and what was replaced is cancelled', async () => {
     const world = await goesOn(brought(recorded));
     expect(await world.store.count()).toEqual({ awaiting: 1, connected: 3, settling: 1, leaving: 1, cancelling: 1, ended: 1 });
@@ -88,7 +98,133 @@ describe.each(sqlFiles)('on the file of %s', (recorded) => {
   });
 });
 
-test.each(sqlFiles.flatMap((name) => (/^schema-\d+/.test(name) ? [name] : [])))('no migration was edited since it made %s', (recorded) => {
+test.each(FILES.filter((name) => name.startsWith('schema-')))('no migration was edited since it made %s', (recorded) => {
   const version = Number(/\d+/.exec(recorded)?.[0]);
   expect(schemaOf(migratedTo(version))).toEqual(schemaOf(new DatabaseSync(brought(recorded))));
+});
+
+test('the newest tables are recorded, too: node test/store/record.ts', () => {
+  expect(FILES).toContain(recordedAs(MIGRATIONS.length));
+});
+
+describe('what a newer version knows beyond us', () => {
+  const known = { ofNewer: ['something'] };
+  const where = { by: 'owner', room: room(1), owner: handOver(1).owner } as const;
+  const read = async (world: EngineWorld): Promise<Delegation | undefined> => {
+    const found = await world.store.update(where, null, (rows) => ({ writes: [], value: rows[0] }));
+    return found.kind === 'done' ? found.value : undefined;
+  };
+
+  test('stays while its participant is kept alive, and what is not of a state stays for good', async () => {
+    const world = new EngineWorld({}, { path: path.join(folder, 'lastwill.sqlite') });
+    await world.enter(1, room(1), DELAY_MS, 'delay-secret-1' as DelayId);
+    await world.clock.advance(5_000);
+    await world.store.update(where, null, ([row]) => {
+      const { state, ...rest } = row as LiveDelegation & { readonly state: Connected };
+      const newer = { ...rest, ...known, state: { ...state, ...known } } as LiveDelegation;
+      return { writes: [{ row: newer, leaseMs: 0 }], value: null };
+    });
+    await world.restart();
+    await world.clock.advance(2 * DELAY_MS);
+    expect(world.actions('restart').length).toBeGreaterThan(2);
+    expect(await read(world)).toMatchObject({ ...known, state: { kind: 'connected', ...known } });
+    world.leave(room(1), identity(1));
+    await world.clock.advance(DELAY_MS);
+    expect(await read(world)).toMatchObject({ ...known, state: { kind: 'ended', outcome: 'sent' } });
+  });
+
+  test.each([
+    ['a state of its own', { ...row(1).state, kind: 'asleep' }],
+    ['another name for a time', { ...row(1, { kind: 'settling' }).state, untilMs: undefined, overAtMs: START_MS }],
+    ['no time any more', { ...row(1, { kind: 'leaving' }).state, onTimeUntilMs: null }],
+  ])('is not taken for less: a row with %s is told of, and left alone', (_what, state) => {
+    const json = JSON.stringify({ ...row(1), handles: undefined, state });
+    const handles = JSON.stringify(row(1).handles);
+    const checksum = crc32(`\n${handles}`, crc32(json)).toString(16).padStart(8, '0');
+    expect(() => decode({ body: `${checksum} ${json}`, handles }, null)).toThrow(/breaks an invariant/);
+  });
+});
+
+type Recorded = readonly [command: string, key: string, ...words: (string | { readonly base64: string })[]];
+const commandsIn = (recorded: string): Recorded[] =>
+  readFileSync(path.join(RECORDED, recorded), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+const bytesOf = (word: Recorded[number]): string | Buffer => (typeof word === 'string' ? word : Buffer.from(word.base64, 'base64'));
+const KINDS_THERE = ['awaiting', 'cancelling', 'connected', 'connected', 'connected', 'ended', 'leaving', 'settling'];
+
+describe.each(recordings.filter((name) => name.endsWith('.jsonl')))('the keys of %s', (recorded) => {
+  test('hold rows that can be unpacked', () => {
+    const packed = commandsIn(recorded)
+      .flatMap((words) => words.filter((word) => typeof word !== 'string'))
+      .map(bytesOf);
+    const kinds = packed.map((bytes) => unpack(bytes as Buffer, null).row.state.kind);
+    expect(kinds.toSorted()).toEqual(KINDS_THERE);
+  });
+
+  describe.skipIf(NO_REDIS !== null)(`on a real Redis${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
+    const clock = createVirtualClock(START_MS + STARTED_AFTER_MS);
+    let server: RedisServer;
+    let store: RedisStore;
+    const open = async (): Promise<RedisStore> => {
+      const connection = await connectRedis(parseRedisUrl(server.url, null) as RedisPlace, systemClock());
+      const onUnreadable = (_id: string, why: Error): never => {
+        throw why;
+      };
+      const basics = { connection, clock, random: systemRandom(), seal: null, waitFor: 0, cluster: false, leaseClock: clock };
+      return openRedisStore({ ...basics, onUnreadable }).catch(async (error) => {
+        await connection.close();
+        throw error;
+      });
+    };
+    beforeEach(async () => {
+      server = await RedisServer.start();
+      const connection = await connectRedis(parseRedisUrl(server.url, null) as RedisPlace, systemClock());
+      for (const words of commandsIn(recorded)) await connection.command(0, words.map(bytesOf));
+      await connection.close();
+      store = await open();
+    });
+    afterEach(async () => {
+      await store.close();
+      await server.end();
+    });
+
+    test('are found by all that is looked for, and gone when all has ended and is forgotten', async () => {
+      expect(await store.count()).toEqual({ awaiting: 1, connected: 3, settling: 1, leaving: 1, cancelling: 1, ended: 1 });
+      const once = await store.update({ by: 'owner', room: room(6), owner: handOver(6).owner }, 'a webhook', () => ({
+        writes: [],
+        value: null,
+      }));
+      expect(once).toEqual({ kind: 'duplicate' });
+      expect(await store.trackedRooms()).toEqual(['!room:example.org']);
+      expect(await store.trackedIn('!room:example.org')).toMatchObject([{ identity: identity(2), grantedAtMs: START_MS }]);
+      expect((await store.rooms(0, SLOTS)).toSorted()).toEqual([1, 2, 3, 4, 5, 7].map(room));
+      const claimed = await store.claimDue(START_MS + 3_600_000, 1_000, 100, { restarts: new Set(), leaves: new Set() });
+      expect(claimed.map(({ row }) => row.state.kind).toSorted()).toEqual(KINDS_THERE.filter((kind) => kind !== 'ended'));
+      for (const { claim } of claimed) expect(await store.holds(claim)).toBe(true);
+      for (const { row } of claimed) {
+        const where = { by: 'watched', room: row.room, identity: row.identities[0] as Identity } as const;
+        await store.update(where, null, (rows) => ({
+          writes: rows.map((one) => ({ row: ended(one as LiveDelegation), leaseMs: 0 })),
+          value: null,
+        }));
+      }
+      expect(await store.count()).toMatchObject({ awaiting: 0, connected: 0, settling: 0, leaving: 0, cancelling: 0, ended: 8 });
+      expect(await store.rooms(0, SLOTS)).toEqual([]);
+      expect(await store.purge({ endedBeforeMs: START_MS * 2, mostEnded: 0, onceBeforeMs: 0, limit: 100 })).toBe(8);
+      expect(await server.ask('KEYS', 'lastwill{*}[drl]:*')).toEqual([]);
+    });
+
+    test('are left alone by who could not read what a newer version wrote, and shared with who can', async () => {
+      const meta = `${prefixOf(0)}meta`;
+      await server.ask('HSET', meta, 'schema', '9', 'least', '1');
+      await (await open()).close();
+      expect(await server.ask('HMGET', meta, 'schema', 'least')).toEqual(['9', '1']);
+      await server.ask('HSET', meta, 'least', '9');
+      await expect(open()).rejects.toThrow(
+        /schema 9, to be read by 9 or later; this version of lastwill knows \d+: start the newer version again/,
+      );
+    });
+  });
 });
