@@ -20,7 +20,7 @@ import { MIGRATIONS } from '../../src/store/sqlite/migrations.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import { SLOTS } from '../../src/store/store.ts';
 import { EngineWorld } from '../engine/world.ts';
-import { ended, handOver, identity, room, row, sid } from '../support/fixtures.ts';
+import { delayHandles, ended, handOver, identity, room, row, sid } from '../support/fixtures.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 import { DELAY_MS, KILLED_AFTER_MS, RECORDED, recordedAs } from './recording.ts';
@@ -89,6 +89,16 @@ describe.each(FILES)('on the file of %s', (recorded) => {
     expect(await world.store.rooms(0, SLOTS)).toEqual([]);
     expect(await world.metric('lastwill_false_leaves_total')).toBe(0);
     expect(world.lines.filter((line) => line.includes('unexpectedly'))).toEqual([]);
+  });
+
+  test('an event that is handed over once more under another name is the same', async () => {
+    const world = await goesOn(brought(recorded));
+    await world.clock.advance(3_000);
+    const { id: _, ...again } = handOver(22, { room: room(2), delayMs: DELAY_MS, handles: delayHandles(2) });
+    const handed = world.engine.handOver(again);
+    await world.clock.advance(2 * DELAY_MS);
+    await handed;
+    expect(world.actions('send', 'delay-secret-2')).toEqual([]);
   });
 
   test('its tables become those of a new store', async () => {

@@ -120,15 +120,18 @@ export const MIGRATIONS: readonly string[] = [
   `,
   // Where other stores keep it; of what was given before that is not known.
   'ALTER TABLE given ADD COLUMN slot INTEGER',
-  // An index of its own, which nothing but a row's beginning and its purge writes to; of rows from before it does not know.
+  // An index of its own, which nothing but a row's beginning and its purge writes to; for rows from before it is told to (SqliteRows.nameEvents).
   `
   ALTER TABLE delegation ADD COLUMN event TEXT;
   CREATE INDEX delegation_event ON delegation (event) WHERE event IS NOT NULL;
   `,
 ];
 
-/** @throws StoreUnusable when the file was written by a newer version. */
-export function migrate(db: DatabaseSync): void {
+/** The first version whose rows name their events. */
+export const EVENTS_SINCE = 8;
+
+/** The version that the file had. @throws StoreUnusable when it was written by a newer one. */
+export function migrate(db: DatabaseSync): number {
   if (versionOf(db) === REPLACED.version && !hasEvents(db)) db.exec(REPLACED.undo);
   const version = versionOf(db);
   if (version > MIGRATIONS.length) {
@@ -140,6 +143,7 @@ export function migrate(db: DatabaseSync): void {
     if (index < version) continue;
     db.exec(`BEGIN IMMEDIATE; ${sql}; PRAGMA user_version = ${index + 1}; COMMIT`);
   }
+  return version;
 }
 
 /**
@@ -147,7 +151,7 @@ export function migrate(db: DatabaseSync): void {
  * after a zero byte.
  */
 const REPLACED = {
-  version: 8,
+  version: EVENTS_SINCE,
   undo: 'BEGIN IMMEDIATE; DELETE FROM watched WHERE identity < char(1); PRAGMA user_version = 7; COMMIT',
 } as const;
 

@@ -1,7 +1,7 @@
 // Delegations in the tables: found by what a step is about, and written by what has changed.
 import { dueAtMs } from '../../delegation/decide.ts';
 import { eventHashesOf } from '../../delegation/handles.ts';
-import type { DelegationId } from '../../delegation/ids.ts';
+import type { DelegationId, EventHash } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
 import { decode, type Encoded, encode } from '../codec.ts';
 import type { Seal } from '../seal.ts';
@@ -36,6 +36,12 @@ export interface RowsOptions {
 
 const OWNER_ROWS = 8;
 const WHOLE: Part = { nth: 0, of: 1 };
+
+/** Rows in memory at once. */
+const NAMED_TOGETHER = 1_000;
+
+/** Of a group of futures that of its leave, which each hand-over of the group names. */
+const eventOf = (row: Delegation): EventHash | null => eventHashesOf(row)[0] ?? null;
 
 export class SqliteRows {
   readonly #sql: ReturnType<typeof prepareAll>;
@@ -120,10 +126,8 @@ export class SqliteRows {
   #insert(row: Delegation, rev: number, { body, handles }: Encoded): number {
     const { id, owner, room, homeserver, state } = row;
     const endedAt = state.kind === 'ended' ? state.atMs : null;
-    // Of a group of futures that of its leave, which each hand-over of the group names.
-    const [event = null] = eventHashesOf(row);
     const when = [dueAtMs(state), endedAt] as const;
-    const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, event, state.kind, ...when, rev, body, handles);
+    const made = this.#sql.insert.run(id, owner, room, slotOf(room), homeserver, eventOf(row), state.kind, ...when, rev, body, handles);
     const number = Number(made.lastInsertRowid);
     this.#watch(row, number);
     return number;
@@ -132,6 +136,22 @@ export class SqliteRows {
   #watch({ room, identities }: Delegation, number: number): void {
     const slot = slotOf(room);
     for (const identity of identities) this.#sql.watch.run(slot, room, identity, number);
+  }
+
+  /** Of rows from before there was an index of events: who hands one of them over under another name has to be told from somebody else. */
+  nameEvents(): void {
+    this.#sql.begin.run();
+    for (let some = this.#unnamed(0); some.length > 0; some = this.#unnamed(some.at(-1)?.number ?? 0)) {
+      for (const raw of some) {
+        const kept = this.#read(raw);
+        if (kept !== null) this.#sql.nameEvent.run(eventOf(kept.row), raw.number);
+      }
+    }
+    this.#sql.commit.run();
+  }
+
+  #unnamed(after: number): Raw[] {
+    return this.#sql.unnamed.all(after, NAMED_TOGETHER) as unknown as Raw[];
   }
 
   /** Somebody is about to act on it. */

@@ -33,7 +33,7 @@ import { Claims } from './claims.ts';
 import { openFile, prepareFile } from './file.ts';
 import { LogCopy } from './log-copy.ts';
 import { LogSync } from './log-sync.ts';
-import { migrate } from './migrations.ts';
+import { EVENTS_SINCE, migrate } from './migrations.ts';
 import { Once } from './once.ts';
 import { isOutage, isSqliteError } from './outage.ts';
 import { SqliteRows } from './rows.ts';
@@ -104,12 +104,13 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     this.#db = openFile(path);
     try {
       prepareFile(this.#db, options.path);
-      migrate(this.#db);
+      const before = migrate(this.#db);
       this.#sql = prepareAll(this.#db);
       this.#rows = new SqliteRows(this.#sql, options);
       this.#once = new Once(this.#sql);
       this.#sql.beat.run();
       this.#refuseForeignSeal();
+      if (before < EVENTS_SINCE) this.#rows.nameEvents();
       this.#log.opened();
       this.#copy = path === null ? null : new LogCopy(this.#db, path, clock, () => this.#flushAll());
       // All that was written up to here is synced, the folder's entries included; from here on we see to it.

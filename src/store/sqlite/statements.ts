@@ -31,6 +31,8 @@ export function prepareAll(db: DatabaseSync) {
     named: sql(`SELECT ${ROW} FROM delegation WHERE id = ?`),
     byOwner: sql(`SELECT ${ROW} FROM delegation WHERE owner = ? AND room = ? ORDER BY ${order} LIMIT ?`),
     byEvent: sql(`SELECT ${ROW} FROM delegation WHERE event = ? AND room = ? AND owner <> ? AND ended_at IS NULL`),
+    unnamed: sql(`SELECT ${ROW} FROM delegation WHERE number > ? AND event IS NULL AND ended_at IS NULL ORDER BY number LIMIT ?`),
+    nameEvent: sql('UPDATE delegation SET event = ? WHERE number = ?'),
     byWatched: sql(`SELECT ${ROW} FROM watched w JOIN delegation USING (number) WHERE w.slot = ? AND w.room = ? AND w.identity = ?`),
     // Whoever is watched under two identities is there twice.
     byRoom: sql(
