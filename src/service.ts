@@ -141,7 +141,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   const toStrangers = createOutbound({ ...outboundOf, sockets: connections.strangersLookUps, connectsATurn: STRANGERS_CONNECTS_A_TURN });
   const sfu: RoomServiceDeps = {
     clock: systemTime,
-    pool: createSfuPool(config.livekit.apiUrl, { clock: systemTime, resolve, connections: connections.sfu }),
+    pool: createSfuPool(config.livekit.apiUrl, { clock: systemTime, resolve, connections: connections.sfu, insecureTls }),
     onFailed: createSfuAlarm({ clock: systemTime, log }),
   };
   const discovery = createDiscovery({ clock, served, outbound });

@@ -244,7 +244,8 @@ function readLogLevel(reader: Reader): LogLevel {
 function readHomeservers(reader: Reader, mode: Config['mode']): Config['homeservers'] {
   const insecure = reader.get('LIVEKIT_INSECURE_SKIP_VERIFY_TLS');
   const insecureTls = insecure === INSECURE_TLS;
-  if (insecureTls) reader.note('LIVEKIT_INSECURE_SKIP_VERIFY_TLS is on: no certificate of a homeserver is checked. For tests only.');
+  if (insecureTls)
+    reader.note('LIVEKIT_INSECURE_SKIP_VERIFY_TLS is on: no certificate of a homeserver or of the SFU is checked. For tests only.');
   else if (insecure !== null) reader.note(`LIVEKIT_INSECURE_SKIP_VERIFY_TLS is ignored: it counts only as ${INSECURE_TLS}.`);
   const listed = reader.get('LIVEKIT_FULL_ACCESS_HOMESERVERS');
   const allowPrivate = readBoolean(reader, 'LASTWILL_ALLOW_PRIVATE_ADDRESSES', false) || insecureTls;

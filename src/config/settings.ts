@@ -47,7 +47,7 @@ const ROWS: readonly Row[] = [
   [
     'LIVEKIT_INSECURE_SKIP_VERIFY_TLS',
     '',
-    `\`${INSECURE_TLS}\`, to the letter, accepts any certificate and any address of a homeserver. The SFU's certificate is checked all the same.`,
+    `\`${INSECURE_TLS}\`, to the letter, accepts any certificate of homeservers and of the SFU, and any address of a homeserver.`,
   ],
   ['LASTWILL_ALLOW_PRIVATE_ADDRESSES', '`false`', '`true`: any homeserver may have a private or loopback address.'],
   [

@@ -17,6 +17,6 @@ function adviceFor(why: string): string {
   if (why.startsWith('status')) return 'what answers at LIVEKIT_URL may not be the SFU, or it fails';
   return (
     'lastwill itself calls the SFU at LIVEKIT_URL, not only clients do: it must be reachable from here, and a wss URL needs a ' +
-    'certificate that is trusted here, in spite of LIVEKIT_INSECURE_SKIP_VERIFY_TLS (NODE_EXTRA_CA_CERTS names an authority of your own)'
+    'certificate that is trusted here (NODE_EXTRA_CA_CERTS names an authority of your own)'
   );
 }

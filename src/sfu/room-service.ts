@@ -53,13 +53,16 @@ export interface SfuPoolOptions {
   /** The system's way unless told. */
   readonly resolve?: Resolve;
   readonly connections?: number;
+  /** Any certificate of the SFU will do. */
+  readonly insecureTls?: boolean;
 }
 
 /** Connections to the SFU, to be shared by everything that calls it. */
 export function createSfuPool(apiUrl: string, options: SfuPoolOptions): SfuPool {
-  const { clock = systemClock(), resolve = systemResolve, connections = MOST_CONNECTIONS } = options;
+  const { clock = systemClock(), resolve = systemResolve, connections = MOST_CONNECTIONS, insecureTls = false } = options;
   const { origin } = new URL(apiUrl);
-  const connect = createDialler({ clock, lookup: lookupWith(resolve), timeoutMs: TIMEOUT_MS });
+  const tls = { rejectUnauthorized: !insecureTls };
+  const connect = createDialler({ clock, lookup: lookupWith(resolve), timeoutMs: TIMEOUT_MS, tls });
   return renewing(clock, () => new Pool(origin, { connections, connect }));
 }
 

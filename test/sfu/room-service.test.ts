@@ -5,6 +5,7 @@ import { systemClock } from '../../src/clock.ts';
 import { lastKnown } from '../../src/dns/last-known.ts';
 import { hmacKey, verifyJwt } from '../../src/sfu/jwt.ts';
 import { createRoomService, createSfuPool, type Grant } from '../../src/sfu/room-service.ts';
+import { answer, startScriptedServer } from '../support/scripted-server.ts';
 
 const KEY = { key: 'key', secret: 'secret of at least thirty-two characters' };
 
@@ -90,5 +91,19 @@ test('an SFU whose name can not be asked for any more is called where it was', a
     expect(questions).toBe(2);
   } finally {
     await new Promise((done) => server.close(done));
+  }
+});
+
+test.each([
+  { insecureTls: false, called: 'failed' },
+  { insecureTls: true, called: 'answered' },
+])('an SFU with a certificate that nobody trusts, insecureTls $insecureTls: $called', async ({ insecureTls, called }) => {
+  const sfu = await startScriptedServer((_, response) => answer(response, 200), { tls: true });
+  try {
+    const apiUrl = `https://localhost:${sfu.port}`;
+    const service = createRoomService(apiUrl, KEY, { pool: createSfuPool(apiUrl, { insecureTls }) });
+    expect(await service.call('Any', { roomList: true }, {})).toMatchObject({ kind: called });
+  } finally {
+    await sfu.close();
   }
 });
