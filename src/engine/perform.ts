@@ -9,7 +9,7 @@ import type { Metrics } from '../metrics.ts';
 import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Wanted } from './budget.ts';
-import { type Evidence, type List, lackedBy } from './evidence.ts';
+import type { Evidence, List } from './evidence.ts';
 import { createInventions, type Turn } from './inventions.ts';
 import type { Lanes } from './lanes.ts';
 import type { Presence } from './presence.ts';
@@ -150,9 +150,11 @@ export function createPerformer(deps: PerformerDeps): Performer {
     const evidence = await (isDue && session !== null
       ? presence.askFor(room, session, notBeforeMs)
       : presence.ask(room, notBeforeMs, batchMs, how));
+    const event = eventOf(evidence, row);
+    if (!deps.shared || session === null || event.kind !== 'snapshot') return event;
+    if (event.present.some(({ identity }) => identity === session.identity)) return event;
     // Another process may have heard of its session, and this one of nothing.
-    const isMissing = deps.shared && session !== null && evidence.kind === 'list' && lackedBy(evidence)(session);
-    return eventOf(isMissing ? await presence.ask(room, clock.nowMs(), 0, { ...how, expected: [session] }) : evidence, row);
+    return eventOf(await presence.ask(room, clock.nowMs(), 0, { ...how, expected: [session] }), row);
   }
 
   async function restart(row: LiveDelegation, right: Pick<Calls, 'claim' | 'isStillSo'>, remembered = false): Promise<Event | null> {

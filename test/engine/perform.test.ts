@@ -55,3 +55,36 @@ test.each<[Answer, boolean]>([
   await createPerformer(deps).perform({ row, effects: [{ kind: 'restart' }], claim: null });
   expect(told).toEqual([says]);
 });
+
+test('that other processes hear of sessions as well makes no restart go through the list of a large room once more', async () => {
+  const row = rowIn(ROWS['connected, restart due, fresh']);
+  const readsWhere = async (shared: boolean): Promise<number> => {
+    let reads = 0;
+    const others = Array.from({ length: 1_000 }, (_, nth) => ({
+      ...{ sid: `PA_${nth}` as Sid, joinedAtMs: null, active: true },
+      get identity() {
+        reads += 1;
+        return `other-${nth}` as Identity;
+      },
+    }));
+    const session = { identity: row.identities[0] as Identity, sid: 'PA_a' as Sid, joinedAtMs: null, active: true };
+    const list = {
+      kind: 'list',
+      askedAtMs: 0,
+      present: [...others, session],
+      roomSid: undefined,
+      afterRestart: false,
+      answersSinceMs: 0,
+      gone: null,
+    };
+    const ask = async () => list;
+    const apply = async () => ({ rows: 1, changed: 0, duplicate: false, earliestDueMs: null, todo: [] });
+    const deps = { shared, presence: { ask, askFor: ask }, apply, clock: createVirtualClock(), policy: POLICY } as unknown as PerformerDeps;
+    const effects = [{ kind: 'check', notBeforeMs: 0, batchMs: 0, whichRoom: false }] as const;
+    await createPerformer(deps).perform({ row, effects, claim: null });
+    return reads;
+  };
+  const alone = await readsWhere(false);
+  expect(alone).toBeGreaterThan(0);
+  expect(await readsWhere(true)).toBe(alone);
+});
