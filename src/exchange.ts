@@ -76,7 +76,10 @@ export async function exchangeRepeatable(dispatch: Dispatch, clock: Clock, timeo
   const reply = await exchange(dispatch, clock, timeoutMs, emptyBody(), () => {
     isLost = true;
   });
-  return isLost ? exchange(dispatch, clock, endsAtMs - clock.nowMs(), emptyBody()) : reply;
+  if (!isLost) return reply;
+  const second = await exchange(dispatch, clock, endsAtMs - clock.nowMs(), emptyBody());
+  // Whatever became of the second, the first was written.
+  return second.kind === 'failed' ? failed(true, second.why) : second;
 }
 
 /** Settles once, whichever of answer, error and timeout comes first. */

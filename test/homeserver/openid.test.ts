@@ -230,6 +230,28 @@ describe('connections', () => {
     expect(closed()).toBe(1);
   });
 
+  test('that are closed by a target that is gone then show the next token to no other', async () => {
+    const answered = new WeakSet<object>();
+    let closed = 0;
+    const first = await server(({ socket }, response) => {
+      if (answered.has(socket)) {
+        closed += 1;
+        void first.close();
+      } else {
+        answered.add(socket);
+        answer(response, 200, { sub: '@alice:example.org' });
+      }
+    });
+    const second = await server(user('example.org'));
+    const records = [srv('a.farm.test', first.port), srv('b.farm.test', second.port, 1)];
+    const check = checker({ srv: { '_matrix-fed._tcp.example.org': records } });
+    let result: OpenIdResult;
+    do result = await check('example.org');
+    while (closed === 0);
+    expect(result).toEqual(no(/could not be asked: refused/));
+    expect(second.requests).toEqual([]);
+  });
+
   test('that are closed each time are not made for ever', async () => {
     const { name, closed } = await forgetful(true);
     const check = checker();
