@@ -78,9 +78,9 @@ function parseSocket(text: string, password: string | null): RedisPlace | null {
   return { ...account, ...plain, kind: 'single', socket: path, addresses: [], database: Number(database), master: '' };
 }
 
-/** What a connection is to know of TLS. */
+/** What a connection is to know of TLS. Unless any certificate will do Node decides, which may be told by NODE_TLS_REJECT_UNAUTHORIZED. */
 export function tlsOf({ tls, anyCertificate }: RedisPlace) {
-  return tls ? { tls: true as const, rejectUnauthorized: !anyCertificate } : {};
+  return tls ? { tls: true as const, ...(anyCertificate && { rejectUnauthorized: false }) } : {};
 }
 
 const databaseIn = (query: string | undefined): string | null => new URLSearchParams(query).get('db') || null;

@@ -61,7 +61,8 @@ export interface SfuPoolOptions {
 export function createSfuPool(apiUrl: string, options: SfuPoolOptions): SfuPool {
   const { clock = systemClock(), resolve = systemResolve, connections = MOST_CONNECTIONS, insecureTls = false } = options;
   const { origin } = new URL(apiUrl);
-  const tls = { rejectUnauthorized: !insecureTls };
+  // Else Node decides, which may be told by NODE_TLS_REJECT_UNAUTHORIZED.
+  const tls = insecureTls ? { rejectUnauthorized: false } : {};
   const connect = createDialler({ clock, lookup: lookupWith(resolve), timeoutMs: TIMEOUT_MS, tls });
   return renewing(clock, () => new Pool(origin, { connections, connect }));
 }

@@ -83,9 +83,9 @@ describe('where Redis is', () => {
 
   test.each([
     ['redis://a?skip_verify=true', {}],
-    ['rediss://a', { tls: true, rejectUnauthorized: true }],
-    ['rediss://a?skip_verify=', { tls: true, rejectUnauthorized: true }],
-    ['rediss://a?skip_verify=false', { tls: true, rejectUnauthorized: true }],
+    ['rediss://a', { tls: true }],
+    ['rediss://a?skip_verify=', { tls: true }],
+    ['rediss://a?skip_verify=false', { tls: true }],
     ['rediss://a/1?skip_verify=true', { tls: true, rejectUnauthorized: false }],
     ['rediss+sentinel://a/main?db=2&skip_verify=1', { tls: true, rejectUnauthorized: false }],
     ['rediss+cluster://a,b?skip_verify=true', { tls: true, rejectUnauthorized: false }],
