@@ -108,6 +108,25 @@ describe.each(FILES)('on the file of %s', (recorded) => {
   });
 });
 
+test('a start that ends amid bringing a file forward leaves it to the next one, rows included', async () => {
+  const file = brought(recordedAs(7));
+  const ask = (sql: string): unknown => {
+    const db = new DatabaseSync(file);
+    try {
+      return Object.values(db.prepare(sql).get() ?? {})[0];
+    } finally {
+      db.close();
+    }
+  };
+  const open = () => openSqliteStore({ path: file, clock: createVirtualClock(), seal: null });
+  ask("CREATE TRIGGER amid BEFORE UPDATE ON delegation BEGIN SELECT RAISE(ABORT, 'killed'); END");
+  expect(open).toThrow('killed');
+  expect(ask('PRAGMA user_version')).toBe(7);
+  ask('DROP TRIGGER amid');
+  await open().close();
+  expect(ask('SELECT count(*) FROM delegation WHERE event IS NULL AND ended_at IS NULL')).toBe(0);
+});
+
 test.each(FILES.filter((name) => name.startsWith('schema-')))('no migration was edited since it made %s', (recorded) => {
   const version = Number(/\d+/.exec(recorded)?.[0]);
   expect(schemaOf(migratedTo(version))).toEqual(schemaOf(new DatabaseSync(brought(recorded))));

@@ -130,20 +130,25 @@ export const MIGRATIONS: readonly string[] = [
 /** The first version whose rows name their events. */
 export const EVENTS_SINCE = 8;
 
-/** The version that the file had. @throws StoreUnusable when it was written by a newer one. */
-export function migrate(db: DatabaseSync): number {
+export interface Migrated {
+  /** The version that the file had. */
+  readonly before: number;
+  /** To be called when what has to be done to its rows is done as well: until then it is of that version, whatever ends us. */
+  commit(): void;
+}
+
+/** @throws StoreUnusable when it was written by a newer version. */
+export function migrate(db: DatabaseSync): Migrated {
   if (versionOf(db) === REPLACED.version && !hasEvents(db)) db.exec(REPLACED.undo);
-  const version = versionOf(db);
-  if (version > MIGRATIONS.length) {
+  const before = versionOf(db);
+  if (before > MIGRATIONS.length) {
     throw new StoreUnusable(
-      `the store ${db.location()} has schema ${version}, this version of lastwill knows up to ${MIGRATIONS.length}: start the newer version again`,
+      `the store ${db.location()} has schema ${before}, this version of lastwill knows up to ${MIGRATIONS.length}: start the newer version again`,
     );
   }
-  for (const [index, sql] of MIGRATIONS.entries()) {
-    if (index < version) continue;
-    db.exec(`BEGIN IMMEDIATE; ${sql}; PRAGMA user_version = ${index + 1}; COMMIT`);
-  }
-  return version;
+  if (before === MIGRATIONS.length) return { before, commit: () => {} };
+  db.exec(['BEGIN IMMEDIATE', ...MIGRATIONS.slice(before), `PRAGMA user_version = ${MIGRATIONS.length}`].join(';'));
+  return { before, commit: () => db.exec('COMMIT') };
 }
 
 /**

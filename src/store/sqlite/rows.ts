@@ -140,14 +140,12 @@ export class SqliteRows {
 
   /** Of rows from before there was an index of events: who hands one of them over under another name has to be told from somebody else. */
   nameEvents(): void {
-    this.#sql.begin.run();
     for (let some = this.#unnamed(0); some.length > 0; some = this.#unnamed(some.at(-1)?.number ?? 0)) {
       for (const raw of some) {
         const kept = this.#read(raw);
         if (kept !== null) this.#sql.nameEvent.run(eventOf(kept.row), raw.number);
       }
     }
-    this.#sql.commit.run();
   }
 
   #unnamed(after: number): Raw[] {

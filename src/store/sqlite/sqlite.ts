@@ -104,13 +104,14 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     this.#db = openFile(path);
     try {
       prepareFile(this.#db, options.path);
-      const before = migrate(this.#db);
+      const { before, commit } = migrate(this.#db);
       this.#sql = prepareAll(this.#db);
       this.#rows = new SqliteRows(this.#sql, options);
       this.#once = new Once(this.#sql);
       this.#sql.beat.run();
       this.#refuseForeignSeal();
       if (before < EVENTS_SINCE) this.#rows.nameEvents();
+      commit();
       this.#log.opened();
       this.#copy = path === null ? null : new LogCopy(this.#db, path, clock, () => this.#flushAll());
       // All that was written up to here is synced, the folder's entries included; from here on we see to it.
