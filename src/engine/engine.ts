@@ -11,7 +11,7 @@ import type { Delegation, Policy } from '../delegation/state.ts';
 import type { DelayedEvents } from '../homeserver/delayed-events.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import type { Rooms } from '../sfu/rooms.ts';
+import type { Rooms, RoomsTold } from '../sfu/rooms.ts';
 import type { Webhook } from '../sfu/webhook.ts';
 import type { Sightings } from '../store/sightings.ts';
 import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
@@ -31,7 +31,7 @@ import { createWebhookWatch } from './webhook-watch.ts';
 
 export interface EngineDeps {
   readonly store: Store;
-  readonly rooms: Rooms;
+  readonly rooms: Rooms & Pick<RoomsTold, 'isSought'>;
   readonly delayedEvents: DelayedEvents;
   readonly clock: Clock;
   readonly random: Random;
@@ -128,6 +128,8 @@ export function createEngine(deps: EngineDeps): Engine {
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
     ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),
   });
+  // Alone it has heard of whatever can be heard of.
+  const isSought: RoomsTold['isSought'] = shared ? rooms.isSought : () => true;
   const [intervalMs, kept] = [policy.presenceIntervalMs, shared ? KEPT_SHARED : KEPT];
   const quietRooms = shared ? null : createQuietRooms({ clock, intervalMs });
   const onRow = (row: Delegation): void => keepAlive.remember(row);
@@ -137,7 +139,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const apply = createApply({ store, clock, random, policy, observer: createObserver(log, metrics, watch), log, onStore, onRow, onWrite });
   const onUndone = (): void => scheduler.expect(clock.nowMs() + UNDONE_AGAIN_MS);
   const performer = createPerformer({
-    ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, shared, onUndone },
+    ...{ apply: watched, store, presence, lanes, delayedEvents, clock, policy, metrics, log, isSought, onUndone },
     onUnwritten: (...restarted) => keepAlive.unwritten(...restarted),
     release: (claim) => keepAlive.release(claim),
     begin: perform,
@@ -154,7 +156,7 @@ export function createEngine(deps: EngineDeps): Engine {
     onSilence: () => keepAlive.begin(),
     onAnswer: () => storeAwayToldMs === null && void keepAlive.end(),
   });
-  const sweep = createSweep({ store, presence, quietRooms, apply: watched, clock, intervalMs, kept, perform, log });
+  const sweep = createSweep({ store, presence, quietRooms, isSought, apply: watched, clock, intervalMs, kept, perform, log });
 
   /** `apply`, and the scheduler is told when what was written is due: that may be before anything that it waits for. */
   async function watched(...args: Parameters<typeof apply>): Promise<Applied> {

@@ -1,5 +1,6 @@
 // Doing what was decided. Every effect ends in an event that is applied like any other; nothing is remembered here.
 import type { Clock } from '../clock.ts';
+import type { RoomName } from '../delegation/ids.ts';
 import { lastSeen } from '../delegation/last-seen.ts';
 import type { Action, Answer, Delegation, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
 import { FRESH_MS, isProven, leaseMs, restartTimeoutMs } from '../delegation/steps/moves.ts';
@@ -39,8 +40,8 @@ export interface PerformerDeps {
   readonly policy: Policy;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Whether other processes write to the store as well, and hear webhooks of which this one knows nothing. */
-  readonly shared: boolean;
+  /** False: another process may have heard of that session, and this one of nothing. */
+  readonly isSought: (room: RoomName, session: Seen) => boolean;
   /** Something was not done, because its lane was full, its claim void, the same under way, or the store away: its row may still be due. */
   readonly onUndone: () => void;
   /** The homeserver has answered a restart, and the store could not be told. */
@@ -151,9 +152,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
       ? presence.askFor(room, session, notBeforeMs)
       : presence.ask(room, notBeforeMs, batchMs, how));
     const event = eventOf(evidence, row);
-    if (!deps.shared || session === null || event.kind !== 'snapshot') return event;
-    if (event.present.some(({ identity }) => identity === session.identity)) return event;
-    // Another process may have heard of its session, and this one of nothing.
+    if (session === null || event.kind !== 'snapshot' || event.present.some(({ identity }) => identity === session.identity)) return event;
+    if (deps.isSought(room, session)) return event;
     return eventOf(await presence.ask(room, clock.nowMs(), 0, { ...how, expected: [session] }), row);
   }
 

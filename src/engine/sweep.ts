@@ -26,6 +26,8 @@ export interface SweepDeps {
   /** Null: other processes write to the store as well. */
   readonly quietRooms: QuietRooms | null;
   readonly apply: Apply;
+  /** False: another process may have heard of that session, and this one of nothing. */
+  readonly isSought: (room: RoomName, session: Seen) => boolean;
   readonly clock: Clock;
   readonly intervalMs: number;
   /** How long ended delegations are kept, and how many at most. */
@@ -78,7 +80,7 @@ const PURGE_EVERY_MS = 10_000;
 const PURGE_PORTION = 250;
 
 export function createSweep(deps: SweepDeps): Sweep {
-  const { store, presence, quietRooms, apply, clock, intervalMs, kept, perform, log } = deps;
+  const { store, presence, quietRooms, apply, isSought, clock, intervalMs, kept, perform, log } = deps;
   const shared = quietRooms === null;
   let position = 0;
   let lastTickMs: number | null = null;
@@ -109,8 +111,8 @@ export function createSweep(deps: SweepDeps): Sweep {
   }
 
   /**
-   * What a list means for all rows of its room. `isFirst`: not for those whose session it lacks, for another process may have heard of that, and
-   * this one of nothing. They are to be looked for first: else each list of this process would have them wait, until another one finds them.
+   * What a list means for all rows of its room. `isFirst`: not for those whose session it lacks and this process does not know, for another one
+   * may have heard of that. They are to be looked for first: else each list of this process would have them wait, until another one finds them.
    */
   async function judge(room: RoomName, evidence: List, isFirst: boolean): Promise<Judged> {
     const [eventOf, isLacked] = [eventsOf(evidence), isFirst ? lackedBy(evidence) : () => false];
@@ -123,7 +125,7 @@ export function createSweep(deps: SweepDeps): Sweep {
         rows.push(row);
         if (row.handles === null) return null;
         const session = row.state.kind === 'connected' ? lastSeen(row) : null;
-        if (session === null || !isLacked(session)) return eventOf(row);
+        if (session === null || !isLacked(session) || isSought(room, session)) return eventOf(row);
         missing.push(session);
         return null;
       });

@@ -41,7 +41,7 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-export type RoomsTold = Rooms & Pick<Unlisted, 'told'>;
+export type RoomsTold = Rooms & Pick<Unlisted, 'told' | 'isSought'>;
 
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps, stored?: Stored): RoomsTold {
   return roomsOf(createRoomService(apiUrl, key, deps), deps?.clock ?? systemClock(), stored);
@@ -91,6 +91,7 @@ export function roomsOf(service: RoomService, clock: Clock, stored?: Stored): Ro
     // By a name that no room has: the answer is empty, and cheap however many rooms there are.
     answers: async () => (await list(['-'])).kind === 'answered',
     told: unlisted.told,
+    isSought: unlisted.isSought,
   };
 }
 

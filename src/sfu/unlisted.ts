@@ -19,6 +19,8 @@ export interface Unlisted {
    * `expected`: others of whom that is to be found out, for another process may have heard that they joined. Never rejects.
    */
   among(room: RoomName, listed: readonly Seen[], expected?: readonly Seen[]): Promise<readonly Seen[]>;
+  /** Whether nothing more would come of it to expect a session: it is looked for anyway where a list lacks it, or was found nowhere lately. */
+  isSought(room: RoomName, session: Seen): boolean;
 }
 
 /** Null: not known now. */
@@ -84,6 +86,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
   let answeredMs = NEVER;
   let inVainMs = NEVER;
 
+  const isGivenUp = (sid: Sid): boolean => clock.nowMs() - (givenUp.get(sid) ?? NEVER) < GIVEN_UP_FOR_MS;
   const isStillMissing = (room: RoomName, one: Missing): boolean => crowds.of(room).missing.get(one.seen.identity) === one;
 
   function forget(room: RoomName, identity: Identity): void {
@@ -192,7 +195,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
     const news = those.filter((one) => {
       const known = sessionIn(crowd, one.identity);
       const isNews = known === undefined || (known.sid !== one.sid && isTakenOver(known, one, at));
-      return isNews && clock.nowMs() - (givenUp.get(one.sid) ?? NEVER) >= GIVEN_UP_FOR_MS;
+      return isNews && !isGivenUp(one.sid);
     });
     for (const one of news) {
       crowd.listed.delete(one.identity);
@@ -256,6 +259,7 @@ export function createUnlisted(service: RoomService, clock: Clock, stored: Store
       if ((await within(clock, QUICK_MS, all)) === null && isWorthWaiting()) await within(clock, WRONG_LIST_MS - QUICK_MS, all);
       return [...present];
     },
+    isSought: (room, { identity, sid }) => sessionIn(crowds.of(room), identity)?.sid === sid || isGivenUp(sid),
   };
 }
 

@@ -184,6 +184,22 @@ it('who is missing from a list is looked for on the nodes of the SFU before a ro
 it.each([
   { what: 'by a look at their room', delayMs: HOUR_MS },
   { what: 'when they are to be restarted', delayMs: SHORT_MS },
+])('who is sought on the nodes by each look anyway costs no second one where replicas share a store: $what', async ({ delayMs }) => {
+  const world = new EngineWorld({ presenceIntervalMs: delayMs === SHORT_MS ? HOUR_MS : INTERVAL_MS }, { shared: true });
+  await world.enter(1, room(1), delayMs, 'event-1' as DelayId);
+  world.sought.add(sid(1));
+  await world.clock.advance(3_000);
+  world.listLost = true;
+  world.looks.length = 0;
+  while (world.looks.length === 0) await world.clock.advance(10);
+  await world.clock.advance(1_000);
+  expect(world.looks.map(({ expected }) => expected)).toEqual([[]]);
+  expect(await world.store.count()).toMatchObject({ settling: 1 });
+});
+
+it.each([
+  { what: 'by a look at their room', delayMs: HOUR_MS },
+  { what: 'when they are to be restarted', delayMs: SHORT_MS },
 ])('of whom this process may never have heard, and whom the SFU has lost from its list, stay: $what', async ({ delayMs }) => {
   const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS }, { shared: true });
   for (const n of [1, 2]) await world.enter(n, room(1), delayMs, `event-${n}` as DelayId);

@@ -6,7 +6,7 @@ import { createEngine, type Engine } from '../../src/engine/engine.ts';
 import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
 import { createLogger } from '../../src/log.ts';
 import { createMetrics } from '../../src/metrics.ts';
-import type { Look, Rooms } from '../../src/sfu/rooms.ts';
+import type { Look, Rooms, RoomsTold } from '../../src/sfu/rooms.ts';
 import type { Webhook } from '../../src/sfu/webhook.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
 import type { Store } from '../../src/store/store.ts';
@@ -46,6 +46,8 @@ export class EngineWorld {
   sfuUp = true;
   /** The SFU has lost its list: only its nodes still know who is there, and are asked for those who are expected. */
   listLost = false;
+  /** Whom this process looks for on the nodes by itself where they are not listed; in vain, unless they are expected. */
+  readonly sought = new Set<Sid>();
   /** How long it takes for a list, ms. */
   sfuMs = 3;
   /** What a homeserver answers to a call; null: it hangs until the call's own timeout. */
@@ -140,7 +142,7 @@ export class EngineWorld {
     return new Promise((resolve) => void this.clock.after(ms, resolve));
   }
 
-  #rooms(): Rooms {
+  #rooms(): Rooms & Pick<RoomsTold, 'isSought'> {
     return {
       look: async (room, { whichRoom = false, expected = [] } = {}): Promise<Look> => {
         this.looks.push({ atMs: this.clock.nowMs(), room, expected });
@@ -157,6 +159,7 @@ export class EngineWorld {
         await this.#wait(this.sfuMs);
         return up;
       },
+      isSought: (_, { sid }) => this.sought.has(sid),
     };
   }
 

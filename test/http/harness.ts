@@ -23,7 +23,7 @@ import { createLogger } from '../../src/log.ts';
 import { createMetrics } from '../../src/metrics.ts';
 import { createKeys } from '../../src/sfu/keys.ts';
 import type { RoomCreation } from '../../src/sfu/room-creation.ts';
-import type { Rooms } from '../../src/sfu/rooms.ts';
+import type { Rooms, RoomsTold } from '../../src/sfu/rooms.ts';
 import { createTokens } from '../../src/sfu/tokens.ts';
 import type { AboutParticipant } from '../../src/sfu/webhook.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
@@ -36,7 +36,7 @@ import { createSeededRandom, createVirtualClock, START_MS, type VirtualClock } f
 export const API_KEY = { key: 'key-of-the-sfu', secret: 'secret-of-the-sfu-at-least-32-characters' };
 export const FOREIGN_KEY = { key: 'key-of-another', secret: 'secret-of-another-at-least-32-characters' };
 
-export interface Sfu extends Rooms {
+export interface Sfu extends Rooms, Pick<RoomsTold, 'isSought'> {
   reachable: boolean;
   /** Who is where; a room that is not in it does not exist. */
   readonly inRooms: Map<RoomName, Seen[]>;
@@ -266,6 +266,7 @@ function createSfu(): Sfu {
     async answers() {
       return this.reachable;
     },
+    isSought: () => true,
   };
 }
 

@@ -320,6 +320,20 @@ describe('who is expected, for another process has heard of them', () => {
     expect(await lookFor([alice], bob)).toMatchObject({ found: [alice] });
   });
 
+  test('is sought, and need not be expected again, until half a minute after it was on no node', async () => {
+    const isSought = () => unlisted.isSought(ROOM, alice);
+    expect(isSought()).toBe(false);
+    await lookFor([alice], bob);
+    expect(isSought()).toBe(true);
+    expect(unlisted.isSought(ROOM, seen('alice', 2))).toBe(false);
+    answerFor = async () => NOWHERE;
+    for (let again = 0; again < 2; again += 1) await look(bob);
+    await clock.advance(29_000);
+    expect(isSought()).toBe(true);
+    await clock.advance(1_000);
+    expect(isSought()).toBe(false);
+  });
+
   test('is asked for by the newer session where only an older one is known', async () => {
     await look({ ...carol, joinedAtMs: START_MS - 5_000 }, bob);
     expect(await lookFor([seen('carol', 2)], bob)).toMatchObject({ found: [seen('carol', 2)] });
