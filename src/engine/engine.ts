@@ -95,6 +95,9 @@ export interface Engine extends HandOvers {
   drain(graceMs: number, lastly?: () => Promise<void>): Promise<void>;
 }
 
+/** Alone a process has heard of whatever can be heard of. */
+const soughtBy = ({ rooms, sightings }: EngineDeps): RoomsTold['isSought'] => (sightings === undefined ? () => true : rooms.isSought);
+
 export function createEngine(deps: EngineDeps): Engine {
   const { store, rooms, delayedEvents, clock, random, policy, metrics, log, sightings } = deps;
   const shared = sightings !== undefined;
@@ -128,9 +131,7 @@ export function createEngine(deps: EngineDeps): Engine {
     onPause: (homeserver, untilMs) => void store.pause(homeserver, untilMs).catch(() => {}),
     ...(shared && { reservations: { reserve: (...asked) => store.reserve(...asked), theirs: () => store.reservations() } }),
   });
-  // Alone it has heard of whatever can be heard of.
-  const isSought: RoomsTold['isSought'] = shared ? rooms.isSought : () => true;
-  const [intervalMs, kept] = [policy.presenceIntervalMs, shared ? KEPT_SHARED : KEPT];
+  const [intervalMs, kept, isSought] = [policy.presenceIntervalMs, shared ? KEPT_SHARED : KEPT, soughtBy(deps)];
   const quietRooms = shared ? null : createQuietRooms({ clock, intervalMs });
   const onRow = (row: Delegation): void => keepAlive.remember(row);
   const onWrite = (before: Delegation | undefined, after: Delegation): void => {
