@@ -58,12 +58,9 @@ describe('a server name', () => {
     expect(server.requests).toEqual([WELL_KNOWN]);
   });
 
-  test.each([
-    ['gzip', gzipSync],
-    ['br', brotliCompressSync],
-  ])('may have a well-known that is kept packed, and comes so to all: %s', async (encoding, pack) => {
+  test('may have a well-known that is kept packed, and comes so to all', async () => {
     const { ask, server } = await bench((_, response) => {
-      response.writeHead(200, { 'content-encoding': encoding }).end(pack(JSON.stringify(TARGET)));
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync(JSON.stringify(TARGET)));
     });
     expect(await ask()).toEqual(FOUND);
     expect(server.headers[0]).toMatchObject({ 'accept-encoding': 'identity' });
@@ -75,6 +72,7 @@ describe('a server name', () => {
       ['gzip', gzipSync(large)],
       ['gzip', JSON.stringify(TARGET)],
       ['__proto__', gzipSync('{}')],
+      ['br', brotliCompressSync(JSON.stringify(TARGET))],
     ] as const) {
       const { ask } = await bench((_, response) => void response.writeHead(200, { 'content-encoding': encoding }).end(body));
       expect(await ask()).toMatchObject({ kind: 'unresolvable', why: 'the well-known holds no m.homeserver.base_url' });
