@@ -37,6 +37,7 @@ import { onceAMinute } from './once-a-minute.ts';
 import { type Connections, shareConnections } from './process/descriptors.ts';
 import { collectAll, keepSmall } from './process/memory.ts';
 import { goFirst } from './process/priority.ts';
+import { watchDisk } from './process/slow-disk.ts';
 import { watchStandstill } from './process/standstill.ts';
 import { faultLines, startupLines } from './process/startup-report.ts';
 import { createStdout, writerTo } from './process/stdout.ts';
@@ -274,6 +275,7 @@ async function openStore(
   metrics: Metrics,
 ): Promise<{ store: Store & Attendance; sightings?: Sightings; clock: Clock }> {
   const clock = systemTime;
+  const synced = watchDisk({ clock: systemTime, log });
   try {
     if (config.redis !== null) {
       const { openSharedStore } = await import('./shared-store.ts');
@@ -285,7 +287,10 @@ async function openStore(
       clock,
       seal: config.storeKey === null ? null : createSeal(config.storeKey),
       onCommit: (ok, updates, tookMs) => metrics.storeCommit(ok ? 'ok' : 'failed', tookMs, updates),
-      onSync: (ok, tookMs) => metrics.storeSync(ok ? 'ok' : 'failed', tookMs),
+      onSync: (ok, tookMs) => {
+        metrics.storeSync(ok ? 'ok' : 'failed', tookMs);
+        synced(tookMs);
+      },
       onUnreadable: (delegation, err) => log.error({ delegation, err }, 'a stored delegation can not be read; it is kept and left alone'),
     });
     return { store, clock };

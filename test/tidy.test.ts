@@ -64,6 +64,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/process/descriptors.ts', []],
   ['src/process/memory.ts', ['src/clock.ts']],
   ['src/process/priority.ts', []],
+  ['src/process/slow-disk.ts', ['src/clock.ts', 'src/log.ts', 'src/once-a-minute.ts']],
   ['src/process/standstill.ts', ['src/clock.ts', 'src/log.ts']],
   ['src/process/startup-report.ts', ['src/config/config.ts']],
   ['src/process/stdout.ts', ['src/clock.ts']],
