@@ -444,7 +444,8 @@ export class Checker {
     const { waitMs: waits } = this.#deps.policy;
     const waitMs = up.cause === 'sfu_down' ? waits.sfuDown : Math.min(waitMsOf(up.cause, this.#deps.policy), waits.missing);
     // Clients of an SFU that was down for longer than they are waited for can't be back before it is.
-    const isTooLate = told.leftMs > sentAtMs || stay.last.joinedAtMs >= up.untilMs + waitMs;
+    const waitedMs = (this.#deps.sfuBackMs(up.untilMs, up.untilMs + waitMs) ?? up.untilMs) + waitMs;
+    const isTooLate = told.leftMs > sentAtMs || told.leftMs >= waitedMs || stay.last.joinedAtMs >= up.untilMs + waitMs;
     const awayMs = aborted && isTooLate ? up.untilMs : stay.absentSinceMs;
     const backMs = up.cause === 'sfu_down' ? this.#deps.sfuBackMs(awayMs, awayMs + waitMs) : undefined;
     // A question that was on its way when the SFU was back is answered, and counts from when it was put.
