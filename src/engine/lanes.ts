@@ -118,11 +118,14 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
   const isBlocked = (lane: Lane): boolean => clock.nowMs() < lane.blockedUntilMs;
   const isShut = (lane: Lane): boolean => clock.nowMs() + GATHER_MS < lane.blockedUntilMs;
 
+  /** Whether a restart would have to wait for the others. */
+  const isCrowded = (lane: Lane): boolean => lane.underWay.places >= mostRestarts(lane);
+
   /** Who ran out while they waited for a turn. */
   function giveUp(lane: Lane): void {
-    const { queue, underWay, triage } = lane;
+    const { queue, triage } = lane;
     const hasRunOut = (one: Waiting): boolean => isRestart(lane, one) && triage.hasRunOut(one);
-    if (underWay.places < mostRestarts(lane) || queue.first === undefined || !hasRunOut(queue.first)) return;
+    if (!isCrowded(lane) || queue.first === undefined || !hasRunOut(queue.first)) return;
     triage.missed();
     const gone = queue.takeOthers(hasRunOut);
     onGivenUp(lane.homeserver, gone.length);
@@ -135,7 +138,7 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
     lane.queue.putBack(clock.nowMs());
     const { queue, triage } = lane;
     const mayWait = (other: Waiting): boolean => isRestart(lane, other) && triage.isLate(other);
-    if (triage.on && lane.underWay.places >= mostRestarts(lane) && queue.first !== undefined && mayWait(queue.first)) triage.missed();
+    if (triage.on && isCrowded(lane) && queue.first !== undefined && mayWait(queue.first)) triage.missed();
     return queue.next((restart) => isUrgent(lane, restart), triage.on ? mayWait : null);
   }
 
@@ -350,7 +353,8 @@ export function createLanes({ clock, onFree, onPause, onGivenUp, mostAtOnce, res
         lane.owesCall = true;
         return Promise.resolve(null);
       }
-      if (lane.triage.on && isRestart(lane, errand) && lane.triage.hasRunOut(errand)) {
+      // With nobody before it a call costs nothing, and its client may have kept the event alive.
+      if (lane.triage.on && isCrowded(lane) && isRestart(lane, errand) && lane.triage.hasRunOut(errand)) {
         onGivenUp(homeserver, 1);
         return Promise.resolve(GIVEN_UP);
       }

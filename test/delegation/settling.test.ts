@@ -376,3 +376,27 @@ describe('a node that was frozen lists the session from before, which another on
     expect(row.state).toMatchObject({ kind: 'connected', session: { sid: older.sid } });
   });
 });
+
+describe('a session that seems to be newer has left, and nothing else was heard of it', () => {
+  const away = (askedAtMs: number): Event => ({ kind: 'sfu_unreachable', askedAtMs });
+  const decided = (row: Delegation, event: Event, nowMs: number) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const left = decided(rowIn(ROWS['connected, just seen']), EVENTS['B left'], NOW);
+  const overMs = NOW + POLICY.waitMs.left;
+
+  it('is no proof by itself: a clock may have been wrong for the moment in which it came', () => {
+    expect(left.state).toMatchObject({ kind: 'settling', departure: { cause: 'left', fence: 'PA_b', certain: false } });
+    expect(decided(left, away(overMs), overMs).state).toMatchObject({ kind: 'settling' });
+  });
+
+  it('nor are two of them', () => {
+    const another = { ...EVENTS['B left'], sid: 'PA_c' as Sid, joinedAtMs: NOW - 400 } as Event;
+    const both = decided(left, another, NOW + 10);
+    expect(both.state).toMatchObject({ kind: 'settling', departure: { fence: 'PA_c', certain: false } });
+    expect(decided(both, away(overMs + 10), overMs + 10).state).toMatchObject({ kind: 'settling' });
+  });
+
+  it('is one where ours was told to have left before', () => {
+    const both = decided(decided(rowIn(ROWS['connected, just seen']), EVENTS['A left'], NOW), EVENTS['B left'], NOW + 10);
+    expect(decided(both, away(overMs + 10), overMs + 10).state).toMatchObject({ kind: 'leaving' });
+  });
+});

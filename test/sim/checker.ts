@@ -374,6 +374,11 @@ export class Checker {
     this.#soughtUntilMs[what].set(room, this.#deps.timeline.nowMs + forMs);
   }
 
+  /** How much longer a list may have taken since then: while a node is asked for somebody in vain it waits for that (sfu/unlisted.ts). */
+  #listWaitsMs(room: RoomName, sinceMs: number): number {
+    return (this.#soughtUntilMs.session.get(room) ?? Number.NEGATIVE_INFINITY) >= sinceMs ? NODES_MS : 0;
+  }
+
   looked(room: string): void {
     const looks = this.#looks.get(room) ?? [];
     looks.push(this.#deps.timeline.nowMs);
@@ -466,7 +471,8 @@ export class Checker {
   /** Sent by lastwill: it has to have asked, or been told. */
   #sentUnder(leave: DelayedLeave, sentAtMs: number, sinceMs: number, stay: Stay): string | null {
     const { policy, wellness, sfuSlow } = this.#deps;
-    const knowledgeMs = sfuSlow ? SLOW_KNOWLEDGE_MS : KNOWLEDGE_MS;
+    const { room } = this.#deps.members[leave.member] as Member;
+    const knowledgeMs = (sfuSlow ? SLOW_KNOWLEDGE_MS : KNOWLEDGE_MS) + this.#listWaitsMs(room, sentAtMs - NODES_MS);
     if (this.#isUnknown(leave, sentAtMs, stay)) return null;
     if (this.#joinToldMs(stay) <= sentAtMs - knowledgeMs) return 'sent although a webhook had told of the participant';
     if (sinceMs > sentAtMs - knowledgeMs) return null;
@@ -513,12 +519,13 @@ export class Checker {
     );
     const fromMs = Math.max(beganMs + leave.delayMs * 0.85, knownMs, promisedMs, supersededMs ?? 0);
     // The question to the SFU and the way to the homeserver take their time, and a short delay has little.
-    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + model.slowestWayMs;
+    const { room } = this.#deps.members[leave.member] as Member;
+    const slowMs = (sfuSlow ? SLOW_KNOWLEDGE_MS : 0) + this.#listWaitsMs(room, fromMs) + model.slowestWayMs;
+    const inTimeMs = Math.min(SLACK_MS, leave.delayMs * 0.05) + slowMs;
     if (fromMs + inTimeMs > nowMs) return null;
     // By a clock that was set back while nobody ran less of the delay is over than it is, and nothing shows it.
     if (this.#clockBehindMs >= beganMs) return null;
     // While the SFU looks for the node of the room whoever is asked about waits, and what is to be done for them after that.
-    const { room } = this.#deps.members[leave.member] as Member;
     if ((this.#soughtUntilMs.room.get(room) ?? Number.NEGATIVE_INFINITY) > fromMs) return null;
     // Trouble in the last part of a delay needs time to be mended.
     if (wellMs > beganMs + leave.delayMs * 0.7 - policy.presenceIntervalMs / 10 && wellMs + 4_000 + leave.delayMs / 4 > nowMs) return null;
@@ -618,8 +625,7 @@ export class Checker {
     const forgotten = stay.cause === 'replaced' && this.#deps.roomSidOf(stay.last.room) !== stay.last.roomSid;
     if (stay.cause === 'sfu_down' || forgotten || wellness.since('webhooks') > stay.absentSinceMs)
       return { fromMs: stay.absentSinceMs, untilMs: Math.max(toldMs, stay.absentSinceMs) + missedMs };
-    const isSought = (this.#soughtUntilMs.session.get(stay.last.room) ?? Number.NEGATIVE_INFINITY) >= stay.absentSinceMs;
-    const untilMs = toldMs + waitMsOf(stay.cause, policy) + SLACK_MS + (isSought ? NODES_MS : 0);
+    const untilMs = toldMs + waitMsOf(stay.cause, policy) + SLACK_MS + this.#listWaitsMs(stay.last.room, stay.absentSinceMs);
     return { fromMs: Math.min(stay.absentSinceMs, toldMs), untilMs };
   }
 

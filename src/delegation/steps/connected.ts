@@ -82,9 +82,9 @@ export function connectedLeft(row: Row, event: EventOf<'left'>, at: Moment): Dec
   // Which one came later can't be told if one of them joined by a clock that was set back since.
   if (isFromBeforeSetBack(Math.max(event.joinedAtMs, session.joinedAtMs), at)) return unchanged(row, [ask(at.nowMs)]);
   if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);
-  // A newer session came and went before we heard of it.
+  // A newer session came and went before we heard of it; so it seems, by a clock that may have been wrong for a moment.
   const newer: Session = { ...session, sid: event.sid, joinedAtMs: event.joinedAtMs, roomSid: event.roomSid };
-  return depart(row, newer, departure, attempted, at);
+  return depart(row, newer, { ...departure, certain: isCertain(departure, false) }, attempted, at);
 }
 
 /**

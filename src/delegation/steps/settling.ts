@@ -19,6 +19,7 @@ import {
   type In,
   isAbandoned,
   isAnotherRoom,
+  isCertain,
   isLateWord,
   type Moment,
   mayBeForgotten,
@@ -62,7 +63,9 @@ export function settlingLeft(row: Row, event: EventOf<'left'>, at: Moment): Deci
   const isOfStop = ofOurs && event.sid !== null && departure.cause === 'sfu_down' && event.cause === 'sfu_down';
   if (isOfStop && leftMs(event, at) <= departure.atMs + CLOCKS_MS) return stopKnown(row, left.sid, leftMs(event, at), at);
   const onWayBack = !ofOurs && (departure.cause === 'sfu_down' || isElsewhere);
-  return depart(row, left, departureTold(event, left.sid, onWayBack, at), attempted, at);
+  const told = departureTold(event, left.sid, onWayBack, at);
+  // That a newer session has gone proves nothing where it is not certain that ours has.
+  return depart(row, left, ofOurs ? told : { ...told, certain: isCertain(told, departure.certain) }, attempted, at);
 }
 
 /**
