@@ -31,7 +31,7 @@ import { createWebhookWatch } from './webhook-watch.ts';
 
 export interface EngineDeps {
   readonly store: Store;
-  readonly rooms: Rooms & Pick<RoomsTold, 'isSought'>;
+  readonly rooms: Rooms & Pick<RoomsTold, 'isSought' | 'doubted'>;
   readonly delayedEvents: DelayedEvents;
   readonly clock: Clock;
   readonly random: Random;
@@ -100,7 +100,7 @@ const soughtBy = ({ rooms, sightings }: EngineDeps): RoomsTold['isSought'] => (s
 
 export function createEngine(deps: EngineDeps): Engine {
   const { store, rooms, delayedEvents, clock, random, policy, metrics, log, sightings } = deps;
-  const shared = sightings !== undefined;
+  const [shared, doubted] = [sightings !== undefined, rooms.doubted];
   const underWay = new Set<Promise<void>>();
   const restarts = new WeakSet<Promise<void>>();
   let storeAwayToldMs: number | null = null;
@@ -157,7 +157,7 @@ export function createEngine(deps: EngineDeps): Engine {
     onSilence: () => keepAlive.begin(),
     onAnswer: () => storeAwayToldMs === null && void keepAlive.end(),
   });
-  const sweep = createSweep({ store, presence, quietRooms, isSought, apply: watched, clock, intervalMs, kept, perform, log });
+  const sweep = createSweep({ store, presence, quietRooms, isSought, doubted, apply: watched, clock, intervalMs, kept, perform, log });
 
   /** `apply`, and the scheduler is told when what was written is due: that may be before anything that it waits for. */
   async function watched(...args: Parameters<typeof apply>): Promise<Applied> {

@@ -28,6 +28,8 @@ export interface SweepDeps {
   readonly apply: Apply;
   /** False: another process may have heard of that session, and this one of nothing. */
   readonly isSought: (room: RoomName, session: Seen) => boolean;
+  /** Rooms that are to be looked at whoever's turn it is: up to so many, each once. */
+  readonly doubted: (most: number) => readonly RoomName[];
   readonly clock: Clock;
   readonly intervalMs: number;
   /** How long ended delegations are kept, and how many at most. */
@@ -43,6 +45,8 @@ interface Judged {
   readonly isQuiet: boolean;
   /** Sessions that it lacks, and that are to be looked for. */
   readonly missing: readonly Seen[];
+  /** Sessions that it has, and that another process may have found to be on no node. */
+  readonly doubtful: readonly Seen[];
 }
 
 /** How long the key of a webhook is remembered: longer than its token is valid (sfu/jwt.ts), so that nobody can replay it with effect. */
@@ -80,7 +84,7 @@ const PURGE_EVERY_MS = 10_000;
 const PURGE_PORTION = 250;
 
 export function createSweep(deps: SweepDeps): Sweep {
-  const { store, presence, quietRooms, apply, isSought, clock, intervalMs, kept, perform, log } = deps;
+  const { store, presence, quietRooms, apply, isSought, doubted, clock, intervalMs, kept, perform, log } = deps;
   const shared = quietRooms === null;
   let position = 0;
   let lastTickMs: number | null = null;
@@ -100,11 +104,11 @@ export function createSweep(deps: SweepDeps): Sweep {
       const evidence = await presence.ask(room, clock.nowMs(), 0);
       // An outage says nothing about anyone; rows that need an answer ask for themselves.
       if (evidence.kind === 'unreachable' || quietRooms?.isQuiet(room, evidence)) return;
-      const { rows, isQuiet, missing } = await judge(room, evidence, shared);
+      const { rows, isQuiet, missing, doubtful } = await judge(room, evidence, shared);
       if (isQuiet) underWay?.wasQuiet(evidence, rows);
-      if (missing.length === 0) return;
-      const again = await presence.ask(room, clock.nowMs(), 0, { expected: missing });
-      if (again.kind === 'list') await judge(room, again, false);
+      if (missing.length + doubtful.length === 0) return;
+      const again = await presence.ask(room, clock.nowMs(), 0, { expected: [...missing, ...doubtful] });
+      if (again.kind === 'list' && missing.length > 0) await judge(room, again, false);
     } finally {
       underWay?.end();
     }
@@ -113,26 +117,31 @@ export function createSweep(deps: SweepDeps): Sweep {
   /**
    * What a list means for all rows of its room. `isFirst`: not for those whose session it lacks and this process does not know, for another one
    * may have heard of that. They are to be looked for first: else each list of this process would have them wait, until another one finds them.
+   * Nor does it say that somebody is there whom another process waits for, because none of the nodes had them: that is found out here as well, and
+   * when the wait is over whoever asks then goes by it.
    */
   async function judge(room: RoomName, evidence: List, isFirst: boolean): Promise<Judged> {
     const [eventOf, isLacked] = [eventsOf(evidence), isFirst ? lackedBy(evidence) : () => false];
     const rows: Delegation[] = [];
     const missing: Seen[] = [];
+    const doubtful: Seen[] = [];
     let isQuiet = true;
     const of = portions(evidence.present.length);
     for (let nth = 0; nth < of; nth += 1) {
       const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
         rows.push(row);
         if (row.handles === null) return null;
-        const session = row.state.kind === 'connected' ? lastSeen(row) : null;
-        if (session === null || !isLacked(session) || isSought(room, session)) return eventOf(row);
-        missing.push(session);
+        const session = lastSeen(row);
+        if (session === null) return eventOf(row);
+        const isThoughtLost = row.state.kind === 'settling';
+        if (isThoughtLost ? !shared || !isOn(evidence, session) : !isLacked(session) || isSought(room, session)) return eventOf(row);
+        (isThoughtLost ? doubtful : missing).push(session);
         return null;
       });
       isQuiet &&= applied.changed === 0 && applied.todo.length === 0;
       for (const todo of applied.todo) perform(todo);
     }
-    return { rows, isQuiet, missing };
+    return { rows, isQuiet, missing, doubtful };
   }
 
   /** That the store is away is logged elsewhere, once. */
@@ -195,6 +204,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     tick: () => {
       const nowMs = clock.nowMs();
       turn(nowMs);
+      for (const room of doubted(ALL_AT_ONCE)) look(room).catch(failed);
       purgeInTurn(nowMs);
       presence.touch(presence.reachable === false ? AWAY_TOUCH_MS : Math.min(intervalMs, TOUCH_MS));
     },
@@ -208,3 +218,5 @@ export function createSweep(deps: SweepDeps): Sweep {
     },
   };
 }
+
+const isOn = ({ present }: List, session: Seen): boolean => present.some(({ sid }) => sid === session.sid);

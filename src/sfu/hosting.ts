@@ -36,7 +36,8 @@ const MOST_ROOMS = 50_000;
 /** An empty message to nobody: by SIDs as well, for servers that do not know `destinationIdentities` yet. */
 const TO_NOBODY = { data: '', kind: 'LOSSY', destinationSids: ['-'], destinationIdentities: ['-'] } as const;
 
-export function createHosting(service: RoomService, clock: Clock): Hosting {
+/** `onDoubt`: called when no node has who was there first, and the room is to be looked at again. */
+export function createHosting(service: RoomService, clock: Clock, onDoubt: (room: RoomName) => void): Hosting {
   /** The newest question about each room, and when it was put. */
   const underWay = new Map<RoomName, { readonly atMs: number; readonly answer: Promise<boolean> }>();
   const rooms = new LruMap<RoomName, Known>(MOST_ROOMS);
@@ -65,6 +66,7 @@ export function createHosting(service: RoomService, clock: Clock): Hosting {
       // They may have just left. Else the next look asks again.
       learn(room, false, atMs);
       rooms.set(room, { ...knownOf(room), oldestMs: NEVER });
+      onDoubt(room);
     } else await askOnce(room);
   }
 

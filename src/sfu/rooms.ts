@@ -41,15 +41,20 @@ export interface Rooms {
   answers(): Promise<boolean>;
 }
 
-export type RoomsTold = Rooms & Pick<Unlisted, 'told' | 'isSought'>;
+export interface RoomsTold extends Rooms, Pick<Unlisted, 'told' | 'isSought'> {
+  /** Rooms that list somebody whom no node has, as was found since their last look: up to so many, each once. */
+  doubted(most: number): readonly RoomName[];
+}
 
 export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps, stored?: Stored): RoomsTold {
   return roomsOf(createRoomService(apiUrl, key, deps), deps?.clock ?? systemClock(), stored);
 }
 
 export function roomsOf(service: RoomService, clock: Clock, stored?: Stored): RoomsTold {
-  const hosting = createHosting(service, clock);
-  const sessions = createSessions(service, clock, hosting.failed);
+  const doubted = new Set<RoomName>();
+  const onDoubt = (room: RoomName) => void doubted.add(room);
+  const hosting = createHosting(service, clock, onDoubt);
+  const sessions = createSessions(service, clock, hosting.failed, onDoubt);
   const listing = createListing(service, clock);
   const unlisted = createUnlisted(service, clock, stored);
   const list = async (names: readonly string[]) => noted(await service.call('ListRooms', { roomList: true }, { names }));
@@ -92,6 +97,11 @@ export function roomsOf(service: RoomService, clock: Clock, stored?: Stored): Ro
     answers: async () => (await list(['-'])).kind === 'answered',
     told: unlisted.told,
     isSought: unlisted.isSought,
+    doubted: (most) => {
+      const first = [...doubted.values().take(most)];
+      for (const room of first) doubted.delete(room);
+      return first;
+    },
   };
 }
 

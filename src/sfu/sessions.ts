@@ -61,8 +61,11 @@ const LOST_PAUSE_MS = { first: 10_000, most: 300_000 };
 /** Clients are back up to 18 s after their SFU has restarted (deploy/reasons.md). */
 const JUST_LOST_MS = 20_000;
 
-/** `onLost`: called when sessions are found to be lost: their node has died, and with it perhaps others'. */
-export function createSessions(service: RoomService, clock: Clock, onLost: () => void): Sessions {
+/**
+ * `onLost`: called when sessions are found to be lost: their node has died, and with it perhaps others'. `onDoubt`: when one was on no node
+ * twice, and its room is to be looked at again.
+ */
+export function createSessions(service: RoomService, clock: Clock, onLost: () => void, onDoubt: (room: RoomName) => void): Sessions {
   const known = new LruMap<Sid, Known>(MOST_SESSIONS);
   /** Sessions that no node has. Nearly always empty, and then no list has to be searched for them. */
   const lostOnes = new LruMap<Sid, Lost>(MOST_SESSIONS);
@@ -107,6 +110,7 @@ export function createSessions(service: RoomService, clock: Clock, onLost: () =>
     known.set(one.sid, { ...knownOf(one), notBeforeMs: nowMs + pauseMs });
     lostOnes.set(one.sid, { sinceMs: before?.sinceMs ?? nowMs, pauseMs, isTold: before?.isTold ?? false });
     if (before === undefined) clock.after(pauseMs, () => askBeside(room, [one]));
+    else if (before.pauseMs === LOST_PAUSE_MS.first) onDoubt(room);
   }
 
   async function work(): Promise<void> {

@@ -41,6 +41,20 @@ it.each([
   expect(mostWithin(within.ms, world)).toBeLessThanOrEqual(within.most);
 });
 
+it.each([true, false])(
+  'a room that lists somebody whom no node has is looked at whoever looks at it in turn (several: %s)',
+  async (shared) => {
+    const world = await held(20, 1, shared);
+    await world.clock.advance(3 * INTERVAL_MS);
+    world.looks.length = 0;
+    world.doubted.push(...Array.from({ length: 20 }, (_, n) => room(n + 1)));
+    await world.clock.advance(1_000);
+    expect(new Set(world.looks.map(({ room: where }) => where)).size).toBeGreaterThanOrEqual(16);
+    await world.clock.advance(1_000);
+    expect(new Set(world.looks.map(({ room: where }) => where)).size).toBe(20);
+  },
+);
+
 it('in no two intervals are there more looks than rooms, not even while the rooms fall quiet', async () => {
   const world = await held(100, 1);
   await world.clock.advance(5 * INTERVAL_MS);
@@ -213,3 +227,30 @@ it.each([
   await world.clock.advance(2 * INTERVAL_MS);
   expect(world.actions('send')).toMatchObject([{ target: 'event-1' }]);
 });
+
+it.each([
+  { shared: true, kind: 'settling' },
+  { shared: false, kind: 'connected' },
+])(
+  'a list that shows again whom lists alone had told to be gone: of several processes ($shared) another may have asked the nodes',
+  async ({ shared, kind }) => {
+    const waitMs = policy({}).waitMs;
+    const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS, waitMs: { ...waitMs, missing: 3 * INTERVAL_MS } }, { shared });
+    const { id: _, ...rest } = handOver(1, { room: room(1), delayMs: HOUR_MS });
+    world.join(room(1), identity(1), sid(1));
+    world.join(room(1), identity(2), sid(2));
+    world.sought.add(sid(1));
+    await world.engine.handOver(rest);
+    await world.clock.advance(2 * INTERVAL_MS);
+    world.leave(room(1), identity(1));
+    await world.clock.advance(1.1 * INTERVAL_MS);
+    expect(await world.store.count()).toMatchObject({ settling: 1 });
+    world.join(room(1), identity(1), sid(1));
+    world.looks.length = 0;
+    await world.clock.advance(1.1 * INTERVAL_MS);
+    expect(await world.store.count()).toMatchObject({ [kind]: 1 });
+    expect(world.looks.some(({ expected }) => expected.some((one) => one.sid === sid(1)))).toBe(shared);
+    await world.clock.advance(2 * INTERVAL_MS);
+    expect(await world.store.count(), 'when the wait is over whoever is found is there').toMatchObject({ connected: 1 });
+  },
+);

@@ -48,6 +48,8 @@ export class EngineWorld {
   listLost = false;
   /** Whom this process looks for on the nodes by itself where they are not listed; in vain, unless they are expected. */
   readonly sought = new Set<Sid>();
+  /** Rooms that list somebody whom no node has. */
+  readonly doubted: RoomName[] = [];
   /** How long it takes for a list, ms. */
   sfuMs = 3;
   /** What a homeserver answers to a call; null: it hangs until the call's own timeout. */
@@ -142,7 +144,7 @@ export class EngineWorld {
     return new Promise((resolve) => void this.clock.after(ms, resolve));
   }
 
-  #rooms(): Rooms & Pick<RoomsTold, 'isSought'> {
+  #rooms(): Rooms & Pick<RoomsTold, 'isSought' | 'doubted'> {
     return {
       look: async (room, { whichRoom = false, expected = [] } = {}): Promise<Look> => {
         this.looks.push({ atMs: this.clock.nowMs(), room, expected });
@@ -160,6 +162,7 @@ export class EngineWorld {
         return up;
       },
       isSought: (_, { sid }) => this.sought.has(sid),
+      doubted: (most) => this.doubted.splice(0, most),
     };
   }
 

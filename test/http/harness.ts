@@ -36,7 +36,7 @@ import { createSeededRandom, createVirtualClock, START_MS, type VirtualClock } f
 export const API_KEY = { key: 'key-of-the-sfu', secret: 'secret-of-the-sfu-at-least-32-characters' };
 export const FOREIGN_KEY = { key: 'key-of-another', secret: 'secret-of-another-at-least-32-characters' };
 
-export interface Sfu extends Rooms, Pick<RoomsTold, 'isSought'> {
+export interface Sfu extends Rooms, Pick<RoomsTold, 'isSought' | 'doubted'> {
   reachable: boolean;
   /** Who is where; a room that is not in it does not exist. */
   readonly inRooms: Map<RoomName, Seen[]>;
@@ -267,6 +267,7 @@ function createSfu(): Sfu {
       return this.reachable;
     },
     isSought: () => true,
+    doubted: () => [],
   };
 }
 

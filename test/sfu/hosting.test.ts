@@ -17,7 +17,10 @@ function begin() {
     const called: Called = at.isThere ? { kind: 'answered', message: {} } : { kind: 'nowhere' };
     return new Promise((resolve) => void clock.after(at.isThere ? 2 : NOWHERE_MS, () => resolve(called)));
   };
-  const hosting = createHosting({ call }, clock);
+  let doubts = 0;
+  const hosting = createHosting({ call }, clock, () => {
+    doubts += 1;
+  });
   /** Who was there first is on a node, until told otherwise. */
   const oldest = { asked: 0, answer: 'answered' as Called['kind'] | null };
   const askOldest = async () => {
@@ -35,7 +38,7 @@ function begin() {
     await clock.advance(10);
     return asked.answer;
   };
-  return { clock, hosting, at, oldest, ask, look };
+  return { clock, hosting, at, oldest, ask, look, doubts: () => doubts };
 }
 
 test('who comes back to the room while a node is looked for in vain is not lost by that', async () => {
@@ -81,12 +84,14 @@ describe('while nothing speaks against a room', () => {
   });
 
   test('who was there first is on no node: then the next look asks for the room, and another for who came next', async () => {
-    const { clock, at, oldest, look } = begin();
+    const { clock, at, oldest, look, doubts } = begin();
     at.isThere = true;
     expect(await look()).toBe(true);
+    expect(doubts()).toBe(0);
     oldest.answer = 'nowhere';
     await clock.advance(300_000);
     expect([await look(), at.asked]).toEqual([true, 0]);
+    expect(doubts(), 'that look is to be soon').toBe(1);
     oldest.answer = 'answered';
     expect([await look(), at.asked, oldest.asked]).toEqual([true, 1, 2]);
     expect([await look(), at.asked, oldest.asked]).toEqual([true, 1, 3]);

@@ -16,6 +16,7 @@ let clock: VirtualClock;
 let sessions: Sessions;
 let asked: string[];
 let losses: number;
+let doubted: RoomName[];
 let answerFor: (identity: string) => Called | Promise<Called>;
 
 beforeEach(() => {
@@ -31,9 +32,11 @@ beforeEach(() => {
     return answerFor(identity);
   };
   losses = 0;
-  sessions = createSessions({ call }, clock, () => {
+  doubted = [];
+  const onLost = (): void => {
     losses += 1;
-  });
+  };
+  sessions = createSessions({ call }, clock, onLost, (room) => void doubted.push(room));
 });
 
 function seen(identity: string, joinedAtMs: number | null): Seen {
@@ -146,6 +149,21 @@ describe('who is lost', () => {
     await clock.advance(1);
     expect(asked).toEqual(['alice', 'alice']);
     expect(await look([alice, back]), 'it was a mistake').toEqual(['alice', 'back']);
+  });
+
+  test('has its room looked at, once, when it is on no node the second time, though nobody looks', async () => {
+    lostOnes('alice');
+    await look([alice, back]);
+    await clock.advance(9_999);
+    expect(doubted).toEqual([]);
+    await clock.advance(1);
+    expect(doubted).toEqual([ROOM]);
+    for (let minutes = 0; minutes < 10; minutes += 1) {
+      await clock.advance(60_000);
+      await look([alice, back]);
+    }
+    expect(asked.length).toBeGreaterThan(4);
+    expect(doubted).toEqual([ROOM]);
   });
 
   test('casts no doubt on others when it has just left, and is on no list any more', async () => {
