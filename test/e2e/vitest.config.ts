@@ -1,9 +1,22 @@
+import { basename } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** They begin first, so that none of them is waited for alone in the end. */
+const LONGEST = ['replicas', 'sfu-with-redis', 'behind-homeserver', 'staying', 'homeserver-away'];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const named = (wanted: string) => sorted.filter(({ moduleId }) => basename(moduleId, '.test.ts') === wanted);
+    return [...new Set([...LONGEST.flatMap(named), ...sorted])];
+  }
+}
 
 export default defineConfig({
   test: {
     pool: 'forks',
-    sequence: { concurrent: true },
+    sequence: { concurrent: true, sequencer: LongestFirst },
     testTimeout: 180_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
@@ -17,7 +30,7 @@ export default defineConfig({
           include: ['*.test.ts'],
           exclude: ['limited.test.ts'],
           globalSetup: ['./stack/shared-stack.ts'],
-          maxWorkers: 2,
+          maxWorkers: 3,
           maxConcurrency: 4,
         },
       },
@@ -38,15 +51,15 @@ export default defineConfig({
       },
       {
         extends: true,
-        // After them, since browsers need the cores for themselves.
+        // After them, since browsers need the cores for themselves: four at a time, most of which are dead and waited for (LiveKit's 20 s).
         test: {
           name: 'browser',
           root: `${import.meta.dirname}/browser`,
           include: ['*.test.ts'],
           globalSetup: ['./stack/shared-call.ts'],
           sequence: { groupOrder: 2 },
-          maxWorkers: 1,
-          maxConcurrency: 3,
+          maxWorkers: 2,
+          maxConcurrency: 2,
         },
       },
       {
