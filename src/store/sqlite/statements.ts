@@ -9,6 +9,12 @@ const LIVE: readonly LiveState['kind'][] = ['awaiting', 'connected', 'settling',
 const ENDED = `SELECT number FROM delegation WHERE kind = 'ended'`;
 const NOT_AWAY = (parameter: string) => `homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
 
+/**
+ * SQLite plans by the value of a bare `LIMIT ?`, and to do so compiles the statement anew each time that it is run: ten times as long as to
+ * look and find nothing. Of a sum it knows no value.
+ */
+const upTo = (parameter = '?') => `LIMIT ${parameter} + 0`;
+
 /** Those of a kind that came due in a time, longest overdue first, or last: a walk along one stretch of the index, which ends with its limit. */
 function dueOf(kind: LiveState['kind'], and: string, order: 'ASC' | 'DESC' = 'ASC'): string {
   const due = `kind = '${kind}' AND turn_at >= ?1 AND turn_at <= ?2`;
@@ -29,9 +35,9 @@ export function prepareAll(db: DatabaseSync) {
     rollback: sql('ROLLBACK'),
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
     named: sql(`SELECT ${ROW} FROM delegation WHERE id = ?`),
-    byOwner: sql(`SELECT ${ROW} FROM delegation WHERE owner = ? AND room = ? ORDER BY ${order} LIMIT ?`),
+    byOwner: sql(`SELECT ${ROW} FROM delegation WHERE owner = ? AND room = ? ORDER BY ${order} ${upTo()}`),
     byEvent: sql(`SELECT ${ROW} FROM delegation WHERE event = ? AND room = ? AND owner <> ? AND ended_at IS NULL`),
-    unnamed: sql(`SELECT ${ROW} FROM delegation WHERE number > ? AND event IS NULL AND ended_at IS NULL ORDER BY number LIMIT ?`),
+    unnamed: sql(`SELECT ${ROW} FROM delegation WHERE number > ? AND event IS NULL AND ended_at IS NULL ORDER BY number ${upTo()}`),
     nameEvent: sql('UPDATE delegation SET event = ? WHERE number = ?'),
     byWatched: sql(`SELECT ${ROW} FROM watched w JOIN delegation USING (number) WHERE w.slot = ? AND w.room = ? AND w.identity = ?`),
     // Whoever is watched under two identities is there twice.
@@ -50,25 +56,25 @@ export function prepareAll(db: DatabaseSync) {
     unwatch: sql('DELETE FROM watched WHERE slot = ? AND room = ? AND identity = ? AND number = ?'),
     onceKnown: sql('SELECT 1 FROM webhook WHERE era IN (?, ?) AND key = ?'),
     onceKeep: sql('INSERT OR IGNORE INTO webhook (era, key) VALUES (?,?)'),
-    dueLeaves: sql(`${dueOf('leaving', NOT_AWAY('?3'))} LIMIT ?4`),
+    dueLeaves: sql(`${dueOf('leaving', NOT_AWAY('?3'))} ${upTo('?4')}`),
     dueRestarts: {
-      oldest: sql(`${dueOf('connected', NOT_AWAY('?3'))} LIMIT ?4`),
-      newest: sql(`${dueOf('connected', NOT_AWAY('?3'), 'DESC')} LIMIT ?4`),
+      oldest: sql(`${dueOf('connected', NOT_AWAY('?3'))} ${upTo('?4')}`),
+      newest: sql(`${dueOf('connected', NOT_AWAY('?3'), 'DESC')} ${upTo('?4')}`),
     } satisfies Record<First, StatementSync>,
     dueOthers: sql(
       `SELECT id, rev, due_at FROM (
-         SELECT * FROM (${dueOf('cancelling', NOT_AWAY('?3'))} LIMIT ?4) UNION ALL
-         SELECT * FROM (${dueOf('awaiting', 'TRUE')} LIMIT ?4) UNION ALL
-         SELECT * FROM (${dueOf('settling', 'TRUE')} LIMIT ?4)
-       ) ORDER BY due_at LIMIT ?4`,
+         SELECT * FROM (${dueOf('cancelling', NOT_AWAY('?3'))} ${upTo('?4')}) UNION ALL
+         SELECT * FROM (${dueOf('awaiting', 'TRUE')} ${upTo('?4')}) UNION ALL
+         SELECT * FROM (${dueOf('settling', 'TRUE')} ${upTo('?4')})
+       ) ORDER BY due_at ${upTo('?4')}`,
     ),
     nextDue: sql(`SELECT MIN(due) AS due FROM (${LIVE.map((kind) => `SELECT * FROM (${nextOf(kind)})`).join(' UNION ALL ')})`),
     rooms: sql('SELECT DISTINCT slot, room FROM watched WHERE slot >= ? AND slot < ?'),
     count: sql('SELECT kind, COUNT(*) AS n FROM delegation GROUP BY kind'),
-    countEnded: sql(`SELECT COUNT(*) AS n FROM (SELECT 1 FROM delegation WHERE kind = 'ended' LIMIT ?)`),
-    purgeEnded: sql(`DELETE FROM delegation WHERE number IN (${ENDED} AND turn_at < ? ORDER BY turn_at LIMIT ?) RETURNING number`),
-    purgeOldest: sql(`DELETE FROM delegation WHERE number IN (${ENDED} ORDER BY turn_at LIMIT ?) RETURNING number`),
-    purgeOnce: sql('DELETE FROM webhook WHERE (era, key) IN (SELECT era, key FROM webhook WHERE era < ? LIMIT ?)'),
+    countEnded: sql(`SELECT COUNT(*) AS n FROM (SELECT 1 FROM delegation WHERE kind = 'ended' ${upTo()})`),
+    purgeEnded: sql(`DELETE FROM delegation WHERE number IN (${ENDED} AND turn_at < ? ORDER BY turn_at ${upTo()}) RETURNING number`),
+    purgeOldest: sql(`DELETE FROM delegation WHERE number IN (${ENDED} ORDER BY turn_at ${upTo()}) RETURNING number`),
+    purgeOnce: sql(`DELETE FROM webhook WHERE (era, key) IN (SELECT era, key FROM webhook WHERE era < ? ${upTo()})`),
     track: sql(
       `INSERT INTO tracked (room_id, room, identity, user_id, granted_at) VALUES (?,?,?,?,?)
        ON CONFLICT DO UPDATE SET user_id = excluded.user_id, granted_at = excluded.granted_at`,
@@ -80,7 +86,7 @@ export function prepareAll(db: DatabaseSync) {
     give: sql('INSERT INTO given (era, owner, identity, slot) VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET slot = excluded.slot'),
     givenTo: sql(`SELECT DISTINCT identity FROM given WHERE era IN (?, ?) AND owner IN (?, ?) LIMIT ${MOST_GIVEN}`),
     allGiven: sql('SELECT DISTINCT slot, owner, identity FROM given WHERE era >= ? AND slot IS NOT NULL'),
-    purgeGiven: sql('DELETE FROM given WHERE (era, owner, identity) IN (SELECT era, owner, identity FROM given WHERE era < ? LIMIT ?)'),
+    purgeGiven: sql(`DELETE FROM given WHERE (era, owner, identity) IN (SELECT era, owner, identity FROM given WHERE era < ? ${upTo()})`),
     beat: sql('UPDATE pulse SET beat = beat + 1'),
   };
 }
