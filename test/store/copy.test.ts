@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { systemClock, systemRandom } from '../../src/clock.ts';
 import { dueAtMs } from '../../src/delegation/decide.ts';
 import type { Owner, UserId } from '../../src/delegation/ids.ts';
@@ -20,11 +20,19 @@ import { ended, identity, LIVE_KINDS, room, row } from '../support/fixtures.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
 
 const KEY = 'a key of enough letters';
+const folders: string[] = [];
+function newFolder(): string {
+  const made = mkdtempSync(path.join(tmpdir(), 'lastwill-copy-'));
+  folders.push(made);
+  return made;
+}
 let folder: string;
 beforeEach(() => {
-  folder = mkdtempSync(path.join(tmpdir(), 'lastwill-copy-'));
+  folder = newFolder();
 });
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => {
+  for (const made of folders) rmSync(made, { recursive: true, force: true });
+});
 
 const open = (name: string, seal: string | null = null) =>
   openSqliteStore({ path: `${folder}/${name}`, clock: systemClock(), seal: seal === null ? null : createSeal(seal) });
@@ -227,18 +235,19 @@ async function inRedis<T>(url: string, look: (store: Store & Attendance) => Prom
   return seen;
 }
 
-describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
+// Each copy waits for the pause between two beats of a lastwill, to see that none is running.
+describe.skipIf(NO_REDIS !== null).concurrent(`to a real Redis and back${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
   test('what is read is left as it was: not sealed, when the copy is', { timeout: 60_000 }, async () => {
-    const server = await RedisServer.start();
+    const [server, own] = [await RedisServer.start(), newFolder()];
     try {
-      const from = openSqliteStore({ path: sqliteFile(folder), clock: systemClock(), seal: null });
+      const from = openSqliteStore({ path: sqliteFile(own), clock: systemClock(), seal: null });
       await fill(from);
       await from.close();
-      await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], {});
-      const sealed = ['copy', '--from', server.url, '--to', `sqlite:${folder}/sealed`];
+      await runCopy(['copy', '--from', `sqlite:${own}`, '--to', server.url], {});
+      const sealed = ['copy', '--from', server.url, '--to', `sqlite:${own}/sealed`];
       expect(await runCopy(sealed, { LASTWILL_STORE_KEY: KEY })).toContain('6 live');
-      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${folder}/again`], {})).toContain('6 live');
-      const mistyped = ['copy', '--from', `${server.url}/7`, '--to', `sqlite:${folder}/none`];
+      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${own}/again`], {})).toContain('6 live');
+      const mistyped = ['copy', '--from', `${server.url}/7`, '--to', `sqlite:${own}/none`];
       await expect(runCopy(mistyped, {})).rejects.toThrow('no store in');
     } finally {
       await server.end();
@@ -246,18 +255,18 @@ describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null 
   });
 
   test('is what it was', { timeout: 60_000 }, async () => {
-    const server = await RedisServer.start();
+    const [server, own] = [await RedisServer.start(), newFolder()];
     try {
       const env = { LASTWILL_STORE_KEY: KEY };
-      const from = openSqliteStore({ path: sqliteFile(folder), clock: systemClock(), seal: createSeal(KEY) });
+      const from = openSqliteStore({ path: sqliteFile(own), clock: systemClock(), seal: createSeal(KEY) });
       await fill(from);
       const [before, given] = [await all(from), await givenIn(from)];
       await from.close();
-      expect(await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], env)).toMatch(/6 live delegations.* 40 ident/);
+      expect(await runCopy(['copy', '--from', `sqlite:${own}`, '--to', server.url], env)).toMatch(/6 live delegations.* 40 ident/);
       expect(await inRedis(server.url, givenIn)).toEqual(given);
-      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${folder}/back`], env)).toMatch(/6 live delegations.* 40 ident/);
-      expect(await runCopy(['copy', '--from', `sqlite:${folder}/back`, '--to', `sqlite:${folder}/again`], env)).toContain('40 ident');
-      const back = openSqliteStore({ path: sqliteFile(`${folder}/back`), clock: systemClock(), seal: createSeal(KEY) });
+      expect(await runCopy(['copy', '--from', server.url, '--to', `sqlite:${own}/back`], env)).toMatch(/6 live delegations.* 40 ident/);
+      expect(await runCopy(['copy', '--from', `sqlite:${own}/back`, '--to', `sqlite:${own}/again`], env)).toContain('40 ident');
+      const back = openSqliteStore({ path: sqliteFile(`${own}/back`), clock: systemClock(), seal: createSeal(KEY) });
       expect(await all(back)).toEqual(before);
       expect(await givenIn(back)).toEqual(given);
       await back.close();
@@ -267,13 +276,13 @@ describe.skipIf(NO_REDIS !== null)(`to a real Redis and back${NO_REDIS === null 
   });
 
   test('whose clock is hours ahead, it goes by that clock', { timeout: 60_000 }, async () => {
-    const server = await RedisServer.start();
+    const [server, own] = [await RedisServer.start(), newFolder()];
     try {
       for (const shard of ALL_SHARDS) await server.ask('SET', `${prefixOf(shard)}ahead`, '7200000');
-      const from = openSqliteStore({ path: sqliteFile(folder), clock: systemClock(), seal: createSeal(KEY) });
+      const from = openSqliteStore({ path: sqliteFile(own), clock: systemClock(), seal: createSeal(KEY) });
       await put(from, row(1));
       await from.close();
-      await runCopy(['copy', '--from', `sqlite:${folder}`, '--to', server.url], { LASTWILL_STORE_KEY: KEY });
+      await runCopy(['copy', '--from', `sqlite:${own}`, '--to', server.url], { LASTWILL_STORE_KEY: KEY });
       const [there] = await inRedis(server.url, all);
       expect((there?.createdAtMs ?? 0) - row(1).createdAtMs).toBeGreaterThan(3_600_000);
     } finally {
