@@ -33,8 +33,10 @@ test('a Redis that does not come is named by its setting, without its password',
   expect(`${failure} ${lines.join()}`).not.toContain('hush-hush');
 });
 
-describe.skipIf(NO_REDIS !== null)(`beside another lastwill on a real Redis${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
-  test('is said which other SFU it has, and not of one that is stopped', { timeout: 60_000 }, async () => {
+describe.skipIf(NO_REDIS !== null).concurrent(`beside another lastwill on a real Redis${NO_REDIS === null ? '' : `: ${NO_REDIS}`}`, () => {
+  async function withRedis(
+    told: (at: (url: string) => Promise<string[]>, closeAll: () => Promise<unknown>) => Promise<void>,
+  ): Promise<void> {
     const server = await RedisServer.start();
     const opened: Opened[] = [];
     const toldAt = async (url: string): Promise<string[]> => {
@@ -48,14 +50,27 @@ describe.skipIf(NO_REDIS !== null)(`beside another lastwill on a real Redis${NO_
     };
     const closeAll = () => Promise.all(opened.splice(0).map(({ store }) => store.close()));
     try {
-      expect(await toldAt('wss://a.example.org')).toEqual([]);
-      expect(await toldAt('wss://a.example.org')).toEqual([]);
-      expect(await toldAt('wss://b.example.org')).toEqual([expect.stringContaining('"other":"wss://a.example.org"')]);
-      await closeAll();
-      expect(await toldAt('wss://c.example.org')).toEqual([]);
+      await told(toldAt, closeAll);
       await closeAll();
     } finally {
       await server.end();
     }
-  });
+  }
+
+  test('is said which other SFU it has', { timeout: 60_000 }, () =>
+    withRedis(async (toldAt) => {
+      expect(await toldAt('wss://a.example.org')).toEqual([]);
+      expect(await toldAt('wss://a.example.org')).toEqual([]);
+      expect(await toldAt('wss://b.example.org')).toEqual([expect.stringContaining('"other":"wss://a.example.org"')]);
+    }),
+  );
+
+  test('and not of one that is stopped', { timeout: 60_000 }, () =>
+    withRedis(async (toldAt, closeAll) => {
+      expect(await toldAt('wss://a.example.org')).toEqual([]);
+      expect(await toldAt('wss://a.example.org')).toEqual([]);
+      await closeAll();
+      expect(await toldAt('wss://c.example.org')).toEqual([]);
+    }),
+  );
 });
