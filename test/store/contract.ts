@@ -674,10 +674,11 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
 
       test('are known for a day, whatever is purged', async () => {
         await give(alice, 1);
-        // Not all at once: a server that is shared beats every five seconds, and the beats of a day are more than may be unanswered.
+        // A server that is shared beats every five seconds; once an hour will do here.
         for (let hour = 0; hour < 24; hour += 1) {
           await store.ping();
-          await clock.advance(hour < 23 ? DAY_MS / 24 : DAY_MS / 24 - 1);
+          clock.stall(hour < 23 ? DAY_MS / 24 : DAY_MS / 24 - 1);
+          await clock.advance(0);
         }
         await store.ping();
         await give(alice, 2);
