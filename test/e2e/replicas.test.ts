@@ -200,9 +200,8 @@ describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `
     expect(crowd.sins(), crowd.explain()).toEqual({ ...NOTHING, sentAgain: 0 });
   });
 
-  story.for(WAYS_TO_BE_AWAY)(
-    'on a cluster, one master of which %s for 12 s: the work in the others goes on',
-    async ([, takeAway, bringBack], { stage }) => {
+  describe('on a cluster, one master of which is away for 12 s', { concurrent: true }, () => {
+    story.for(WAYS_TO_BE_AWAY)('one master %s: the work in the others goes on', async ([, takeAway, bringBack], { stage }) => {
       const cluster = await startCluster(['--cluster-require-full-coverage', 'no']);
       stage.later(() => cluster.end());
       const crowd = await fleet(stage, cluster.url, 2, 120, 20_000);
@@ -229,8 +228,8 @@ describe.skipIf(NO_REDIS !== null)(`several replicas${NO_REDIS === null ? '' : `
       await pause(20_000);
       const { lost: _lost, ...sins } = crowd.sins();
       expect(sins, crowd.explain()).toEqual({ ghosts: 0, falseLeaves: 0, ranOut: 0, sentAgain: 0 });
-    },
-  );
+    });
+  });
 
   story.for([
     ['open to all', null],

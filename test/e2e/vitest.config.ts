@@ -1,15 +1,18 @@
-import { basename } from 'node:path';
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** They begin first, so that none of them is waited for alone in the end. */
-const LONGEST = ['replicas', 'sfu-with-redis', 'behind-homeserver', 'staying', 'homeserver-away'];
+const LONGEST = [
+  ...['replicas', 'sfu-with-redis', 'behind-homeserver', 'staying', 'homeserver-away'],
+  ...['browser/leaving', 'browser/element-call', 'browser/staying'],
+].map((name) => join(import.meta.dirname, `${name}.test.ts`));
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files);
-    const named = (wanted: string) => sorted.filter(({ moduleId }) => basename(moduleId, '.test.ts') === wanted);
-    return [...new Set([...LONGEST.flatMap(named), ...sorted])];
+    const longest = LONGEST.flatMap((path) => sorted.filter(({ moduleId }) => moduleId === path));
+    return [...new Set([...longest, ...sorted])];
   }
 }
 
@@ -30,7 +33,7 @@ export default defineConfig({
           include: ['*.test.ts'],
           exclude: ['limited.test.ts'],
           globalSetup: ['./stack/shared-stack.ts'],
-          maxWorkers: 3,
+          maxWorkers: 2,
           maxConcurrency: 4,
         },
       },
