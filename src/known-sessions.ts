@@ -2,16 +2,21 @@
 import type { RoomName } from './delegation/ids.ts';
 import { lastSeen } from './delegation/last-seen.ts';
 import type { Seen } from './delegation/state.ts';
-import { type Store, StoreUnavailable } from './store/store.ts';
+import { FIRST_PART, type RoomPart, type Store, StoreUnavailable, type Updated } from './store/store.ts';
 
 /** Null: the store can't be asked now. */
 export async function knownSessions(store: Store, room: RoomName): Promise<readonly Seen[] | null> {
   try {
-    const read = await store.update({ by: 'room', room }, null, (rows) => ({
-      writes: [],
-      value: rows.flatMap((row) => lastSeen(row) ?? []),
-    }));
-    return read.kind === 'done' ? read.value : [];
+    const seen: Seen[] = [];
+    for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
+      const read: Updated<Seen[]> = await store.update({ by: 'room', room, part }, null, (rows) => ({
+        writes: [],
+        value: rows.flatMap((row) => lastSeen(row) ?? []),
+      }));
+      if (read.kind === 'done') seen.push(...read.value);
+      part = read.kind === 'done' ? read.next : undefined;
+    }
+    return seen;
   } catch (error) {
     if (error instanceof StoreUnavailable) return null;
     throw error;

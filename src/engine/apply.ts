@@ -2,9 +2,20 @@
 // on are handed back to be performed after the commit.
 import { type Clock, onceSent, type Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
+import type { RoomName } from '../delegation/ids.ts';
 import type { Delegation, Effect, Event, Policy } from '../delegation/state.ts';
 import type { Log } from '../log.ts';
-import { type Claim, type OnceKey, type Store, StoreUnavailable, type Urgency, type Where, type Write } from '../store/store.ts';
+import {
+  type Claim,
+  FIRST_PART,
+  type OnceKey,
+  type RoomPart,
+  type Store,
+  StoreUnavailable,
+  type Urgency,
+  type Where,
+  type Write,
+} from '../store/store.ts';
 import type { Observer, Transition } from './observe.ts';
 
 /** Effects that a commit has decided on. The claim is the right to perform them; null: the store gave none. */
@@ -22,6 +33,8 @@ export interface Applied {
   /** When the first of the written rows becomes due (Unix ms), of those without effects now; null: none does. */
   readonly earliestDueMs: number | null;
   readonly todo: readonly Todo[];
+  /** After a part of a room: where the next one begins; undefined: it was the last. */
+  readonly next: RoomPart | undefined;
 }
 
 /**
@@ -88,7 +101,7 @@ export function createApply(deps: ApplyDeps): Apply {
         },
         urgency,
       );
-      if (updated.kind === 'duplicate') return { rows: 0, changed: 0, duplicate: true, earliestDueMs: null, todo: [] };
+      if (updated.kind === 'duplicate') return { rows: 0, changed: 0, duplicate: true, earliestDueMs: null, todo: [], next: undefined };
       const { rows, decided } = updated.value;
       // Only a commit shows that the store can commit.
       if (rows > 0 && (once !== null || decided.some(({ row, decision }) => decision.next !== row))) onStore(null);
@@ -105,10 +118,38 @@ export function createApply(deps: ApplyDeps): Apply {
         const dueMs = next === row || effects.length > 0 ? null : dueAtMs(next.state);
         return dueMs === null || (earliest !== null && earliest <= dueMs) ? earliest : dueMs;
       }, null);
-      return { rows, changed: written.length, duplicate: false, earliestDueMs, todo };
+      return { rows, changed: written.length, duplicate: false, earliestDueMs, todo, next: updated.next };
     } catch (error) {
       if (error instanceof StoreUnavailable) onStore(error);
       throw error;
     }
   };
+}
+
+/** What was applied, and what was decided on has been begun: so much. */
+export type Begun = Pick<Applied, 'rows' | 'changed' | 'duplicate'> & { readonly begun: number };
+
+export function begin({ rows, changed, duplicate, todo }: Applied, perform: (todo: Todo) => void): Begun {
+  for (const one of todo) perform(one);
+  return { rows, changed, duplicate, begun: todo.length };
+}
+
+/**
+ * Applies to all rows of a room, one part after the other, and has what follows from each part begun. Others get their turns in between, for
+ * nobody knows how many rows one user has made of a room. What ends it midway leaves the once key unknown, and all is done again.
+ */
+export async function applyToRoom(
+  { apply, perform }: { readonly apply: Apply; readonly perform: (todo: Todo) => void },
+  room: RoomName,
+  once: OnceKey | null,
+  eventOf: (row: Delegation) => Event | null,
+): Promise<Begun> {
+  let all: Begun = { rows: 0, changed: 0, duplicate: false, begun: 0 };
+  for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
+    const applied: Applied = await apply({ by: 'room', room, part }, once, eventOf);
+    const { rows, changed, duplicate, begun } = begin(applied, perform);
+    all = { rows: all.rows + rows, changed: all.changed + changed, duplicate, begun: all.begun + begun };
+    part = applied.next;
+  }
+  return all;
 }

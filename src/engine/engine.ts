@@ -16,7 +16,7 @@ import type { Webhook } from '../sfu/webhook.ts';
 import type { Sightings } from '../store/sightings.ts';
 import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import { createAlarms } from './alarms.ts';
-import { type Applied, createApply, type Todo } from './apply.ts';
+import { type Applied, applyToRoom, begin, createApply, type Todo } from './apply.ts';
 import { createEarlyDepartures } from './early-departures.ts';
 import { createHandOvers, type HandOvers } from './hand-over.ts';
 import { createKeepAlive } from './keep-alive.ts';
@@ -263,15 +263,17 @@ export function createEngine(deps: EngineDeps): Engine {
   async function webhook(about: Extract<Webhook, { kind: 'participant' | 'room' }>): Promise<Verdict> {
     watch.heard();
     if (about.event === 'room_started') presence.roomStarted(about.room);
-    const where = about.kind === 'room' ? roomOf(about.room) : ({ by: 'watched', room: about.room, identity: about.identity } as const);
-    const applied = await earlyDepartures.heard(about.room, about.about, () => watched(where, about.onceKey, () => about.about));
-    for (const todo of applied.todo) perform(todo);
+    const { room, onceKey } = about;
+    const applied =
+      about.kind === 'room'
+        ? await applyToRoom({ apply: watched, perform }, room, onceKey, () => about.about)
+        : begin(await earlyDepartures.heard(room, about.about, () => watched(watchedBy(about), onceKey, () => about.about)), perform);
     if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
     // The calls that were just begun go out first, since the sync of the disk takes processor time as well.
-    if (applied.todo.length > 0) await new Promise<void>((resolve) => onceSent(clock, resolve));
+    if (applied.begun > 0) await new Promise<void>((resolve) => onceSent(clock, resolve));
     await durable(about.room);
     if (applied.duplicate) return 'duplicate';
-    return applied.changed > 0 || applied.todo.length > 0 ? 'applied' : 'ignored';
+    return applied.changed > 0 || applied.begun > 0 ? 'applied' : 'ignored';
   }
 
   return {
@@ -316,7 +318,7 @@ export function createEngine(deps: EngineDeps): Engine {
   };
 }
 
-const roomOf = (room: RoomName) => ({ by: 'room', room }) as const;
+const watchedBy = ({ room, identity }: Extract<Webhook, { kind: 'participant' }>) => ({ by: 'watched', room, identity }) as const;
 
 /** Resolves when none is left of the work that `counts`; work may begin more work. */
 async function settled(work: ReadonlySet<Promise<void>>, counts: (one: Promise<void>) => boolean = () => true): Promise<void> {

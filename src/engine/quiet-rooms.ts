@@ -21,8 +21,10 @@ export interface QuietRooms {
 }
 
 export interface LookUnderWay {
-  /** The list changed none of these rows, which are all of the room's, and had no effects. Forgotten if a row was written meanwhile. */
-  wasQuiet(list: List, rows: readonly Delegation[]): void;
+  /** To be told of each row of the room that is judged by this list. */
+  sawBy(list: List): (row: Delegation) => void;
+  /** The list changed none of them, and had no effects. Forgotten if a row was written meanwhile. */
+  wasQuiet(list: List): void;
   end(): void;
 }
 
@@ -54,11 +56,10 @@ export function createQuietRooms({ clock, intervalMs }: { readonly clock: Clock;
     return known !== undefined && clock.nowMs() < known.untilMs ? known : null;
   }
 
-  function note(room: RoomName, list: List, rows: readonly Delegation[]): void {
+  /** `firstMs`: when the first of its rows is due. */
+  function note(room: RoomName, list: List, firstMs: number): void {
     const nowMs = clock.nowMs();
     // A routine look also restarts those who would be due before the next one, so the room is quiet only until an interval before that.
-    const there = { sids: new Set(list.present.map(({ sid }) => sid)), identities: new Set(list.present.map(({ identity }) => identity)) };
-    const firstMs = rows.reduce((least, row) => Math.min(least, quietUntilMs(row, there)), Number.POSITIVE_INFINITY);
     const untilMs = Math.min(firstMs - intervalMs, nowMs + LOOK_ANYWAY_AFTER * intervalMs);
     quiet.delete(room);
     if (untilMs <= nowMs) return;
@@ -74,9 +75,16 @@ export function createQuietRooms({ clock, intervalMs }: { readonly clock: Clock;
     },
     isLikelyQuiet: (room) => knownOf(room) !== null,
     beginLook: (room) => {
+      let firstMs = Number.POSITIVE_INFINITY;
       const own: LookUnderWay = {
-        wasQuiet: (list, rows) => {
-          if (undisturbed.get(room) === own) note(room, list, rows);
+        sawBy: ({ present }) => {
+          const there = { sids: new Set(present.map(({ sid }) => sid)), identities: new Set(present.map(({ identity }) => identity)) };
+          return (row) => {
+            firstMs = Math.min(firstMs, quietUntilMs(row, there));
+          };
+        },
+        wasQuiet: (list) => {
+          if (undisturbed.get(room) === own) note(room, list, firstMs);
         },
         end: () => {
           if (undisturbed.get(room) === own) undisturbed.delete(room);

@@ -3,14 +3,14 @@
 import type { Cancel, Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import { lastSeen } from '../delegation/last-seen.ts';
-import type { Delegation, Seen } from '../delegation/state.ts';
+import type { Seen } from '../delegation/state.ts';
 import type { Log } from '../log.ts';
 import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
-import type { Apply, Todo } from './apply.ts';
+import { type Apply, applyToRoom, type Todo } from './apply.ts';
 import { type List, lackedBy } from './evidence.ts';
 import { eventsOf } from './perform.ts';
 import type { Presence } from './presence.ts';
-import type { QuietRooms } from './quiet-rooms.ts';
+import type { LookUnderWay, QuietRooms } from './quiet-rooms.ts';
 
 export interface Sweep {
   /** To be called every second: looks at the rooms whose turn has come, and forgets what is old. */
@@ -40,7 +40,6 @@ export interface SweepDeps {
 
 /** How the rows of a room fared by one list. */
 interface Judged {
-  readonly rows: readonly Delegation[];
   /** Nothing came of it. */
   readonly isQuiet: boolean;
   /** Sessions that it lacks, and that are to be looked for. */
@@ -51,15 +50,8 @@ interface Judged {
 
 /** How long the key of a webhook is remembered: longer than its token is valid (sfu/jwt.ts), so that nobody can replay it with effect. */
 const ONCE_KEPT_MS = 600_000;
-/**
- * A large room is judged in portions of so many participants: each row takes some 60 µs, in which webhooks wait. With Redis, where each
- * portion is a trip over the network, all at once.
- */
-const ROWS_AT_ONCE = 16;
 /** How many rooms are looked at together when all are; restarts have questions for the SFU as well. */
 const ALL_AT_ONCE = 16;
-/** Each portion costs a search for all rows of the room. */
-const MOST_PORTIONS = 32;
 /** A round takes so many intervals: a little more than one, so that no interval has more looks than rooms, however late the ticks are. */
 const TURN = 1.01;
 /** A room that another replica has looked at in this part of the interval is passed over: each is at another place of its round. */
@@ -94,18 +86,14 @@ export function createSweep(deps: SweepDeps): Sweep {
   /** Cancels the looks of the last tick that have not begun. */
   let inTurn: readonly Cancel[] = [];
 
-  function portions(present: number): number {
-    return shared ? 1 : Math.min(Math.max(Math.ceil(present / ROWS_AT_ONCE), 1), MOST_PORTIONS);
-  }
-
   async function look(room: RoomName): Promise<void> {
     const underWay = quietRooms?.beginLook(room);
     try {
       const evidence = await presence.ask(room, clock.nowMs(), 0);
       // An outage says nothing about anyone; rows that need an answer ask for themselves.
       if (evidence.kind === 'unreachable' || quietRooms?.isQuiet(room, evidence)) return;
-      const { rows, isQuiet, missing, doubtful } = await judge(room, evidence, shared);
-      if (isQuiet) underWay?.wasQuiet(evidence, rows);
+      const { isQuiet, missing, doubtful } = await judge(room, evidence, shared, underWay);
+      if (isQuiet) underWay?.wasQuiet(evidence);
       if (missing.length + doubtful.length === 0) return;
       const again = await presence.ask(room, clock.nowMs(), 0, { expected: [...missing, ...doubtful] });
       if (again.kind === 'list' && missing.length > 0) await judge(room, again, false);
@@ -120,28 +108,22 @@ export function createSweep(deps: SweepDeps): Sweep {
    * Nor does it say that somebody is there whom another process waits for, because none of the nodes had them: that is found out here as well, and
    * when the wait is over whoever asks then goes by it.
    */
-  async function judge(room: RoomName, evidence: List, isFirst: boolean): Promise<Judged> {
+  async function judge(room: RoomName, evidence: List, isFirst: boolean, underWay?: LookUnderWay): Promise<Judged> {
     const [eventOf, isLacked] = [eventsOf(evidence), isFirst ? lackedBy(evidence) : () => false];
-    const rows: Delegation[] = [];
+    const saw = underWay?.sawBy(evidence);
     const missing: Seen[] = [];
     const doubtful: Seen[] = [];
-    let isQuiet = true;
-    const of = portions(evidence.present.length);
-    for (let nth = 0; nth < of; nth += 1) {
-      const applied = await apply({ by: 'room', room, part: { nth, of } }, null, (row) => {
-        rows.push(row);
-        if (row.handles === null) return null;
-        const session = lastSeen(row);
-        if (session === null) return eventOf(row);
-        const isThoughtLost = row.state.kind === 'settling';
-        if (isThoughtLost ? !shared || !isOn(evidence, session) : !isLacked(session) || isSought(room, session)) return eventOf(row);
-        (isThoughtLost ? doubtful : missing).push(session);
-        return null;
-      });
-      isQuiet &&= applied.changed === 0 && applied.todo.length === 0;
-      for (const todo of applied.todo) perform(todo);
-    }
-    return { rows, isQuiet, missing, doubtful };
+    const applied = await applyToRoom({ apply, perform }, room, null, (row) => {
+      saw?.(row);
+      if (row.handles === null) return null;
+      const session = lastSeen(row);
+      if (session === null) return eventOf(row);
+      const isThoughtLost = row.state.kind === 'settling';
+      if (isThoughtLost ? !shared || !isOn(evidence, session) : !isLacked(session) || isSought(room, session)) return eventOf(row);
+      (isThoughtLost ? doubtful : missing).push(session);
+      return null;
+    });
+    return { isQuiet: applied.changed === 0 && applied.begun === 0, missing, doubtful };
   }
 
   /** That the store is away is logged elsewhere, once. */

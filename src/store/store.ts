@@ -23,13 +23,14 @@ export type Where =
   | { readonly by: 'id'; readonly room: RoomName; readonly id: DelegationId }
   | { readonly by: 'owner'; readonly room: RoomName; readonly owner: Owner; readonly events?: readonly EventHash[] }
   | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity }
-  | { readonly by: 'room'; readonly room: RoomName; readonly part?: Part };
+  | { readonly by: 'room'; readonly room: RoomName; readonly part?: RoomPart };
 
-/** One of several parts of a room that together are all of it, whatever comes and goes meanwhile. Which row is in which is the store's affair. */
-export interface Part {
-  readonly nth: number;
-  readonly of: number;
-}
+/**
+ * Where a part of a room begins, in words of the store that said so (`Updated`). A part has a bounded number of rows, however many the room
+ * has. Whoever lives in the room from the first part to the last is in one of them; a row may be in two.
+ */
+export type RoomPart = string & { readonly _: unique symbol };
+export const FIRST_PART = '' as RoomPart;
 
 /** Names one webhook; the same key twice is the same webhook. */
 export type OnceKey = string;
@@ -66,7 +67,13 @@ export interface Claimed {
 }
 
 export type Updated<T> =
-  | { readonly kind: 'done'; readonly value: T; readonly claims: ReadonlyMap<DelegationId, Claim> }
+  | {
+      readonly kind: 'done';
+      readonly value: T;
+      readonly claims: ReadonlyMap<DelegationId, Claim>;
+      /** After a part of a room: where the next one begins; undefined: it was the last. */
+      readonly next?: RoomPart | undefined;
+    }
   /** The once key was known: if the step has run, nothing came of it. */
   | { readonly kind: 'duplicate' };
 
@@ -105,7 +112,7 @@ export const RESERVED_MS = 1_500;
 export interface Store {
   /**
    * Runs `step` on the rows and commits what it writes, rows of that room, as one. The once key is kept with the commit if there
-   * were rows at all.
+   * were rows at all; of a room in parts, only with the last part: until then nobody has heard that all of it was done.
    * @throws StoreUnavailable when the commit was not made (disk full, read-only, gone): nothing was promised.
    */
   update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency?: Urgency): Promise<Updated<T>>;

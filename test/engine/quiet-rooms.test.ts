@@ -38,7 +38,8 @@ beforeEach(() => {
 
 function found(present: readonly Seen[], rows: readonly LiveDelegation[] = [CONNECTED]): void {
   const look = quietRooms.beginLook(ROOM);
-  look.wasQuiet(list(present), rows);
+  rows.forEach(look.sawBy(list(present)));
+  look.wasQuiet(list(present));
   look.end();
 }
 
@@ -74,7 +75,8 @@ describe('a room in which nothing was to be done', () => {
     expect(quietRooms.isQuiet(ROOM, list([A]))).toBe(false);
     const look = quietRooms.beginLook(ROOM);
     quietRooms.moved(ROOM);
-    look.wasQuiet(list([A]), [CONNECTED]);
+    look.sawBy(list([A]))(CONNECTED);
+    look.wasQuiet(list([A]));
     expect(quietRooms.isQuiet(ROOM, list([A]))).toBe(false);
   });
 

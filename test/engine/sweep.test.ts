@@ -1,8 +1,9 @@
 // A look at a room is work, and whoever leaves meanwhile waits for it: looks are spread over time, and large rooms are judged in portions.
 import { expect, it } from 'vitest';
 import type { DelayId } from '../../src/delegation/ids.ts';
+import { StoreUnavailable } from '../../src/store/store.ts';
 import { ended, handOver, identity, policy, room, row, sid } from '../support/fixtures.ts';
-import { EngineWorld } from './world.ts';
+import { EngineWorld, ROOM_SID } from './world.ts';
 
 const HOUR_MS = 3_600_000;
 const INTERVAL_MS = 10_000;
@@ -91,8 +92,8 @@ it('and no more of them once all is to end', async () => {
   expect(world.looks).toEqual([]);
 });
 
-it('a large room is judged in portions, all of it, and whoever is missing from it is found', async () => {
-  const world = await held(1, 100);
+/** How many rows each update of a whole room is about from now on. */
+function judgedIn(world: EngineWorld): readonly number[] {
   const update = world.store.update.bind(world.store);
   const judged: number[] = [];
   world.store.update = (where, once, step, ...rest) =>
@@ -105,12 +106,75 @@ it('a large room is judged in portions, all of it, and whoever is missing from i
       },
       ...rest,
     );
+  return judged;
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0);
+
+it('a large room is judged in portions, all of it, and whoever is missing from it is found', async () => {
+  const world = await held(1, 100);
+  const judged = judgedIn(world);
   world.leave(room(1), identity(7));
   await world.clock.advance(1.2 * INTERVAL_MS);
-  expect(Math.max(...judged)).toBeLessThanOrEqual(20);
-  expect(judged.reduce((all, rows) => all + rows, 0)).toBeGreaterThanOrEqual(100);
+  expect(Math.max(...judged)).toBeLessThanOrEqual(32);
+  expect(sum(judged)).toBeGreaterThanOrEqual(100);
   await world.clock.advance(2 * INTERVAL_MS);
   expect(world.actions('send')).toHaveLength(1);
+});
+
+/** Somebody hands over so many, whose participants never come; and one who is there. */
+async function crowded(rows: number): Promise<EngineWorld> {
+  const world = new EngineWorld({ presenceIntervalMs: INTERVAL_MS });
+  for (let n = 2; n <= rows; n += 1) {
+    const { id: _, ...rest } = handOver(n, { room: room(1), delayMs: HOUR_MS });
+    await world.engine.handOver(rest);
+  }
+  await world.enter(1, room(1), HOUR_MS, 'event' as DelayId);
+  return world;
+}
+
+it('a room that one user has made many rows of is judged in portions, however few are there', async () => {
+  const world = await crowded(500);
+  const judged = judgedIn(world);
+  await world.clock.advance(3 * INTERVAL_MS);
+  expect(Math.max(...judged)).toBeLessThanOrEqual(32);
+  expect(sum(judged)).toBeGreaterThanOrEqual(500);
+  world.leave(room(1), identity(1));
+  await world.clock.advance(3 * INTERVAL_MS);
+  expect(world.actions('send')).toHaveLength(1);
+});
+
+it.each(['room_started', 'room_finished'] as const)('so it is by %s', async (event) => {
+  const world = await crowded(500);
+  const judged = judgedIn(world);
+  const told = world.webhookOfRoom(room(1), event, null);
+  await world.clock.advance(1_000);
+  expect(await told).toBe('applied');
+  expect(Math.max(...judged)).toBeLessThanOrEqual(32);
+  expect(sum(judged)).toBeGreaterThanOrEqual(500);
+});
+
+it('what a webhook means for a room is done in all its parts before it is answered, and all of it again where it was not', async () => {
+  const world = new EngineWorld({ presenceIntervalMs: HOUR_MS });
+  for (let n = 1; n <= 100; n += 1) await world.enter(n, room(1), HOUR_MS, `event-${n}` as DelayId);
+  await world.clock.advance(INTERVAL_MS);
+  const update = world.store.update.bind(world.store);
+  let parts = 0;
+  world.store.update = (where, ...rest) => {
+    if (where.by === 'room') parts += 1;
+    return where.by === 'room' && parts === 3 ? Promise.reject(new StoreUnavailable('full')) : update(where, ...rest);
+  };
+  for (let n = 1; n <= 100; n += 1) world.leave(room(1), identity(n));
+  const finished = () => world.webhookOfRoom(room(1), 'room_finished', ROOM_SID, 'the same webhook');
+  await expect(finished()).rejects.toThrow(StoreUnavailable);
+  const { settling } = await world.store.count();
+  expect(settling).toBeGreaterThan(0);
+  expect(settling).toBeLessThan(100);
+  expect(await finished()).toBe('applied');
+  expect(await world.store.count()).toMatchObject({ connected: 0 });
+  expect(await finished()).toBe('duplicate');
+  await world.clock.advance(INTERVAL_MS);
+  expect(world.actions('send')).toHaveLength(100);
 });
 
 it('an SFU that takes its time for a list is asked for a thousand rooms all the same: nobody there runs out', async () => {

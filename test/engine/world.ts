@@ -16,7 +16,7 @@ import { createSeededRandom, createVirtualClock, type VirtualClock } from '../su
 
 const HOMESERVER_MS = 5;
 /** Every room is one only. */
-const ROOM_SID = 'RM' as RoomSid;
+export const ROOM_SID = 'RM' as RoomSid;
 
 export interface Called {
   readonly atMs: number;
@@ -232,6 +232,12 @@ export class EngineWorld {
       about,
     };
     return to.webhook(hook);
+  }
+
+  /** A `onceKey` that was given before: the SFU sends the same webhook again. */
+  async webhookOfRoom(room: RoomName, event: 'room_started' | 'room_finished', roomSid: RoomSid | null, onceKey?: string): Promise<string> {
+    this.#hooks += 1;
+    return this.engine.webhook({ kind: 'room', event, onceKey: onceKey ?? `hook-${this.#hooks}`, room, about: { kind: event, roomSid } });
   }
 
   actions(action: string, target?: string): Called[] {

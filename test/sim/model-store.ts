@@ -7,7 +7,6 @@ import type { DelegationId, EventHash, HomeserverUrl, Identity, Owner, RoomName 
 import type { Delegation, State } from '../../src/delegation/state.ts';
 import { type Attendance, MOST_GIVEN, type Tracked } from '../../src/store/attendance.ts';
 import { encode } from '../../src/store/codec.ts';
-import { isInPart } from '../../src/store/parts.ts';
 import { sharedOut } from '../../src/store/shares.ts';
 import type { Sighting, Sightings } from '../../src/store/sightings.ts';
 import { slotOf } from '../../src/store/slots.ts';
@@ -21,6 +20,7 @@ import {
   type Old,
   type OnceKey,
   RESERVED_MS,
+  type RoomPart,
   type Store,
   StoreUnavailable,
   type Updated,
@@ -33,6 +33,8 @@ interface Kept {
 }
 
 const OWNER_ROWS = 8;
+/** Few, so that rooms of a simulation have more than one part. */
+const PART_ROWS = 2;
 /** What a failover may lose. */
 export const LONGEST_TAIL_MS = 1_000;
 /** As long as Redis is told that a replica holds a row; the replica renews it while it lives (src/store/redis/leases.ts). */
@@ -126,11 +128,14 @@ export class ModelStore implements Store, Attendance {
 
   async update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
     if (this.#closed) throw new StoreUnavailable('closed');
-    const found = this.#find(where);
+    const all = this.#find(where);
+    const isPart = where.by === 'room' && where.part !== undefined;
+    const found = isPart ? all.slice(0, PART_ROWS) : all;
+    const next = found.length < all.length ? (found.at(-1)?.id as unknown as RoomPart) : undefined;
     if (once !== null && found.length > 0 && this.#disk.once.has(once)) return { kind: 'duplicate' };
     const { writes, value } = step(found);
     for (const { row } of writes) encode(row, null);
-    if (once !== null && found.length > 0) {
+    if (once !== null && found.length > 0 && next === undefined) {
       this.#disk.once.set(once, this.#clock.nowMs());
       this.#disk.written(this.#clock.nowMs(), once, () => this.#disk.once.delete(once));
     }
@@ -149,7 +154,7 @@ export class ModelStore implements Store, Attendance {
       } else this.#claims.delete(row.id);
       this.#onWrite(row);
     }
-    return { kind: 'done', value, claims };
+    return { kind: 'done', value, claims, next };
   }
 
   #find(where: Where): Delegation[] {
@@ -167,7 +172,7 @@ export class ModelStore implements Store, Attendance {
       case 'watched':
         return live.filter(({ room, identities }) => room === where.room && identities.includes(where.identity));
       case 'room':
-        return live.filter(({ id, room }) => room === where.room && isInPart(id, where.part));
+        return live.filter(({ id, room }) => room === where.room && id > (where.part ?? '')).sort((a, b) => (a.id < b.id ? -1 : 1));
       default:
         return where satisfies never;
     }

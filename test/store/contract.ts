@@ -5,7 +5,19 @@ import { eventHashesOf } from '../../src/delegation/handles.ts';
 import type { HomeserverUrl, Identity, Owner, RoomName, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation, LiveState } from '../../src/delegation/state.ts';
 import { type Attendance, MOST_GIVEN, type Tracked } from '../../src/store/attendance.ts';
-import { type Claimed, type Excluded, type Old, SLOTS, type Store, StoreUnavailable, type Where } from '../../src/store/store.ts';
+import {
+  type Claimed,
+  type Excluded,
+  FIRST_PART,
+  type Old,
+  type OnceKey,
+  type RoomPart,
+  SLOTS,
+  type Store,
+  StoreUnavailable,
+  type Updated,
+  type Where,
+} from '../../src/store/store.ts';
 import { ended, futureHandles, HOMESERVER, handOver, identity, idOf, LIVE_KINDS, type RowOptions, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
 
@@ -32,6 +44,22 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
   const find = async (where: Where, from: Store = store): Promise<readonly Delegation[]> => {
     const found = await from.update(where, null, (rows) => ({ writes: [], value: rows }));
     return found.kind === 'done' ? found.value : [];
+  };
+  /** The rows of each part of a room; null: a part was told to be a duplicate. */
+  const walk = async (
+    once: OnceKey | null,
+    { inRoom = room(1), between = async () => {} }: { inRoom?: RoomName; between?: (nth: number) => Promise<void> } = {},
+  ): Promise<(readonly Delegation[])[] | null> => {
+    const met: (readonly Delegation[])[] = [];
+    for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
+      const where: Where = { by: 'room', room: inRoom, part };
+      const found: Updated<readonly Delegation[]> = await store.update(where, once, (rows) => ({ writes: [], value: rows }));
+      if (found.kind === 'duplicate') return null;
+      met.push(found.value);
+      part = found.next;
+      if (part !== undefined) await between(met.length);
+    }
+    return met;
   };
   const byId = async (n: number, from?: Store, inRoom = room(n)) => (await find({ by: 'id', room: inRoom, id: idOf(n) }, from))[0];
   const claim = (nowMs: number, limit = 10, excluded = NOBODY) => store.claimDue(nowMs, LEASE_MS, limit, excluded);
@@ -216,16 +244,38 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect([await watched(1), await watched(2), await watched(3)]).toEqual([[], [], [idOf(2)]]);
       });
 
-      test('by room in parts, which together are all of it', async () => {
-        const ids = Array.from({ length: 40 }, (_, n) => n + 1);
-        for (const n of ids) await put(row(n, { over: { room: room(1) } }));
-        await put(row(41));
-        for (const of of [1, 2, 7]) {
-          const found = await Promise.all(Array.from({ length: of }, (_, nth) => find({ by: 'room', room: room(1), part: { nth, of } })));
-          const every = found.flat().map(({ id }) => id);
-          expect(every.sort(), `of ${of}`).toEqual(ids.map(idOf).sort());
-          expect(Math.max(...found.map(({ length }) => length))).toBeLessThan(of === 1 ? 41 : 40);
-        }
+      test('by room in parts, which are not large and together are all of it', async () => {
+        const ids = Array.from({ length: 150 }, (_, n) => n + 1);
+        const over = (n: number) => ({ room: room(1), ...(n % 3 === 0 && { identities: [identity(n), identity(1_000 - n)] }) });
+        for (const n of ids) await put(row(n, { over: over(n) }));
+        await put(row(151));
+        const met = (await walk(null)) ?? [];
+        expect([...new Set(met.flat().map(({ id }) => id))].sort()).toEqual(ids.map(idOf).sort());
+        expect(Math.max(...met.map(({ length }) => length))).toBeLessThanOrEqual(64);
+        expect(await walk(null, { inRoom: room(9) })).toEqual([[]]);
+      });
+
+      test.each([1, 32, 64])('by room in one part where there are few: %i and one more', async (count) => {
+        const over = { room: room(1) };
+        for (let n = 1; n <= count; n += 1) await put(row(n, { over }));
+        expect((await walk(null))?.flat()).toHaveLength(count);
+        await put(row(count + 1, { over }));
+        expect((await walk(null))?.flat()).toHaveLength(count + 1);
+      });
+
+      test('by room in parts: whoever lives from the first to the last is in one of them, whoever comes and goes meanwhile', async () => {
+        const over = { room: room(1) };
+        for (let n = 1; n <= 150; n += 1) await put(row(n, { over }));
+        const stays = (n: number) => n <= 150 && n % 4 !== 0;
+        const met = await walk(null, {
+          between: async (nth) => {
+            await put(ended(row(4 * nth, { over })));
+            await put(row(150 + nth, { over }));
+            await put(row(4 * nth - 1, { over: { ...over, identities: [identity(4 * nth - 1), identity(nth)] } }));
+          },
+        });
+        const ids = new Set(met?.flat().map(({ id }) => id));
+        for (let n = 1; n <= 150; n += 1) if (stays(n)) expect(ids, `row ${n}`).toContain(idOf(n));
       });
 
       test('by room while they live', async () => {
@@ -260,6 +310,35 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
           'duplicate',
           'duplicate',
         ]);
+      });
+
+      test('of a room in parts is kept with the last of them', async () => {
+        for (let n = 1; n <= 70; n += 1) await put(row(n, { over: { room: room(1) } }));
+        const ends = (stop: number) =>
+          walk('a', {
+            between: async (nth) => {
+              if (nth === stop) throw new Error('killed');
+            },
+          });
+        await expect(ends(1)).rejects.toThrow('killed');
+        expect((await walk('a'))?.flat()).toHaveLength(70);
+        expect(await walk('a')).toBeNull();
+        expect((await walk('b'))?.flat()).toHaveLength(70);
+      });
+
+      test('of a room in parts goes with what each writes', async () => {
+        for (let n = 1; n <= 70; n += 1) await put(row(n, { over: { room: room(1) } }));
+        for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
+          const done: Updated<null> = await store.update({ by: 'room', room: room(1), part }, 'a', (rows) => ({
+            writes: rows.map((one) => ({ row: delayed(one as LiveDelegation, 7), leaseMs: LEASE_MS })),
+            value: null,
+          }));
+          expect(done.kind).toBe('done');
+          part = done.kind === 'done' ? done.next : undefined;
+        }
+        const rows = await find({ by: 'room', room: room(1) });
+        expect(rows.map(({ delayMs }) => delayMs)).toEqual(Array.from({ length: 70 }, () => 7));
+        expect(await walk('a')).toBeNull();
       });
 
       test('is not kept where there were no rows', async () => {

@@ -4,13 +4,13 @@ import type { Cancel, Clock } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl } from '../../delegation/ids.ts';
 import { sharedOut } from '../shares.ts';
-import { type Claim, type Claimed, type Excluded, type First, StoreUnavailable } from '../store.ts';
+import { type Claim, type Claimed, type Excluded, type First, StoreUnavailable, type Write } from '../store.ts';
 import type { Beliefs } from './beliefs.ts';
 import type { RedisRun } from './connection.ts';
 import { idIn, isLeave, isRestart, laneOf, pausedMember, prefixOf } from './keys.ts';
 import { createLeases, type Lease, type Leases, longestLeaseMs, RENEW_EVERY_MS } from './leases.ts';
 import { CLAIM, LOOK, RELEASE, RENEW } from './scripts.ts';
-import { type Reading, readFound } from './update.ts';
+import { type Planned, type Reading, readFound } from './update.ts';
 
 export interface RedisClaimsDeps {
   readonly run: RedisRun;
@@ -190,6 +190,30 @@ export class RedisClaims {
     if (lease === null) return;
     this.leases.drop(claim.id);
     await this.#deps.run(RELEASE, lease.shard, 'lanes', [lease.lane, idIn(claim.id), lease.score, String(lease.dueMs)]);
+  }
+
+  /** The leases that an update's writes began, as Redis answers, and the end of those that they voided. */
+  begun(
+    planned: readonly Planned[],
+    writes: readonly Write[],
+    shard: number,
+    reply: readonly Buffer[],
+    askedAtMs: number,
+  ): ReadonlyMap<DelegationId, Claim> {
+    const ends = new Map<string, string>();
+    for (let at = 0; at + 1 < reply.length; at += 2) ends.set(String(reply[at]), String(reply[at + 1]));
+    const claims = new Map<DelegationId, Claim>();
+    for (const [index, { row, rev, lane }] of planned.entries()) {
+      const score = ends.get(idIn(row.id));
+      if (score === undefined || lane === null) {
+        this.leases.drop(row.id);
+        continue;
+      }
+      const wantedUntilMs = askedAtMs + (writes[index]?.leaseMs ?? 0);
+      this.hold(row.id, { shard, lane, rev, score, dueMs: dueAtMs(row.state) ?? 0, askedAtMs, wantedUntilMs });
+      claims.set(row.id, { id: row.id, rev });
+    }
+    return claims;
   }
 
   hold(id: DelegationId, lease: Lease): void {

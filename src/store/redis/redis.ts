@@ -4,8 +4,7 @@
 // Durable is what Redis has taken, and as durable as Redis is: what a crash of it can lose is said at the start (durability.ts),
 // and with `waitFor` an update is answered only when so many Redis replicas have it.
 import type { Cancel, Clock, Random } from '../../clock.ts';
-import { dueAtMs } from '../../delegation/decide.ts';
-import type { DelegationId, HomeserverUrl, RoomName } from '../../delegation/ids.ts';
+import type { HomeserverUrl, RoomName } from '../../delegation/ids.ts';
 import type { State } from '../../delegation/state.ts';
 import type { Attendance, MovableGiven } from '../attendance.ts';
 import type { Seal } from '../seal.ts';
@@ -27,7 +26,7 @@ import { createRedisAttendance } from './attendance.ts';
 import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
 import type { RedisConnection, RedisRun } from './connection.ts';
-import { ALL_SHARDS, beatKeyOf, idFrom, idIn, onceMember, shardOf, shardsBetween } from './keys.ts';
+import { ALL_SHARDS, beatKeyOf, idFrom, onceMember, shardOf, shardsBetween } from './keys.ts';
 import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
@@ -47,6 +46,7 @@ import {
   type Reading,
   readFound,
   rowsFor,
+  walked,
   wordsFor,
   writeWords,
 } from './update.ts';
@@ -165,21 +165,23 @@ class SharedStore implements RedisStore {
   };
 
   async update<T>(where: Where, once: OnceKey | null, step: Step<T>): Promise<Updated<T>> {
-    const place = placeOf(where);
+    let place = placeOf(where);
     let found = this.#believed(where, place);
     for (let tries = 0; tries < MOST_TRIES; tries += 1) {
       const fresh = found === null;
       if (found === null) {
         const read = await this.#read(place, once);
         if (read === 'duplicate') return this.#duplicate(place);
+        place = read.place;
         // What we have sent meanwhile is newer than the answer.
-        found = this.#believed(where, place) ?? read;
+        found = this.#believed(where, place) ?? read.found;
       }
+      const kept = place.next === undefined ? once : null;
       const rows = rowsFor(where, found);
       const change = step(rows);
-      const isRead = change.writes.length === 0 && (once === null || found.length === 0);
+      const isRead = change.writes.length === 0 && (kept === null || found.length === 0);
       if (isRead && fresh) return this.#onlyRead(place, change.value);
-      const answer = await this.#write(where, place, once, found, change);
+      const answer = await this.#write(where, place, kept, found, change);
       if (answer.kind !== 'stale') return answer;
       found = this.#believed(where, place) ?? answer.found;
     }
@@ -193,9 +195,9 @@ class SharedStore implements RedisStore {
   }
 
   /** The same; whoever looks at a whole room promises nobody anything. */
-  #onlyRead<T>({ shard, where }: Place, value: T): Updated<T> {
-    if (where !== 'room') this.#doubts.read(shard);
-    return { kind: 'done', value, claims: new Map() };
+  #onlyRead<T>({ shard, isOfRoom, next }: Place, value: T): Updated<T> {
+    if (!isOfRoom) this.#doubts.read(shard);
+    return { kind: 'done', value, claims: new Map(), next };
   }
 
   #believed(where: Where, place: Place): readonly Found[] | null {
@@ -205,21 +207,23 @@ class SharedStore implements RedisStore {
     return known?.map(({ row, rev }) => ({ id: row.id, row, rev })) ?? null;
   }
 
-  async #read(place: Place, once: OnceKey | null): Promise<readonly Found[] | 'duplicate'> {
+  async #read(place: Place, once: OnceKey | null): Promise<{ readonly place: Place; readonly found: readonly Found[] } | 'duplicate'> {
     const attempt = this.#beliefs.next();
     const words = wordsFor(place, once === null ? '' : onceMember(once), 0, 'read');
     const [verdict, ...rest] = await this.#run(scripts.UPDATE, place.shard, place.key, words);
-    return verdict?.toString() === 'duplicate' ? 'duplicate' : this.#told(attempt, place, rest);
+    if (verdict?.toString() === 'duplicate') return 'duplicate';
+    const read = verdict?.toString() === 'part' ? walked(place, rest) : { place, found: rest };
+    return { place: read.place, found: this.#told(attempt, place, read.found) };
   }
 
   #told(attempt: number, place: Place, reply: readonly Buffer[]): readonly Found[] {
     const found = readFound(reply, this.#reading);
     const readable = found.flatMap(({ row, rev }): Stored[] => (row === null || rev === null ? [] : [{ row, rev }]));
     const areAll = found.length === readable.length;
-    this.#beliefs.told(attempt, areAll ? place.list : null, place.where === 'room' ? [] : readable);
+    this.#beliefs.told(attempt, areAll ? place.list : null, place.isOfRoom ? [] : readable);
     // Else what was believed of the list would be sent again and again: it is made of rows that can be read.
     if (!areAll) this.#beliefs.forget(place.list, []);
-    if (place.where === 'id' && found.length === 0) this.#beliefs.gone(attempt, idFrom(place.what));
+    if (place.where === 'ids' && !place.isOfRoom && found.length === 0) this.#beliefs.gone(attempt, idFrom(place.what));
     return found;
   }
 
@@ -245,7 +249,7 @@ class SharedStore implements RedisStore {
     const nowMs = clock.nowMs();
     const attempt = this.#beliefs.next();
     const words = [
-      ...wordsFor(place, once === null ? '' : onceMember(once), nowMs + this.shiftMs, place.where === 'room' ? 'written' : 'all'),
+      ...wordsFor(place, once === null ? '' : onceMember(once), nowMs + this.shiftMs, place.isOfRoom ? 'written' : 'all'),
       ...expectations(place, found, planned),
       ...writeWords(where, planned),
     ];
@@ -264,10 +268,12 @@ class SharedStore implements RedisStore {
         case 'rows':
           this.#disown(planned);
           return { kind: 'stale', found: this.#told(attempt, place, rest) };
-        case 'done':
+        case 'done': {
           if (!isWrite) return this.#onlyRead(place, change.value);
           onCommit?.(true, 1, clock.nowMs() - nowMs);
-          return { kind: 'done', value: change.value, claims: this.#claimsOf(change, planned, place.shard, rest, nowMs) };
+          const claims = this.#claims.begun(planned, change.writes, place.shard, rest, nowMs);
+          return { kind: 'done', value: change.value, claims, next: place.next };
+        }
         default:
           throw new StoreUnavailable(new Error('a new delegation has the id of another'));
       }
@@ -294,30 +300,6 @@ class SharedStore implements RedisStore {
       if (this.#beliefs.row(row.id)?.rev === rev) this.#beliefs.forget(null, [row.id]);
       for (const list of listsMade({ row, before })) this.#beliefs.forget(list, []);
     }
-  }
-
-  /** The leases that the writes began, and the end of those that they voided. */
-  #claimsOf<T>(
-    { writes }: Change<T>,
-    planned: readonly Planned[],
-    shard: number,
-    reply: readonly Buffer[],
-    askedAtMs: number,
-  ): ReadonlyMap<DelegationId, Claim> {
-    const ends = new Map<string, string>();
-    for (let at = 0; at + 1 < reply.length; at += 2) ends.set(String(reply[at]), String(reply[at + 1]));
-    const claims = new Map<DelegationId, Claim>();
-    for (const [index, { row, rev, lane }] of planned.entries()) {
-      const score = ends.get(idIn(row.id));
-      if (score === undefined || lane === null) {
-        this.#claims.leases.drop(row.id);
-        continue;
-      }
-      const wantedUntilMs = askedAtMs + (writes[index]?.leaseMs ?? 0);
-      this.#claims.hold(row.id, { shard, lane, rev, score, dueMs: dueAtMs(row.state) ?? 0, askedAtMs, wantedUntilMs });
-      claims.set(row.id, { id: row.id, rev });
-    }
-    return claims;
   }
 
   /** LASTWILL_REDIS_WAIT is waited for within each commit; what was only read may be another's, who was refused for want of replicas. */

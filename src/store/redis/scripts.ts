@@ -2,7 +2,7 @@
 // named from the prefix. Times come from Redis itself where a lease is measured, so that the clocks of replicas do not matter; only a
 // test gives them. What a shard's clock lacks since it was set back, or since another server's took its place, is added (BEAT).
 import { createHash } from 'node:crypto';
-import { ID_LENGTH } from './keys.ts';
+import { ID_LENGTH, PART_ROWS } from './keys.ts';
 
 /** A reservation that nobody has renewed for so long tells nobody anything. */
 const FORGOTTEN_MS = 60_000;
@@ -60,12 +60,21 @@ function script(body: string): Script {
 /**
  * Reads the rows of a place (mode `read`), or writes, if they are as expected: `all` of them, or those to be `written`.
  * Answers `rows` and every id and value; `done` and each claimed id with the end of its lease; `duplicate`; or `taken`, the id of a new row.
+ * Of a room in parts, `part`, where the walk through its index goes on (0: it is at its end), the ids that were met and are too many for this
+ * part, and what `rows` has. Redis promises to show whatever is in the index all the time.
  */
 export const UPDATE = script(`
 local index, mode, where, what, once, onceAt = KEYS[1], arg(), arg(), arg(), arg(), arg()
 local ids, seen = {}, {}
 local function take(id) if not seen[id] then seen[id] = true; ids[#ids + 1] = id end end
-if where == 'id' then take(what)
+local cursor = where == 'part' and what
+if where == 'ids' then each(what, take)
+elseif cursor then
+  repeat
+    local step = redis.call('HSCAN', index, cursor, 'MATCH', 'i*', 'COUNT', ${3 * PART_ROWS})
+    cursor = step[1]
+    for i = 2, #step[2], 2 do each(step[2][i], take) end
+  until cursor == '0' or #ids >= ${PART_ROWS}
 elseif where == 'fields' then
   for field in string.gmatch(what, '%S+') do each(redis.call('HGET', index, field) or '', take) end
 else
@@ -76,7 +85,8 @@ else
 end
 local function values()
   local found = {}
-  for _, id in ipairs(ids) do
+  for i = 1, cursor and math.min(#ids, ${PART_ROWS}) or #ids do
+    local id = ids[i]
     local value = redis.call('GET', prefix .. 'd:' .. id)
     if value then found[#found + 1] = id; found[#found + 1] = value end
   end
@@ -90,7 +100,8 @@ local function answer(found) table.insert(found, 1, 'rows'); return found end
 if mode == 'read' then
   local found = values()
   if known(found) then return { 'duplicate' } end
-  return answer(found)
+  if not cursor then return answer(found) end
+  return { 'part', cursor, table.concat(ids, '', ${PART_ROWS} + 1), unpack(found) }
 end
 local expected, count = {}, tonumber(arg())
 for _ = 1, count do local id = arg(); expected[id] = arg() end

@@ -3,11 +3,10 @@ import { dueAtMs } from '../../delegation/decide.ts';
 import { eventHashesOf } from '../../delegation/handles.ts';
 import type { DelegationId, EventHash, Identity, Owner } from '../../delegation/ids.ts';
 import type { Delegation } from '../../delegation/state.ts';
-import { isInPart } from '../parts.ts';
 import type { Seal } from '../seal.ts';
 import { slotOf } from '../slots.ts';
-import type { Where, Write } from '../store.ts';
-import { eventField, identityField, idFrom, idIn, laneOf, ownerField, roomKey, shardOf } from './keys.ts';
+import { FIRST_PART, type RoomPart, type Where, type Write } from '../store.ts';
+import { eventField, ID_LENGTH, identityField, idFrom, idIn, laneOf, ownerField, PART_ROWS, roomKey, shardOf } from './keys.ts';
 import { longestLeaseMs } from './leases.ts';
 import { pack, type Stored, unpack } from './row.ts';
 import type { Argument } from './wire.ts';
@@ -23,11 +22,15 @@ export interface Place {
   readonly shard: number;
   /** Of the room's index, without the prefix. */
   readonly key: string;
-  readonly where: 'id' | 'fields' | 'room';
-  /** Fields are divided by spaces. */
+  readonly where: 'ids' | 'fields' | 'room' | 'part';
+  /** Fields are divided by spaces, ids by nothing. */
   readonly what: string;
+  /** All of a room or a part of it: of the rows only those that are written have to be as they were. */
+  readonly isOfRoom: boolean;
   /** Names a list of rows that beliefs are kept of. */
   readonly list: string | null;
+  /** After a part of a room: where the next one begins. */
+  readonly next?: RoomPart | undefined;
 }
 
 const OWNER_ROWS = 8;
@@ -36,22 +39,48 @@ export function placeOf(where: Where): Place {
   const at = { shard: shardOf(where.room), key: roomKey(where.room) };
   switch (where.by) {
     case 'id':
-      return { ...at, where: 'id', what: idIn(where.id), list: null };
+      return { ...at, where: 'ids', what: idIn(where.id), isOfRoom: false, list: null };
     case 'owner':
       return ownerPlace(fieldOf(at, ownerField(where.owner)), where.events ?? []);
     case 'watched':
       return fieldOf(at, identityField(where.identity));
     case 'room':
-      return { ...at, where: 'room', what: '', list: null };
+      if (where.part === undefined) return { ...at, where: 'room', what: '', isOfRoom: true, list: null };
+      return { ...at, isOfRoom: true, list: null, ...partOf(where.part) };
     default:
       return where satisfies never;
   }
+}
+
+/** A part begins where the walk through the room's index goes on, and with ids that were met there and not looked at yet. */
+function partOf(part: RoomPart): Pick<Place, 'where' | 'what' | 'next'> {
+  if (part === FIRST_PART) return { where: 'part', what: AT_END };
+  const [cursor = AT_END, ids = ''] = part.split(' ');
+  return ids === ''
+    ? { where: 'part', what: cursor }
+    : { where: 'ids', what: ids.slice(0, PART_LENGTH), next: nextOf(cursor, ids.slice(PART_LENGTH)) };
+}
+
+/** As Redis has it: a walk begins where it ends. */
+const AT_END = '0';
+const PART_LENGTH = PART_ROWS * ID_LENGTH;
+const nextOf = (cursor: string, ids: string): RoomPart | undefined =>
+  cursor === AT_END && ids === '' ? undefined : (`${cursor} ${ids}` as RoomPart);
+
+/** What was found by the walk is written by its ids. */
+export function walked(
+  place: Place,
+  [cursor, ids, ...found]: readonly Buffer[],
+): { readonly place: Place; readonly found: readonly Buffer[] } {
+  const names = found.filter((_, nth) => nth % 2 === 0);
+  return { place: { ...place, where: 'ids', what: names.join(''), next: nextOf(String(cursor), String(ids)) }, found };
 }
 
 const fieldOf = (at: { readonly shard: number; readonly key: string }, field: string): Place => ({
   ...at,
   where: 'fields',
   what: field,
+  isOfRoom: false,
   list: listOf(at.key, field),
 });
 /** Hardly ever has another owner the same event, so the owner's list is believed to be all. */
@@ -78,7 +107,7 @@ export function rowsFor(where: Where, found: readonly Found[]): readonly Delegat
     case 'watched':
       return rows.filter(({ identities }) => identities.includes(where.identity));
     case 'room':
-      return rows.filter(({ id }) => isInPart(id, where.part));
+      return rows;
     default:
       return where satisfies never;
   }
@@ -165,7 +194,7 @@ export function wordsFor(place: Place, once: string, onceAtMs: number, mode: 're
 /** What has to be there, and the ids that must not be: of a room, only the rows to be written. */
 export function expectations(place: Place, found: readonly Found[], planned: readonly Planned[]): Argument[] {
   const written = new Set(planned.map(({ row }) => row.id));
-  const expected = place.where === 'room' ? found.filter(({ id }) => written.has(id)) : found;
+  const expected = place.isOfRoom ? found.filter(({ id }) => written.has(id)) : found;
   const fresh = planned.filter(({ before }) => before === null).map(({ row }) => idIn(row.id));
   return [
     String(expected.length),

@@ -144,7 +144,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
     let result: Updated<T> | undefined;
     let leases: readonly { id: string; rev: number; untilMs: number; dueMs: number | null }[] = [];
     const plan = () => {
-      const found = this.#rows.find(where);
+      const { rows: found, next } = this.#rows.find(where);
       if (once !== null && found.length > 0 && this.#once.knows(once, this.#options.clock.nowMs())) {
         result = { kind: 'duplicate' };
         return () => {};
@@ -159,9 +159,9 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       });
       const held = leases.filter(({ untilMs }) => untilMs > 0);
       const claims = new Map(held.map(({ id, rev }) => [id as DelegationId, { id, rev } as Claim]));
-      result = { kind: 'done', value: change.value, claims };
+      result = { kind: 'done', value: change.value, claims, next };
       return () => {
-        const keeps = once !== null && found.length > 0;
+        const keeps = once !== null && found.length > 0 && next === undefined;
         if (!keeps && drafts.length === 0) return;
         this.#begin();
         if (keeps) this.#once.keep(once, nowMs);

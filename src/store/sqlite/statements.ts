@@ -41,8 +41,11 @@ export function prepareAll(db: DatabaseSync) {
     nameEvent: sql('UPDATE delegation SET event = ? WHERE number = ?'),
     byWatched: sql(`SELECT ${ROW} FROM watched w JOIN delegation USING (number) WHERE w.slot = ? AND w.room = ? AND w.identity = ?`),
     // Whoever is watched under two identities is there twice.
-    byRoom: sql(
-      `SELECT ${ROW} FROM delegation WHERE number IN (SELECT number FROM watched WHERE slot = ? AND room = ? AND number % ? = ?)`,
+    byRoom: sql(`SELECT ${ROW} FROM delegation WHERE number IN (SELECT number FROM watched WHERE slot = ? AND room = ?)`),
+    isBeyond: sql('SELECT 1 FROM watched WHERE slot = ? AND room = ? LIMIT 1 OFFSET ?'),
+    partOfRoom: sql(
+      `SELECT ${ROW}, identity FROM watched w CROSS JOIN delegation USING (number)
+       WHERE w.slot = ? AND w.room = ? AND (identity, number) > (?, ?) ORDER BY identity, number LIMIT ?`,
     ),
     insert: sql(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, event, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)',
