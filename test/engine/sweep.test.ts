@@ -134,24 +134,24 @@ async function crowded(rows: number): Promise<EngineWorld> {
 }
 
 it('a room that one user has made many rows of is judged in portions, however few are there', async () => {
-  const world = await crowded(500);
+  const world = await crowded(600);
   const judged = judgedIn(world);
   await world.clock.advance(3 * INTERVAL_MS);
   expect(Math.max(...judged)).toBeLessThanOrEqual(32);
-  expect(sum(judged)).toBeGreaterThanOrEqual(500);
+  expect(sum(judged)).toBeGreaterThanOrEqual(600);
   world.leave(room(1), identity(1));
   await world.clock.advance(3 * INTERVAL_MS);
   expect(world.actions('send')).toHaveLength(1);
 });
 
 it.each(['room_started', 'room_finished'] as const)('so it is by %s', async (event) => {
-  const world = await crowded(500);
+  const world = await crowded(600);
   const judged = judgedIn(world);
   const told = world.webhookOfRoom(room(1), event, null);
   await world.clock.advance(1_000);
   expect(await told).toBe('applied');
   expect(Math.max(...judged)).toBeLessThanOrEqual(32);
-  expect(sum(judged)).toBeGreaterThanOrEqual(500);
+  expect(sum(judged)).toBeGreaterThanOrEqual(600);
 });
 
 it('what a webhook means for a room is done in all its parts before it is answered, and all of it again where it was not', async () => {

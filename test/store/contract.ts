@@ -245,10 +245,10 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
       });
 
       test('by room in parts, which are not large and together are all of it', async () => {
-        const ids = Array.from({ length: 150 }, (_, n) => n + 1);
-        const over = (n: number) => ({ room: room(1), ...(n % 3 === 0 && { identities: [identity(n), identity(1_000 - n)] }) });
+        const ids = Array.from({ length: 600 }, (_, n) => n + 1);
+        const over = (n: number) => ({ room: room(1), ...(n % 3 === 0 && { identities: [identity(n), identity(2_000 - n)] }) });
         for (const n of ids) await put(row(n, { over: over(n) }));
-        await put(row(151));
+        await put(row(601));
         const met = (await walk(null)) ?? [];
         expect([...new Set(met.flat().map(({ id }) => id))].sort()).toEqual(ids.map(idOf).sort());
         expect(Math.max(...met.map(({ length }) => length))).toBeLessThanOrEqual(64);
@@ -263,20 +263,28 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect((await walk(null))?.flat()).toHaveLength(count + 1);
       });
 
-      test('by room in parts: whoever lives from the first to the last is in one of them, whoever comes and goes meanwhile', async () => {
-        const over = { room: room(1) };
-        for (let n = 1; n <= 150; n += 1) await put(row(n, { over }));
-        const stays = (n: number) => n <= 150 && n % 4 !== 0;
-        const met = await walk(null, {
-          between: async (nth) => {
-            await put(ended(row(4 * nth, { over })));
-            await put(row(150 + nth, { over }));
-            await put(row(4 * nth - 1, { over: { ...over, identities: [identity(4 * nth - 1), identity(nth)] } }));
-          },
-        });
-        const ids = new Set(met?.flat().map(({ id }) => id));
-        for (let n = 1; n <= 150; n += 1) if (stays(n)) expect(ids, `row ${n}`).toContain(idOf(n));
-      });
+      test.each([
+        { under: 'its own identity', over: { room: room(1) } },
+        { under: 'one identity', over: { room: room(1), identities: [identity(1)] } },
+      ])(
+        'by room in parts: whoever lives from the first to the last is in one of them, whoever comes and goes, each under $under',
+        async ({ over }) => {
+          for (let n = 1; n <= 600; n += 1) await put(row(n, { over }));
+          const stays = (n: number) => n <= 600 && n % 4 !== 0;
+          const met = await walk(null, {
+            between: async (nth) => {
+              await put(ended(row(4 * nth, { over })));
+              await put(row(600 + nth, { over }));
+              await put(
+                row(4 * nth - 1, { over: { ...over, identities: [...row(4 * nth - 1, { over }).identities, identity(2_000 + nth)] } }),
+              );
+            },
+          });
+          const ids = new Set(met?.flat().map(({ id }) => id));
+          expect(met?.flat().every(({ handles }) => handles !== null)).toBe(true);
+          for (let n = 1; n <= 600; n += 1) if (stays(n)) expect(ids, `row ${n}`).toContain(idOf(n));
+        },
+      );
 
       test('by room while they live', async () => {
         for (const n of [1, 2, 3]) await put(row(n, { over: { room: room(n === 3 ? 2 : 1) } }));

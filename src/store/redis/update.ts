@@ -107,7 +107,8 @@ export function rowsFor(where: Where, found: readonly Found[]): readonly Delegat
     case 'watched':
       return rows.filter(({ identities }) => identities.includes(where.identity));
     case 'room':
-      return rows;
+      // Since it was met, it may have ended.
+      return rows.filter(({ handles }) => handles !== null);
     default:
       return where satisfies never;
   }

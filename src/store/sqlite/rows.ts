@@ -21,9 +21,17 @@ interface Raw extends Numbered {
   readonly handles: string | null;
 }
 
-/** A row, and one of the identities under which it is watched. */
-interface RawWatched extends Raw {
+interface Watched extends Numbered {
   readonly identity: string;
+}
+
+/** Of what is watched in a room, which is in the order of identities and numbers. */
+type Entry = readonly [identity: string, number: number];
+
+/** What is left of a walk through a room: the numbers of rows that were met, and the last entry of those; null: the last of all. */
+interface Walk {
+  readonly numbers: readonly number[];
+  readonly after: Entry | null;
 }
 
 /** What was found; of a part of a room, and where the next one begins. */
@@ -46,11 +54,11 @@ export interface RowsOptions {
 }
 
 const OWNER_ROWS = 8;
-/**
- * Of what is watched, so much makes a part: each row takes some 15 to 60 µs to be judged, in which webhooks wait, and usual rooms are not
- * divided.
- */
-const PART_ENTRIES = 32;
+/** A part: each row takes some 15 to 60 µs to be judged, in which webhooks wait, and usual rooms are divided little or not at all. */
+const PART_ROWS = 32;
+/** What is watched in a room is walked along in stretches of so much. */
+const STRETCH = 512;
+const FROM_THE_START: Entry = ['', 0];
 
 /** Rows in memory at once. */
 const NAMED_TOGETHER = 1_000;
@@ -93,19 +101,22 @@ export class SqliteRows {
     return { rows: this.#rows(this.#sql.byRoom.all(slotOf(room), room)) };
   }
 
-  /** A walk along what is watched in the room, by identity and number. To read all of a small room at once takes half as long. */
+  /** To read a small room as a whole takes half as long. */
   #partOf(room: RoomName, part: RoomPart): FoundRows {
-    const slot = slotOf(room);
-    if (part === FIRST_PART && this.#sql.isBeyond.get(slot, room, PART_ENTRIES) === undefined) return this.#allOf(room);
-    const space = part.indexOf(' ');
-    const [number, identity] = [Number(part.slice(0, Math.max(space, 0))), part.slice(space + 1)];
-    const found = this.#sql.partOfRoom.all(slot, room, identity, number, PART_ENTRIES + 1) as unknown as RawWatched[];
-    const entries = found.slice(0, PART_ENTRIES);
-    const last = found.length > PART_ENTRIES ? entries.at(-1) : undefined;
-    const next = last === undefined ? undefined : (`${last.number} ${last.identity}` as RoomPart);
-    // Whoever is watched under more identities is met with each, and counts with the first, which never changes.
-    const rows = entries.flatMap((raw) => this.#rows([raw]).filter(({ row }) => row.identities[0] === raw.identity));
-    return { rows, next };
+    if (part === FIRST_PART && this.#sql.isBeyond.get(slotOf(room), room, PART_ROWS) === undefined) return this.#allOf(room);
+    const { numbers, after } = part === FIRST_PART ? this.#stretch(room, FROM_THE_START) : (JSON.parse(part) as Walk);
+    const [these, others] = [numbers.slice(0, PART_ROWS), numbers.slice(PART_ROWS)];
+    const rows = this.#rows(this.#sql.stillIn.all(JSON.stringify(these), room));
+    const on = others.length > 0 || after === null ? { numbers: others, after } : this.#stretch(room, after);
+    return { rows, next: on.numbers.length > 0 ? (JSON.stringify(on) as RoomPart) : undefined };
+  }
+
+  /** Whoever is watched under two identities is met twice, and counts once where that is in one stretch. */
+  #stretch(room: RoomName, [identity, number]: Entry): Walk {
+    const found = this.#sql.watchedIn.all(slotOf(room), room, identity, number, STRETCH) as unknown as Watched[];
+    const last = found.at(-1);
+    const numbers = [...new Set(found.map((one) => one.number))];
+    return { numbers, after: last === undefined || found.length < STRETCH ? null : [last.identity, last.number] };
   }
 
   #ofOwner({ owner, room, events = [] }: Extract<Where, { by: 'owner' }>): Kept[] {

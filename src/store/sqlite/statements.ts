@@ -43,10 +43,11 @@ export function prepareAll(db: DatabaseSync) {
     // Whoever is watched under two identities is there twice.
     byRoom: sql(`SELECT ${ROW} FROM delegation WHERE number IN (SELECT number FROM watched WHERE slot = ? AND room = ?)`),
     isBeyond: sql('SELECT 1 FROM watched WHERE slot = ? AND room = ? LIMIT 1 OFFSET ?'),
-    partOfRoom: sql(
-      `SELECT ${ROW}, identity FROM watched w CROSS JOIN delegation USING (number)
-       WHERE w.slot = ? AND w.room = ? AND (identity, number) > (?, ?) ORDER BY identity, number LIMIT ?`,
+    watchedIn: sql(
+      'SELECT identity, number FROM watched WHERE slot = ? AND room = ? AND (identity, number) > (?, ?) ORDER BY identity, number LIMIT ?',
     ),
+    // By then it may have ended, or its number be another row's.
+    stillIn: sql(`SELECT ${ROW} FROM delegation WHERE number IN (SELECT value FROM json_each(?)) AND room = ? AND ended_at IS NULL`),
     insert: sql(
       'INSERT INTO delegation (id, owner, room, slot, homeserver, event, kind, due_at, ended_at, rev, body, handles) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)',
     ),
