@@ -44,7 +44,7 @@ export function prepareAll(db: DatabaseSync) {
     byRoom: sql(`SELECT ${ROW} FROM delegation WHERE number IN (SELECT number FROM watched WHERE slot = ? AND room = ?)`),
     isBeyond: sql('SELECT 1 FROM watched WHERE slot = ? AND room = ? LIMIT 1 OFFSET ?'),
     watchedIn: sql(
-      'SELECT identity, number FROM watched WHERE slot = ? AND room = ? AND (identity, number) > (?, ?) ORDER BY identity, number LIMIT ?',
+      `SELECT identity, number FROM watched WHERE slot = ? AND room = ? AND (identity, number) > (?, ?) ORDER BY identity, number ${upTo()}`,
     ),
     // By then it may have ended, or its number be another row's.
     stillIn: sql(`SELECT ${ROW} FROM delegation WHERE number IN (SELECT value FROM json_each(?)) AND room = ? AND ended_at IS NULL`),
