@@ -42,7 +42,7 @@ export interface Rooms {
 }
 
 export interface RoomsTold extends Rooms, Pick<Unlisted, 'told' | 'isSought'> {
-  /** Rooms that list somebody whom no node has, as was found since their last look: up to so many, each once. */
+  /** Rooms that list somebody whom no node has, as was found lately: up to so many, each once. */
   doubted(most: number): readonly RoomName[];
 }
 

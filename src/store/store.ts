@@ -32,6 +32,11 @@ export type Where =
 export type RoomPart = string & { readonly _: unique symbol };
 export const FIRST_PART = '' as RoomPart;
 
+/** Rows of the room were in a part before this one: a webhook about it is kept in mind, whatever has become of them meanwhile. */
+export function isLaterPart(where: Where): boolean {
+  return where.by === 'room' && where.part !== undefined && where.part !== FIRST_PART;
+}
+
 /** Names one webhook; the same key twice is the same webhook. */
 export type OnceKey = string;
 

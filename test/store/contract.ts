@@ -334,6 +334,19 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         expect((await walk('b'))?.flat()).toHaveLength(70);
       });
 
+      test('of a room in parts is kept though the last is empty, for all have ended since', async () => {
+        for (let n = 1; n <= 200; n += 1) await put(row(n, { over: { room: room(1) } }));
+        const met = await walk('a', {
+          between: async (nth) => {
+            if (nth > 1) return;
+            for (const one of await find({ by: 'room', room: room(1) })) await put(written(one).row);
+          },
+        });
+        expect(met?.flat().length).toBeLessThan(200);
+        await put(row(201, { over: { room: room(1) } }));
+        expect(await walk('a')).toBeNull();
+      });
+
       test('of a room in parts goes with what each writes', async () => {
         for (let n = 1; n <= 70; n += 1) await put(row(n, { over: { room: room(1) } }));
         for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {

@@ -12,6 +12,7 @@ import {
   type Change,
   type Claim,
   type Claimed,
+  isLaterPart,
   type Limit,
   type Old,
   type OnceKey,
@@ -179,7 +180,7 @@ class SharedStore implements RedisStore {
       const kept = place.next === undefined ? once : null;
       const rows = rowsFor(where, found);
       const change = step(rows);
-      const isRead = change.writes.length === 0 && (kept === null || found.length === 0);
+      const isRead = change.writes.length === 0 && (kept === null || (found.length === 0 && !isLaterPart(where)));
       if (isRead && fresh) return this.#onlyRead(place, change.value);
       const answer = await this.#write(where, place, kept, found, change);
       if (answer.kind !== 'stale') return answer;

@@ -117,7 +117,7 @@ else
     if revOf(redis.call('GET', prefix .. 'd:' .. id)) ~= rev then return answer(values()) end
   end
 end
-if once ~= '' and #ids > 0 then redis.call('ZADD', prefix .. 'once', 'NX', onceAt, once) end
+if once ~= '' and (#ids > 0 or where == 'ids') then redis.call('ZADD', prefix .. 'once', 'NX', onceAt, once) end
 
 local room, slot, live, answered = arg(), arg(), 0, { 'done' }
 for _ = 1, tonumber(arg()) do

@@ -17,6 +17,7 @@ import {
   type Claimed,
   type Excluded,
   type First,
+  isLaterPart,
   type Limit,
   type Old,
   type OnceKey,
@@ -161,7 +162,7 @@ class SqliteStore implements Store, Attendance, MovableGiven {
       const claims = new Map(held.map(({ id, rev }) => [id as DelegationId, { id, rev } as Claim]));
       result = { kind: 'done', value: change.value, claims, next };
       return () => {
-        const keeps = once !== null && found.length > 0 && next === undefined;
+        const keeps = once !== null && (found.length > 0 || isLaterPart(where)) && next === undefined;
         if (!keeps && drafts.length === 0) return;
         this.#begin();
         if (keeps) this.#once.keep(once, nowMs);
