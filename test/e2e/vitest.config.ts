@@ -1,25 +1,9 @@
-import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
-import { BaseSequencer, type TestSpecification } from 'vitest/node';
-
-/** They begin first, so that none of them is waited for alone in the end. */
-const LONGEST = [
-  ...['replicas', 'sfu-with-redis', 'behind-homeserver', 'staying', 'homeserver-away'],
-  ...['browser/leaving', 'browser/element-call', 'browser/staying'],
-].map((name) => join(import.meta.dirname, `${name}.test.ts`));
-
-class LongestFirst extends BaseSequencer {
-  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const sorted = await super.sort(files);
-    const longest = LONGEST.flatMap((path) => sorted.filter(({ moduleId }) => moduleId === path));
-    return [...new Set([...longest, ...sorted])];
-  }
-}
 
 export default defineConfig({
   test: {
     pool: 'forks',
-    sequence: { concurrent: true, sequencer: LongestFirst },
+    sequence: { concurrent: true },
     testTimeout: 180_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
@@ -54,15 +38,15 @@ export default defineConfig({
       },
       {
         extends: true,
-        // After them, since browsers need the cores for themselves: four at a time, most of which are dead and waited for (LiveKit's 20 s).
+        // After them, since browsers need the cores for themselves.
         test: {
           name: 'browser',
           root: `${import.meta.dirname}/browser`,
           include: ['*.test.ts'],
           globalSetup: ['./stack/shared-call.ts'],
           sequence: { groupOrder: 2 },
-          maxWorkers: 2,
-          maxConcurrency: 2,
+          maxWorkers: 1,
+          maxConcurrency: 3,
         },
       },
       {

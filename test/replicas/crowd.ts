@@ -27,10 +27,7 @@ export class Crowd {
     this.#livekit = livekit;
     this.#balancer = balancer;
     this.#processes = processes;
-    for (const one of processes) {
-      one.on('message', (answer: Answer) => this.#answered(answer));
-      one.once('exit', (code, signal) => this.#lost(`a process with participants ended: ${signal ?? code}`));
-    }
+    for (const one of processes) one.on('message', (answer: Answer) => this.#answered(answer));
   }
 
   /** `ports`: the replicas, the next one to be asked first. */
@@ -69,8 +66,7 @@ export class Crowd {
   }
 
   async end(): Promise<void> {
-    this.#waiting.clear();
-    for (const one of this.#processes.filter(isAlive)) {
+    for (const one of this.#processes) {
       const gone = once(one, 'exit');
       one.kill('SIGKILL');
       await gone;
@@ -81,17 +77,10 @@ export class Crowd {
   }
 
   #command(command: Command): Promise<void> {
-    const one = this.#processes[command.member % this.#processes.length] as ChildProcess;
-    if (!isAlive(one)) return Promise.reject(new Error(`there is no process any more to ${command.kind} in`));
     const answer = Promise.withResolvers<void>();
     this.#waiting.set(`${command.kind} ${command.member}`, answer);
-    one.send(command);
+    this.#processes[command.member % this.#processes.length]?.send(command);
     return answer.promise;
-  }
-
-  /** Nobody else answers what is waited for. */
-  #lost(why: string): void {
-    for (const { reject } of this.#waiting.values()) reject(new Error(why));
   }
 
   #answered({ kind, member, error }: Answer): void {
@@ -120,5 +109,3 @@ export class Crowd {
     outgoing.writeHead(status).end();
   }
 }
-
-const isAlive = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode === null && signalCode === null;

@@ -1,10 +1,9 @@
 // Redis as larger deployments have it, on loopback: a cluster of three masters, and a master with a replica that sentinels watch.
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { freePort, RedisServer } from '../support/redis-server.ts';
 import { pause } from './fleet.ts';
 
@@ -23,10 +22,10 @@ export async function startCluster(more: readonly string[] = [], { masters = 3, 
     servers.push(await RedisServer.start([...args, '--cluster-port', String(bus)], port));
   }
   const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
-  const create = ['--cluster', 'create', ...addresses, '--cluster-replicas', String(replicas), '--cluster-yes'];
-  await promisify(execFile)('redis-cli', create).catch((cause: Error & { stdout?: string }) => {
-    throw new Error(`the cluster was not made: ${cause.message} ${cause.stdout}`, { cause });
+  const made = spawnSync('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-replicas', String(replicas), '--cluster-yes'], {
+    encoding: 'utf8',
   });
+  if (made.status !== 0) throw new Error(`the cluster was not made: ${made.stdout} ${made.stderr}`);
   for (const server of servers) {
     while (!String(await server.ask('CLUSTER', 'INFO')).includes('cluster_state:ok')) await pause(100);
   }

@@ -10,7 +10,6 @@ import { browserStory, Caller } from './stack/caller.ts';
 import { Chromium } from './stack/chromium.ts';
 import { noChromium } from './stack/chromium-binary.ts';
 import { SOON_MS } from './stack/promises.ts';
-import { startCall } from './stack/shared-call.ts';
 
 const SLOT = 'm.call#ROOM';
 const DELAY = { delay_id: 'syd_of_another_homeserver', delay_timeout: 3_600_000, delay_cs_api_url: 'http://127.0.0.1' };
@@ -38,12 +37,10 @@ const newer = (bob: Credentials, room: string, openid: Json): Json => ({
 
 describe.skipIf(noChromium !== undefined)('two homeservers', () => {
   browserStory('the remote one may take part, nothing more', async ({ newCaller, onTestFinished }) => {
-    // Of its own: on the shared SFU the rooms of other stories come and go.
-    const { call, stop } = await startCall(inject('call').timesFile);
-    onTestFinished(stop);
+    const call = inject('call');
     const remote = await Homeserver.start({ serviceUrl: call.serviceUrl });
     onTestFinished(() => remote.kill());
-    const alice = await newCaller('alice', call);
+    const alice = await newCaller();
     const bob = await register(remote.url, 'bob');
     const local = alice.credentials.userId.slice(alice.credentials.userId.indexOf(':') + 1);
     await alice.room.admit(bob, [local]);

@@ -2,7 +2,7 @@
 // waiting is always for a condition, and says at the end what it last saw instead.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
-import { createServer, type Server as NetServer } from 'node:net';
+import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -46,39 +46,19 @@ export async function eventually<T>(what: string, timeoutMs: number, look: () =>
 // Systems take the ports of outgoing connections from 32768 (Linux) or 49152 up: what is free there now may be gone in a moment.
 // Each process that asks has a range of its own and goes round in it, since a port is given out long before a server listens on it.
 const PORTS = { first: 20_000, ranges: 60, each: 200 } as const;
-let range: Promise<number> | undefined;
 let portsGiven = 0;
 
 /** A port that nobody listens on, and that no outgoing connection will take before we do. */
 export async function freePort(): Promise<number> {
-  range ??= ownRange();
-  const first = await range;
   for (;;) {
-    const port = first + 1 + (portsGiven++ % (PORTS.each - 1));
-    const server = await listening(port);
-    await new Promise((closed) => server?.close(closed) ?? closed(undefined));
-    if (server !== undefined) return port;
+    const port = PORTS.first + (process.pid % PORTS.ranges) * PORTS.each + (portsGiven++ % PORTS.each);
+    const server = createServer();
+    const free = await new Promise<boolean>((answer) => {
+      server.once('error', () => answer(false)).listen(port, '127.0.0.1', () => answer(true));
+    });
+    await new Promise((closed) => server.close(closed));
+    if (free) return port;
   }
-}
-
-/** Whoever has a range listens on its first port for as long as it lives. */
-async function ownRange(): Promise<number> {
-  for (let nth = process.pid; ; nth += 1) {
-    const first = PORTS.first + (nth % PORTS.ranges) * PORTS.each;
-    const server = await listening(first);
-    if (server !== undefined) {
-      server.unref();
-      return first;
-    }
-  }
-}
-
-/** Undefined: somebody does already. */
-function listening(port: number): Promise<NetServer | undefined> {
-  const server = createServer();
-  return new Promise((answer) => {
-    server.once('error', () => answer(undefined)).listen(port, '127.0.0.1', () => answer(server));
-  });
 }
 
 /** A server as a child process. `stop` asks, then insists; `kill` is the crash. Both return when it is gone. */
