@@ -63,6 +63,8 @@ export interface Awaiting {
   readonly seenAbsent: boolean;
   /** A departure that came before we knew whether its session was ours. */
   readonly departed: Departure | null;
+  /** As in Connected, by a delegation of the same event before this one; usually there is none. */
+  readonly attempted?: Action;
 }
 /** On the SFU, and kept alive by restarts. */
 export interface Connected {

@@ -1,7 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { adopt, type Decision, decide, delegate, dueAtMs } from '../../src/delegation/decide.ts';
-import type { HomeserverUrl, Identity, Owner } from '../../src/delegation/ids.ts';
-import type { Delegation, EndedDelegation, Event, Leaving, LiveDelegation, LiveState, Session } from '../../src/delegation/state.ts';
+import type { HomeserverUrl, Identity, Owner, Sid } from '../../src/delegation/ids.ts';
+import type {
+  Awaiting,
+  Connected,
+  Delegation,
+  EndedDelegation,
+  Event,
+  Leaving,
+  LiveDelegation,
+  LiveState,
+  Session,
+} from '../../src/delegation/state.ts';
 import { isProven, restartTimeoutMs } from '../../src/delegation/steps/moves.ts';
 import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
@@ -127,6 +137,28 @@ describe('a hand-over of an event that was handed over before', () => {
     const before = rowIn(state);
     const { next } = delegate({ ...before, owner: 'another owner' as Owner }, NOW, 0.5, POLICY, before);
     expect(next.state).toEqual(goesOn ? state : expect.objectContaining({ kind: 'awaiting', nextAskMs: NOW }));
+  });
+
+  it.each<[string, LiveState]>([
+    ['leaving, who never came, with a call that may be on its way', tried(0, null)],
+    [
+      'connected as somebody who is not watched any more, after an ending was tried',
+      { ...(ROWS['connected, just seen'] as Connected), attempted: 'leave' },
+    ],
+    ['awaited, after an ending was tried', { ...(ROWS['awaiting, nobody seen'] as Awaiting), attempted: 'leave' }],
+  ])('sends no other ending of a group than was tried: %s', (_, state) => {
+    const before = rowIn(state, GROUP);
+    const identities = [
+      ...before.identities.filter((one) => state.kind === 'leaving' || one !== before.identities[0]),
+      'another' as Identity,
+    ];
+    const { next } = delegate({ ...before, identities, owner: 'another owner' as Owner }, NOW, 0.5, POLICY, before);
+    expect(next.state).toMatchObject({ kind: 'awaiting', attempted: 'leave' });
+    const joined = { kind: 'joined', identity: 'another' as Identity, sid: 'PA_x' as Sid, joinedAtMs: NOW, roomSid: null } as const;
+    const there = decide(next, joined, { nowMs: NOW + 10, roll: 0.5 }, POLICY).next;
+    const lost = { ...EVENTS['A lost'], identity: 'another' as Identity, sid: 'PA_x' as Sid, joinedAtMs: NOW } as Event;
+    const wait0 = { ...POLICY, waitMs: { ...POLICY.waitMs, lost: 0 } };
+    expect(decide(there, lost, { nowMs: NOW + 5_000, roll: 0.5 }, wait0).effects).toMatchObject([{ kind: 'send', action: 'leave' }]);
   });
 
   it('is not scheduled a moment ago where it was not restarted yet, nor where it ran out; that it did is not forgotten', () => {

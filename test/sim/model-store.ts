@@ -16,6 +16,7 @@ import {
   type Claimed,
   type Excluded,
   type First,
+  isLaterPart,
   type Limit,
   type Old,
   type OnceKey,
@@ -135,7 +136,7 @@ export class ModelStore implements Store, Attendance {
     if (once !== null && found.length > 0 && this.#disk.once.has(once)) return { kind: 'duplicate' };
     const { writes, value } = step(found);
     for (const { row } of writes) encode(row, null);
-    if (once !== null && found.length > 0 && next === undefined) {
+    if (once !== null && (found.length > 0 || isLaterPart(where)) && next === undefined) {
       this.#disk.once.set(once, this.#clock.nowMs());
       this.#disk.written(this.#clock.nowMs(), once, () => this.#disk.once.delete(once));
     }

@@ -38,8 +38,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a webhook is answered before its commit',
     noticedIn: dense(1),
     file: 'src/engine/engine.ts',
-    from: 'const applied = await earlyDepartures.heard(about.room, about.about, () => watched(where, about.onceKey, () => about.about));',
-    to: 'watched(where, about.onceKey, () => about.about).catch(() => {}); const applied: Applied = { rows: 1, changed: 1, duplicate: false, earliestDueMs: null, todo: [] };',
+    from: ': begin(await earlyDepartures.heard(room, about.about, () => watched(watchedBy(about), onceKey, () => about.about)), perform);',
+    to: ': (watched(watchedBy(about), onceKey, () => about.about).catch(() => {}), { rows: 1, changed: 1, duplicate: false, begun: 0 });',
   },
   {
     name: 'a leave that failed is not tried again',
@@ -73,8 +73,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a second hand-over of one event knows nothing of who is there',
     noticedIn: dense(1_185),
     file: delegation('steps/same-event.ts'),
-    from: 'state: goesOn(older.state, handOver) ? carried(older) : fresh.state',
-    to: 'state: fresh.state',
+    from: 'const state = goesOn(older.state, handOver) ? carried(older) : anew(older.state, fresh.state);',
+    to: 'const state: LiveState = fresh.state;',
   },
   {
     name: 'an event that was superseded is not cancelled',
@@ -136,8 +136,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a webhook that comes twice counts twice',
     noticedIn: dense(1),
     file: 'src/engine/engine.ts',
-    from: 'watched(where, about.onceKey, () => about.about)',
-    to: 'watched(where, null, () => about.about)',
+    from: 'watched(watchedBy(about), onceKey, () => about.about)',
+    to: 'watched(watchedBy(about), null, () => about.about)',
   },
   {
     name: 'a failed restart is tried again at once, and again',

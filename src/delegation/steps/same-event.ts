@@ -1,17 +1,41 @@
 // An event that is handed over once more, by another owner of it or with another ending beside it: the newer delegation goes on from what the
 // older one knew, for an SFU that is away just then can't tell it again.
 import { haveOneEvent } from '../handles.ts';
-import type { Common, Handles, LiveDelegation, LiveState } from '../state.ts';
-import { isProven } from './moves.ts';
+import type { Action, Awaiting, Common, Handles, LiveDelegation, LiveState } from '../state.ts';
+import { isProven, never } from './moves.ts';
 
 type Known = Pick<LiveDelegation, 'state' | 'expiry'>;
+type Fresh = Pick<LiveDelegation, 'expiry'> & { readonly state: Awaiting };
 type HandedOver = Pick<Common, 'homeserver' | 'delayMs' | 'identities'> & { readonly handles: Handles };
 
 /** What is known of the event of a hand-over that takes the place of `older`; `fresh`: of one that nothing was known of. */
-export function knownOf(older: LiveDelegation | undefined, handOver: HandedOver, fresh: Known, nowMs: number): Known {
+export function knownOf(older: LiveDelegation | undefined, handOver: HandedOver, fresh: Fresh, nowMs: number): Known {
   if (older === undefined || older.homeserver !== handOver.homeserver || older.delayMs !== handOver.delayMs) return fresh;
   if (!haveOneEvent(older.handles, handOver.handles)) return fresh;
-  return { state: goesOn(older.state, handOver) ? carried(older) : fresh.state, expiry: expiryBeside(older, fresh.expiry, nowMs) };
+  const state = goesOn(older.state, handOver) ? carried(older) : anew(older.state, fresh.state);
+  return { state, expiry: expiryBeside(older, fresh.expiry, nowMs) };
+}
+
+/** No other ending of the group may be sent than one that may have been, or whose call is on its way. */
+function anew(older: LiveState, fresh: Awaiting): Awaiting {
+  const attempted = attemptedIn(older);
+  return attempted === null ? fresh : { ...fresh, attempted };
+}
+
+function attemptedIn(state: LiveState): Action | null {
+  switch (state.kind) {
+    case 'awaiting':
+      return state.attempted ?? null;
+    case 'connected':
+    case 'settling':
+      return state.attempted;
+    case 'leaving':
+      return state.action;
+    case 'cancelling':
+      return null;
+    default:
+      return never(state);
+  }
 }
 
 /** Not where its session is not watched any more; and who has not come yet has the time for it anew. */
