@@ -218,7 +218,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'the departure of an older session ends the search for a newer one',
-    noticedIn: dense(5_709),
+    noticedIn: dense(7_648),
     file: 'src/sfu/unlisted.ts',
     from: '(sid === null || known.sid === sid)',
     to: 'true',
