@@ -39,6 +39,17 @@ function start(): { clock: VirtualClock; lanes: Lanes; freed: () => number; run(
   return { clock, lanes, freed: () => freed, run };
 }
 
+/** One has run out before its turn came. */
+async function startOverrun(): Promise<ReturnType<typeof start>> {
+  const started = start();
+  const { clock, lanes, run } = started;
+  void run(1, { kind: 'restart', leftMs: DELAY_MS / 2 });
+  await clock.advance(10);
+  lanes.missed(HOMESERVER, clock.nowMs() - TAKES_MS);
+  expect(lanes.isOverrun()).toBe(true);
+  return started;
+}
+
 test('who was told that a homeserver takes no more leaves is told when it does', async () => {
   const { clock, lanes, freed, run } = start();
   for (let n = 1; !lanes.excluded().leaves.has(HOMESERVER); n += 1) void run(n, { kind: 'owed', leftMs: DELAY_MS });
@@ -49,11 +60,7 @@ test('who was told that a homeserver takes no more leaves is told when it does',
 });
 
 test('a homeserver that has nothing else to do is not overrun by who comes late', async () => {
-  const { clock, lanes, run } = start();
-  void run(1, { kind: 'restart', leftMs: DELAY_MS / 2 });
-  await clock.advance(10);
-  lanes.missed(HOMESERVER, clock.nowMs() - TAKES_MS);
-  expect(lanes.isOverrun()).toBe(true);
+  const { clock, lanes, run } = await startOverrun();
   for (let n = 2; n <= 10; n += 1) {
     void run(n, { kind: 'restart', leftMs: DELAY_MS * 0.09 });
     await clock.advance(9_000);
@@ -62,11 +69,7 @@ test('a homeserver that has nothing else to do is not overrun by who comes late'
 });
 
 test('with nobody before them who has run out by our count is called, though others were lost: their client may have kept them alive', async () => {
-  const { clock, lanes, run } = start();
-  void run(1, { kind: 'restart', leftMs: DELAY_MS / 2 });
-  await clock.advance(10);
-  lanes.missed(HOMESERVER, clock.nowMs() - TAKES_MS);
-  expect(lanes.isOverrun()).toBe(true);
+  const { clock, run } = await startOverrun();
   let answer: unknown;
   void run(2, { kind: 'restart', leftMs: -1 }).then((given) => {
     answer = given;

@@ -1,7 +1,8 @@
 // Awaiting: handed over, not seen on the SFU yet. No call is made (MSC4195 starts at the connection; the client still looks after
 // its event), only the SFU is asked: at once, and when the time to connect is over.
 import { isOnTheWayBack, waitMsOf } from '../reasons.ts';
-import type { Action, Awaiting, Departure, EventOf, LiveDelegation, LiveState, Session } from '../state.ts';
+import type { Awaiting, Departure, EventOf, LiveDelegation, LiveState, Session } from '../state.ts';
+import { attemptedIn } from './attempted.ts';
 import { CLOCKS_MS, inOurTime, isFromBeforeSetBack } from './clocks.ts';
 import {
   ask,
@@ -25,8 +26,6 @@ import {
 
 type Row = In<Awaiting>;
 
-const attemptedIn = ({ state }: Row): Action | null => state.attempted ?? null;
-
 /** Participants who are on the SFU already are found within 2 s; hand-overs of one room that come together share the question. */
 export const FIRST_ASK_BATCH_MS = 1_000;
 /** The same where a participant may be gone by then, and where several ask already: a crowd costs the room some twenty questions a second. */
@@ -44,7 +43,7 @@ export function awaitingJoined(row: Row, event: EventOf<'joined'>, at: Moment): 
   const { departed } = row.state;
   // A late word of a session that has gone already.
   if (departed !== null && departed.fence !== null && departed.fence === event.sid) return unchanged(row);
-  return connectByJoin(row, event, attemptedIn(row), at);
+  return connectByJoin(row, event, attemptedIn(row.state), at);
 }
 
 /**
@@ -58,7 +57,7 @@ export function awaitingLeft(row: Row, event: EventOf<'left'>, at: Moment): Deci
   const joinedMs = whenJoinedMs(event, at);
   if (joinedMs >= row.createdAtMs) {
     const certain = isCertain(departure, joinedMs >= row.createdAtMs + CLOCKS_MS);
-    return depart(row, sessionThatLeft(event), { ...departure, certain }, attemptedIn(row), at);
+    return depart(row, sessionThatLeft(event), { ...departure, certain }, attemptedIn(row.state), at);
   }
   const shortenedMs = Math.min(row.state.connectByMs, at.nowMs + waitMsOf('aborted', at.policy));
   const connectByMs = Math.max(shortenedMs, mayReturnUntilMs(departure, at));
@@ -126,8 +125,8 @@ export function awaitingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Momen
     const { departed } = state;
     // On a list after the hand-over, and gone by a webhook: it was ours.
     if (departed !== null && departed.fence === seen.sid)
-      return depart(row, { ...session, established: true }, departed, attemptedIn(row), at);
-    return connect(row, session, event.askedAtMs, attemptedIn(row), at);
+      return depart(row, { ...session, established: true }, departed, attemptedIn(row.state), at);
+    return connect(row, session, event.askedAtMs, attemptedIn(row.state), at);
   }
   if (event.askedAtMs >= state.connectByMs) return neverConnected(row, event.askedAtMs, at);
   if (event.askedAtMs < row.createdAtMs) return unchanged(row);
@@ -158,5 +157,5 @@ export function awaitingUnreachable(row: Row, at: Moment): Decision {
 
 function neverConnected(row: Row, askedAtMs: number, at: Moment): Decision {
   const departure: Departure = { cause: 'never_connected', atMs: at.nowMs, fence: null, certain: false };
-  return owe(row, { departure, session: null, attempted: attemptedIn(row) }, askedAtMs, at);
+  return owe(row, { departure, session: null, attempted: attemptedIn(row.state) }, askedAtMs, at);
 }

@@ -1,8 +1,9 @@
 // An event that is handed over once more, by another owner of it or with another ending beside it: the newer delegation goes on from what the
 // older one knew, for an SFU that is away just then can't tell it again.
 import { haveOneEvent } from '../handles.ts';
-import type { Action, Awaiting, Common, Handles, LiveDelegation, LiveState } from '../state.ts';
-import { isProven, never } from './moves.ts';
+import type { Awaiting, Common, Handles, LiveDelegation, LiveState } from '../state.ts';
+import { attemptedIn } from './attempted.ts';
+import { isProven } from './moves.ts';
 
 type Known = Pick<LiveDelegation, 'state' | 'expiry'>;
 type Fresh = Pick<LiveDelegation, 'expiry'> & { readonly state: Awaiting };
@@ -16,26 +17,9 @@ export function knownOf(older: LiveDelegation | undefined, handOver: HandedOver,
   return { state, expiry: expiryBeside(older, fresh.expiry, nowMs) };
 }
 
-/** No other ending of the group may be sent than one that may have been, or whose call is on its way. */
 function anew(older: LiveState, fresh: Awaiting): Awaiting {
   const attempted = attemptedIn(older);
   return attempted === null ? fresh : { ...fresh, attempted };
-}
-
-function attemptedIn(state: LiveState): Action | null {
-  switch (state.kind) {
-    case 'awaiting':
-      return state.attempted ?? null;
-    case 'connected':
-    case 'settling':
-      return state.attempted;
-    case 'leaving':
-      return state.action;
-    case 'cancelling':
-      return null;
-    default:
-      return never(state);
-  }
 }
 
 /** Not where its session is not watched any more; and who has not come yet has the time for it anew. */
