@@ -2,7 +2,7 @@
 // on are handed back to be performed after the commit.
 import { type Clock, onceSent, type Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
-import type { RoomName } from '../delegation/ids.ts';
+import type { Identity, RoomName } from '../delegation/ids.ts';
 import type { Delegation, Effect, Event, Policy } from '../delegation/state.ts';
 import type { Log } from '../log.ts';
 import {
@@ -33,7 +33,7 @@ export interface Applied {
   /** When the first of the written rows becomes due (Unix ms), of those without effects now; null: none does. */
   readonly earliestDueMs: number | null;
   readonly todo: readonly Todo[];
-  /** After a part of a room: where the next one begins; undefined: it was the last. */
+  /** After a part: where the next one begins; undefined: it was the last. */
   readonly next: RoomPart | undefined;
 }
 
@@ -129,27 +129,29 @@ export function createApply(deps: ApplyDeps): Apply {
 /** What was applied, and what was decided on has been begun: so much. */
 export type Begun = Pick<Applied, 'rows' | 'changed' | 'duplicate'> & { readonly begun: number };
 
-export function begin({ rows, changed, duplicate, todo }: Applied, perform: (todo: Todo) => void): Begun {
-  for (const one of todo) perform(one);
-  return { rows, changed, duplicate, begun: todo.length };
+export interface InParts {
+  readonly apply: Apply;
+  readonly perform: (todo: Todo) => void;
 }
 
 /**
- * Applies to all rows of a room, one part after the other, and has what follows from each part begun. Others get their turns in between, for
- * nobody knows how many rows one user has made of a room. What ends it midway leaves the once key unknown, and all is done again.
+ * Applies to all rows of a room, or to all that watch an identity in it, one part after the other, and has what follows from each part begun.
+ * Others get their turns in between. What ends it midway leaves the once key unknown, and all is done again.
  */
-export async function applyToRoom(
-  { apply, perform }: { readonly apply: Apply; readonly perform: (todo: Todo) => void },
-  room: RoomName,
+export async function applyInParts(
+  { apply, perform }: InParts,
+  where:
+    | { readonly by: 'room'; readonly room: RoomName }
+    | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity },
   once: OnceKey | null,
   eventOf: (row: Delegation) => Event | null,
 ): Promise<Begun> {
   let all: Begun = { rows: 0, changed: 0, duplicate: false, begun: 0 };
   for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
-    const applied: Applied = await apply({ by: 'room', room, part }, once, eventOf);
-    const { rows, changed, duplicate, begun } = begin(applied, perform);
-    all = { rows: all.rows + rows, changed: all.changed + changed, duplicate, begun: all.begun + begun };
-    part = applied.next;
+    const { rows, changed, duplicate, todo, next }: Applied = await apply({ ...where, part }, once, eventOf);
+    for (const one of todo) perform(one);
+    all = { rows: all.rows + rows, changed: all.changed + changed, duplicate, begun: all.begun + todo.length };
+    part = next;
   }
   return all;
 }

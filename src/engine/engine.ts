@@ -16,7 +16,7 @@ import type { Webhook } from '../sfu/webhook.ts';
 import type { Sightings } from '../store/sightings.ts';
 import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
 import { createAlarms } from './alarms.ts';
-import { type Applied, applyToRoom, begin, createApply, type Todo } from './apply.ts';
+import { type Applied, applyInParts, createApply, type Todo } from './apply.ts';
 import { createEarlyDepartures } from './early-departures.ts';
 import { createHandOvers, type HandOvers } from './hand-over.ts';
 import { createKeepAlive } from './keep-alive.ts';
@@ -264,10 +264,9 @@ export function createEngine(deps: EngineDeps): Engine {
     watch.heard();
     if (about.event === 'room_started') presence.roomStarted(about.room);
     const { room, onceKey } = about;
-    const applied =
-      about.kind === 'room'
-        ? await applyToRoom({ apply: watched, perform }, room, onceKey, () => about.about)
-        : begin(await earlyDepartures.heard(room, about.about, () => watched(watchedBy(about), onceKey, () => about.about)), perform);
+    const where = about.kind === 'room' ? ({ by: 'room', room } as const) : ({ by: 'watched', room, identity: about.identity } as const);
+    const all = () => applyInParts({ apply: watched, perform }, where, onceKey, () => about.about);
+    const applied = about.kind === 'room' ? await all() : await earlyDepartures.heard(room, about.about, all);
     if (applied.rows === 0 && !applied.duplicate) return 'irrelevant';
     // The calls that were just begun go out first, since the sync of the disk takes processor time as well.
     if (applied.begun > 0) await new Promise<void>((resolve) => onceSent(clock, resolve));
@@ -317,8 +316,6 @@ export function createEngine(deps: EngineDeps): Engine {
     },
   };
 }
-
-const watchedBy = ({ room, identity }: Extract<Webhook, { kind: 'participant' }>) => ({ by: 'watched', room, identity }) as const;
 
 /** Resolves when none is left of the work that `counts`; work may begin more work. */
 async function settled(work: ReadonlySet<Promise<void>>, counts: (one: Promise<void>) => boolean = () => true): Promise<void> {

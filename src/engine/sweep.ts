@@ -6,7 +6,7 @@ import { lastSeen } from '../delegation/last-seen.ts';
 import type { Seen } from '../delegation/state.ts';
 import type { Log } from '../log.ts';
 import { SLOTS, type Store, StoreUnavailable } from '../store/store.ts';
-import { type Apply, applyToRoom, type Todo } from './apply.ts';
+import { type Apply, applyInParts, type Todo } from './apply.ts';
 import { type List, lackedBy } from './evidence.ts';
 import { eventsOf } from './perform.ts';
 import type { Presence } from './presence.ts';
@@ -113,7 +113,7 @@ export function createSweep(deps: SweepDeps): Sweep {
     const saw = underWay?.sawBy(evidence);
     const missing: Seen[] = [];
     const doubtful: Seen[] = [];
-    const applied = await applyToRoom({ apply, perform }, room, null, (row) => {
+    const applied = await applyInParts({ apply, perform }, { by: 'room', room }, null, (row) => {
       saw?.(row);
       if (row.handles === null) return null;
       const session = lastSeen(row);

@@ -16,26 +16,33 @@ import type { DelegationId, EventHash, HomeserverUrl, Identity, Owner, RoomName 
 import type { Delegation, State } from '../delegation/state.ts';
 
 /**
- * Which rows a step is about: all of one room, so that stores can be split by rooms. `id` and `owner` include ended rows (an owner's
- * newest few), the others only live ones. `events`: and whoever's live rows of any of these.
+ * Which rows a step is about: all of one room, so that stores can be split by rooms. `id` and `owner` include ended rows, the others only
+ * live ones. Of an owner's newest rows (OWNER_SEARCHED) those that matter most: the OWNER_ROWS first of those that live, then of those that
+ * are to be cancelled, then of the newest that ended. `events`: and whoever's live rows of any of these.
  */
 export type Where =
   | { readonly by: 'id'; readonly room: RoomName; readonly id: DelegationId }
   | { readonly by: 'owner'; readonly room: RoomName; readonly owner: Owner; readonly events?: readonly EventHash[] }
-  | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity }
+  | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity; readonly part: RoomPart }
   | { readonly by: 'room'; readonly room: RoomName; readonly part?: RoomPart };
 
 /**
- * Where a part of a room begins, in words of the store that said so (`Updated`). A part has a bounded number of rows, however many the room
- * has. Whoever lives in the room from the first part to the last is in one of them; a row may be in two.
+ * Where a part of a room, or of those that watch an identity in it, begins, in words of the store that said so (`Updated`). A part has a
+ * bounded number of rows, however many there are: nobody knows how many one user makes. Whoever lives from the first part to the last is in
+ * one of them; a row may be in two.
  */
 export type RoomPart = string & { readonly _: unique symbol };
 export const FIRST_PART = '' as RoomPart;
 
-/** Rows of the room were in a part before this one: a webhook about it is kept in mind, whatever has become of them meanwhile. */
+/** Rows were in a part before this one: a webhook about them is kept in mind, whatever has become of them meanwhile. */
 export function isLaterPart(where: Where): boolean {
-  return where.by === 'room' && where.part !== undefined && where.part !== FIRST_PART;
+  return (where.by === 'room' || where.by === 'watched') && where.part !== undefined && where.part !== FIRST_PART;
 }
+
+/** Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for. */
+export const OWNER_ROWS = 8;
+/** A hand-over takes the place of its owner's last one, so what lives is among the newest. */
+export const OWNER_SEARCHED = 64;
 
 /** Names one webhook; the same key twice is the same webhook. */
 export type OnceKey = string;
@@ -76,7 +83,7 @@ export type Updated<T> =
       readonly kind: 'done';
       readonly value: T;
       readonly claims: ReadonlyMap<DelegationId, Claim>;
-      /** After a part of a room: where the next one begins; undefined: it was the last. */
+      /** After a part: where the next one begins; undefined: it was the last. */
       readonly next?: RoomPart | undefined;
     }
   /** The once key was known: if the step has run, nothing came of it. */
@@ -117,7 +124,7 @@ export const RESERVED_MS = 1_500;
 export interface Store {
   /**
    * Runs `step` on the rows and commits what it writes, rows of that room, as one. The once key is kept with the commit if there
-   * were rows at all; of a room in parts, only with the last part: until then nobody has heard that all of it was done.
+   * were rows at all; of what is in parts, only with the last part: until then nobody has heard that all of it was done.
    * @throws StoreUnavailable when the commit was not made (disk full, read-only, gone): nothing was promised.
    */
   update<T>(where: Where, once: OnceKey | null, step: Step<T>, urgency?: Urgency): Promise<Updated<T>>;

@@ -8,6 +8,7 @@ import type { LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import { connectRedis, type RedisConnection } from '../../src/store/redis/connection.ts';
 import { openRedisStore, type RedisStore } from '../../src/store/redis/redis.ts';
+import { FIRST_PART } from '../../src/store/store.ts';
 import { row } from '../support/fixtures.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import { benchFleet } from './redis-fleet.ts';
@@ -56,7 +57,7 @@ const put = (store: RedisStore, one: LiveDelegation, leaseMs = 0) =>
   store.update({ by: 'owner', room: one.room, owner: one.owner }, null, () => ({ writes: [{ row: one, leaseMs }], value: null }));
 const touch = (store: RedisStore, one: LiveDelegation, once: string | null) => {
   const identity = one.identities[0] as Identity;
-  return store.update({ by: 'watched', room: one.room, identity }, once, ([before]) => {
+  return store.update({ by: 'watched', room: one.room, identity, part: FIRST_PART }, once, ([before]) => {
     const next = { ...(before as LiveDelegation), delayMs: one.delayMs + 1 };
     return { writes: [{ row: next, leaseMs: 0 }], value: null };
   });

@@ -6,7 +6,7 @@ import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import { connectRedis } from '../../src/store/redis/connection.ts';
 import { prefixOf, shardOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore, type RedisStore } from '../../src/store/redis/redis.ts';
-import type { Store } from '../../src/store/store.ts';
+import { FIRST_PART, type Store } from '../../src/store/store.ts';
 import { startCluster } from '../replicas/topologies.ts';
 import { DELAY_MS, identity, idOf, room, row } from '../support/fixtures.ts';
 import { NO_REDIS, type RedisServer } from '../support/redis-server.ts';
@@ -39,7 +39,10 @@ const asked = async (answer: ReturnType<typeof hear>): Promise<number | string> 
   return found === null ? 'refused' : found.kind === 'done' ? found.value : found.kind;
 };
 const hear = (store: Store) =>
-  store.update({ by: 'watched', room: ROOM, identity: identity(1) }, 'hook', (rows) => ({ writes: [], value: rows.length }));
+  store.update({ by: 'watched', room: ROOM, identity: identity(1), part: FIRST_PART }, 'hook', (rows) => ({
+    writes: [],
+    value: rows.length,
+  }));
 const handOver = (store: Store, n: number) => {
   const one = row(n, { kind: 'connected', over: { room: ROOM } });
   return store.update({ by: 'owner', room: ROOM, owner: one.owner }, null, (rows) => ({

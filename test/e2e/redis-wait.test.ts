@@ -6,7 +6,7 @@ import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import { connectRedis } from '../../src/store/redis/connection.ts';
 import { prefixOf, shardOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore, type RedisStore } from '../../src/store/redis/redis.ts';
-import type { Store } from '../../src/store/store.ts';
+import { FIRST_PART, type Store } from '../../src/store/store.ts';
 import { pause } from '../replicas/fleet.ts';
 import { startCluster } from '../replicas/topologies.ts';
 import { identity, room, row } from '../support/fixtures.ts';
@@ -53,7 +53,7 @@ const told = async (store: Store, answer: Promise<unknown>): Promise<string> => 
   }
 };
 const hear = (store: Store): Promise<unknown> =>
-  store.update({ by: 'watched', room: room(1), identity: identity(1) }, 'hook', () => ({ writes: [], value: null }));
+  store.update({ by: 'watched', room: room(1), identity: identity(1), part: FIRST_PART }, 'hook', () => ({ writes: [], value: null }));
 /** The same again changes nothing. */
 const handOver = (store: Store): Promise<unknown> =>
   store.update({ by: 'owner', room: room(1), owner: 'owner' as Owner }, null, (rows) => {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { Answer, LiveDelegation } from '../../src/delegation/state.ts';
-import { type Store, StoreUnavailable } from '../../src/store/store.ts';
+import { FIRST_PART, type Store, StoreUnavailable } from '../../src/store/store.ts';
 import { handOver as build, identity, room, sid } from '../support/fixtures.ts';
 import { EngineWorld } from './world.ts';
 
@@ -160,7 +160,7 @@ it('who comes while the store is away is found, and kept alive as well', async (
 it('whom another replica restarted last is restarted as well, for it may have gone together with the store', async () => {
   const world = shared();
   const anothers = (n: number) =>
-    world.store.update({ by: 'watched', room: room(n), identity: identity(n) }, null, ([row]) => {
+    world.store.update({ by: 'watched', room: room(n), identity: identity(n), part: FIRST_PART }, null, ([row]) => {
       const { state } = row as LiveDelegation;
       if (state.kind !== 'connected') throw new Error(`it is ${state.kind}`);
       const [nowMs, expiresMs] = [world.clock.nowMs(), world.clock.nowMs() + DELAY_MS];

@@ -101,7 +101,7 @@ function judgedIn(world: EngineWorld): readonly number[] {
       where,
       once,
       (rows) => {
-        if (where.by === 'room') judged.push(rows.length);
+        if (where.by === 'room' || where.by === 'watched') judged.push(rows.length);
         return step(rows);
       },
       ...rest,
@@ -152,6 +152,21 @@ it.each(['room_started', 'room_finished'] as const)('so it is by %s', async (eve
   expect(await told).toBe('applied');
   expect(Math.max(...judged)).toBeLessThanOrEqual(32);
   expect(sum(judged)).toBeGreaterThanOrEqual(600);
+});
+
+it('so are those who watch one identity, by what is told of it', async () => {
+  const world = new EngineWorld({ presenceIntervalMs: HOUR_MS });
+  for (let n = 1; n <= 600; n += 1) {
+    const { id: _, ...rest } = handOver(n, { room: room(1), identities: [identity(n), identity(9_999)], delayMs: HOUR_MS });
+    await world.engine.handOver(rest);
+  }
+  const judged = judgedIn(world);
+  expect(await world.webhook(room(1), identity(9_999), sid(9_999), 'joined')).toBe('applied');
+  expect(await world.webhook(room(1), identity(9_999), sid(9_999), 'left')).toBe('applied');
+  expect(Math.max(...judged)).toBeLessThanOrEqual(32);
+  expect(sum(judged)).toBeGreaterThanOrEqual(1_200);
+  await world.clock.advance(INTERVAL_MS);
+  expect(world.actions('send')).toHaveLength(600);
 });
 
 it('what a webhook means for a room is done in all its parts before it is answered, and all of it again where it was not', async () => {

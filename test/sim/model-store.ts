@@ -15,11 +15,14 @@ import {
   type Claim,
   type Claimed,
   type Excluded,
+  FIRST_PART,
   type First,
   isLaterPart,
   type Limit,
   type Old,
   type OnceKey,
+  OWNER_ROWS,
+  OWNER_SEARCHED,
   RESERVED_MS,
   type RoomPart,
   type Store,
@@ -33,7 +36,6 @@ interface Kept {
   readonly rev: number;
 }
 
-const OWNER_ROWS = 8;
 /** Few, so that rooms of a simulation have more than one part. */
 const PART_ROWS = 2;
 /** What a failover may lose. */
@@ -130,7 +132,7 @@ export class ModelStore implements Store, Attendance {
   async update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
     if (this.#closed) throw new StoreUnavailable('closed');
     const all = this.#find(where);
-    const isPart = where.by === 'room' && where.part !== undefined;
+    const isPart = (where.by === 'room' || where.by === 'watched') && where.part !== undefined;
     const found = isPart ? all.slice(0, PART_ROWS) : all;
     const next = found.length < all.length ? (found.at(-1)?.id as unknown as RoomPart) : undefined;
     if (once !== null && found.length > 0 && this.#disk.once.has(once)) return { kind: 'duplicate' };
@@ -161,19 +163,21 @@ export class ModelStore implements Store, Attendance {
   #find(where: Where): Delegation[] {
     const rows = [...this.#disk.rows.values()].map(({ row }) => row);
     const live = rows.filter(({ state }) => state.kind !== 'ended');
+    const from = (part: string) => live.filter(({ id, room }) => room === where.room && id > part).sort((a, b) => (a.id < b.id ? -1 : 1));
     switch (where.by) {
       case 'id':
         return rows.filter(({ id, room }) => id === where.id && room === where.room);
       case 'owner':
         return rows
           .filter(({ owner, room }) => owner === where.owner && room === where.room)
+          .slice(-OWNER_SEARCHED)
           .sort(byNearness)
           .slice(0, OWNER_ROWS)
           .concat(live.filter((row) => row.room === where.room && row.owner !== where.owner && isOfAny(row, where.events)));
       case 'watched':
-        return live.filter(({ room, identities }) => room === where.room && identities.includes(where.identity));
+        return from(where.part).filter(({ identities }) => identities.includes(where.identity));
       case 'room':
-        return live.filter(({ id, room }) => room === where.room && id > (where.part ?? '')).sort((a, b) => (a.id < b.id ? -1 : 1));
+        return from(where.part ?? FIRST_PART);
       default:
         return where satisfies never;
     }

@@ -11,6 +11,7 @@ import {
   FIRST_PART,
   type Old,
   type OnceKey,
+  OWNER_SEARCHED,
   type RoomPart,
   SLOTS,
   type Store,
@@ -29,6 +30,14 @@ export interface Opened {
   readonly kill: (() => Promise<Store & Attendance>) | null;
 }
 
+type InParts =
+  | { readonly by: 'room'; readonly room: RoomName }
+  | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity };
+const IN_PARTS: readonly { readonly what: string; readonly of: InParts }[] = [
+  { what: 'a room', of: { by: 'room', room: room(1) } },
+  { what: 'those that watch an identity', of: { by: 'watched', room: room(1), identity: identity(1) } },
+];
+
 const NOBODY: Excluded = { restarts: new Set(), leaves: new Set() };
 const LEASE_MS = 500;
 const DAY_MS = 86_400_000;
@@ -45,15 +54,15 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
     const found = await from.update(where, null, (rows) => ({ writes: [], value: rows }));
     return found.kind === 'done' ? found.value : [];
   };
-  /** The rows of each part of a room; null: a part was told to be a duplicate. */
+  /** The rows of each part; null: a part was told to be a duplicate. */
   const walk = async (
+    of: InParts,
     once: OnceKey | null,
-    { inRoom = room(1), between = async () => {} }: { inRoom?: RoomName; between?: (nth: number) => Promise<void> } = {},
+    between: (nth: number) => Promise<void> = async () => {},
   ): Promise<(readonly Delegation[])[] | null> => {
     const met: (readonly Delegation[])[] = [];
     for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
-      const where: Where = { by: 'room', room: inRoom, part };
-      const found: Updated<readonly Delegation[]> = await store.update(where, once, (rows) => ({ writes: [], value: rows }));
+      const found: Updated<readonly Delegation[]> = await store.update({ ...of, part }, once, (rows) => ({ writes: [], value: rows }));
       if (found.kind === 'duplicate') return null;
       met.push(found.value);
       part = found.next;
@@ -102,7 +111,9 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
           await put(written);
           expect(await byId(n + 1, store, over.room)).toEqual(written);
           expect(await byId(n + 1)).toBeUndefined();
-          expect(await find({ by: 'watched', room: over.room, identity: over.identities[0] as Identity })).toEqual([written]);
+          expect(await find({ by: 'watched', room: over.room, identity: over.identities[0] as Identity, part: FIRST_PART })).toEqual([
+            written,
+          ]);
           expect(await find({ by: 'room', room: over.room })).toEqual([written]);
         }
         const rooms = await store.rooms(0, SLOTS);
@@ -212,12 +223,23 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         }
       });
 
+      test('by owner: no more than its newest are searched, however many there are', async () => {
+        const over = { owner: 'owner' as Owner, room: room(1) };
+        await put(row(1, { over }));
+        for (let n = 2; n <= OWNER_SEARCHED; n += 1) await put(ended(row(n, { over })));
+        expect(await find({ by: 'owner', ...over })).toContainEqual(row(1, { over }));
+        await put(ended(row(OWNER_SEARCHED + 1, { over })));
+        expect(await find({ by: 'owner', ...over })).not.toContainEqual(row(1, { over }));
+        await put(row(OWNER_SEARCHED + 2, { kind: 'connected', over }));
+        expect((await find({ by: 'owner', ...over }))[0]).toEqual(row(OWNER_SEARCHED + 2, { kind: 'connected', over }));
+      });
+
       test('by room and identity while they live, under every identity they watch', async () => {
         const over = { identities: [identity(1), identity(2)] };
         await put(row(1, { over }));
         await put(row(2, { over: { room: room(1), identities: [identity(2)] } }));
         const watched = async (n: number, inRoom = room(1)) =>
-          (await find({ by: 'watched', room: inRoom, identity: identity(n) })).map(({ id }) => id).sort();
+          (await find({ by: 'watched', room: inRoom, identity: identity(n), part: FIRST_PART })).map(({ id }) => id).sort();
         expect(await watched(1)).toEqual([idOf(1)]);
         expect(await watched(2)).toEqual([idOf(1), idOf(2)]);
         expect(await watched(3)).toEqual([]);
@@ -232,59 +254,65 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         await put(row(1));
         await put(row(2, { over: { room: room(1), identities: [identity(3)] } }));
         const watched = async (n: number) =>
-          (await find({ by: 'watched', room: room(1), identity: identity(n) })).map(({ id }) => id).sort();
+          (await find({ by: 'watched', room: room(1), identity: identity(n), part: FIRST_PART })).map(({ id }) => id).sort();
         expect(await watched(2)).toEqual([]);
         const over = { identities: [identity(1), identity(2), identity(3)] };
         await put(row(1, { over }));
         expect([await watched(1), await watched(2), await watched(3)]).toEqual([[idOf(1)], [idOf(1)], [idOf(1), idOf(2)]]);
-        expect(await find({ by: 'watched', room: room(1), identity: identity(2) })).toEqual([row(1, { over })]);
+        expect(await find({ by: 'watched', room: room(1), identity: identity(2), part: FIRST_PART })).toEqual([row(1, { over })]);
         await put(row(1, { over, kind: 'connected' }));
         expect([await watched(1), await watched(2)]).toEqual([[idOf(1)], [idOf(1)]]);
         await put(ended(row(1, { over })));
         expect([await watched(1), await watched(2), await watched(3)]).toEqual([[], [], [idOf(2)]]);
       });
 
-      test('by room in parts, which are not large and together are all of it', async () => {
+      test.each(IN_PARTS)('$what in parts, which are not large and together are all of it', async ({ of }) => {
         const ids = Array.from({ length: 600 }, (_, n) => n + 1);
-        const over = (n: number) => ({ room: room(1), ...(n % 3 === 0 && { identities: [identity(n), identity(2_000 - n)] }) });
+        const shared = of.by === 'watched' ? [of.identity] : [];
+        const over = (n: number) => ({
+          room: room(1),
+          identities: [...shared, identity(n), ...(n % 3 === 0 ? [identity(2_000 - n)] : [])],
+        });
         for (const n of ids) await put(row(n, { over: over(n) }));
-        await put(row(601));
-        const met = (await walk(null)) ?? [];
+        await put(row(601, { over: { identities: [identity(1)] } }));
+        await put(row(602, { over: { room: room(2), identities: [identity(1)] } }));
+        const met = (await walk(of, null)) ?? [];
         expect([...new Set(met.flat().map(({ id }) => id))].sort()).toEqual(ids.map(idOf).sort());
         expect(Math.max(...met.map(({ length }) => length))).toBeLessThanOrEqual(64);
-        expect(await walk(null, { inRoom: room(9) })).toEqual([[]]);
+        expect(await walk({ ...of, room: room(9) }, null)).toEqual([[]]);
       });
 
-      test.each([1, 32, 64])('by room in one part where there are few: %i and one more', async (count) => {
-        const over = { room: room(1) };
-        for (let n = 1; n <= count; n += 1) await put(row(n, { over }));
-        expect((await walk(null))?.flat()).toHaveLength(count);
-        await put(row(count + 1, { over }));
-        expect((await walk(null))?.flat()).toHaveLength(count + 1);
-      });
-
-      test.each([
-        { under: 'its own identity', over: { room: room(1) } },
-        { under: 'one identity', over: { room: room(1), identities: [identity(1)] } },
-      ])(
-        'by room in parts: whoever lives from the first to the last is in one of them, whoever comes and goes, each under $under',
-        async ({ over }) => {
-          for (let n = 1; n <= 600; n += 1) await put(row(n, { over }));
-          const stays = (n: number) => n <= 600 && n % 4 !== 0;
-          const met = await walk(null, {
-            between: async (nth) => {
-              await put(ended(row(4 * nth, { over })));
-              await put(row(600 + nth, { over }));
-              await put(
-                row(4 * nth - 1, { over: { ...over, identities: [...row(4 * nth - 1, { over }).identities, identity(2_000 + nth)] } }),
-              );
-            },
-          });
-          const ids = new Set(met?.flat().map(({ id }) => id));
-          expect(met?.flat().every(({ handles }) => handles !== null)).toBe(true);
-          for (let n = 1; n <= 600; n += 1) if (stays(n)) expect(ids, `row ${n}`).toContain(idOf(n));
+      test.each(IN_PARTS.flatMap((one) => [1, 32, 64].map((count) => ({ ...one, count }))))(
+        '$what in one part where there are few: $count and one more',
+        async ({ of, count }) => {
+          const over = { room: room(1), identities: [identity(1)] };
+          for (let n = 1; n <= count; n += 1) await put(row(n, { over }));
+          expect((await walk(of, null))?.flat()).toHaveLength(count);
+          await put(row(count + 1, { over }));
+          expect((await walk(of, null))?.flat()).toHaveLength(count + 1);
         },
       );
+
+      const IN_A_ROOM = IN_PARTS[0]?.of as InParts;
+      test.each([
+        { under: 'a room, each under its own identity', of: IN_A_ROOM, over: { room: room(1) } },
+        ...IN_PARTS.map(({ what, of }) => ({
+          under: `${what}, under one identity`,
+          of,
+          over: { room: room(1), identities: [identity(1)] },
+        })),
+      ])('in parts of $under: whoever lives from the first to the last is in one of them, whoever comes and goes', async ({ of, over }) => {
+        for (let n = 1; n <= 600; n += 1) await put(row(n, { over }));
+        const stays = (n: number) => n <= 600 && n % 4 !== 0;
+        const met = await walk(of, null, async (nth) => {
+          await put(ended(row(4 * nth, { over })));
+          await put(row(600 + nth, { over }));
+          await put(row(4 * nth - 1, { over: { ...over, identities: [...row(4 * nth - 1, { over }).identities, identity(2_000 + nth)] } }));
+        });
+        const ids = new Set(met?.flat().map(({ id }) => id));
+        expect(met?.flat().every(({ handles }) => handles !== null)).toBe(true);
+        for (let n = 1; n <= 600; n += 1) if (stays(n)) expect(ids, `row ${n}`).toContain(idOf(n));
+      });
 
       test('by room while they live', async () => {
         for (const n of [1, 2, 3]) await put(row(n, { over: { room: room(n === 3 ? 2 : 1) } }));
@@ -320,37 +348,34 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         ]);
       });
 
-      test('of a room in parts is kept with the last of them', async () => {
-        for (let n = 1; n <= 70; n += 1) await put(row(n, { over: { room: room(1) } }));
+      const over = { room: room(1), identities: [identity(1)] };
+      test.each(IN_PARTS)('of $what in parts is kept with the last of them', async ({ of }) => {
+        for (let n = 1; n <= 70; n += 1) await put(row(n, { over }));
         const ends = (stop: number) =>
-          walk('a', {
-            between: async (nth) => {
-              if (nth === stop) throw new Error('killed');
-            },
+          walk(of, 'a', async (nth) => {
+            if (nth === stop) throw new Error('killed');
           });
         await expect(ends(1)).rejects.toThrow('killed');
-        expect((await walk('a'))?.flat()).toHaveLength(70);
-        expect(await walk('a')).toBeNull();
-        expect((await walk('b'))?.flat()).toHaveLength(70);
+        expect((await walk(of, 'a'))?.flat()).toHaveLength(70);
+        expect(await walk(of, 'a')).toBeNull();
+        expect((await walk(of, 'b'))?.flat()).toHaveLength(70);
       });
 
-      test('of a room in parts is kept though the last is empty, for all have ended since', async () => {
-        for (let n = 1; n <= 200; n += 1) await put(row(n, { over: { room: room(1) } }));
-        const met = await walk('a', {
-          between: async (nth) => {
-            if (nth > 1) return;
-            for (const one of await find({ by: 'room', room: room(1) })) await put(written(one).row);
-          },
+      test.each(IN_PARTS)('of $what in parts is kept though the last is empty, for all have ended since', async ({ of }) => {
+        for (let n = 1; n <= 200; n += 1) await put(row(n, { over }));
+        const met = await walk(of, 'a', async (nth) => {
+          if (nth > 1) return;
+          for (const one of await find({ by: 'room', room: room(1) })) await put(written(one).row);
         });
         expect(met?.flat().length).toBeLessThan(200);
-        await put(row(201, { over: { room: room(1) } }));
-        expect(await walk('a')).toBeNull();
+        await put(row(201, { over }));
+        expect(await walk(of, 'a')).toBeNull();
       });
 
-      test('of a room in parts goes with what each writes', async () => {
-        for (let n = 1; n <= 70; n += 1) await put(row(n, { over: { room: room(1) } }));
+      test.each(IN_PARTS)('of $what in parts goes with what each writes', async ({ of }) => {
+        for (let n = 1; n <= 70; n += 1) await put(row(n, { over }));
         for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
-          const done: Updated<null> = await store.update({ by: 'room', room: room(1), part }, 'a', (rows) => ({
+          const done: Updated<null> = await store.update({ ...of, part }, 'a', (rows) => ({
             writes: rows.map((one) => ({ row: delayed(one as LiveDelegation, 7), leaseMs: LEASE_MS })),
             value: null,
           }));
@@ -359,7 +384,7 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         }
         const rows = await find({ by: 'room', room: room(1) });
         expect(rows.map(({ delayMs }) => delayMs)).toEqual(Array.from({ length: 70 }, () => 7));
-        expect(await walk('a')).toBeNull();
+        expect(await walk(of, 'a')).toBeNull();
       });
 
       test('is not kept where there were no rows', async () => {

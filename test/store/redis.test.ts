@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { type Clock, systemClock, systemRandom } from '../../src/clock.ts';
 import { eventHashesOf } from '../../src/delegation/handles.ts';
-import type { Owner, Sid, UserId } from '../../src/delegation/ids.ts';
+import type { DelegationId, Owner, Sid, UserId } from '../../src/delegation/ids.ts';
 import type { Delegation, LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
@@ -12,7 +12,7 @@ import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../s
 import { createRedisSightings } from '../../src/store/redis/sightings.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import type { Sightings } from '../../src/store/sightings.ts';
-import type { Claimed, Excluded, Store } from '../../src/store/store.ts';
+import { type Claimed, type Excluded, FIRST_PART, type RoomPart, type Store } from '../../src/store/store.ts';
 import { DELAY_MS, ended, HOMESERVER, identity, idOf, room, row } from '../support/fixtures.ts';
 import { KINDS, RedisServer } from '../support/redis-server.ts';
 import { storeContract } from './contract.ts';
@@ -86,7 +86,7 @@ for (const { name, binary, missing } of KINDS)
         await put(a, row(1));
         await longer(b, 1);
         const end = (store: Store) =>
-          store.update({ by: 'watched', room: room(1), identity: identity(1) }, null, ([before]) => {
+          store.update({ by: 'watched', room: room(1), identity: identity(1), part: FIRST_PART }, null, ([before]) => {
             if (before === undefined || before.handles === null) return { writes: [], value: 'nobody' };
             return { writes: [{ row: ended(before), leaseMs: 0 }], value: `ended ${before.delayMs}` };
           });
@@ -98,9 +98,44 @@ for (const { name, binary, missing } of KINDS)
         const [a, b] = stores();
         await put(a, row(1));
         const hear = (store: Store) =>
-          store.update({ by: 'watched', room: room(1), identity: identity(1) }, 'hook', () => ({ writes: [], value: 1 }));
+          store.update({ by: 'watched', room: room(1), identity: identity(1), part: FIRST_PART }, 'hook', () => ({ writes: [], value: 1 }));
         const kinds = (await Promise.all([hear(a), hear(b), hear(a), hear(b)])).map(({ kind }) => kind);
         expect(kinds.filter((kind) => kind === 'done')).toHaveLength(1);
+      });
+
+      test('watch one identity by more than one of them believes: all are met, in parts', async () => {
+        const [a, b] = stores();
+        const over = { room: room(1), identities: [identity(1)] };
+        const met: DelegationId[] = [];
+        const hear = async (store: Store, part: RoomPart, once: string) => {
+          const longer = (one: Delegation) => ({ row: { ...(one as LiveDelegation), delayMs: one.delayMs + 1 }, leaseMs: 0 });
+          const where = { by: 'watched', room: room(1), identity: identity(1), part } as const;
+          const done = await store.update(where, once, (rows) => ({ writes: rows.map(longer), value: rows.map(({ id }) => id) }));
+          if (done.kind === 'done') met.push(...done.value);
+          return done.kind === 'done' ? done.next : undefined;
+        };
+        for (let n = 1; n <= 60; n += 1) await put(a, row(n, { over }));
+        expect(await hear(b, FIRST_PART, 'before')).toBeUndefined();
+        for (let n = 61; n <= 130; n += 1) await put(a, row(n, { over }));
+        for (const [store, once] of [
+          [b, 'hook-1'],
+          [a, 'hook-2'],
+          [b, 'hook-3'],
+        ] as const) {
+          met.length = 0;
+          let parts = 0;
+          for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; parts += 1) part = await hear(store, part, once);
+          expect([parts, met.toSorted()]).toEqual([3, Array.from({ length: 130 }, (_, n) => idOf(n + 1)).toSorted()]);
+        }
+        for (let n = 1; n <= 70; n += 1) await put(a, ended(row(n, { over })));
+        met.length = 0;
+        expect(await hear(b, FIRST_PART, 'after')).toBeUndefined();
+        expect(met).toHaveLength(60);
+        expect(
+          await b.update({ by: 'id', room: room(1), id: idOf(100) }, null, ([one]) => ({ writes: [], value: one?.delayMs })),
+        ).toMatchObject({
+          value: DELAY_MS + 4,
+        });
       });
 
       test('hand over for one owner: the second sees the first', async () => {
@@ -143,7 +178,7 @@ for (const { name, binary, missing } of KINDS)
         const written = { writes: [{ row: row(2, { over }), leaseMs: 0 }], value: null };
         await b.update({ by: 'owner', owner: over.owner, room: room(1) }, null, () => written);
         for (const once of ['hook-1', 'hook-2']) {
-          const heard = await b.update({ by: 'watched', room: room(1), identity: identity(1) }, once, (rows) => {
+          const heard = await b.update({ by: 'watched', room: room(1), identity: identity(1), part: FIRST_PART }, once, (rows) => {
             return { writes: rows.map((one) => ({ row: one, leaseMs: 0 })), value: rows.map(({ id }) => id) };
           });
           expect(heard).toMatchObject({ kind: 'done', value: [idOf(2)] });

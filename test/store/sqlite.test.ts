@@ -14,7 +14,7 @@ import { createSeal, type Seal } from '../../src/store/seal.ts';
 import { slotOf } from '../../src/store/slots.ts';
 import { MIGRATIONS } from '../../src/store/sqlite/migrations.ts';
 import { openSqliteStore, type SqliteOptions } from '../../src/store/sqlite/sqlite.ts';
-import { SLOTS, type Store, StoreUnavailable, StoreUnusable } from '../../src/store/store.ts';
+import { FIRST_PART, SLOTS, type Store, StoreUnavailable, StoreUnusable } from '../../src/store/store.ts';
 import { ended, futureHandles, identity, idOf, room, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 import { storeContract } from './contract.ts';
@@ -293,7 +293,7 @@ describe('another process or version', () => {
     db.close();
     const store = open();
     for (const [n, one] of rows.entries()) expect(await byId(store, n + 1)).toEqual(one);
-    const where = { by: 'watched', room: connected.room, identity: connected.identities[0] as Identity } as const;
+    const where = { by: 'watched', room: connected.room, identity: connected.identities[0] as Identity, part: FIRST_PART } as const;
     expect(await store.update(where, 'taken before', () => ({ writes: [], value: null }))).toEqual({ kind: 'duplicate' });
     await store.update(where, null, (found) => {
       expect(found).toEqual([connected]);

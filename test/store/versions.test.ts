@@ -18,7 +18,7 @@ import { openRedisStore, type RedisStore } from '../../src/store/redis/redis.ts'
 import { unpack } from '../../src/store/redis/row.ts';
 import { MIGRATIONS } from '../../src/store/sqlite/migrations.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
-import { SLOTS } from '../../src/store/store.ts';
+import { FIRST_PART, SLOTS } from '../../src/store/store.ts';
 import { EngineWorld } from '../engine/world.ts';
 import { delayHandles, ended, handOver, identity, room, row, sid } from '../support/fixtures.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
@@ -233,7 +233,7 @@ describe.each(recordings.filter((name) => name.endsWith('.jsonl')))('the keys of
       expect(claimed.map(({ row }) => row.state.kind).toSorted()).toEqual(KINDS_THERE.filter((kind) => kind !== 'ended'));
       for (const { claim } of claimed) expect(await store.holds(claim)).toBe(true);
       for (const { row } of claimed) {
-        const where = { by: 'watched', room: row.room, identity: row.identities[0] as Identity } as const;
+        const where = { by: 'watched', room: row.room, identity: row.identities[0] as Identity, part: FIRST_PART } as const;
         await store.update(where, null, (rows) => ({
           writes: rows.map((one) => ({ row: ended(one as LiveDelegation), leaseMs: 0 })),
           value: null,

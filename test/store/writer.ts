@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs';
 import { systemClock } from '../../src/clock.ts';
 import type { LiveDelegation } from '../../src/delegation/state.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
+import { FIRST_PART } from '../../src/store/store.ts';
 import { ended, handOver, identity, room, row } from '../support/fixtures.ts';
 
 const [file = '', first = '1'] = process.argv.slice(2);
@@ -26,7 +27,7 @@ async function story(n: number): Promise<void> {
     value: null,
   }));
   say(`delegated ${n}`);
-  await store.update({ by: 'watched', room: room(n), identity: identity(n) }, `webhook ${n}`, () => ({
+  await store.update({ by: 'watched', room: room(n), identity: identity(n), part: FIRST_PART }, `webhook ${n}`, () => ({
     writes: [{ row: row(n, { kind: 'connected' }), leaseMs: 0 }],
     value: null,
   }));

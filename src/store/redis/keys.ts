@@ -68,7 +68,7 @@ export const onceMember = (key: string): string => shortName(key, 22);
 
 const ID_PREFIX = 'dg_';
 export const ID_LENGTH = 22;
-/** Of a room in parts: each is a trip over the network. */
+/** Of a part: each is a trip over the network. */
 export const PART_ROWS = 64;
 export const idIn = (id: DelegationId): string => id.slice(ID_PREFIX.length);
 export const idFrom = (short: string): DelegationId => `${ID_PREFIX}${short}` as DelegationId;

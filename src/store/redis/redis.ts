@@ -27,7 +27,7 @@ import { createRedisAttendance } from './attendance.ts';
 import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
 import type { RedisConnection, RedisRun } from './connection.ts';
-import { ALL_SHARDS, beatKeyOf, idFrom, onceMember, shardOf, shardsBetween } from './keys.ts';
+import { ALL_SHARDS, beatKeyOf, idFrom, onceMember, PART_ROWS, shardOf, shardsBetween } from './keys.ts';
 import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
@@ -73,6 +73,12 @@ export interface RedisStoreOptions {
 export interface RedisStore extends Store, Attendance, MovableGiven {
   /** Redis' time minus ours, ms. */
   readonly shiftMs: number;
+}
+
+/** What Redis answered: where that was, and what is there. */
+interface Seen {
+  readonly place: Place;
+  readonly found: readonly Found[];
 }
 
 /** An update that finds other rows so many times in a row gives up: its caller tries again. */
@@ -184,6 +190,7 @@ class SharedStore implements RedisStore {
       if (isRead && fresh) return this.#onlyRead(place, change.value);
       const answer = await this.#write(where, place, kept, found, change);
       if (answer.kind !== 'stale') return answer;
+      place = answer.place;
       found = this.#believed(where, place) ?? answer.found;
     }
     throw new StoreUnavailable(new Error('others kept writing the same rows'));
@@ -196,8 +203,8 @@ class SharedStore implements RedisStore {
   }
 
   /** The same; whoever looks at a whole room promises nobody anything. */
-  #onlyRead<T>({ shard, isOfRoom, next }: Place, value: T): Updated<T> {
-    if (!isOfRoom) this.#doubts.read(shard);
+  #onlyRead<T>({ shard, isOfMany, next }: Place, value: T): Updated<T> {
+    if (!isOfMany) this.#doubts.read(shard);
     return { kind: 'done', value, claims: new Map(), next };
   }
 
@@ -205,26 +212,33 @@ class SharedStore implements RedisStore {
     const one = where.by === 'id' ? this.#beliefs.row(where.id) : null;
     if (one !== null && one.row.room !== where.room) return null;
     const known = one !== null ? [one] : place.list === null ? null : this.#beliefs.list(place.list);
-    return known?.map(({ row, rev }) => ({ id: row.id, row, rev })) ?? null;
+    // Of more than these Redis tells a part.
+    if (known === null || known.length > PART_ROWS) return null;
+    return known.map(({ row, rev }) => ({ id: row.id, row, rev }));
   }
 
-  async #read(place: Place, once: OnceKey | null): Promise<{ readonly place: Place; readonly found: readonly Found[] } | 'duplicate'> {
+  async #read(place: Place, once: OnceKey | null): Promise<Seen | 'duplicate'> {
     const attempt = this.#beliefs.next();
     const words = wordsFor(place, once === null ? '' : onceMember(once), 0, 'read');
     const [verdict, ...rest] = await this.#run(scripts.UPDATE, place.shard, place.key, words);
-    if (verdict?.toString() === 'duplicate') return 'duplicate';
-    const read = verdict?.toString() === 'part' ? walked(place, rest) : { place, found: rest };
-    return { place: read.place, found: this.#told(attempt, place, read.found) };
+    return verdict?.toString() === 'duplicate' ? 'duplicate' : this.#seen(attempt, place, verdict, rest);
+  }
+
+  #seen(attempt: number, place: Place, verdict: Buffer | undefined, rest: readonly Buffer[]): Seen {
+    if (verdict?.toString() !== 'part') return { place, found: this.#told(attempt, place, rest) };
+    const part = walked(place, rest);
+    this.#beliefs.forget(place.list, []);
+    return { place: part.place, found: this.#told(attempt, part.place, part.found) };
   }
 
   #told(attempt: number, place: Place, reply: readonly Buffer[]): readonly Found[] {
     const found = readFound(reply, this.#reading);
     const readable = found.flatMap(({ row, rev }): Stored[] => (row === null || rev === null ? [] : [{ row, rev }]));
     const areAll = found.length === readable.length;
-    this.#beliefs.told(attempt, areAll ? place.list : null, place.isOfRoom ? [] : readable);
+    this.#beliefs.told(attempt, areAll ? place.list : null, place.isOfMany ? [] : readable);
     // Else what was believed of the list would be sent again and again: it is made of rows that can be read.
     if (!areAll) this.#beliefs.forget(place.list, []);
-    if (place.where === 'ids' && !place.isOfRoom && found.length === 0) this.#beliefs.gone(attempt, idFrom(place.what));
+    if (place.where === 'ids' && !place.isOfMany && found.length === 0) this.#beliefs.gone(attempt, idFrom(place.what));
     return found;
   }
 
@@ -240,7 +254,7 @@ class SharedStore implements RedisStore {
     once: OnceKey | null,
     found: readonly Found[],
     change: Change<T>,
-  ): Promise<Updated<T> | { readonly kind: 'stale'; readonly found: readonly Found[] }> {
+  ): Promise<Updated<T> | ({ readonly kind: 'stale' } & Seen)> {
     const { connection, clock, seal, onCommit } = this.#options;
     const { taught } = connection;
     const planned = plan(change.writes, found, seal, () => {
@@ -250,7 +264,7 @@ class SharedStore implements RedisStore {
     const nowMs = clock.nowMs();
     const attempt = this.#beliefs.next();
     const words = [
-      ...wordsFor(place, once === null ? '' : onceMember(once), nowMs + this.shiftMs, place.isOfRoom ? 'written' : 'all'),
+      ...wordsFor(place, once === null ? '' : onceMember(once), nowMs + this.shiftMs, place.isOfMany ? 'written' : 'all'),
       ...expectations(place, found, planned),
       ...writeWords(where, planned),
     ];
@@ -267,8 +281,9 @@ class SharedStore implements RedisStore {
           this.#disown(planned);
           return this.#duplicate(place);
         case 'rows':
+        case 'part':
           this.#disown(planned);
-          return { kind: 'stale', found: this.#told(attempt, place, rest) };
+          return { kind: 'stale', ...this.#seen(attempt, place, verdict, rest) };
         case 'done': {
           if (!isWrite) return this.#onlyRead(place, change.value);
           onCommit?.(true, 1, clock.nowMs() - nowMs);

@@ -2,6 +2,7 @@
 // named from the prefix. Times come from Redis itself where a lease is measured, so that the clocks of replicas do not matter; only a
 // test gives them. What a shard's clock lacks since it was set back, or since another server's took its place, is added (BEAT).
 import { createHash } from 'node:crypto';
+import { OWNER_SEARCHED } from '../store.ts';
 import { ID_LENGTH, PART_ROWS } from './keys.ts';
 
 /** A reservation that nobody has renewed for so long tells nobody anything. */
@@ -60,8 +61,9 @@ function script(body: string): Script {
 /**
  * Reads the rows of a place (mode `read`), or writes, if they are as expected: `all` of them, or those to be `written`.
  * Answers `rows` and every id and value; `done` and each claimed id with the end of its lease; `duplicate`; or `taken`, the id of a new row.
- * Of a room in parts, `part`, where the walk through its index goes on (0: it is at its end), the ids that were met and are too many for this
- * part, and what `rows` has. Redis promises to show whatever is in the index all the time.
+ * Of what is in parts, `part`, where the walk through the room's index goes on (0: it is at its end, or there was none), the ids that were met
+ * and are too many for this part, and what `rows` has. Redis promises to show whatever is in the index all the time. A `field` with few ids
+ * is in no parts.
  */
 export const UPDATE = script(`
 local index, mode, where, what, once, onceAt = KEYS[1], arg(), arg(), arg(), arg(), arg()
@@ -76,7 +78,10 @@ elseif cursor then
     for i = 2, #step[2], 2 do each(step[2][i], take) end
   until cursor == '0' or #ids >= ${PART_ROWS}
 elseif where == 'fields' then
-  for field in string.gmatch(what, '%S+') do each(redis.call('HGET', index, field) or '', take) end
+  for field in string.gmatch(what, '%S+') do each(string.sub(redis.call('HGET', index, field) or '', ${-OWNER_SEARCHED * ID_LENGTH}), take) end
+elseif where == 'field' then
+  each(redis.call('HGET', index, what) or '', take)
+  if #ids > ${PART_ROWS} then cursor = '0' end
 else
   local all = redis.call('HGETALL', index)
   for i = 1, #all, 2 do
@@ -95,13 +100,15 @@ end
 local function known(found)
   return once ~= '' and #found > 0 and redis.call('ZSCORE', prefix .. 'once', once)
 end
-local function answer(found) table.insert(found, 1, 'rows'); return found end
+local function answer(found)
+  if cursor then return { 'part', cursor, table.concat(ids, '', ${PART_ROWS} + 1), unpack(found) } end
+  return { 'rows', unpack(found) }
+end
 
 if mode == 'read' then
   local found = values()
   if known(found) then return { 'duplicate' } end
-  if not cursor then return answer(found) end
-  return { 'part', cursor, table.concat(ids, '', ${PART_ROWS} + 1), unpack(found) }
+  return answer(found)
 end
 local expected, count = {}, tonumber(arg())
 for _ = 1, count do local id = arg(); expected[id] = arg() end

@@ -5,7 +5,7 @@ import type { DelegationId, EventHash, Identity, Owner } from '../../delegation/
 import type { Delegation } from '../../delegation/state.ts';
 import type { Seal } from '../seal.ts';
 import { slotOf } from '../slots.ts';
-import { FIRST_PART, type RoomPart, type Where, type Write } from '../store.ts';
+import { FIRST_PART, OWNER_ROWS, type RoomPart, type Where, type Write } from '../store.ts';
 import { eventField, ID_LENGTH, identityField, idFrom, idIn, laneOf, ownerField, PART_ROWS, roomKey, shardOf } from './keys.ts';
 import { longestLeaseMs } from './leases.ts';
 import { pack, type Stored, unpack } from './row.ts';
@@ -22,37 +22,36 @@ export interface Place {
   readonly shard: number;
   /** Of the room's index, without the prefix. */
   readonly key: string;
-  readonly where: 'ids' | 'fields' | 'room' | 'part';
+  readonly where: 'ids' | 'fields' | 'field' | 'room' | 'part';
   /** Fields are divided by spaces, ids by nothing. */
   readonly what: string;
-  /** All of a room or a part of it: of the rows only those that are written have to be as they were. */
-  readonly isOfRoom: boolean;
+  /** A room, or a part where there are more: of the rows only those that are written have to be as they were. */
+  readonly isOfMany: boolean;
   /** Names a list of rows that beliefs are kept of. */
   readonly list: string | null;
-  /** After a part of a room: where the next one begins. */
+  /** After a part: where the next one begins. */
   readonly next?: RoomPart | undefined;
 }
-
-const OWNER_ROWS = 8;
 
 export function placeOf(where: Where): Place {
   const at = { shard: shardOf(where.room), key: roomKey(where.room) };
   switch (where.by) {
     case 'id':
-      return { ...at, where: 'ids', what: idIn(where.id), isOfRoom: false, list: null };
+      return { ...at, where: 'ids', what: idIn(where.id), isOfMany: false, list: null };
     case 'owner':
       return ownerPlace(fieldOf(at, ownerField(where.owner)), where.events ?? []);
     case 'watched':
-      return fieldOf(at, identityField(where.identity));
+      if (where.part === FIRST_PART) return { ...fieldOf(at, identityField(where.identity)), where: 'field' };
+      return { ...at, isOfMany: true, list: null, ...partOf(where.part) };
     case 'room':
-      if (where.part === undefined) return { ...at, where: 'room', what: '', isOfRoom: true, list: null };
-      return { ...at, isOfRoom: true, list: null, ...partOf(where.part) };
+      if (where.part === undefined) return { ...at, where: 'room', what: '', isOfMany: true, list: null };
+      return { ...at, isOfMany: true, list: null, ...partOf(where.part) };
     default:
       return where satisfies never;
   }
 }
 
-/** A part begins where the walk through the room's index goes on, and with ids that were met there and not looked at yet. */
+/** A part begins where the walk through the room's index goes on, if it does, and with ids that were met and not looked at yet. */
 function partOf(part: RoomPart): Pick<Place, 'where' | 'what' | 'next'> {
   if (part === FIRST_PART) return { where: 'part', what: AT_END };
   const [cursor = AT_END, ids = ''] = part.split(' ');
@@ -67,20 +66,21 @@ const PART_LENGTH = PART_ROWS * ID_LENGTH;
 const nextOf = (cursor: string, ids: string): RoomPart | undefined =>
   cursor === AT_END && ids === '' ? undefined : (`${cursor} ${ids}` as RoomPart);
 
-/** What was found by the walk is written by its ids. */
+/** What was found of many is written by its ids. */
 export function walked(
   place: Place,
   [cursor, ids, ...found]: readonly Buffer[],
 ): { readonly place: Place; readonly found: readonly Buffer[] } {
   const names = found.filter((_, nth) => nth % 2 === 0);
-  return { place: { ...place, where: 'ids', what: names.join(''), next: nextOf(String(cursor), String(ids)) }, found };
+  const part = { where: 'ids', what: names.join(''), next: nextOf(String(cursor), String(ids)) } as const;
+  return { place: { ...place, ...part, isOfMany: true, list: null }, found };
 }
 
 const fieldOf = (at: { readonly shard: number; readonly key: string }, field: string): Place => ({
   ...at,
   where: 'fields',
   what: field,
-  isOfRoom: false,
+  isOfMany: false,
   list: listOf(at.key, field),
 });
 /** Hardly ever has another owner the same event, so the owner's list is believed to be all. */
@@ -104,10 +104,10 @@ export function rowsFor(where: Where, found: readonly Found[]): readonly Delegat
       return rows.filter(({ id }) => id === where.id);
     case 'owner':
       return [...ofOwner(rows, where.owner), ...ofEvents(rows, where)];
+    // Since it was met, it may have ended.
     case 'watched':
-      return rows.filter(({ identities }) => identities.includes(where.identity));
+      return rows.filter(({ handles, identities }) => handles !== null && identities.includes(where.identity));
     case 'room':
-      // Since it was met, it may have ended.
       return rows.filter(({ handles }) => handles !== null);
     default:
       return where satisfies never;
@@ -126,7 +126,6 @@ function ofEvents(rows: readonly Delegation[], { owner, events = [] }: Extract<W
   return rows.filter((row) => row.owner !== owner && eventHashesOf(row).some((event) => events.includes(event)));
 }
 
-/** Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for. */
 function rankOf({ state }: Delegation): number {
   return state.kind === 'ended' ? 2 : state.kind === 'cancelling' ? 1 : 0;
 }
@@ -195,7 +194,7 @@ export function wordsFor(place: Place, once: string, onceAtMs: number, mode: 're
 /** What has to be there, and the ids that must not be: of a room, only the rows to be written. */
 export function expectations(place: Place, found: readonly Found[], planned: readonly Planned[]): Argument[] {
   const written = new Set(planned.map(({ row }) => row.id));
-  const expected = place.isOfRoom ? found.filter(({ id }) => written.has(id)) : found;
+  const expected = place.isOfMany ? found.filter(({ id }) => written.has(id)) : found;
   const fresh = planned.filter(({ before }) => before === null).map(({ row }) => idIn(row.id));
   return [
     String(expected.length),

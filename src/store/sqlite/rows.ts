@@ -53,7 +53,6 @@ export interface RowsOptions {
   readonly onUnreadable?: (id: string, why: Error) => void;
 }
 
-const OWNER_ROWS = 8;
 /** A part: each row takes some 15 to 60 µs to be judged, in which webhooks wait, and usual rooms are divided little or not at all. */
 const PART_ROWS = 32;
 /** What is watched in a room is walked along in stretches of so much. */
@@ -89,12 +88,19 @@ export class SqliteRows {
       case 'owner':
         return { rows: this.#ofOwner(where) };
       case 'watched':
-        return { rows: this.#rows(this.#sql.byWatched.all(slotOf(where.room), where.room, where.identity)) };
+        return this.#watching(where);
       case 'room':
         return where.part === undefined ? this.#allOf(where.room) : this.#partOf(where.room, where.part);
       default:
         return where satisfies never;
     }
+  }
+
+  #watching({ room, identity, part }: Extract<Where, { by: 'watched' }>): FoundRows {
+    const after = part === FIRST_PART ? 0 : Number(part);
+    const found = this.#sql.byWatched.all(slotOf(room), room, identity, after, PART_ROWS + 1) as unknown as Numbered[];
+    const these = found.slice(0, PART_ROWS);
+    return { rows: this.#rows(these), next: found.length > PART_ROWS ? (String(these.at(-1)?.number) as RoomPart) : undefined };
   }
 
   #allOf(room: RoomName): FoundRows {
@@ -120,7 +126,7 @@ export class SqliteRows {
   }
 
   #ofOwner({ owner, room, events = [] }: Extract<Where, { by: 'owner' }>): Kept[] {
-    const own = this.#rows(this.#sql.byOwner.all(owner, room, OWNER_ROWS));
+    const own = this.#rows(this.#sql.byOwner.all(owner, room));
     return [...own, ...events.flatMap((event) => this.#rows(this.#sql.byEvent.all(event, room, owner)))];
   }
 

@@ -2,11 +2,13 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { LiveState } from '../../delegation/state.ts';
 import { MOST_GIVEN } from '../attendance.ts';
-import type { First } from '../store.ts';
+import { type First, OWNER_ROWS, OWNER_SEARCHED } from '../store.ts';
 
 const ROW = 'number, id, rev, body, handles';
 const LIVE: readonly LiveState['kind'][] = ['awaiting', 'connected', 'settling', 'leaving', 'cancelling'];
 const ENDED = `SELECT number FROM delegation WHERE kind = 'ended'`;
+const NEWEST_OF_OWNER = `SELECT * FROM delegation WHERE owner = ? AND room = ? ORDER BY number DESC LIMIT ${OWNER_SEARCHED}`;
+const NEARNESS = `CASE kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, ended_at DESC`;
 const NOT_AWAY = (parameter: string) => `homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
 
 /**
@@ -27,19 +29,20 @@ function nextOf(kind: LiveState['kind']): string {
 
 export function prepareAll(db: DatabaseSync) {
   const sql = (text: string): StatementSync => db.prepare(text);
-  // Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for.
-  const order = `CASE kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, ended_at DESC`;
   return {
     begin: sql('BEGIN IMMEDIATE'),
     commit: sql('COMMIT'),
     rollback: sql('ROLLBACK'),
     anySealed: sql('SELECT 1 FROM delegation WHERE substr(handles, 1, length(?1)) = ?1 LIMIT 1'),
     named: sql(`SELECT ${ROW} FROM delegation WHERE id = ?`),
-    byOwner: sql(`SELECT ${ROW} FROM delegation WHERE owner = ? AND room = ? ORDER BY ${order} ${upTo()}`),
+    byOwner: sql(`SELECT ${ROW} FROM (${NEWEST_OF_OWNER}) ORDER BY ${NEARNESS} LIMIT ${OWNER_ROWS}`),
     byEvent: sql(`SELECT ${ROW} FROM delegation WHERE event = ? AND room = ? AND owner <> ? AND ended_at IS NULL`),
     unnamed: sql(`SELECT ${ROW} FROM delegation WHERE number > ? AND event IS NULL AND ended_at IS NULL ORDER BY number ${upTo()}`),
     nameEvent: sql('UPDATE delegation SET event = ? WHERE number = ?'),
-    byWatched: sql(`SELECT ${ROW} FROM watched w JOIN delegation USING (number) WHERE w.slot = ? AND w.room = ? AND w.identity = ?`),
+    byWatched: sql(
+      `SELECT ${ROW} FROM watched w JOIN delegation USING (number) WHERE w.slot = ? AND w.room = ? AND w.identity = ? AND w.number > ?
+       ORDER BY w.number ${upTo()}`,
+    ),
     // Whoever is watched under two identities is there twice.
     byRoom: sql(`SELECT ${ROW} FROM delegation WHERE number IN (SELECT number FROM watched WHERE slot = ? AND room = ?)`),
     isBeyond: sql('SELECT 1 FROM watched WHERE slot = ? AND room = ? LIMIT 1 OFFSET ?'),
