@@ -7,12 +7,12 @@ import type { Delegation, LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
 import { connectRedis } from '../../src/store/redis/connection.ts';
-import { ALL_SHARDS, prefixOf } from '../../src/store/redis/keys.ts';
+import { ALL_SHARDS, PART_ROWS, prefixOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
 import { createRedisSightings } from '../../src/store/redis/sightings.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import type { Sightings } from '../../src/store/sightings.ts';
-import { type Claimed, type Excluded, FIRST_PART, type RoomPart, type Store } from '../../src/store/store.ts';
+import { type Claimed, type Excluded, FIRST_PART, type RoomPart, type Store, type Updated, type Where } from '../../src/store/store.ts';
 import { DELAY_MS, ended, HOMESERVER, identity, idOf, room, row } from '../support/fixtures.ts';
 import { KINDS, RedisServer } from '../support/redis-server.ts';
 import { storeContract } from './contract.ts';
@@ -136,6 +136,25 @@ for (const { name, binary, missing } of KINDS)
         ).toMatchObject({
           value: DELAY_MS + 4,
         });
+      });
+
+      test('watch one identity by just as many as a part has, and one more than one of them believes: that one is met as well', async () => {
+        const [a, b] = stores();
+        const over = { room: room(1), identities: [identity(1)] };
+        const hear = async (once: string) => {
+          const met: DelegationId[] = [];
+          for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
+            const where: Where = { by: 'watched', room: room(1), identity: identity(1), part };
+            const done: Updated<DelegationId[]> = await b.update(where, once, (rows) => ({ writes: [], value: rows.map(({ id }) => id) }));
+            if (done.kind === 'done') met.push(...done.value);
+            part = done.kind === 'done' ? done.next : undefined;
+          }
+          return met.length;
+        };
+        for (let n = 1; n <= PART_ROWS; n += 1) await put(a, row(n, { over }));
+        expect(await hear('hook-1')).toBe(PART_ROWS);
+        await put(a, row(PART_ROWS + 1, { over }));
+        expect(await hear('hook-2')).toBe(PART_ROWS + 1);
       });
 
       test('hand over for one owner: the second sees the first', async () => {

@@ -63,7 +63,7 @@ function script(body: string): Script {
  * Answers `rows` and every id and value; `done` and each claimed id with the end of its lease; `duplicate`; or `taken`, the id of a new row.
  * Of what is in parts, `part`, where the walk through the room's index goes on (0: it is at its end, or there was none), the ids that were met
  * and are too many for this part, and what `rows` has. Redis promises to show whatever is in the index all the time. A `field` with few ids
- * is in no parts.
+ * is in no parts, and only then can `all` of it be as expected.
  */
 export const UPDATE = script(`
 local index, mode, where, what, once, onceAt = KEYS[1], arg(), arg(), arg(), arg(), arg()
@@ -116,7 +116,7 @@ for _ = 1, tonumber(arg()) do if redis.call('EXISTS', prefix .. 'd:' .. arg()) =
 if mode == 'all' then
   local found = values()
   if known(found) then return { 'duplicate' } end
-  if #found ~= count * 2 then return answer(found) end
+  if cursor or #found ~= count * 2 then return answer(found) end
   for i = 1, #found, 2 do if revOf(found[i + 1]) ~= expected[found[i]] then return answer(found) end end
 else
   if known(ids) then return { 'duplicate' } end
