@@ -157,6 +157,20 @@ for (const { name, binary, missing } of KINDS)
         expect(await hear('hook-2')).toBe(PART_ROWS + 1);
       });
 
+      test('an owner who hands over more at once than an update is tried, after many that are kept: all are taken', async () => {
+        const [a, b] = stores();
+        const over = { owner: 'owner' as Owner, room: room(1) };
+        const handOver = (store: Store, n: number) =>
+          store.update({ by: 'owner', ...over }, null, (rows) => {
+            const older = rows.filter(({ handles }) => handles !== null).map((one) => ({ row: ended(one as LiveDelegation), leaseMs: 0 }));
+            return { writes: [...older, { row: row(n, { over }), leaseMs: 0 }], value: rows.map(({ id }) => id) };
+          });
+        for (let n = 1; n <= 70; n += 1) await handOver(b, n);
+        const done = await Promise.all(Array.from({ length: 40 }, (_, n) => handOver(a, 71 + n)));
+        for (const [n, one] of done.entries()) expect(one).toMatchObject({ kind: 'done', value: expect.arrayContaining([idOf(70 + n)]) });
+        expect(await a.count()).toMatchObject({ awaiting: 1, ended: 109 });
+      });
+
       test('hand over for one owner: the second sees the first', async () => {
         const [a, b] = stores();
         const over = { owner: 'owner' as Owner, room: room(1) };

@@ -2,6 +2,7 @@
 // it, and Redis takes it, or says what is true. A belief may be of a write that is still under way: those sent behind it are then right
 // or wrong together with it.
 import type { DelegationId } from '../../delegation/ids.ts';
+import { OWNER_SEARCHED } from '../store.ts';
 import type { Stored } from './row.ts';
 
 interface Belief<T> {
@@ -77,7 +78,8 @@ export function createBeliefs(): Beliefs {
     wrote: (stored) => keep(rows, stored.row.id, stored, rows.get(stored.row.id)?.toldAt ?? attempts),
     added: (list, id) => {
       const known = lists.get(list);
-      keep(lists, list, [...(known?.value ?? []), id], known?.toldAt ?? attempts);
+      // An owner's older ones are searched no more. Of more than these that watch an identity Redis tells a part, whatever is believed.
+      keep(lists, list, [...(known?.value ?? []), id].slice(-OWNER_SEARCHED), known?.toldAt ?? attempts);
     },
     forget: (list, ids) => {
       for (const id of ids) rows.delete(id);

@@ -27,7 +27,7 @@ import { createRedisAttendance } from './attendance.ts';
 import { type Beliefs, createBeliefs } from './beliefs.ts';
 import { RedisClaims } from './claims.ts';
 import type { RedisConnection, RedisRun } from './connection.ts';
-import { ALL_SHARDS, beatKeyOf, idFrom, onceMember, PART_ROWS, shardOf, shardsBetween } from './keys.ts';
+import { ALL_SHARDS, beatKeyOf, idFrom, onceMember, shardOf, shardsBetween } from './keys.ts';
 import { RedisLimits } from './limits.ts';
 import { meet } from './meeting.ts';
 import { createPulse, type Pulse } from './pulse.ts';
@@ -212,9 +212,7 @@ class SharedStore implements RedisStore {
     const one = where.by === 'id' ? this.#beliefs.row(where.id) : null;
     if (one !== null && one.row.room !== where.room) return null;
     const known = one !== null ? [one] : place.list === null ? null : this.#beliefs.list(place.list);
-    // Of more than these Redis tells a part.
-    if (known === null || known.length > PART_ROWS) return null;
-    return known.map(({ row, rev }) => ({ id: row.id, row, rev }));
+    return known?.map(({ row, rev }) => ({ id: row.id, row, rev })) ?? null;
   }
 
   async #read(place: Place, once: OnceKey | null): Promise<Seen | 'duplicate'> {
