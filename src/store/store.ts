@@ -18,7 +18,7 @@ import type { Delegation, State } from '../delegation/state.ts';
 /**
  * Which rows a step is about: all of one room, so that stores can be split by rooms. `id` and `owner` include ended rows, the others only
  * live ones. Of an owner's newest rows (OWNER_SEARCHED) those that matter most: the OWNER_ROWS first of those that live, then of those that
- * are to be cancelled, then of the newest that ended. `events`: and whoever's live rows of any of these.
+ * are to be cancelled, then of those that ended, always the newest first. `events`: and whoever's live rows of any of these.
  */
 export type Where =
   | { readonly by: 'id'; readonly room: RoomName; readonly id: DelegationId }

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { HandOver } from '../../src/delegation/decide.ts';
 import type { HomeserverUrl, Owner } from '../../src/delegation/ids.ts';
 import type { Answer, Cause } from '../../src/delegation/state.ts';
+import { Disk } from '../sim/model-store.ts';
 import { handOver as build, delayHandles, futureHandles, identity, room, sid } from '../support/fixtures.ts';
 import { START_MS } from '../support/virtual-clock.ts';
 import { EngineWorld } from './world.ts';
@@ -385,3 +386,22 @@ describe('a hand-over that was asked for first, and is taken last,', () => {
     expect(await world.store.count()).toMatchObject({ connected: 1, ended: 1 });
   });
 });
+
+test.each([
+  { of: 'one process', disk: null },
+  { of: 'several', disk: new Disk() },
+])(
+  'of more cancellations than are looked at that are refused, the last is known to be one when it is repeated: in a store of $of',
+  async ({ disk }) => {
+    const world = new EngineWorld({}, { disk });
+    world.answer = (_, call) => (call.kind === 'delay' && call.action === 'cancel' ? { kind: 'refused' } : { kind: 'ok' });
+    world.join(room(1), identity(1), sid(1));
+    const of = (n: number) => handOver({ delayMs: HOUR_MS, handles: delayHandles(n), handlesHash: `event ${n}` });
+    for (let n = 1; n <= 12; n += 1) {
+      await world.engine.handOver(of(n));
+      await world.clock.advance(100);
+    }
+    expect(await world.store.count()).toMatchObject({ cancelling: 11 });
+    expect(await world.engine.handOver(of(11))).toMatchObject({ kind: 'repeated', row: { state: { kind: 'cancelling' } } });
+  },
+);

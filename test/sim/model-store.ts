@@ -171,6 +171,7 @@ export class ModelStore implements Store, Attendance {
         return rows
           .filter(({ owner, room }) => owner === where.owner && room === where.room)
           .slice(-OWNER_SEARCHED)
+          .reverse()
           .sort(byNearness)
           .slice(0, OWNER_ROWS)
           .concat(live.filter((row) => row.room === where.room && row.owner !== where.owner && isOfAny(row, where.events)));

@@ -223,6 +223,14 @@ export function storeContract(name: string, open: (clock: VirtualClock) => Promi
         }
       });
 
+      test('by owner: of cancellations that can not be made the newest come first', async () => {
+        const over = { owner: 'owner' as Owner, room: room(1) };
+        for (let n = 1; n <= 20; n += 1) await put(row(n, { kind: 'cancelling', over }));
+        await put(row(21, { over }));
+        const found = await find({ by: 'owner', ...over });
+        expect(found.slice(0, 4).map(({ id }) => id)).toEqual([idOf(21), idOf(20), idOf(19), idOf(18)]);
+      });
+
       test('by owner: no more than its newest are searched, however many there are', async () => {
         const over = { owner: 'owner' as Owner, room: room(1) };
         await put(row(1, { over }));

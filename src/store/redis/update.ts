@@ -117,6 +117,7 @@ export function rowsFor(where: Where, found: readonly Found[]): readonly Delegat
 function ofOwner(rows: readonly Delegation[], owner: Owner): readonly Delegation[] {
   return rows
     .filter((row) => row.owner === owner)
+    .reverse()
     .sort((a, b) => rankOf(a) - rankOf(b) || endedAt(b) - endedAt(a))
     .slice(0, OWNER_ROWS);
 }

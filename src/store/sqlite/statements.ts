@@ -8,7 +8,7 @@ const ROW = 'number, id, rev, body, handles';
 const LIVE: readonly LiveState['kind'][] = ['awaiting', 'connected', 'settling', 'leaving', 'cancelling'];
 const ENDED = `SELECT number FROM delegation WHERE kind = 'ended'`;
 const NEWEST_OF_OWNER = `SELECT * FROM delegation WHERE owner = ? AND room = ? ORDER BY number DESC LIMIT ${OWNER_SEARCHED}`;
-const NEARNESS = `CASE kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, ended_at DESC`;
+const NEARNESS = `CASE kind WHEN 'ended' THEN 2 WHEN 'cancelling' THEN 1 ELSE 0 END, ended_at DESC, number DESC`;
 const NOT_AWAY = (parameter: string) => `homeserver NOT IN (SELECT value FROM json_each(${parameter}))`;
 
 /**
