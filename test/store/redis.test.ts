@@ -7,7 +7,7 @@ import type { Delegation, LiveDelegation } from '../../src/delegation/state.ts';
 import { parseRedisUrl, type RedisPlace } from '../../src/redis-url.ts';
 import type { Attendance } from '../../src/store/attendance.ts';
 import { connectRedis } from '../../src/store/redis/connection.ts';
-import { ALL_SHARDS, PART_ROWS, prefixOf } from '../../src/store/redis/keys.ts';
+import { ALL_SHARDS, idIn, PART_ROWS, prefixOf } from '../../src/store/redis/keys.ts';
 import { openRedisStore, type RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis.ts';
 import { createRedisSightings } from '../../src/store/redis/sightings.ts';
 import { createSeal } from '../../src/store/seal.ts';
@@ -305,6 +305,18 @@ for (const { name, binary, missing } of KINDS)
           await server.ask('CONFIG', 'SET', 'maxmemory', '0');
         }
         expect([(await a.count()).ended, await a.purge(old), (await a.count()).ended]).toEqual([1, 1, 0]);
+      });
+
+      test('what ended is forgotten without keeping Redis from the others, however many their owner has handed over', async () => {
+        const [a] = stores();
+        const over = { owner: 'owner' as Owner, room: room(1) };
+        for (let n = 1; n <= 250; n += 1) await put(a, ended(row(n, { over }), { atMs: 1_000 }));
+        const [index] = (await server.ask('KEYS', 'lastwill*r:*')) as [string];
+        const [field] = (await server.ask('HKEYS', index)) as [string];
+        const others = Array.from({ length: 30_000 }, (_, n) => idIn(idOf(1_000 + n))).join('');
+        await server.ask('HSET', index, field, `${others}${await server.ask('HGET', index, field)}`);
+        expect(await a.purge({ endedBeforeMs: 2_000, mostEnded: 10_000, onceBeforeMs: 0, limit: 250 })).toBe(250);
+        expect(await server.ask('HGET', index, field)).toBe(others);
       });
 
       test('the identities that a membership was given are known to all, and go by themselves after a day', async () => {

@@ -30,10 +30,10 @@ end
 local function now() return math.floor(exactly()) end
 local function revOf(value) return value and (string.match(value, '^(%d+) ') or '') end
 local function each(list, todo) for i = 1, #list, ${ID_LENGTH} do todo(string.sub(list, i, i + ${ID_LENGTH - 1})) end end
-local function remove(key, field, id)
+local function remove(key, field, gone)
   local list, kept = redis.call('HGET', key, field), {}
   if not list then return end
-  each(list, function(one) if one ~= id then kept[#kept + 1] = one end end)
+  each(list, function(one) if not gone[one] then kept[#kept + 1] = one end end)
   if #kept == 0 then redis.call('HDEL', key, field) else redis.call('HSET', key, field, table.concat(kept)) end
 end
 local touched = {}
@@ -148,7 +148,7 @@ for _ = 1, tonumber(arg()) do
   if was == '' then redis.call('HSET', index, owner, (redis.call('HGET', index, owner) or '') .. id) end
   for _ = 1, fields do
     local field = arg()
-    if before ~= '' and lane == '' then remove(index, field, id)
+    if before ~= '' and lane == '' then remove(index, field, { [id] = true })
     elseif lane ~= '' then redis.call('HSET', index, field, (redis.call('HGET', index, field) or '') .. id) end
   end
   if before ~= '' then live = live - 1 end
@@ -312,20 +312,21 @@ end
 return out
 `);
 
-/** Forgets ended rows: the index and the owner's field are told with each. First of all is written what a full memory does not allow. */
+/** Forgets ended rows: the index and the owner's field are told, once. First of all is written what a full memory does not allow. */
 export const FORGET = script(`
-local gone = 0
+local gone, fields = {}, {}
 while at < #ARGV do
   local id, index, owner = arg(), arg(), arg()
   if redis.call('ZSCORE', KEYS[1], id) then
-    gone = gone + 1
+    gone[#gone + 1], gone[id] = id, true
     if redis.call('EXISTS', prefix .. 'd:' .. id) == 1 then redis.call('HINCRBY', prefix .. 'count', 'ended', -1) end
     redis.call('DEL', prefix .. 'd:' .. id)
     redis.call('ZREM', KEYS[1], id)
-    if index ~= '' then remove(index, owner, id) end
+    if index ~= '' then fields[index .. owner] = { index, owner } end
   end
 end
-return { tostring(gone) }
+for _, field in pairs(fields) do remove(field[1], field[2], gone) end
+return { tostring(#gone) }
 `);
 
 export const FORGET_ONCE = script(`
