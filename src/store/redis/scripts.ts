@@ -102,7 +102,7 @@ local function known(found)
 end
 local function answer(found)
   if cursor then return { 'part', cursor, table.concat(ids, '', ${PART_ROWS} + 1), unpack(found) } end
-  return { 'rows', unpack(found) }
+  table.insert(found, 1, 'rows'); return found
 end
 
 if mode == 'read' then
