@@ -15,7 +15,7 @@
 // left                | ours? (see there)     | settling or leaving, if of this session        | newer one     | –             | noted
 // aborted             | time for another try  | awaiting, or settling if once established      | wait anew     | –             | –
 // room_started        | –                     | ask                                            | longer wait   | –             | –
-// room_finished       | –                     | settling                                       | –             | –             | –
+// room_finished       | –                     | settling                                       | shorter wait  | –             | –
 // snapshot            | connected / leaving   | evidence, another session, or settling         | decided       | connected     | noted
 // sfu_unreachable     | ask again             | try again later, no restart                    | word stands   | –             | –
 // restart_answered    | expiry or final       | due again, retry or ended                      | expiry, final | expiry        | expiry
@@ -84,6 +84,7 @@ import {
   settlingDue,
   settlingJoined,
   settlingLeft,
+  settlingRoomFinished,
   settlingRoomStarted,
   settlingSnapshot,
   settlingUnreachable,
@@ -302,10 +303,11 @@ function settling(row: In<Settling>, event: Happening, at: Moment): Decision {
       return settlingUnreachable(row, event, at);
     case 'aborted':
       return settlingAborted(row, event, at);
+    case 'room_finished':
+      return settlingRoomFinished(row, event, at);
     case 'restart_answered':
     case 'send_answered':
       return answeredLate(row, event, at);
-    case 'room_finished':
     case 'cancel_answered':
       return unchanged(row);
     default:

@@ -53,6 +53,47 @@ describe('the SFU was restarted, and a list has told so', () => {
   });
 });
 
+describe('missing from a list, without a word of the departure, and the SFU has closed the room since', () => {
+  const nobody = (askedAtMs: number, answersSinceMs = 0): Event => ({
+    ...{ kind: 'snapshot', present: [], roomSid: null, afterRestart: false, answersSinceMs, lastSeenMs: null, lookedFor: true, askedAtMs },
+  });
+  const told = (row: Delegation, event: Event, nowMs: number) => decide(row, event, { nowMs, roll: 0.5 }, POLICY).next;
+  const missing = told(rowIn(ROWS['connected, just seen']), EVENTS['list: nobody, our room'], NOW);
+  const closed = told(missing, EVENTS['our room finished'], NOW + 1_000);
+  const { left, sfuDown } = POLICY.waitMs;
+
+  it('who was in it has left: that the room is gone is no sign of a restart', () => {
+    expect(missing.state).toMatchObject({ kind: 'settling', departure: { cause: 'missing' } });
+    expect(closed.state).toMatchObject({ kind: 'settling', departure: { cause: 'left' }, untilMs: NOW + 1_000 + left });
+    const nowMs = NOW + 1_000 + left;
+    expect(told(closed, nobody(nowMs), nowMs).state).toMatchObject({ kind: 'leaving', onTimeUntilMs: nowMs + 1_000 });
+  });
+
+  it('nor is that another room begins', () => {
+    expect(told(closed, EVENTS['the room started anew'], NOW + 1_500)).toBe(closed);
+  });
+
+  it('also if a list has told before that the room is gone, as where the SFU has forgotten it', () => {
+    const gone = told(missing, nobody(NOW + POLICY.waitMs.missing), NOW + POLICY.waitMs.missing);
+    expect(gone.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
+    const nowMs = NOW + 5_000;
+    expect(told(gone, EVENTS['our room finished'], nowMs).state).toMatchObject({ departure: { cause: 'left' }, untilMs: nowMs + left });
+  });
+
+  it('nobody is waited for longer than without the word of it', () => {
+    const { untilMs } = missing.state as Settling;
+    expect(told(missing, EVENTS['our room finished'], untilMs - 200).state).toMatchObject({ departure: { cause: 'left' }, untilMs });
+  });
+
+  it('but if the SFU can not be asked then, it may have stopped, and its clients be on their way back', () => {
+    const row = told(closed, { kind: 'sfu_unreachable', askedAtMs: NOW + 2_000 }, NOW + 2_000);
+    const backMs = NOW + 6_000;
+    const untilMs = backMs + sfuDown;
+    expect(told(row, nobody(backMs, backMs), backMs).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs });
+    expect(told(row, EVENTS['the room started anew'], backMs).state).toMatchObject({ departure: { cause: 'sfu_down' }, untilMs });
+  });
+});
+
 describe('taken over, and the SFU forgot the new session before a word of it got out', () => {
   const replaced = run(ROWS['connected, just seen'], 'A replaced').next;
   const later = NOW + POLICY.waitMs.replaced;

@@ -549,7 +549,7 @@ export const TABLE: Readonly<Record<RowName, Readonly<Record<EventName, string>>
     'B aborted': 'settling +4000 missing',
     'our room started': '·',
     'the room started anew': 'settling +15000 sfu_down',
-    'our room finished': '·',
+    'our room finished': 'settling +0 left',
     'another room finished': '·',
     'list: A': 'connected +0 PA_a → restart',
     'list: B': 'connected +0 PA_b → restart, check',

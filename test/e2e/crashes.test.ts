@@ -42,6 +42,25 @@ describe('lastwill killed -9 and started again', () => {
     await alice.expectClean();
   });
 
+  // LiveKit has given the word of the departure up by then. It closes a room when nobody has been in it for 20 s.
+  story('the last one in a room leaves while it is down, and it is back as LiveKit closes the room', async ({ stage }) => {
+    const place = await stage.place();
+    const alice = await stage.member(place);
+    const delegation = await alice.scheduleAndDelegate(120_000);
+    const participant = await alice.join();
+    await alice.reaches(delegation, 'connected');
+    await place.lastwill.kill();
+    const departedMs = await participant.leave();
+    await eventually('LiveKit to tell for the last time', NOTICED_MS, () =>
+      place.tap.find('participant_left', alice.identity).length === 5 ? true : undefined,
+    );
+    await sleep(Math.max(0, departedMs + 17_000 - now()));
+    const readyMs = await place.lastwill.startAgain();
+    const note = `down until ${(now() - departedMs).toFixed(0)} ms after it, ready in ${readyMs.toFixed(0)} ms`;
+    await alice.expectLeave('lastwill down at the leave, room closed', departedMs, now() - departedMs + MISSING_MS + SOON_MS, note);
+    await alice.expectClean();
+  });
+
   // The delay leaves room for starts on a busy machine: down for longer than the last fifth of it, nobody can keep the event.
   story('the participant stays, with a delay of 20 s, and leaves afterwards', async ({ stage }) => {
     const place = await stage.place();

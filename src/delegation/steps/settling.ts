@@ -2,7 +2,7 @@
 // is there: connected again. Nobody is there, or only the session that left (a stale list): the leave is owed.
 import { lastSeen } from '../last-seen.ts';
 import { waitMsOf } from '../reasons.ts';
-import type { EventOf, Session, Settling } from '../state.ts';
+import type { Departure, EventOf, Session, Settling } from '../state.ts';
 import { CLOCKS_MS, leftMs } from './clocks.ts';
 import {
   ask,
@@ -101,10 +101,32 @@ export function settlingAborted(row: Row, event: EventOf<'aborted'>, at: Moment)
  * and forgotten everybody, and its clients are on their way back: they get the longer wait.
  */
 export function settlingRoomStarted(row: Row, event: EventOf<'room_started'>, at: Moment): Decision {
-  const { session, departure } = row.state;
+  const { session, departure, failures } = row.state;
   if (departure.cause === 'sfu_down' || (departure.fence !== null && !mayBeForgotten(row.state))) return unchanged(row);
+  if (isOfClosedRoom(departure) && failures === 0) return unchanged(row);
   if (event.roomSid !== null && event.roomSid === session.roomSid) return unchanged(row);
   return waitForForgotten(row, at);
+}
+
+/**
+ * The SFU has closed the session's room because nobody was in it any more. So it had not forgotten it, and that the room is gone is no sign of
+ * a restart: the session has left, unheard. Of one that was never up the row has the room of the one before it.
+ */
+export function settlingRoomFinished(row: Row, event: EventOf<'room_finished'>, at: Moment): Decision {
+  const { state } = row;
+  const { session, departure } = state;
+  const isOnlyListed = departure.fence === null && (departure.cause === 'missing' || departure.cause === 'sfu_down');
+  if (!isOnlyListed || session.after !== undefined) return unchanged(row);
+  if (event.roomSid === null || event.roomSid !== session.roomSid) return unchanged(row);
+  const waitMs = waitMsOf('left', at.policy);
+  const untilMs = Math.min(state.untilMs, at.nowMs + waitMs);
+  const left = { ...departure, cause: 'left', atMs: Math.max(departure.atMs, untilMs - waitMs) } as const;
+  return move(row, { ...state, departure: left, untilMs, nextAskMs: nextLookMs(row, untilMs, at), failures: 0 }, at);
+}
+
+/** That its room was closed is all that has been told of it. An SFU that can't be asked afterwards may have closed it because it stops. */
+function isOfClosedRoom({ cause, fence, certain }: Departure): boolean {
+  return cause === 'left' && fence === null && !certain;
 }
 
 function waitForForgotten(row: Row, at: Moment, sinceMs = at.nowMs): Decision {
@@ -122,7 +144,7 @@ function waitForForgotten(row: Row, at: Moment, sinceMs = at.nowMs): Decision {
 function backSinceMs(row: Row, event: EventOf<'snapshot'>): number | null {
   const { session, departure, failures, untilMs } = row.state;
   const { roomSid, afterRestart, answersSinceMs, askedAtMs } = event;
-  if (departure.cause === 'sfu_down') {
+  if (departure.cause === 'sfu_down' || isOfClosedRoom(departure)) {
     if (failures > 0) return answersSinceMs > untilMs ? answersSinceMs : askedAtMs;
     if (!departure.certain) return null;
     if (isAskedLate(row, event)) return askedAtMs;
