@@ -23,16 +23,16 @@ import { serverOf } from './homeserver/names.ts';
 import { createOpenId, type OpenId, type OpenIdDeps } from './homeserver/openid.ts';
 import { createOpenIdLimit } from './homeserver/openid-limit.ts';
 import { createOutages } from './homeserver/outages.ts';
-import { createOutbound } from './homeserver/outbound.ts';
-import { createServed } from './homeserver/served.ts';
+import { createOutbound, type Outbound } from './homeserver/outbound.ts';
+import { createServed, type Served } from './homeserver/served.ts';
 import { createApp } from './http/app.ts';
 import { listenAt } from './http/listen.ts';
 import type { MatrixRtc } from './http/matrixrtc.ts';
 import { createWebServer } from './http/server.ts';
 import { knownSessions } from './known-sessions.ts';
 import { Registry } from './library-parts.ts';
-import { createLogger, type Log } from './log.ts';
-import { createMetrics, type Metrics } from './metrics.ts';
+import { createLogger } from './log.ts';
+import { createMetrics } from './metrics.ts';
 import { onceAMinute } from './once-a-minute.ts';
 import { type Connections, shareConnections } from './process/descriptors.ts';
 import { collectAll, keepSmall } from './process/memory.ts';
@@ -125,7 +125,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   goFirst();
   // A stop signal that came while all of this was loaded is acted upon here, before the store is opened and perhaps migrated.
   await new Promise<void>((turn) => systemTime.endOfTurn(turn));
-  const { store, sightings, clock } = await openStore(config, log, metrics);
+  const { store, sightings, clock } = await openStore(config);
   let open = true;
   // From now on a signal must not end the process at once: what has been opened is closed in order, once all of it is there.
   onStopSignal(() => {
@@ -151,7 +151,7 @@ async function run(config: Config, notes: readonly string[]): Promise<void> {
   if (signingKey === undefined) throw new Error('a configuration has at least one API key');
   const home = createHomeOf(config, { clock, discovery, log });
   await Promise.race([home?.resolve(), new Promise<void>((done) => systemTime.after(FIRST_LOOK_MS, done))]);
-  const delayedEvents = createClient(config, { home, served, resolve, connections, log, metrics });
+  const delayedEvents = createClient(config, { home, served, resolve, connections });
   const rooms = createRooms(config.livekit.apiUrl, signingKey, sfu, (room) => knownSessions(store, room));
   const engine = createEngine({
     ...{ store, delayedEvents, clock, metrics, log },
@@ -269,11 +269,7 @@ function closed(server: Server): Promise<void> {
   });
 }
 
-async function openStore(
-  config: Config,
-  log: Log,
-  metrics: Metrics,
-): Promise<{ store: Store & Attendance; sightings?: Sightings; clock: Clock }> {
+async function openStore(config: Config): Promise<{ store: Store & Attendance; sightings?: Sightings; clock: Clock }> {
   const clock = systemTime;
   const synced = watchDisk({ clock: systemTime, log });
   try {
@@ -301,8 +297,8 @@ async function openStore(
 }
 
 interface MatrixRtcDeps {
-  readonly served: ReturnType<typeof createServed>;
-  readonly outbound: ReturnType<typeof createOutbound>;
+  readonly served: Served;
+  readonly outbound: Outbound;
   readonly strangers: Pick<OpenIdDeps, 'outbound' | 'limit'>;
   readonly sfu: RoomServiceDeps;
   readonly signingKey: ApiKey;
@@ -342,14 +338,12 @@ async function takeOverJobs({ redis }: Config, deps: Omit<TakeOverDeps, 'open' |
 
 interface ClientDeps {
   readonly home: Home | null;
-  readonly served: ReturnType<typeof createServed>;
+  readonly served: Served;
   readonly resolve: Resolve;
   readonly connections: Connections;
-  readonly log: Log;
-  readonly metrics: Metrics;
 }
 
-function createClient(config: Config, { home, served, resolve, connections, log, metrics }: ClientDeps): DelayedEvents {
+function createClient(config: Config, { home, served, resolve, connections }: ClientDeps): DelayedEvents {
   const { applicationService: settings, insecureTls } = config.homeservers;
   const alarms = createAlarms({ clock: systemTime, log });
   const outages = createOutages({
