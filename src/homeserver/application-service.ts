@@ -87,16 +87,14 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
 
   /** Asks under the prefix that answered last (at first the unstable one), and under the other if the homeserver does not know it. */
   function eitherOf(unstable: string, stable: string): (rest: string, asked: Asked) => Promise<Reply> {
-    let settled: string | null = null;
+    let known = unstable;
     return async (rest, asked) => {
-      const order = settled === stable ? [stable, unstable] : [unstable, stable];
-      let reply = await ask(`${CLIENT}${order[0]}${rest}`, asked);
+      const [first, second] = known === stable ? [stable, unstable] : [unstable, stable];
+      const reply = await ask(`${CLIENT}${first}${rest}`, asked);
       if (!isUnrecognised(reply)) return reply;
-      const other = await ask(`${CLIENT}${order[1]}${rest}`, asked);
-      if (isUnrecognised(other)) return other;
-      settled = order[1] ?? null;
-      reply = other;
-      return reply;
+      const other = await ask(`${CLIENT}${second}${rest}`, asked);
+      if (!isUnrecognised(other)) known = second;
+      return other;
     };
   }
 
@@ -104,11 +102,7 @@ export function createApplicationService(deps: ApplicationServiceDeps): Applicat
     const heard = hear(reply, { proven: false, nowMs: clock.nowMs() });
     const why = heard.kind === 'unrecognised' ? 'dialect' : heard.kind === 'unauthenticated' ? 'unauthorized' : (heard.why ?? 'garbage');
     if (home.url !== null) deps.onFailure?.(home.url, why);
-    return {
-      kind: 'failed',
-      why,
-      retryAfterMs: reply.kind === 'answered' ? retryAfterMs(reply, clock.nowMs()) : null,
-    };
+    return { kind: 'failed', why, retryAfterMs: reply.kind === 'answered' ? retryAfterMs(reply, clock.nowMs()) : null };
   }
 
   const membership = eitherOf('/unstable/io.element.msc4502/rooms/', '/v3/rooms/');

@@ -42,8 +42,8 @@ export function methodNotAllowed(c: Context, allowed: string): never {
 const UNAVAILABLE_MS = 2_000;
 
 /** 503 with Retry-After: nothing was stored and nothing promised. LiveKit sends a webhook again after it. */
-export function unavailable(error: string): MatrixError {
-  return new MatrixError(503, 'M_UNKNOWN', error, UNAVAILABLE_MS);
+export function unavailable(error: string, retryAfterMs = UNAVAILABLE_MS): MatrixError {
+  return new MatrixError(503, 'M_UNKNOWN', error, retryAfterMs);
 }
 
 /** Makes an answer of whatever was thrown. What nobody has foreseen is logged, and is 500. */

@@ -211,8 +211,7 @@ async function assertJoined(deps: ProxiedDeps, roomId: string, subject: Subject)
 /** 503: neither a yes nor a no, so nothing is granted, and the client is to come again. */
 function unanswered({ log }: ProxiedDeps, what: string, { why, retryAfterMs }: Failed): MatrixError {
   log.warn({ what, why }, 'our homeserver did not answer its application service');
-  const error = unavailable('The homeserver can not be asked now');
-  return new MatrixError(error.status, error.errcode, error.message, retryAfterMs ?? error.retryAfterMs);
+  return unavailable('The homeserver can not be asked now', retryAfterMs ?? undefined);
 }
 
 type RemoteRequest = TokenRequest & { readonly serverName: ServerName };
