@@ -13,9 +13,10 @@ import type { Keys, Participant } from '../sfu/keys.ts';
 import { authorizationOf, type Bodies } from './body.ts';
 import { countHandedOver, countingRefusals } from './counted.ts';
 import { MatrixError, methodNotAllowed } from './errors.ts';
+import { parseJson } from './fields.ts';
 import { patiently } from './patience.ts';
 import type { RateLimit } from './rate-limit.ts';
-import { parseDelegation, parseJson } from './requests.ts';
+import { parseDelegation } from './requests.ts';
 
 export interface DelegationsDeps {
   readonly engine: Engine;

@@ -8,7 +8,8 @@ import { LEGACY_SLOT } from '../delegation/names.ts';
 import { parseServerName, splitServerName } from '../homeserver/names.ts';
 import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
-import { firstFault, type HandedLeave, handedLeave, parseJson, sentence } from './requests.ts';
+import { bad, firstFault, GRAMMAR, parseJson, required, sentence, wellFormed } from './fields.ts';
+import { type HandedLeave, handedLeave } from './requests.ts';
 
 export interface MatrixRtcRequest {
   readonly openId: {
@@ -98,24 +99,9 @@ function delegationOf(body: { delay_id?: string | null | undefined; delay_timeou
   const { delay_id, delay_timeout: delayMs } = body;
   if ((delay_id ?? '') === '' && (delayMs ?? 0) <= 0) return null;
   const text = required('delay_id', delay_id);
-  if (delayMs === undefined || delayMs === null || delayMs === 0) throw badField('delay_timeout', 'is required beside delay_id');
-  if (delayMs < 0 || delayMs > LONGEST_DELAY_MS) throw badField('delay_timeout', `must be from 1 to ${LONGEST_DELAY_MS}`);
+  if (delayMs === undefined || delayMs === null || delayMs === 0) throw bad(['delay_timeout'], 'is required beside delay_id');
+  if (delayMs < 0 || delayMs > LONGEST_DELAY_MS) throw bad(['delay_timeout'], `must be from 1 to ${LONGEST_DELAY_MS}`);
   const delayId = parseDelayId(text);
-  if (delayId === null) throw badField('delay_id', 'must be 1 to 255 of 0-9 A-Z a-z . _ ~ -');
+  if (delayId === null) throw bad(['delay_id'], GRAMMAR);
   return handedLeave({ kind: 'delay', delayId }, delayMs);
-}
-
-function required(field: string, value: string | null | undefined): string {
-  if (value === undefined || value === null || value === '') throw badField(field, 'is required');
-  return wellFormed(field, value);
-}
-
-/** Half a surrogate pair has no UTF-8 form: two different ids with one would be hashed to the same name on the SFU. */
-function wellFormed(field: string, value: string): string {
-  if (!value.isWellFormed()) throw badField(field, 'must be well-formed Unicode');
-  return value;
-}
-
-function badField(field: string, what: string): MatrixError {
-  return new MatrixError(400, 'M_BAD_JSON', sentence([field], what));
 }

@@ -7,7 +7,7 @@ import type { ProxiedMember } from '../delegation/names.ts';
 import { parsePrintableUserId, parseServerName, serverOf } from '../homeserver/names.ts';
 import { z } from '../library-parts.ts';
 import { MatrixError } from './errors.ts';
-import { firstFault, parseJson, sentence } from './requests.ts';
+import { bad, GRAMMAR, parseAs, parseJson, required } from './fields.ts';
 
 /** A membership without its user, whom the homeserver names in a header or field of its own. */
 export type Membership = Omit<ProxiedMember, 'userId'>;
@@ -60,7 +60,7 @@ export function parseLeaveRequest(bytes: Uint8Array): LeaveRequest {
   const url = optionalUrl(body);
   const membership = membershipOf(body);
   const delayId = parseDelayId(required('delay_id', body.delay_id));
-  if (delayId === null) throw new MatrixError(400, 'M_BAD_JSON', 'delay_id must be 1 to 255 of 0-9 A-Z a-z . _ ~ -');
+  if (delayId === null) throw bad(['delay_id'], GRAMMAR);
   return { url, membership, delayId };
 }
 
@@ -105,11 +105,7 @@ function userOf(value: string): UserId | null {
 }
 
 function read(bytes: Uint8Array): Fields {
-  const json = parseJson(bytes);
-  const result = Body.safeParse(json);
-  if (result.success) return result.data;
-  const { field, what } = firstFault(result.error, json);
-  throw new MatrixError(400, 'M_BAD_JSON', sentence(field, what));
+  return parseAs(Body, parseJson(bytes));
 }
 
 /** `member_id`, or the older `member` object with the claimed device in its place. */
@@ -121,19 +117,8 @@ function membershipOf(body: Fields): Membership {
   if (body.member_id !== undefined && body.member_id !== null) {
     return { roomId, slotId, memberId: required('member_id', body.member_id), deviceId: null };
   }
-  if (body.member === undefined || body.member === null) throw badField('member_id', 'is required');
+  if (body.member === undefined || body.member === null) throw bad(['member_id'], 'is required');
   const device = body.member.claimed_device_id ?? null;
   const deviceId = device === null ? null : required('member.claimed_device_id', device);
   return { roomId, slotId, memberId: required('member.id', body.member.id), deviceId };
-}
-
-/** Half a surrogate pair has no UTF-8 form: two different ids with one would be hashed to the same name on the SFU. */
-function required(field: string, value: string | null | undefined): string {
-  if (value === undefined || value === null || value === '') throw badField(field, 'is required');
-  if (!value.isWellFormed()) throw badField(field, 'must be well-formed Unicode');
-  return value;
-}
-
-function badField(field: string, what: string): MatrixError {
-  return new MatrixError(400, 'M_BAD_JSON', sentence([field], what));
 }

@@ -1,9 +1,9 @@
-// Parses the bodies of the native API, or throws one error that names the field. No value ever gets into an error: it may be a token.
-import type { output as Output, RefinementCtx, ZodError, ZodType } from 'zod';
+// Parses the bodies of the native API, or throws one error that names the field.
+import type { output as Output, RefinementCtx } from 'zod';
 import { type DelayId, type FutureToken, parseDelayId, parseFutureToken, sha256 } from '../delegation/ids.ts';
 import type { Future, Handles } from '../delegation/state.ts';
 import { z } from '../library-parts.ts';
-import { MatrixError } from './errors.ts';
+import { bad, GRAMMAR, isObject, parseAs } from './fields.ts';
 
 /** The leave that a request hands over, whichever API it came by. */
 export interface HandedLeave {
@@ -26,7 +26,6 @@ export interface DelegationRequest {
 const LONGEST_DELAY_MS = 2_678_400_000;
 const LONGEST_HOMESERVER = 2_048;
 
-const GRAMMAR = 'must be 1 to 255 of 0-9 A-Z a-z . _ ~ -';
 const token = z.string(GRAMMAR).transform((text, ctx): FutureToken => parseFutureToken(text) ?? refuse(ctx, GRAMMAR));
 const delayId = z.string(GRAMMAR).transform((text, ctx): DelayId => parseDelayId(text) ?? refuse(ctx, GRAMMAR));
 const future = z.strictObject({ send_token: token, refresh_token: token.optional(), cancel_token: token.optional() }, 'must be an object');
@@ -49,20 +48,9 @@ function refuse(ctx: RefinementCtx, message: string): never {
   return z.NEVER;
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-/** @throws MatrixError 400 M_NOT_JSON when the bytes are not JSON text. */
-export function parseJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(utf8.decode(bytes));
-  } catch {
-    throw new MatrixError(400, 'M_NOT_JSON', 'The body is not JSON');
-  }
-}
-
 /** @throws MatrixError 400 M_BAD_JSON naming the first field that is wrong, missing or unknown. */
 export function parseDelegation(json: unknown): DelegationRequest {
-  const body = parseAs(Body, json, []);
+  const body = parseAs(Body, json);
   return { homeserver: body.homeserver, leave: handedLeave(parseHandles(body.leave, body.lost), body.timeout_ms) };
 }
 
@@ -83,43 +71,4 @@ function parseHandles(leave: unknown, lost: unknown): Handles {
 
 function toFuture(parsed: Output<typeof future>): Future {
   return { send: parsed.send_token, refresh: parsed.refresh_token ?? null, cancel: parsed.cancel_token ?? null };
-}
-
-function parseAs<S extends ZodType>(schema: S, value: unknown, path: readonly string[]): Output<S> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const { field, what } = firstFault(result.error, value);
-  throw bad([...path, ...field], what);
-}
-
-/** The first thing that is wrong, in words that hold no value. */
-export function firstFault(error: ZodError, value: unknown): { readonly field: readonly string[]; readonly what: string } {
-  const [issue] = error.issues;
-  if (issue === undefined) return { field: [], what: 'is wrong' };
-  const field = issue.path.map(String);
-  if (issue.code === 'unrecognized_keys') return { field: [...field, short(issue.keys[0] ?? '')], what: 'is not known' };
-  const missing = issue.code === 'invalid_type' && valueAt(value, issue.path) === undefined;
-  return { field, what: missing ? 'is required' : issue.message };
-}
-
-function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((part, key) => (isObject(part) ? part[String(key)] : undefined), value);
-}
-
-function bad(path: readonly string[], what: string): MatrixError {
-  return new MatrixError(400, 'M_BAD_JSON', sentence(path, what));
-}
-
-/** The text of an error about a field; an empty path is the body as a whole. */
-export function sentence(path: readonly string[], what: string): string {
-  return `${path.length === 0 ? 'The body' : path.join('.')} ${what}`;
-}
-
-/** The name of an unknown field, cut and cleaned: it is a stranger's text. */
-function short(name: string): string {
-  return name.replace(/[^\x21-\x7e]/g, '?').slice(0, 64);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
