@@ -8,12 +8,12 @@
 import type { Cancel, Clock, Random } from '../clock.ts';
 import { type Decision, decide, dueAtMs } from '../delegation/decide.ts';
 import type { DelegationId } from '../delegation/ids.ts';
-import type { Delegation, Event, EventOf, LiveDelegation, Policy } from '../delegation/state.ts';
+import type { Delegation, Event, LiveDelegation, Policy } from '../delegation/state.ts';
 import { leaseMs } from '../delegation/steps/moves.ts';
 import type { Log } from '../log.ts';
 import type { Claim, Claimed, Store } from '../store/store.ts';
 import type { Apply } from './apply.ts';
-import { eventOf, type Performer } from './perform.ts';
+import { eventOf, type Performer, type Restarted } from './perform.ts';
 import type { Presence } from './presence.ts';
 
 export interface KeepAlive {
@@ -31,8 +31,6 @@ export interface KeepAlive {
   end(): Promise<void>;
   stop(): void;
 }
-
-type Restarted = EventOf<'restart_answered'>;
 
 export interface KeepAliveDeps {
   readonly store: Store;
@@ -141,11 +139,9 @@ export function createKeepAlive(deps: KeepAliveDeps): KeepAlive {
       // The store is back, and there the row is due as well.
       if (!on) return;
       for (const effect of take(one, eventOf(evidence, one.row))) {
-        const answered =
-          effect.kind === 'restart'
-            ? await deps.restart(one.row, effect, { isStillSo: () => isStillOurs(one), always: !isAnothers(one.row) })
-            : null;
-        if (answered?.kind === 'restart_answered') restarted(one, answered);
+        const how = { isStillSo: () => isStillOurs(one), always: !isAnothers(one.row) };
+        const answered = effect.kind === 'restart' ? await deps.restart(one.row, how) : null;
+        if (answered !== null) restarted(one, answered);
         else one.notBeforeMs = clock.nowMs() + AGAIN_MS;
       }
     } catch (error) {

@@ -2,8 +2,20 @@
 import type { Clock } from '../clock.ts';
 import type { RoomName } from '../delegation/ids.ts';
 import { lastSeen } from '../delegation/last-seen.ts';
-import type { Action, Answer, Delegation, Effect, Event, Future, Handles, LiveDelegation, Policy, Seen } from '../delegation/state.ts';
-import { FRESH_MS, isProven, leaseMs, restartTimeoutMs } from '../delegation/steps/moves.ts';
+import type {
+  Action,
+  Answer,
+  Delegation,
+  Effect,
+  Event,
+  EventOf,
+  Future,
+  Handles,
+  LiveDelegation,
+  Policy,
+  Seen,
+} from '../delegation/state.ts';
+import { FRESH_MS, isProven, leaseMs, RESTART, restartTimeoutMs } from '../delegation/steps/moves.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
@@ -23,12 +35,11 @@ export interface Performer {
    * A restart without a claim, of a row that is remembered; its answer is the caller's. Null: the same is under way, its lane is full, or it
    * is wanted no more. `always`: also where the restarts are another replica's.
    */
-  restart(
-    row: LiveDelegation,
-    effect: Effect,
-    how: { readonly isStillSo: () => Promise<boolean>; readonly always: boolean },
-  ): Promise<Event | null>;
+  restart(row: LiveDelegation, how: { readonly isStillSo: () => Promise<boolean>; readonly always: boolean }): Promise<Restarted | null>;
 }
+
+/** A homeserver's answer to a restart. */
+export type Restarted = EventOf<'restart_answered'>;
 
 export interface PerformerDeps {
   readonly apply: Apply;
@@ -45,7 +56,7 @@ export interface PerformerDeps {
   /** Something was not done, because its lane was full, its claim void, the same under way, or the store away: its row may still be due. */
   readonly onUndone: () => void;
   /** The homeserver has answered a restart, and the store could not be told. */
-  readonly onUnwritten: (row: LiveDelegation, answered: Extract<Event, { kind: 'restart_answered' }>) => void;
+  readonly onUnwritten: (row: LiveDelegation, answered: Restarted) => void;
   readonly release: (claim: Claim) => Promise<void>;
   /** Performs beside what is under way, and is waited for when everything is to end. */
   readonly begin: (todo: Todo) => void;
@@ -84,9 +95,9 @@ export function createPerformer(deps: PerformerDeps): Performer {
   /** Calls under way: a sweep and a due time may both want the same restart. */
   const underWay = new Set<string>();
 
-  async function once(row: LiveDelegation, effect: Effect, outcome: () => Promise<Event | null>): Promise<Event | null> {
-    const key = keyOf(row, effect);
+  async function once<E extends Event>(row: LiveDelegation, effect: Effect, outcome: () => Promise<E | null>): Promise<E | null> {
     if (effect.kind === 'check') return outcome();
+    const key = keyOf(row, effect);
     if (underWay.has(key)) return null;
     underWay.add(key);
     try {
@@ -157,7 +168,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
     return eventOf(await presence.ask(room, clock.nowMs(), 0, { ...how, expected: [session] }), row);
   }
 
-  async function restart(row: LiveDelegation, right: Pick<Calls, 'claim' | 'isStillSo'>, remembered = false): Promise<Event | null> {
+  async function restart(row: LiveDelegation, right: Pick<Calls, 'claim' | 'isStillSo'>, remembered = false): Promise<Restarted | null> {
     let askedAtMs = clock.nowMs();
     const answer = await lanes.run(row.homeserver, {
       ...wantedBy(row),
@@ -255,8 +266,7 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   return {
     perform,
-    restart: (row, effect, { isStillSo, always: remembered }) =>
-      once(row, effect, async () => (effect.kind === 'restart' ? restart(row, { claim: null, isStillSo }, remembered) : null)),
+    restart: (row, { isStillSo, always: remembered }) => once(row, RESTART, () => restart(row, { claim: null, isStillSo }, remembered)),
   };
 }
 
