@@ -1,8 +1,8 @@
 // Reads LiveKit's webhooks: verified first, then turned into one of a few events that can concern a delegation.
 import { hash, timingSafeEqual } from 'node:crypto';
-import { type Identity, parseIdentity, parseRoomName, parseSid, type RoomName, sha256 } from '../delegation/ids.ts';
+import { type Identity, parseIdentity, parseRoomName, parseSid, type RoomName, type RoomSid, sha256 } from '../delegation/ids.ts';
 import { causeOfReason } from '../delegation/reasons.ts';
-import type { Event, EventOf } from '../delegation/state.ts';
+import type { EventOf } from '../delegation/state.ts';
 import type { Keys } from './keys.ts';
 import { createdAtMsOf, enumOf, joinedAtMsOf, type Message, messageOf, partOf, roomSidOf, textOf } from './protojson.ts';
 
@@ -21,9 +21,10 @@ export type Webhook =
       readonly identity: Identity;
       readonly about: AboutParticipant;
     }
-  | { readonly kind: 'room'; readonly event: string; readonly onceKey: string; readonly room: RoomName; readonly about: Event };
+  | { readonly kind: 'room'; readonly event: string; readonly onceKey: string; readonly room: RoomName; readonly about: AboutRoom };
 
 export type AboutParticipant = EventOf<'joined' | 'left' | 'aborted'>;
+type AboutRoom = EventOf<'room_started' | 'room_finished'>;
 
 /** The events that can concern a delegation. */
 const CONCERNS = ['participant_joined', 'participant_left', 'participant_connection_aborted', 'room_started', 'room_finished'] as const;
@@ -87,38 +88,26 @@ function concerning(event: Concern, webhook: Message): Webhook {
   const identity = parseIdentity(textOf(participant, 'identity'));
   if (identity === null) return { kind: 'malformed' };
   const onceKey = nameOf(webhook, [name, identity, textOf(participant, 'sid')]);
-  const about = aboutParticipant(event, participant, identity, roomSid);
-  const leftAtMs = about.kind === 'left' ? createdAtMsOf(webhook) : undefined;
-  return {
-    kind: 'participant',
-    event,
-    onceKey,
-    room: name,
-    identity,
-    about: leftAtMs === undefined ? about : ({ ...about, leftAtMs } as AboutParticipant),
-  };
+  const about = aboutParticipant(event, webhook, participant, { identity, roomSid });
+  return { kind: 'participant', event, onceKey, room: name, identity, about };
 }
 
 function aboutParticipant(
   event: 'participant_joined' | 'participant_left' | 'participant_connection_aborted',
+  webhook: Message,
   participant: Message,
-  identity: Identity,
-  roomSid: ReturnType<typeof roomSidOf>,
+  { identity, roomSid }: { readonly identity: Identity; readonly roomSid: RoomSid | null },
 ): AboutParticipant {
   const sid = parseSid(textOf(participant, 'sid'));
   const joinedAtMs = joinedAtMsOf(participant);
   switch (event) {
     case 'participant_joined':
       return { kind: 'joined', identity, sid, joinedAtMs, roomSid };
-    case 'participant_left':
-      return {
-        kind: 'left',
-        identity,
-        sid,
-        joinedAtMs,
-        roomSid,
-        cause: causeOfReason(enumOf(participant, 'disconnectReason', 'disconnect_reason')),
-      };
+    case 'participant_left': {
+      const cause = causeOfReason(enumOf(participant, 'disconnectReason', 'disconnect_reason'));
+      const leftAtMs = createdAtMsOf(webhook);
+      return { kind: 'left', identity, sid, joinedAtMs, roomSid, cause, ...(leftAtMs !== undefined && { leftAtMs }) };
+    }
     case 'participant_connection_aborted':
       return { kind: 'aborted', identity, sid };
     default:
