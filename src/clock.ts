@@ -141,6 +141,18 @@ export function within<Value>({ after }: Pick<Clock, 'after'>, timeoutMs: number
   });
 }
 
+/** The same, but where it takes longer, rejects with what `late` makes. */
+export function inTime<Value>(
+  { after }: Pick<Clock, 'after'>,
+  timeoutMs: number,
+  awaited: Promise<Value>,
+  late: () => Error,
+): Promise<Value> {
+  const limit = Promise.withResolvers<never>();
+  const stop = after(timeoutMs, () => limit.reject(late()));
+  return Promise.race([awaited, limit.promise]).finally(stop);
+}
+
 /**
  * Unix time in whole seconds by the wall clock, steps and all: for tokens that are made here and judged by another machine, or the other
  * way round.

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { steadyTime, systemClock, systemRandom } from '../src/clock.ts';
+import { inTime, steadyTime, systemClock, systemRandom } from '../src/clock.ts';
 
 test('random bytes are as many as were asked for, and none are given twice', () => {
   const { bytes } = systemRandom();
@@ -104,4 +104,12 @@ describe('time goes on steadily', () => {
     pass(1_000);
     expect(passedMs()).toBe(63_000);
   });
+});
+
+test('what takes longer than it may is refused with the reason of whoever waits; its own end is heard in time, and harms nobody later', async () => {
+  const [clock, late, slow] = [systemClock(), () => new Error('late'), Promise.withResolvers<never>()];
+  await expect(inTime(clock, 5, slow.promise, late)).rejects.toThrow('late');
+  slow.reject(new Error('nobody waits for it'));
+  expect(await inTime(clock, 60_000, Promise.resolve('there'), late)).toBe('there');
+  await expect(inTime(clock, 60_000, Promise.reject(new Error('its own')), late)).rejects.toThrow('its own');
 });

@@ -1,6 +1,6 @@
 // Due work, and who acts on it. In each shard the rows wait in lanes, in the order of their due times; a claim moves its row to the end
 // of its lease, where it comes free by itself, and the exact moment is the fence: whoever takes the row changes it.
-import type { Cancel, Clock } from '../../clock.ts';
+import { type Cancel, type Clock, inTime } from '../../clock.ts';
 import { dueAtMs } from '../../delegation/decide.ts';
 import type { DelegationId, HomeserverUrl } from '../../delegation/ids.ts';
 import { sharedOut } from '../shares.ts';
@@ -88,23 +88,18 @@ export class RedisClaims {
 
   /** One trip, where it may be one. It also tells what is due next. A master of a cluster may be away: the others' work is done. */
   async #look({ nowMs, first, without }: Asked, limit: number): Promise<Due[]> {
-    const { together, run } = this.#deps;
+    const { together, run, clock } = this.#deps;
+    const late = (): Error => new StoreUnavailable(`unanswered for ${LATE_MS} ms`);
     const looks = together.map(async (shards) => {
       const words = [String(nowMs), String(limit), first, String(shards.length), ...shards.map(prefixOf), ...without];
       const reply = run(LOOK, shards[0] ?? 0, 'lanes', words);
-      return { shards, reply: await (together.length === 1 ? reply : this.#inTime(reply)) };
+      return { shards, reply: await (together.length === 1 ? reply : inTime(clock, LATE_MS, reply, late)) };
     });
     const { values: replies, error } = await whoeverAnswers(looks);
     this.#missing = error;
     const coming = replies.flatMap(({ reply: [first] }) => (first === undefined || first.length === 0 ? [] : [Number(first)]));
     this.#next = { afterMs: nowMs, dueMs: coming.length === 0 ? null : Math.min(...coming) };
     return replies.flatMap(({ shards, reply }) => dueIn(reply, shards));
-  }
-
-  #inTime<T>(reply: Promise<T>): Promise<T> {
-    const late = Promise.withResolvers<never>();
-    const stop = this.#deps.clock.after(LATE_MS, () => late.reject(new StoreUnavailable(`unanswered for ${LATE_MS} ms`)));
-    return Promise.race([reply, late.promise]).finally(stop);
   }
 
   /** As the last look saw it, unless something was written since. @throws Error if it did not see everything. */
@@ -133,7 +128,7 @@ export class RedisClaims {
       const { row, rev } = found;
       this.#deps.beliefs.told(attempt, null, [{ row, rev }]);
       const dueMs = dueAtMs(row.state) ?? 0;
-      this.hold(row.id, { shard, lane, rev, score: String(score), dueMs, askedAtMs, wantedUntilMs: askedAtMs + leaseMs });
+      this.#hold(row.id, { shard, lane, rev, score: String(score), dueMs, askedAtMs, wantedUntilMs: askedAtMs + leaseMs });
       taken.push({ row, claim: { id: row.id, rev } });
     }
     return taken;
@@ -210,13 +205,13 @@ export class RedisClaims {
         continue;
       }
       const wantedUntilMs = askedAtMs + (writes[index]?.leaseMs ?? 0);
-      this.hold(row.id, { shard, lane, rev, score, dueMs: dueAtMs(row.state) ?? 0, askedAtMs, wantedUntilMs });
+      this.#hold(row.id, { shard, lane, rev, score, dueMs: dueAtMs(row.state) ?? 0, askedAtMs, wantedUntilMs });
       claims.set(row.id, { id: row.id, rev });
     }
     return claims;
   }
 
-  hold(id: DelegationId, lease: Lease): void {
+  #hold(id: DelegationId, lease: Lease): void {
     this.leases.hold(id, lease);
     this.#arm();
   }

@@ -1,8 +1,8 @@
 // The way to Redis, be it one server, the master that sentinels name, or a cluster: one script in one shard, answered or refused in
 // bounded time. What is sent in one turn of the event loop goes out together.
 import { ClientOfflineError, createClient, createCluster, createSentinel, RESP_TYPES } from '@redis/client';
-import type { Cancel, Clock } from '../../clock.ts';
-import { type RedisPlace, tlsOf } from '../../redis-url.ts';
+import { type Clock, inTime } from '../../clock.ts';
+import { type RedisAddress, type RedisPlace, tlsOf } from '../../redis-url.ts';
 import { createAnswers } from './answers.ts';
 import { beatKeyOf, prefixOf } from './keys.ts';
 import type { Script } from './scripts.ts';
@@ -124,24 +124,22 @@ async function toServer(place: RedisPlace, clock: Clock): Promise<Wire> {
   return { send: (_key, args) => client.sendCommand(args, CALL), way: () => way, trouble: () => trouble, close: () => client.destroy() };
 }
 
-type Sentinel = RedisPlace['addresses'][number];
-
 /**
  * The client asks one sentinel after the other, and waits for each: so those that say nothing come last. They may be as open as they come, and
  * then refuse a password, or have the one of their master.
  */
-async function sentinelsOf(place: RedisPlace, clock: Clock): Promise<{ addresses: Sentinel[]; account: ReturnType<typeof accountOf> }> {
+async function sentinelsOf(place: RedisPlace, clock: Clock): Promise<{ addresses: RedisAddress[]; account: ReturnType<typeof accountOf> }> {
   const found = await Promise.all(place.addresses.map(async (address) => ({ address, says: await saysOf(address, place, clock) })));
   const [heard, silent] = [found.filter(({ says }) => says !== 'silent'), found.filter(({ says }) => says === 'silent')];
   return { addresses: [...heard, ...silent].map(({ address }) => address), account: heard[0]?.says === 'closed' ? accountOf(place) : {} };
 }
 
-async function saysOf(address: Sentinel, place: RedisPlace, clock: Clock): Promise<'open' | 'closed' | 'silent'> {
+async function saysOf(address: RedisAddress, place: RedisPlace, clock: Clock): Promise<'open' | 'closed' | 'silent'> {
   const client = createClient({ socket: { ...socketOf(place), ...address, reconnectStrategy: false }, disableOfflineQueue: true });
   client.on('error', () => {});
   const asked = client.connect().then(() => client.ping());
   try {
-    await started(asked, clock, () => {}, SENTINEL_MS);
+    await connected(asked, clock, SENTINEL_MS);
     return 'open';
   } catch (error) {
     return /NOAUTH/.test(String(error)) ? 'closed' : 'silent';
@@ -199,18 +197,15 @@ async function toCluster(place: RedisPlace, clock: Clock): Promise<Wire> {
 }
 
 /** The first connection is not waited for for ever. */
-async function started(connecting: Promise<unknown>, clock: Clock, giveUp: () => void, mostMs = CONNECT_MS): Promise<void> {
-  let stop: Cancel = () => {};
-  const late = new Promise<never>((_, reject) => {
-    stop = clock.after(mostMs, () => reject(new Error(`no connection within ${mostMs} ms`)));
-  });
+async function started(connecting: Promise<unknown>, clock: Clock, giveUp: () => void): Promise<void> {
   try {
-    await Promise.race([connecting, late]);
+    await connected(connecting, clock, CONNECT_MS);
   } catch (error) {
-    connecting.catch(() => {});
     giveUp();
     throw error;
-  } finally {
-    stop();
   }
+}
+
+function connected(connecting: Promise<unknown>, clock: Clock, mostMs: number): Promise<unknown> {
+  return inTime(clock, mostMs, connecting, () => new Error(`no connection within ${mostMs} ms`));
 }

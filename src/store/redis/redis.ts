@@ -143,15 +143,11 @@ class SharedStore implements RedisStore {
     this.#doubts = createDoubts(options.waitFor, touch, this.#replicated);
     this.#limits = new RedisLimits(this.#run, options.connection, Buffer.from(options.random.bytes(9)).toString('base64url'));
     pulse.onLost(() => this.#forgetAll());
-    this.#stopTicking = options.clock.everySecond(() => this.#tick());
+    this.#stopTicking = options.clock.everySecond(() => pulse.tick());
   }
 
   get shiftMs(): number {
     return this.#pulse.shiftMs;
-  }
-
-  #tick(): void {
-    this.#pulse.tick();
   }
 
   #forgetAll(): void {

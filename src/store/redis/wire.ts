@@ -1,7 +1,7 @@
 // One way to Redis after another: a server that is gone without a word (its machine lost power, a network forgot the connection) says so to
 // nobody, and the operating system goes on sending to it for a quarter of an hour. A server that has become a replica of another keeps its
 // connections, though its name leads elsewhere by now. So another connection is tried beside, and takes over once it can write.
-import type { Clock } from '../../clock.ts';
+import { type Clock, inTime } from '../../clock.ts';
 
 export type Argument = string | Buffer;
 
@@ -49,10 +49,8 @@ export async function renewable(make: () => Promise<Wire>, clock: Clock): Promis
 
   /** @throws Error: it does not, or not in time. */
   function counts(wire: Wire, one: Lacking): Promise<Lacking> {
-    const late = Promise.withResolvers<never>();
-    const stop = clock.after(LONGEST_MS, () => late.reject(new Error(`no answer within ${LONGEST_MS} ms`)));
     const done = wire.send(one.key, ['INCR', one.key]).then(() => one);
-    return Promise.race([done, late.promise]).finally(stop);
+    return inTime(clock, LONGEST_MS, done, () => new Error(`no answer within ${LONGEST_MS} ms`));
   }
 
   return {
