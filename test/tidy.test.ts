@@ -120,6 +120,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
       'src/metrics.ts',
       'src/config/config.ts',
       'src/clock.ts',
+      'src/lru-map.ts',
       'src/body-buffer.ts',
       'src/once-a-minute.ts',
       'src/library-parts.ts',
