@@ -45,8 +45,8 @@ export interface Config {
     readonly url: string;
     /** The same place as http(s), without a trailing slash; a path is kept. */
     readonly apiUrl: string;
-    /** At least one. The first signs, all verify. */
-    readonly keys: readonly ApiKey[];
+    /** The first signs, all verify. */
+    readonly keys: readonly [ApiKey, ...ApiKey[]];
   };
   readonly bind: Bind;
   /** What participants' tokens allow. */
@@ -73,6 +73,8 @@ export type ConfigResult =
 
 const MEMBERSHIP_CHECK_SECONDS = 60;
 const DEV_KEY: ApiKey = { key: 'devkey', secret: 'secret' };
+/** Where there is a fault in its place. */
+const NO_KEY: ApiKey = { key: '', secret: '' };
 
 /**
  * `given` is the environment; `readFile` reads the files that it names, and may throw. Faults come in the order of the table of settings.
@@ -152,7 +154,7 @@ function readLivekitUrl(reader: Reader, mode: Config['mode']): { url: string; ap
 
 const KEY_PAIR = ['LIVEKIT_KEY', 'LIVEKIT_KEY_FROM_FILE', 'LIVEKIT_SECRET', 'LIVEKIT_SECRET_FROM_FILE'] as const;
 
-function readKeys(reader: Reader, mode: Config['mode']): readonly ApiKey[] {
+function readKeys(reader: Reader, mode: Config['mode']): Config['livekit']['keys'] {
   if (reader.get('LIVEKIT_KEY_FILE') !== null) {
     for (const variable of KEY_PAIR) {
       if (reader.get(variable) !== null) reader.note(`${variable} is not used, because LIVEKIT_KEY_FILE is set.`);
@@ -184,12 +186,13 @@ function readEither(reader: Reader, variable: string, fileVariable: string): { s
   return { set: true, value: (reader.file(fileVariable) ?? '').trim() };
 }
 
-function readKeyFile(reader: Reader): readonly ApiKey[] {
+function readKeyFile(reader: Reader): Config['livekit']['keys'] {
   const text = reader.file('LIVEKIT_KEY_FILE');
-  if (text === null) return [];
+  if (text === null) return [NO_KEY];
   const { keys, faults } = parseKeyFile(text);
   for (const fault of faults) reader.fault('LIVEKIT_KEY_FILE', fault);
-  return keys;
+  const [first = NO_KEY, ...others] = keys;
+  return [first, ...others];
 }
 
 function readBind(reader: Reader, mode: Config['mode']): Config['bind'] {

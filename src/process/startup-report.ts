@@ -21,7 +21,7 @@ export function startupLines(config: Config, notes: readonly string[]): string[]
 /** The operator's next step. Without webhooks departures are noticed only by polling the SFU. */
 function nextLines(config: Config, webhook: string): string[] {
   const [first] = config.livekit.keys;
-  if (first?.key !== 'devkey') return [`Next: let the SFU send its webhooks to ${webhook}, signed with one of these API keys.`];
+  if (first.key !== 'devkey') return [`Next: let the SFU send its webhooks to ${webhook}, signed with one of these API keys.`];
   return [
     'Next: start the SFU with its webhooks sent here, if it does not run yet:',
     `  livekit-server --dev --config-body '{webhook: {api_key: devkey, urls: ["${webhook}"]}}'`,
