@@ -2,19 +2,18 @@
 import type { RoomName } from './delegation/ids.ts';
 import { lastSeen } from './delegation/last-seen.ts';
 import type { Seen } from './delegation/state.ts';
-import { FIRST_PART, type RoomPart, type Store, StoreUnavailable, type Updated } from './store/store.ts';
+import { type Done, FIRST_PART, type RoomPart, readRows, type Store, StoreUnavailable } from './store/store.ts';
 
 /** Null: the store can't be asked now. */
 export async function knownSessions(store: Store, room: RoomName): Promise<readonly Seen[] | null> {
   try {
     const seen: Seen[] = [];
     for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
-      const read: Updated<Seen[]> = await store.update({ by: 'room', room, part }, null, (rows) => ({
-        writes: [],
-        value: rows.flatMap((row) => lastSeen(row) ?? []),
-      }));
-      if (read.kind === 'done') seen.push(...read.value);
-      part = read.kind === 'done' ? read.next : undefined;
+      const { value, next }: Done<Seen[]> = await readRows(store, { by: 'room', room, part }, (rows) =>
+        rows.flatMap((row) => lastSeen(row) ?? []),
+      );
+      seen.push(...value);
+      part = next;
     }
     return seen;
   } catch (error) {

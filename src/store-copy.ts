@@ -22,7 +22,7 @@ import { createSeal, type Seal } from './store/seal.ts';
 import { sqliteFile } from './store/sqlite/file.ts';
 import { openSqliteStore } from './store/sqlite/sqlite.ts';
 import { makeFolder } from './store/sqlite/unusable.ts';
-import { SLOTS, type Store } from './store/store.ts';
+import { readRows, SLOTS, type Store } from './store/store.ts';
 
 const FOLDER = 'sqlite:';
 export const COPY_USAGE = `Usage: npm run store -- copy --from <store> [--from-key <file>] --to <store>
@@ -88,8 +88,7 @@ async function refuseOthersRows(from: Store, to: Store, aheadMs: number): Promis
 type Rows = ReadonlyMap<DelegationId, LiveDelegation>;
 
 async function rowsIn(store: Store, room: RoomName): Promise<Rows> {
-  const found = await store.update({ by: 'room', room }, null, (rows) => ({ writes: [], value: rows }));
-  const rows = found.kind === 'done' ? found.value : [];
+  const { value: rows } = await readRows(store, { by: 'room', room }, (found) => found);
   return new Map(rows.flatMap((row) => (row.handles === null ? [] : [[row.id, row]])));
 }
 

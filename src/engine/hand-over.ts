@@ -4,7 +4,7 @@ import { type Adopted, adopt, type Decision, decide, delegate, type HandOver, jo
 import { eventHashesOf, haveOneEvent } from '../delegation/handles.ts';
 import { type DelegationId, delegationId, type Identity, type Owner, type RoomName } from '../delegation/ids.ts';
 import type { Delegation, LiveDelegation, Outcome, Policy } from '../delegation/state.ts';
-import { type Change, type Store, StoreUnavailable, type Updated, type Write } from '../store/store.ts';
+import { type Change, type Done, readRows, type Store, StoreUnavailable, type Write } from '../store/store.ts';
 import { type Apply, LEASE_MS, type Todo } from './apply.ts';
 import type { EarlyDepartures } from './early-departures.ts';
 
@@ -57,12 +57,12 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
     if (same !== undefined) return repeated(same, decide(same, { kind: 'known_as', identities: handOver.identities }, now, policy));
     // Its event is being cancelled, for its member has handed a newer one over since, which stays.
     const overtaken = ofAnother.find(({ state }) => state.kind === 'cancelling');
-    if (overtaken !== undefined) return { writes: [], value: { kind: 'repeated', row: overtaken, decisions: [] } };
+    if (overtaken !== undefined) return asItIs(overtaken);
     if (own.some((row) => isOvertaken(handOver, row, now.nowMs))) return late(withWhatIsKnown(handOver, others), own, others, now);
     // An adopted job must not supersede what its owner has delegated to us since.
     const replaceable = [...own, ...others];
     const newer = adopted === null ? undefined : replaceable.find((row) => isLive(row) && row.createdAtMs >= (adopted.restartedAtMs ?? 0));
-    if (newer !== undefined) return { writes: [], value: { kind: 'repeated', row: newer, decisions: [] } };
+    if (newer !== undefined) return asItIs(newer);
     const known = withWhatIsKnown(handOver, replaceable);
     const replaced = others[0] ?? replaceable.find(isLive);
     const first = adopted === null ? delegate(known, now.nowMs, roll, policy, replaced) : adopt(known, adopted, now.nowMs, roll, policy);
@@ -100,12 +100,12 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
 
   function repeated(before: Delegation, decision: Decision): Change<Committed> {
     const { next } = decision;
-    if (next === before) return { writes: [], value: { kind: 'repeated', row: before, decisions: [] } };
+    if (next === before) return asItIs(before);
     onWrite(before, next);
     return { writes: [writeOf(decision)], value: { kind: 'repeated', row: next, decisions: [decision] } };
   }
 
-  async function commit(handOver: HandOver, adopted: Adopted | null): Promise<Extract<Updated<Committed>, { kind: 'done' }>> {
+  async function commit(handOver: HandOver, adopted: Adopted | null): Promise<Done<Committed>> {
     const roll = random.roll();
     try {
       const { room, owner } = handOver;
@@ -143,11 +143,13 @@ export function createHandOvers(deps: HandOverDeps): HandOvers {
       });
       if (found === null) return null;
       await durable(room);
-      const now = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
-      return now.kind === 'done' ? now.value : null;
+      return (await readRows(store, { by: 'id', room, id }, ([row]) => row ?? null)).value;
     },
   };
 }
+
+/** The delegation that there is stays as it is. */
+const asItIs = (row: Delegation): Change<Committed> => ({ writes: [], value: { kind: 'repeated', row, decisions: [] } });
 
 const writeOf = ({ next, effects }: Decision): Write => ({ row: next, leaseMs: effects.length > 0 ? LEASE_MS : 0 });
 

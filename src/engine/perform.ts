@@ -19,7 +19,7 @@ import { FRESH_MS, isProven, leaseMs, RESTART, restartTimeoutMs } from '../deleg
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
-import { type Claim, type Store, StoreUnavailable } from '../store/store.ts';
+import { type Claim, readRows, type Store, StoreUnavailable } from '../store/store.ts';
 import type { Apply, Todo } from './apply.ts';
 import type { Wanted } from './budget.ts';
 import type { Evidence, List } from './evidence.ts';
@@ -200,8 +200,8 @@ export function createPerformer(deps: PerformerDeps): Performer {
 
   /** A look at a room restarts who is nearly due without a claim: whoever has been handed back since is left alone. */
   async function isStillInThatState(row: LiveDelegation): Promise<boolean> {
-    const found = await store.update({ by: 'id', room: row.room, id: row.id }, null, ([now]) => ({ writes: [], value: now?.state.kind }));
-    return found.kind === 'done' && found.value === row.state.kind;
+    const { value: kind } = await readRows(store, { by: 'id', room: row.room, id: row.id }, ([now]) => now?.state.kind);
+    return kind === row.state.kind;
   }
 
   async function send(row: LiveDelegation, action: Action, timeoutMs: number, claim: Claim | null): Promise<Event | null> {

@@ -188,3 +188,13 @@ export class StoreUnavailable extends Error {
 export class StoreUnusable extends Error {
   readonly code = 'STORE_UNUSABLE';
 }
+
+/** An update that was made. */
+export type Done<T> = Extract<Updated<T>, { readonly kind: 'done' }>;
+
+/** What `of` makes of the rows; nothing is written. Rejects as `update` does. */
+export async function readRows<T>(store: Pick<Store, 'update'>, where: Where, of: (rows: readonly Delegation[]) => T): Promise<Done<T>> {
+  const read = await store.update(where, null, (rows) => ({ writes: [], value: of(rows) }));
+  if (read.kind === 'duplicate') throw new Error('what has no once key is no duplicate');
+  return read;
+}
