@@ -49,6 +49,7 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
     [
       'src/delegation/',
       'src/homeserver/names.ts',
+      'src/homeserver/address.ts',
       'src/sfu/keys.ts',
       'src/config/bind.ts',
       'src/config/key-file.ts',

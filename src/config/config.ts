@@ -3,6 +3,7 @@
 
 import type { HomeserverUrl, ServerName } from '../delegation/ids.ts';
 import type { Policy } from '../delegation/state.ts';
+import type { AddressMode } from '../homeserver/address.ts';
 import { parseServerName } from '../homeserver/names.ts';
 import type { ApiKey } from '../sfu/keys.ts';
 import { type Bind, parseBind } from './bind.ts';
@@ -57,8 +58,8 @@ export interface Config {
   readonly homeservers: {
     readonly fullAccess: { readonly all: boolean; readonly names: readonly ServerName[] };
     readonly overrides: ReadonlyMap<ServerName, HomeserverUrl>;
-    readonly allowPrivate: boolean;
-    readonly allowLoopback: boolean;
+    /** At which addresses those may be called that the operator did not name. */
+    readonly strangers: AddressMode;
     readonly insecureTls: boolean;
     readonly applicationService: ApplicationServiceConfig | null;
   };
@@ -251,12 +252,11 @@ function readHomeservers(reader: Reader, mode: Config['mode']): Config['homeserv
     reader.note('LIVEKIT_INSECURE_SKIP_VERIFY_TLS is on: no certificate of a homeserver or of the SFU is checked. For tests only.');
   else if (insecure !== null) reader.note(`LIVEKIT_INSECURE_SKIP_VERIFY_TLS is ignored: it counts only as ${INSECURE_TLS}.`);
   const listed = reader.get('LIVEKIT_FULL_ACCESS_HOMESERVERS');
-  const allowPrivate = readBoolean(reader, 'LASTWILL_ALLOW_PRIVATE_ADDRESSES', false) || insecureTls;
+  const isAnyAllowed = readBoolean(reader, 'LASTWILL_ALLOW_PRIVATE_ADDRESSES', false) || insecureTls;
   return {
     fullAccess: readFullAccess(reader, listed, mode),
     overrides: readOverrides(reader),
-    allowPrivate,
-    allowLoopback: allowPrivate || (mode === 'development' && listed === null),
+    strangers: isAnyAllowed ? 'any' : mode === 'development' && listed === null ? 'loopback-too' : 'public',
     insecureTls,
     applicationService: readApplicationService(reader),
   };

@@ -6,9 +6,8 @@ import { parseBaseUrl, parseServerName, splitServerName } from './names.ts';
 export interface ServedConfig {
   readonly fullAccess: { readonly all: boolean; readonly names: readonly ServerName[] };
   readonly overrides: ReadonlyMap<ServerName, HomeserverUrl>;
-  readonly allowPrivate: boolean;
-  readonly allowLoopback: boolean;
-  readonly insecureTls: boolean;
+  /** At which addresses those may be called that the operator did not name. */
+  readonly strangers: AddressMode;
   /** The homeserver whose application service we are: the operator named it, whether its users have full access or not. */
   readonly applicationService?: { readonly serverName: ServerName } | null;
 }
@@ -63,9 +62,8 @@ export function createServed(config: ServedConfig): Served {
     callable.clear();
   }
 
-  const strangers: AddressMode = config.allowPrivate || config.insecureTls ? 'any' : config.allowLoopback ? 'loopback-too' : 'public';
   const isNamed = (host: string): boolean => trusted.has(host) || isTarget(host);
-  const addresses: AddressPolicy = (host) => (isNamed(host) ? 'any' : strangers);
+  const addresses: AddressPolicy = (host) => (isNamed(host) ? 'any' : config.strangers);
 
   /** A host that may be called at a private address for one base URL could have anything else behind its other ports and paths. */
   function isCallable(url: HomeserverUrl, parts: URL): boolean {
@@ -76,7 +74,7 @@ export function createServed(config: ServedConfig): Served {
     return !isRefusedOutright(addresses, host);
   }
 
-  const addressesOf = (name: ServerName): AddressMode => (listed.includes(name) ? 'any' : strangers);
+  const addressesOf = (name: ServerName): AddressMode => (listed.includes(name) ? 'any' : config.strangers);
 
   function parseUrl(text: string): ServedResult {
     const base = parseBaseUrl(text);

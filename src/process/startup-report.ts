@@ -11,7 +11,7 @@ export function startupLines(config: Config, notes: readonly string[]): string[]
     `lastwill, ${config.mode} mode: sends the delayed leave of a MatrixRTC member when it is gone from the SFU.`,
     `  listens on    http://${address}${bind.host === '' ? ' (every interface)' : ''}`,
     `  paired with   ${livekit.url} (${livekit.keys.length === 1 ? 'one API key' : `${livekit.keys.length} API keys`})`,
-    `  serves        ${served}${homeservers.allowLoopback ? ', on loopback addresses too' : ''}`,
+    `  serves        ${served}${homeservers.strangers === 'public' ? '' : ', on loopback addresses too'}`,
     `  keeps         ${config.redis === null ? config.dataDir : 'Redis'}`,
     ...notes.map((note) => `  note          ${note}`),
     ...nextLines(config, webhook),

@@ -61,8 +61,7 @@ describe('with nothing set', () => {
       homeservers: {
         fullAccess: { all: true, names: [] },
         overrides: new Map(),
-        allowPrivate: false,
-        allowLoopback: true,
+        strangers: 'loopback-too',
         insecureTls: false,
         applicationService: null,
       },
@@ -89,7 +88,7 @@ describe('with nothing set', () => {
 test('production listens everywhere, and serves every homeserver only when told so', () => {
   const { config } = configOf(PRODUCTION);
   expect(config.bind).toEqual({ host: '', port: 8080 });
-  expect(config.homeservers).toMatchObject({ fullAccess: { all: true, names: [] }, allowLoopback: false, allowPrivate: false });
+  expect(config.homeservers).toMatchObject({ fullAccess: { all: true, names: [] }, strangers: 'public' });
 });
 
 test('the well-known key of development is remarked on in production', () => {
@@ -290,7 +289,7 @@ const HOMESERVERS: [string, Config['homeservers']['fullAccess']][] = [
 test.each(HOMESERVERS)('LIVEKIT_FULL_ACCESS_HOMESERVERS %s', (LIVEKIT_FULL_ACCESS_HOMESERVERS, expected) => {
   const { homeservers } = configOf({ NODE_ENV: 'development', LIVEKIT_FULL_ACCESS_HOMESERVERS }).config;
   expect(homeservers.fullAccess).toEqual(expected);
-  expect(homeservers.allowLoopback, 'named homeservers end the leniency of development').toBe(false);
+  expect(homeservers.strangers, 'named homeservers end the leniency of development').toBe('public');
 });
 
 test('overrides by server name, without a trailing slash', () => {
@@ -304,10 +303,10 @@ test('overrides by server name, without a trailing slash', () => {
 
 test('insecure TLS counts with its exact value only, and opens private addresses', () => {
   const off = configOf({ ...PRODUCTION, LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'true' });
-  expect(off.config.homeservers).toMatchObject({ insecureTls: false, allowPrivate: false });
+  expect(off.config.homeservers).toMatchObject({ insecureTls: false, strangers: 'public' });
   expect(off.notes.join()).toContain('LIVEKIT_INSECURE_SKIP_VERIFY_TLS is ignored');
   const on = configOf({ ...PRODUCTION, LIVEKIT_INSECURE_SKIP_VERIFY_TLS: 'YES_I_KNOW_WHAT_I_AM_DOING' });
-  expect(on.config.homeservers).toMatchObject({ insecureTls: true, allowPrivate: true, allowLoopback: true });
+  expect(on.config.homeservers).toMatchObject({ insecureTls: true, strangers: 'any' });
 });
 
 test('private addresses, application service, log level, store key', () => {
@@ -320,7 +319,7 @@ test('private addresses, application service, log level, store key', () => {
     LASTWILL_STORE_KEY: 'sixteen letters!',
     LASTWILL_DATA_DIR: '/data',
   });
-  expect(config.homeservers).toMatchObject({ allowPrivate: true, applicationService: { serverName: 'example.org', asToken: 'as-token' } });
+  expect(config.homeservers).toMatchObject({ strangers: 'any', applicationService: { serverName: 'example.org', asToken: 'as-token' } });
   expect(config).toMatchObject({ logLevel: 'warn', storeKey: 'sixteen letters!', dataDir: '/data' });
 });
 

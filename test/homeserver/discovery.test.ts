@@ -35,7 +35,7 @@ async function bench(script: Script, overrides: ServedConfig['overrides'] = new 
     after: (delayMs, fire) => real.after(delayMs * (pace.timers ?? 1), fire),
   };
   const name = `localhost:${server.port}` as ServerName;
-  const config = { fullAccess: { all: true, names: [name] }, overrides, allowPrivate: false, allowLoopback: false, insecureTls: false };
+  const config = { fullAccess: { all: true, names: [name] }, overrides, strangers: 'public' } as const;
   const served = createServed(config);
   const outbound = createOutbound({ clock, addresses: served.addresses, insecureTls: true });
   closers.push(outbound.close, server.close);

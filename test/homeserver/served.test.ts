@@ -7,9 +7,7 @@ const name = (text: string): ServerName => text as ServerName;
 const NOTHING: ServedConfig = {
   fullAccess: { all: false, names: [] },
   overrides: new Map(),
-  allowPrivate: false,
-  allowLoopback: false,
-  insecureTls: false,
+  strangers: 'public',
 };
 const all: ServedConfig = { ...NOTHING, fullAccess: { all: true, names: [] } };
 const listing = (...names: string[]): ServedConfig => ({ ...NOTHING, fullAccess: { all: false, names: names.map(name) } });
@@ -171,11 +169,11 @@ describe('served are', () => {
     ['no number that is an address', all, '127.1', 'not_served'],
     ['not this machine', all, 'localhost', 'not_served'],
     ['not this machine', all, 'http://127.0.0.1:8008', 'not_served'],
-    ['this machine where allowed', { ...all, allowLoopback: true }, 'http://127.0.0.1:8008', 'url http://127.0.0.1:8008'],
-    ['this machine where allowed', { ...all, allowLoopback: true }, 'http://localhost:8008', 'url http://localhost:8008'],
-    ['not the private net with it', { ...all, allowLoopback: true }, 'https://10.0.0.5', 'not_served'],
-    ['the private net where allowed', { ...all, allowPrivate: true }, 'https://10.0.0.5', 'url https://10.0.0.5'],
-    ['yet not without TLS', { ...all, allowPrivate: true }, 'http://10.0.0.5', 'not_served'],
+    ['this machine where allowed', { ...all, strangers: 'loopback-too' }, 'http://127.0.0.1:8008', 'url http://127.0.0.1:8008'],
+    ['this machine where allowed', { ...all, strangers: 'loopback-too' }, 'http://localhost:8008', 'url http://localhost:8008'],
+    ['not the private net with it', { ...all, strangers: 'loopback-too' }, 'https://10.0.0.5', 'not_served'],
+    ['the private net where allowed', { ...all, strangers: 'any' }, 'https://10.0.0.5', 'url https://10.0.0.5'],
+    ['yet not without TLS', { ...all, strangers: 'any' }, 'http://10.0.0.5', 'not_served'],
     ['this machine where listed', listing('localhost:18448'), 'localhost:18448', 'name localhost:18448'],
     ['this machine where listed', listing('localhost'), 'http://localhost:8008', 'url http://localhost:8008'],
     ['a private address where listed', listing('10.0.0.5'), 'https://10.0.0.5:8448', 'url https://10.0.0.5:8448'],
@@ -197,9 +195,8 @@ describe('addresses', () => {
     for (const host of ['matrix.example.org', '127.0.0.1', 'evil.org']) expect(addresses(host)).toBe('public');
   });
   test('are any with the switches', () => {
-    expect(createServed({ ...all, allowPrivate: true }).addresses('x.org')).toBe('any');
-    expect(createServed({ ...all, insecureTls: true }).addresses('x.org')).toBe('any');
-    expect(createServed({ ...all, allowLoopback: true }).addresses('x.org')).toBe('loopback-too');
+    expect(createServed({ ...all, strangers: 'any' }).addresses('x.org')).toBe('any');
+    expect(createServed({ ...all, strangers: 'loopback-too' }).addresses('x.org')).toBe('loopback-too');
   });
   test('include what a listed name leads to, and not what another does', () => {
     const served = createServed({ ...listing('example.org'), fullAccess: { all: true, names: [name('example.org')] } });
@@ -232,7 +229,7 @@ describe('addresses', () => {
       ...NOTHING,
       fullAccess: { all: true, names: [name('example.org'), name('Upper.example.org:8448')] },
       overrides: new Map([[name('other.org'), 'http://synapse:8008' as HomeserverUrl]]),
-      allowPrivate: true,
+      strangers: 'any',
     });
     served.discovered(name('example.org'), 'https://matrix.example.net');
     served.discovered(name('evil.org'), 'https://matrix.evil.org');
@@ -285,8 +282,7 @@ describe('addresses', () => {
     for (const text of ['example.org:443', 'EXAMPLE.org', '10.0.0.1', 'synapse', 'evil.org'])
       expect(served.addressesOf(name(text))).toBe('public');
     expect(createServed(all).addressesOf(name('example.org'))).toBe('public');
-    expect(createServed({ ...all, allowPrivate: true }).addressesOf(name('x.org'))).toBe('any');
-    expect(createServed({ ...all, insecureTls: true }).addressesOf(name('x.org'))).toBe('any');
-    expect(createServed({ ...all, allowLoopback: true }).addressesOf(name('x.org'))).toBe('loopback-too');
+    expect(createServed({ ...all, strangers: 'any' }).addressesOf(name('x.org'))).toBe('any');
+    expect(createServed({ ...all, strangers: 'loopback-too' }).addressesOf(name('x.org'))).toBe('loopback-too');
   });
 });

@@ -113,9 +113,7 @@ export interface Reply {
 const SERVED: ServedConfig = {
   fullAccess: { all: false, names: ['example.org', 'matrix.example.org', 'broken.example.org'] as ServerName[] },
   overrides: new Map(),
-  allowPrivate: false,
-  allowLoopback: false,
-  insecureTls: false,
+  strangers: 'public',
 };
 
 export const SFU_URL = 'wss://sfu.example.org/livekit';

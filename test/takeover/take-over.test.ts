@@ -43,7 +43,7 @@ function setUp(jobs: Record<string, string>, place: Place = {}) {
   const hash = new Map(Object.entries(jobs));
   const served = createServed({
     ...{ fullAccess: { all: false, names: ['example.org' as ServerName] }, overrides: new Map([['example.org' as ServerName, URL]]) },
-    ...{ allowPrivate: false, allowLoopback: false, insecureTls: false },
+    strangers: 'public',
   });
   const discovery: Discovery = { resolve: () => at.found(), warm: () => () => {} };
   const open = async (): Promise<JobHash> => {
