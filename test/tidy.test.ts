@@ -25,7 +25,7 @@ const STORE = ['store', 'attendance', 'codec', 'seal', 'short-name', 'sightings'
 );
 
 /** How whoever is called is called. */
-const OUTBOUND = ['src/dial.ts', 'src/exchange.ts', 'src/renewing.ts', 'src/body-buffer.ts'];
+const OUTBOUND = ['src/outgoing/', 'src/body-buffer.ts', 'src/dns/'];
 
 /** What a file or folder may import of ours; its own folder it always may. The first prefix that fits counts. */
 const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
@@ -77,12 +77,10 @@ const RANKS: readonly [prefix: string, mayImport: readonly string[]][] = [
   ['src/store/sqlite/', [...STORE, 'src/delegation/', 'src/clock.ts']],
   ['src/store/redis/', [...STORE, 'src/delegation/', 'src/clock.ts', 'src/redis-url.ts', 'src/library-parts.ts']],
   ...STORE.map((file): [string, string[]] => [file, [...STORE, 'src/delegation/', 'src/clock.ts']]),
-  ['src/dial.ts', ['src/clock.ts', 'src/library-parts.ts']],
-  ['src/exchange.ts', ['src/clock.ts']],
-  ['src/renewing.ts', ['src/clock.ts']],
+  ['src/outgoing/', ['src/clock.ts', 'src/library-parts.ts']],
   ['src/dns/', ['src/clock.ts', 'src/lru-map.ts']],
-  ['src/homeserver/', [...OUTBOUND, 'src/delegation/', 'src/clock.ts', 'src/lru-map.ts', 'src/dns/', 'src/library-parts.ts']],
-  ['src/sfu/', [...OUTBOUND, 'src/delegation/', 'src/clock.ts', 'src/lru-map.ts', 'src/dns/', 'src/library-parts.ts']],
+  ['src/homeserver/', [...OUTBOUND, 'src/delegation/', 'src/clock.ts', 'src/lru-map.ts', 'src/library-parts.ts']],
+  ['src/sfu/', [...OUTBOUND, 'src/delegation/', 'src/clock.ts', 'src/lru-map.ts', 'src/library-parts.ts']],
   [
     'src/engine/',
     [

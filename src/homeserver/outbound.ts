@@ -4,15 +4,15 @@ import { isIP } from 'node:net';
 import type * as undici from 'undici';
 import { BodyBuffer } from '../body-buffer.ts';
 import type { Clock } from '../clock.ts';
-import { createDialler } from '../dial.ts';
 import type { Resolve } from '../dns/resolve.ts';
-import { ALWAYS_SAID, type Dispatch, exchange, exchangeRepeatable, failed, type Reply } from '../exchange.ts';
 import { Agent, Pool } from '../library-parts.ts';
-import { type Renewing, renewing } from '../renewing.ts';
+import { createDialler } from '../outgoing/dial.ts';
+import { ALWAYS_SAID, type Dispatch, exchange, exchangeRepeatable, failed, type Reply } from '../outgoing/exchange.ts';
+import { type Renewing, renewing } from '../outgoing/renewing.ts';
 import { type AddressMode, type AddressPolicy, AddressRefused, bareHost, guardedLookup, isAllowed } from './address.ts';
 import { limitSockets } from './open-sockets.ts';
 
-export type { Reply } from '../exchange.ts';
+export type { Reply } from '../outgoing/exchange.ts';
 
 const MOST_BYTES = 64 * 1024;
 const MOST_CONNECTIONS = 64;

@@ -2,12 +2,12 @@
 // times the work for a call (fetch, an asynchronous signature, decoded messages), and drops the path of its URL, though SFUs often live
 // behind one (wss://host/livekit/sfu).
 import { type Clock, systemClock, wallSeconds } from '../clock.ts';
-import { createDialler } from '../dial.ts';
 import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
-import { ALWAYS_SAID, exchangeRepeatable, type Reply } from '../exchange.ts';
 import { Pool } from '../library-parts.ts';
 import { LruMap } from '../lru-map.ts';
-import { type Renewing, renewing } from '../renewing.ts';
+import { createDialler } from '../outgoing/dial.ts';
+import { ALWAYS_SAID, exchangeRepeatable, type Reply } from '../outgoing/exchange.ts';
+import { type Renewing, renewing } from '../outgoing/renewing.ts';
 import { hmacKey, signJwt } from './jwt.ts';
 import type { ApiKey } from './keys.ts';
 import { ListBody } from './list-body.ts';

@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net';
 import { getHeapSpaceStatistics } from 'node:v8';
 import { isMainThread, parentPort, Worker } from 'node:worker_threads';
 import { systemClock } from '../../src/clock.ts';
-import { exchange } from '../../src/exchange.ts';
 import { Pool } from '../../src/library-parts.ts';
+import { exchange } from '../../src/outgoing/exchange.ts';
 import { letShortLivedDie } from '../../src/process/memory.ts';
 import { ListBody } from '../../src/sfu/list-body.ts';
 

@@ -2,9 +2,9 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Worker } from 'node:worker_threads';
 import { Pool } from 'undici';
 import { expect, test } from 'vitest';
-import { BodyBuffer } from '../src/body-buffer.ts';
-import { onceSent, systemClock } from '../src/clock.ts';
-import { exchange } from '../src/exchange.ts';
+import { BodyBuffer } from '../../src/body-buffer.ts';
+import { onceSent, systemClock } from '../../src/clock.ts';
+import { exchange } from '../../src/outgoing/exchange.ts';
 
 /** Goes on answering while we stand still. */
 const SERVER = `

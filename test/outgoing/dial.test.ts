@@ -2,11 +2,11 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { systemClock } from '../src/clock.ts';
-import { createOutbound } from '../src/homeserver/outbound.ts';
-import { createRoomService, createSfuPool } from '../src/sfu/room-service.ts';
-import { startDeafAddress } from './support/deaf-address.ts';
-import { answer, startScriptedServer } from './support/scripted-server.ts';
+import { systemClock } from '../../src/clock.ts';
+import { createOutbound } from '../../src/homeserver/outbound.ts';
+import { createRoomService, createSfuPool } from '../../src/sfu/room-service.ts';
+import { startDeafAddress } from '../support/deaf-address.ts';
+import { answer, startScriptedServer } from '../support/scripted-server.ts';
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {

@@ -2,7 +2,7 @@
 // text could carry the URL, and URLs here carry secrets.
 import { gunzipSync } from 'node:zlib';
 import type { Dispatcher } from 'undici';
-import type { Clock } from './clock.ts';
+import type { Clock } from '../clock.ts';
 
 export type FailureKind = 'timeout' | 'refused' | 'address' | 'certificate' | 'too_large' | 'garbage' | 'redirects';
 export type Reply =

@@ -1,10 +1,10 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { systemClock } from '../src/clock.ts';
-import type { Resolve } from '../src/dns/resolve.ts';
-import { createOutbound } from '../src/homeserver/outbound.ts';
-import { createRoomService, createSfuPool } from '../src/sfu/room-service.ts';
+import { systemClock } from '../../src/clock.ts';
+import type { Resolve } from '../../src/dns/resolve.ts';
+import { createOutbound } from '../../src/homeserver/outbound.ts';
+import { createRoomService, createSfuPool } from '../../src/sfu/room-service.ts';
 
 const MINUTE_MS = 60_000;
 const closers: (() => unknown)[] = [];

@@ -1,7 +1,7 @@
 // Connections that are made anew now and then. One that is never idle would go on to the address that its name had at first: who has moved, and
 // has left something behind that still answers (a proxy whose backend is gone), would be called there until the end.
 import type { Dispatcher } from 'undici';
-import type { Clock } from './clock.ts';
+import type { Clock } from '../clock.ts';
 
 /** For about so long what a name service says is used anyway. To make them anew takes a moment for each that is in use. */
 const KEPT_MS = 60_000;

@@ -3,8 +3,8 @@
 // is farther away, or whose first packet was lost, is never reached where its last address is dead.
 import { isIP, type LookupFunction, type Socket, connect as tcp } from 'node:net';
 import type * as undici from 'undici';
-import type { Cancel, Clock } from './clock.ts';
-import { buildConnector } from './library-parts.ts';
+import type { Cancel, Clock } from '../clock.ts';
+import { buildConnector } from '../library-parts.ts';
 
 export interface DialOptions {
   readonly clock: Pick<Clock, 'after'>;
