@@ -9,7 +9,7 @@ export interface Evictions {
   close(room: RoomName): Promise<boolean>;
 }
 
-export function createEvictions(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): Evictions {
+export function createEvictions(apiUrl: string, key: ApiKey, deps: RoomServiceDeps): Evictions {
   const service = createRoomService(apiUrl, key, deps);
   const done = async (called: ReturnType<typeof service.call>): Promise<boolean> => (await called).kind === 'answered';
   return {

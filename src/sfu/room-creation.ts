@@ -12,7 +12,7 @@ export interface RoomCreation {
 const EMPTY_SECONDS = 300;
 const DEPARTURE_SECONDS = 20;
 
-export function createRoomCreation(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps): RoomCreation {
+export function createRoomCreation(apiUrl: string, key: ApiKey, deps: RoomServiceDeps): RoomCreation {
   const service = createRoomService(apiUrl, key, deps);
   return singleFlight(async (name) => {
     const room = { name, emptyTimeout: EMPTY_SECONDS, departureTimeout: DEPARTURE_SECONDS };

@@ -1,8 +1,8 @@
 // A client of LiveKit's RoomService: Twirp with JSON, over pooled connections. LiveKit's own client (livekit-server-sdk) takes several
 // times the work for a call (fetch, an asynchronous signature, decoded messages), and drops the path of its URL, though SFUs often live
 // behind one (wss://host/livekit/sfu).
-import { type Clock, systemClock, wallSeconds } from '../clock.ts';
-import { lookupWith, type Resolve, systemResolve } from '../dns/resolve.ts';
+import { type Clock, wallSeconds } from '../clock.ts';
+import { lookupWith, type Resolve } from '../dns/resolve.ts';
 import { Pool } from '../library-parts.ts';
 import { LruMap } from '../lru-map.ts';
 import { createDialler } from '../outgoing/dial.ts';
@@ -43,23 +43,19 @@ const REUSED_SECONDS = 240;
 const MOST_REUSED = 1_000;
 /** Of what is kept of an answer: the list of a large room. */
 const MOST_BYTES = 64 * 1024 * 1024;
-/** As many as engine/presence.ts puts questions at once: 256, and 32 of them a second time. */
-const MOST_CONNECTIONS = 288;
 
 export type SfuPool = Pick<Renewing, 'dispatch'>;
 
 export interface SfuPoolOptions {
-  readonly clock?: Pick<Clock, 'nowMs' | 'after'>;
-  /** The system's way unless told. */
-  readonly resolve?: Resolve;
-  readonly connections?: number;
+  readonly clock: Pick<Clock, 'nowMs' | 'after'>;
+  readonly resolve: Resolve;
+  readonly connections: number;
   /** Any certificate of the SFU will do. */
-  readonly insecureTls?: boolean;
+  readonly insecureTls: boolean;
 }
 
 /** Connections to the SFU, to be shared by everything that calls it. */
-export function createSfuPool(apiUrl: string, options: SfuPoolOptions): SfuPool {
-  const { clock = systemClock(), resolve = systemResolve, connections = MOST_CONNECTIONS, insecureTls = false } = options;
+export function createSfuPool(apiUrl: string, { clock, resolve, connections, insecureTls }: SfuPoolOptions): SfuPool {
   const { origin } = new URL(apiUrl);
   // Else Node decides, which may be told by NODE_TLS_REJECT_UNAUTHORIZED.
   const tls = insecureTls ? { rejectUnauthorized: false } : {};
@@ -68,15 +64,13 @@ export function createSfuPool(apiUrl: string, options: SfuPoolOptions): SfuPool 
 }
 
 export interface RoomServiceDeps {
-  readonly clock?: Clock;
-  /** One of its own unless told. */
-  readonly pool?: SfuPool;
+  readonly clock: Clock;
+  readonly pool: SfuPool;
   /** Told of each call that came to nothing. */
-  readonly onFailed?: (why: string) => void;
+  readonly onFailed: (why: string) => void;
 }
 
-export function createRoomService(apiUrl: string, { key, secret }: ApiKey, deps: RoomServiceDeps = {}): RoomService {
-  const { clock = systemClock(), pool = createSfuPool(apiUrl, {}), onFailed = () => {} } = deps;
+export function createRoomService(apiUrl: string, { key, secret }: ApiKey, { clock, pool, onFailed }: RoomServiceDeps): RoomService {
   const { pathname } = new URL(apiUrl);
   const prefix = `${pathname.replace(/\/+$/, '')}/twirp/livekit.RoomService/`;
   const signing = hmacKey(secret);

@@ -1,6 +1,6 @@
 // Asks the SFU who is in a room. There are three answers for each participant: present, absent, and unknown, which must never be taken for
 // absent.
-import { type Clock, systemClock } from '../clock.ts';
+import type { Clock } from '../clock.ts';
 import type { RoomName, RoomSid } from '../delegation/ids.ts';
 import type { Seen } from '../delegation/state.ts';
 import { createHosting } from './hosting.ts';
@@ -46,11 +46,11 @@ export interface RoomsTold extends Rooms, Pick<Unlisted, 'told' | 'isSought'> {
   doubted(most: number): readonly RoomName[];
 }
 
-export function createRooms(apiUrl: string, key: ApiKey, deps?: RoomServiceDeps, stored?: Stored): RoomsTold {
-  return roomsOf(createRoomService(apiUrl, key, deps), deps?.clock ?? systemClock(), stored);
+export function createRooms(apiUrl: string, key: ApiKey, deps: RoomServiceDeps, stored: Stored): RoomsTold {
+  return roomsOf(createRoomService(apiUrl, key, deps), deps.clock, stored);
 }
 
-export function roomsOf(service: RoomService, clock: Clock, stored?: Stored): RoomsTold {
+export function roomsOf(service: RoomService, clock: Clock, stored: Stored): RoomsTold {
   const doubted = new Set<RoomName>();
   const onDoubt = (room: RoomName) => void doubted.add(room);
   const hosting = createHosting(service, clock, onDoubt);

@@ -71,7 +71,7 @@ const HOSTED_FOR_MS = 25_000;
 const WRONG_LIST_MS = 800;
 
 /** `stored`: who was in a room before we started, as far as is known. */
-export function createUnlisted(service: RoomService, clock: Clock, stored: Stored = async () => []): Unlisted {
+export function createUnlisted(service: RoomService, clock: Clock, stored: Stored): Unlisted {
   /** Rooms whose list was held against what is stored. */
   const recalled = new LruMap<RoomName, true>(MOST_ROOMS);
   const recalling = new Map<RoomName, Promise<void>>();

@@ -4,9 +4,10 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { createOutbound } from '../../src/homeserver/outbound.ts';
-import { createRoomService, createSfuPool } from '../../src/sfu/room-service.ts';
+import { createRoomService } from '../../src/sfu/room-service.ts';
 import { startDeafAddress } from '../support/deaf-address.ts';
 import { answer, startScriptedServer } from '../support/scripted-server.ts';
+import { callsTo, poolTo } from '../support/sfu-calls.ts';
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -59,8 +60,8 @@ describe('an address that is slow to answer is not given up because there is ano
     await deaf('127.0.0.2', far.port);
     setTimeout(far.hear, FAR_MS);
     const url = `http://sfu.test:${far.port}`;
-    const pool = createSfuPool(url, { resolve: resolveTo('127.0.0.1', '127.0.0.2') });
-    const service = createRoomService(url, { key: 'key', secret: 'secret' }, { pool });
+    const pool = poolTo(url, { resolve: resolveTo('127.0.0.1', '127.0.0.2') });
+    const service = createRoomService(url, { key: 'key', secret: 'secret' }, callsTo(url, { pool }));
     expect(await service.call('ListRooms', { roomList: true }, {})).toMatchObject({ kind: 'answered' });
   });
 });

@@ -4,7 +4,8 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { Resolve } from '../../src/dns/resolve.ts';
 import { createOutbound } from '../../src/homeserver/outbound.ts';
-import { createRoomService, createSfuPool } from '../../src/sfu/room-service.ts';
+import { createRoomService } from '../../src/sfu/room-service.ts';
+import { callsTo, poolTo } from '../support/sfu-calls.ts';
 
 const MINUTE_MS = 60_000;
 const closers: (() => unknown)[] = [];
@@ -52,7 +53,7 @@ describe('who has moved is called at the new address, though the old one answers
   test('the SFU', async () => {
     const { port, at, resolve, clock } = await moving();
     const url = `http://sfu.example.org:${port}`;
-    const service = createRoomService(url, { key: 'key', secret: 'secret' }, { pool: createSfuPool(url, { clock, resolve }) });
+    const service = createRoomService(url, { key: 'key', secret: 'secret' }, callsTo(url, { pool: poolTo(url, { clock, resolve }) }));
     const call = () => service.call('ListRooms', { roomList: true }, {});
     expect(await call()).toMatchObject({ kind: 'failed' });
     at.address = '127.0.0.2';

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Identity, RoomName } from '../../src/delegation/ids.ts';
 import { createEvictions } from '../../src/sfu/evictions.ts';
 import { createKeys } from '../../src/sfu/keys.ts';
-import { createRooms, type Look } from '../../src/sfu/rooms.ts';
+import type { Look, Rooms } from '../../src/sfu/rooms.ts';
+import { callsTo, roomsAt } from '../support/sfu-calls.ts';
 import { readSigned } from './signed.ts';
 
 /** A webhook as it came in: the body byte for byte, and its Authorization header. */
@@ -47,7 +48,7 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
   describe(`contract: ${name}`, () => {
     let sfu: ContractSfu;
     let evictions: ReturnType<typeof createEvictions>;
-    let looker: ReturnType<typeof createRooms>;
+    let looker: Rooms;
     let rooms = 0;
     const freshRoom = (): string => `contract-${process.pid}-${performance.now().toString(36).replace('.', '')}-${++rooms}`;
     const told = (room: string): Told[] =>
@@ -68,8 +69,8 @@ export function sfuContract(name: string, start: () => Promise<ContractSfu>, opt
 
     beforeAll(async () => {
       sfu = await start();
-      evictions = createEvictions(sfu.apiUrl, { key: sfu.key, secret: sfu.secret });
-      looker = createRooms(sfu.apiUrl, { key: sfu.key, secret: sfu.secret });
+      evictions = createEvictions(sfu.apiUrl, { key: sfu.key, secret: sfu.secret }, callsTo(sfu.apiUrl));
+      looker = roomsAt(sfu.apiUrl, { key: sfu.key, secret: sfu.secret });
     }, 60_000);
     afterAll(() => sfu.stop());
 

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { RoomName } from '../../src/delegation/ids.ts';
 import { createRoomCreation, singleFlight } from '../../src/sfu/room-creation.ts';
 import { type FakeSfu, startFakeSfu } from '../support/fake-sfu.ts';
+import { callsTo } from '../support/sfu-calls.ts';
 
 const ROOM = 'room-1' as RoomName;
 
@@ -19,25 +20,29 @@ describe('on an SFU', () => {
   afterEach(() => sfu.close());
 
   test('a room is made with its two time limits, behind a path as well', async () => {
-    expect(await createRoomCreation(sfu.apiUrl, sfu).create(ROOM)).toBe(true);
+    expect(await createRoomCreation(sfu.apiUrl, sfu, callsTo(sfu.apiUrl)).create(ROOM)).toBe(true);
     expect(bodies).toEqual([{ name: 'room-1', emptyTimeout: 300, departureTimeout: 20 }]);
     expect(sfu.calls).toEqual({ CreateRoom: 1 });
   });
 
   test.each([403, 500, 503])('that answers %i', async (status) => {
     sfu.apiFault = () => ({ status });
-    expect(await createRoomCreation(sfu.apiUrl, sfu).create(ROOM)).toBe(false);
+    expect(await createRoomCreation(sfu.apiUrl, sfu, callsTo(sfu.apiUrl)).create(ROOM)).toBe(false);
     expect(sfu.calls).toEqual({ CreateRoom: 1 });
   });
 
   test('that knows another secret', async () => {
-    const creation = createRoomCreation(sfu.apiUrl, { key: sfu.key, secret: 'another-secret-of-at-least-32-characters' });
+    const creation = createRoomCreation(
+      sfu.apiUrl,
+      { key: sfu.key, secret: 'another-secret-of-at-least-32-characters' },
+      callsTo(sfu.apiUrl),
+    );
     expect(await creation.create(ROOM)).toBe(false);
   });
 
   test('that is away', async () => {
     await sfu.killSfu();
-    expect(await createRoomCreation(sfu.apiUrl, sfu).create(ROOM)).toBe(false);
+    expect(await createRoomCreation(sfu.apiUrl, sfu, callsTo(sfu.apiUrl)).create(ROOM)).toBe(false);
   });
 });
 

@@ -4,8 +4,9 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { lastKnown } from '../../src/dns/last-known.ts';
 import { hmacKey, verifyJwt } from '../../src/sfu/jwt.ts';
-import { createRoomService, createSfuPool, type Grant } from '../../src/sfu/room-service.ts';
+import { createRoomService, type Grant } from '../../src/sfu/room-service.ts';
 import { answer, startScriptedServer } from '../support/scripted-server.ts';
+import { callsTo, poolTo } from '../support/sfu-calls.ts';
 
 const KEY = { key: 'key', secret: 'secret of at least thirty-two characters' };
 
@@ -22,7 +23,8 @@ test('a call has a token for what it does that holds now, and is used again for 
   let nowMs = Date.now();
   vi.spyOn(Date, 'now').mockImplementation(() => nowMs);
   try {
-    const service = createRoomService(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, KEY);
+    const apiUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const service = createRoomService(apiUrl, KEY, callsTo(apiUrl));
     const tokenFor = async (grant: Grant) => {
       expect(await service.call('Any', grant, {})).toMatchObject({ kind: 'answered' });
       const token = (given.at(-1) ?? '').replace('Bearer ', '');
@@ -63,7 +65,8 @@ test('a connection that is closed as a call is on its way does not take it along
   const failures: string[] = [];
   const onFailed = (why: string) => void failures.push(why);
   try {
-    const service = createRoomService(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, KEY, { onFailed });
+    const apiUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const service = createRoomService(apiUrl, KEY, callsTo(apiUrl, { onFailed }));
     while (closed === 0)
       expect(await service.call('CreateRoom', { roomCreate: true }, { name: 'room' })).toMatchObject({ kind: 'answered' });
     expect([closed, failures]).toEqual([1, []]);
@@ -86,7 +89,7 @@ test('an SFU whose name can not be asked for any more is called where it was', a
   });
   try {
     const apiUrl = `http://sfu.test:${(server.address() as AddressInfo).port}`;
-    const service = createRoomService(apiUrl, KEY, { pool: createSfuPool(apiUrl, { resolve }) });
+    const service = createRoomService(apiUrl, KEY, callsTo(apiUrl, { pool: poolTo(apiUrl, { resolve }) }));
     for (let call = 0; call < 3; call += 1) expect(await service.call('Any', { roomList: true }, {})).toMatchObject({ kind: 'answered' });
     expect(questions).toBe(2);
   } finally {
@@ -104,7 +107,7 @@ test.each([
   const sfu = await startScriptedServer((_, response) => answer(response, 200), { tls: true });
   try {
     const apiUrl = `https://localhost:${sfu.port}`;
-    const service = createRoomService(apiUrl, KEY, { pool: createSfuPool(apiUrl, { insecureTls }) });
+    const service = createRoomService(apiUrl, KEY, callsTo(apiUrl, { pool: poolTo(apiUrl, { insecureTls }) }));
     expect(await service.call('Any', { roomList: true }, {})).toMatchObject({ kind: called });
   } finally {
     vi.unstubAllEnvs();

@@ -5,8 +5,9 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { Identity, RoomName, Sid } from '../../src/delegation/ids.ts';
 import type { Seen } from '../../src/delegation/state.ts';
-import { createRooms, type Look } from '../../src/sfu/rooms.ts';
+import type { Look, RoomsTold } from '../../src/sfu/rooms.ts';
 import { type FakeSfu, type FakeSfuOptions, startFakeSfu } from '../support/fake-sfu.ts';
+import { roomsAt } from '../support/sfu-calls.ts';
 
 const ROOM = '!room:example.org' as RoomName;
 const clock = systemClock();
@@ -15,12 +16,12 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-async function begin(options: FakeSfuOptions = {}): Promise<{ sfu: FakeSfu; rooms: ReturnType<typeof createRooms> }> {
+async function begin(options: FakeSfuOptions = {}): Promise<{ sfu: FakeSfu; rooms: RoomsTold }> {
   const sfu = await startFakeSfu(options);
   closers.push(() => sfu.close());
   // We have run for an hour.
   let agoMs = 3_600_000;
-  const rooms = createRooms(sfu.apiUrl, sfu, { clock: { ...clock, nowMs: () => clock.nowMs() - agoMs } });
+  const rooms = roomsAt(sfu.apiUrl, sfu, { ...clock, nowMs: () => clock.nowMs() - agoMs });
   agoMs = 0;
   return { sfu, rooms };
 }
@@ -83,13 +84,13 @@ describe('who is in a room', () => {
     const { url } = await scripted(200, list);
     // However busy this machine is, it is not given up.
     const patient = { ...clock, after: () => () => {} };
-    const look = await createRooms(url, { key: 'key', secret: 'secret' }, { clock: patient }).look(ROOM);
+    const look = await roomsAt(url, { key: 'key', secret: 'secret' }, patient).look(ROOM);
     expect(presentOf(look).map(({ identity }) => identity)).toContain('alice');
   });
 
   test('a room that an older SFU says is not found has nobody in it', async () => {
     const { url } = await scripted(404, JSON.stringify({ code: 'not_found', msg: 'requested room does not exist' }));
-    expect(await createRooms(url, { key: 'k', secret: 's' }).look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
+    expect(await roomsAt(url, { key: 'k', secret: 's' }).look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
   });
 
   test('a list may hold who has just gone, or entries that name nobody: they are not there', async () => {
@@ -100,7 +101,7 @@ describe('who is in a room', () => {
       { sid: 'PA_3', identity: 'alice', state: 'ACTIVE', joined_at: '1795420801', unheard_of: true },
     ];
     const { url } = await scripted(200, JSON.stringify({ participants, rooms: [] }));
-    expect(await createRooms(url, { key: 'k', secret: 's' }).look(ROOM)).toEqual({
+    expect(await roomsAt(url, { key: 'k', secret: 's' }).look(ROOM)).toEqual({
       kind: 'list',
       present: [{ identity: 'alice', sid: 'PA_3', joinedAtMs: null, active: true }],
       roomSid: undefined,
@@ -170,7 +171,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     const sfu = await startFakeSfu();
     closers.push(() => sfu.close());
     let nowMs = 0;
-    const rooms = createRooms(sfu.apiUrl, sfu, { clock: { ...clock, nowMs: () => nowMs } });
+    const rooms = roomsAt(sfu.apiUrl, sfu, { ...clock, nowMs: () => nowMs });
     nowMs = LATER_MS;
     sfu.join(ROOM, 'alice');
     const look = async () => (await rooms.look(ROOM)) as Extract<Look, { kind: 'list' }>;
@@ -246,7 +247,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
     closers.push(() => sfu.close());
     sfu.join(ROOM, 'alice');
     sfu.apiFault = (method) => (isForNodes(method) ? nowhere(NOWHERE[0] ?? '') : undefined);
-    const rooms = createRooms(sfu.apiUrl, sfu);
+    const rooms = roomsAt(sfu.apiUrl, sfu);
     expect(await rooms.look(ROOM), 'by the second look').toMatchObject(there);
     await expect.poll(() => rooms.look(ROOM)).toEqual(forgotten);
   });
@@ -335,7 +336,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
   ])('that %s is not found (%s) says nothing of nodes: one of them, or whoever stands before it, has answered', async (asked, msg) => {
     const sfu = await startFakeSfu();
     closers.push(() => sfu.close());
-    const rooms = createRooms(sfu.apiUrl, sfu);
+    const rooms = roomsAt(sfu.apiUrl, sfu);
     const everybody = { present: [{ sid: sfu.join(ROOM, 'alice') }, { sid: sfu.join(ROOM, 'bob') }] };
     sfu.apiFault = (method) => (isForNodes(method) ? { status: 404, body: JSON.stringify({ code: 'not_found', msg }) } : undefined);
     for (let time = 0; time < 3; time += 1) {
@@ -346,7 +347,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
 
   test('the node is asked for the list itself, as newer ones may be told to: a room that none has is empty, not unreachable', async () => {
     const { url } = await scripted(503, nowhere(NOWHERE[1] ?? '').body);
-    const rooms = createRooms(url, { key: 'k', secret: 's' });
+    const rooms = roomsAt(url, { key: 'k', secret: 's' });
     expect(await rooms.look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
     expect(await rooms.answers(), 'which is said of rooms alone').toBe(false);
   });
@@ -355,7 +356,7 @@ describe('an SFU with a Redis, whose lists outlive a node that was killed', () =
 describe('an SFU behind a path', () => {
   test.each(['/livekit/sfu', '/livekit/sfu/'])('%s is called under that path', async (path) => {
     const { url, asked } = await scripted(200, '{}');
-    const rooms = createRooms(`${url}${path}`, { key: 'k', secret: 's' });
+    const rooms = roomsAt(`${url}${path}`, { key: 'k', secret: 's' });
     expect(await rooms.look(ROOM)).toEqual({ kind: 'list', present: [], roomSid: null });
     expect(await rooms.answers()).toBe(true);
     expect(asked).toEqual([
@@ -367,7 +368,7 @@ describe('an SFU behind a path', () => {
 
   test('and at the root without one', async () => {
     const { url, asked } = await scripted(200, '{}');
-    await createRooms(url, { key: 'k', secret: 's' }).answers();
+    await roomsAt(url, { key: 'k', secret: 's' }).answers();
     expect(asked).toEqual(['POST /twirp/livekit.RoomService/ListRooms']);
   });
 
@@ -380,7 +381,7 @@ describe('an SFU behind a path', () => {
 });
 
 describe('an SFU that can not be asked is unreachable, never empty', () => {
-  const expectUnreachable = async (rooms: ReturnType<typeof createRooms>): Promise<void> => {
+  const expectUnreachable = async (rooms: RoomsTold): Promise<void> => {
     expect(await rooms.look(ROOM)).toEqual({ kind: 'unreachable', why: expect.any(String) });
     expect(await rooms.answers()).toBe(false);
   };
@@ -399,7 +400,7 @@ describe('an SFU that can not be asked is unreachable, never empty', () => {
 
   test('a wrong secret', async () => {
     const { sfu } = await begin();
-    await expectUnreachable(createRooms(sfu.apiUrl, { key: sfu.key, secret: 'a-wrong-secret-of-at-least-32-characters' }));
+    await expectUnreachable(roomsAt(sfu.apiUrl, { key: sfu.key, secret: 'a-wrong-secret-of-at-least-32-characters' }));
   });
 
   test.each([500, 502, 503, 429, 403, 404])('%i', async (status) => {
@@ -411,9 +412,9 @@ describe('an SFU that can not be asked is unreachable, never empty', () => {
 
   test("a proxy's page of its own instead of an answer", async () => {
     const { url } = await scripted(200, '<html>Welcome</html>', 'text/html');
-    await expectUnreachable(createRooms(url, { key: 'k', secret: 's' }));
+    await expectUnreachable(roomsAt(url, { key: 'k', secret: 's' }));
     const missing = await scripted(404, '<html>not_found</html>', 'text/html');
-    await expectUnreachable(createRooms(missing.url, { key: 'k', secret: 's' }));
+    await expectUnreachable(roomsAt(missing.url, { key: 'k', secret: 's' }));
   });
 
   test('the second of two questions fails: the emptiness that the first one told is not passed on', async () => {

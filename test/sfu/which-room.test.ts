@@ -2,8 +2,9 @@
 import { afterEach, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import type { RoomName } from '../../src/delegation/ids.ts';
-import { createRooms, type Look } from '../../src/sfu/rooms.ts';
+import type { Look } from '../../src/sfu/rooms.ts';
 import { type FakeSfu, startFakeSfu } from '../support/fake-sfu.ts';
+import { roomsAt } from '../support/sfu-calls.ts';
 
 const ROOM = '!room:example.org' as RoomName;
 const AN_HOUR_MS = 3_600_000;
@@ -23,7 +24,7 @@ async function begin(): Promise<{
   closers.push(() => sfu.close());
   const clock = systemClock();
   let passedMs = -AN_HOUR_MS;
-  const rooms = createRooms(sfu.apiUrl, sfu, { clock: { ...clock, nowMs: () => clock.nowMs() + passedMs } });
+  const rooms = roomsAt(sfu.apiUrl, sfu, { ...clock, nowMs: () => clock.nowMs() + passedMs });
   passedMs = 0;
   return {
     sfu,
