@@ -58,7 +58,8 @@ export async function copyStore(from: BothStores, to: BothStores): Promise<Copie
   let delegations = 0;
   for (const room of await from.rooms(0, SLOTS)) {
     const rows = await rowsIn(from, room);
-    const missing = [...rows.values()].filter(notIn(await rowsIn(to, room)));
+    const there = await rowsIn(to, room);
+    const missing = [...rows.values()].filter(({ id }) => !there.has(id));
     if (missing.length > 0) {
       const writes = missing.map((row) => ({ row: byAnotherClock(row, aheadMs), leaseMs: 0 }));
       await to.update({ by: 'room', room }, null, () => ({ writes, value: null }));
@@ -91,11 +92,6 @@ async function rowsIn(store: Store, room: RoomName): Promise<Rows> {
   const { value: rows } = await readRows(store, { by: 'room', room }, (found) => found);
   return new Map(rows.flatMap((row) => (row.handles === null ? [] : [[row.id, row]])));
 }
-
-const notIn =
-  (rows: Rows) =>
-  ({ id }: LiveDelegation): boolean =>
-    !rows.has(id);
 
 function isCopy(copy: LiveDelegation, row: LiveDelegation | undefined, aheadMs: number): boolean {
   if (row === undefined) return false;

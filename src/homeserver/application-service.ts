@@ -3,7 +3,7 @@
 import type { Clock } from '../clock.ts';
 import type { DelayId, HomeserverUrl, ServerName, UserId } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';
-import { asUser, hear, retryAfterMs } from './dialect.ts';
+import { asUser, field, hear, retryAfterMs } from './dialect.ts';
 import type { HomeserverFailure } from './failures.ts';
 import type { Home } from './home.ts';
 import type { Outbound, Reply, Request } from './outbound.ts';
@@ -153,7 +153,5 @@ function isUnrecognised(reply: Reply): boolean {
 }
 
 function isError(reply: Reply, status: number, errcode: string): boolean {
-  if (reply.kind === 'failed' || reply.status !== status) return false;
-  const { json } = reply;
-  return typeof json === 'object' && json !== null && 'errcode' in json && json.errcode === errcode;
+  return reply.kind === 'answered' && reply.status === status && field(reply.json, 'errcode') === errcode;
 }

@@ -206,6 +206,7 @@ function isObject(json: unknown): json is Readonly<Record<string, unknown>> {
   return typeof json === 'object' && json !== null && !Array.isArray(json);
 }
 
-function field(json: unknown, name: string): unknown {
+/** Undefined: it has none, or is no object. */
+export function field(json: unknown, name: string): unknown {
   return isObject(json) ? json[name] : undefined;
 }
