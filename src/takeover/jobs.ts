@@ -1,4 +1,4 @@
-// The jobs that lk-jwt-service keeps in Redis (protocol.md §2b), as delegations. Pure: text in, parsed values or a reason out.
+// The jobs that lk-jwt-service keeps in Redis, as delegations. Pure: text in, parsed values or a reason out.
 import { type DelayId, type Identity, parseDelayId, parseIdentity, parseRoomName, type RoomName } from '../delegation/ids.ts';
 import { z } from '../library-parts.ts';
 

@@ -1,5 +1,5 @@
 // A model LiveKit on virtual time: rooms, sessions by SID, and its webhooks in the order and at the pace that was measured on the real one
-// (traces.test.ts holds it to recordings). It is the truth that a simulated run is judged by.
+// (models.test.ts holds it to recordings). It is the truth that a simulated run is judged by.
 import type { Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
 import { causeOfReason } from '../../src/delegation/reasons.ts';
 import type { Event, Seen } from '../../src/delegation/state.ts';

@@ -9,10 +9,12 @@
 //   lastwill{tag}limits      homeserver that limits calls → who makes the restarts and until when, and what is known of the limit
 //   lastwill{tag}rooms       rooms with somebody → slot;   swept: slot → when its rooms were given out to be looked at
 //   lastwill{tag}ended, once, count, epoch, beat   what the names say
+//   lastwill{tag}meta        the schema, the oldest one that can read it, and the name of the sealing key
 //   lastwill{tag}ahead       what the shard's clock lacks since it was set back, ms;   told: the time that it told last
 //   lastwill{tag}t:<room>, tracked, attended       attendance.ts, by Matrix room
 //   lastwill{tag}sfu         LIVEKIT_URL of the lastwill that was started last, in the first shard
 //   lastwill{tag}g:<owner>   the identities that this owner's membership was given tokens for
+//   lastwill{tag}seen:<room> who was in a room when a replica looked last, by its whole name; goes by itself (sightings.ts)
 //
 // What an older version ends, it leaves an `e…` field of: some 40 bytes that nobody reads.
 import { createHash } from 'node:crypto';
