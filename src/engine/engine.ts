@@ -14,7 +14,7 @@ import type { Metrics } from '../metrics.ts';
 import type { Rooms, RoomsTold } from '../sfu/rooms.ts';
 import type { Webhook } from '../sfu/webhook.ts';
 import type { Sightings } from '../store/sightings.ts';
-import { type Claimed, type Store, StoreUnavailable } from '../store/store.ts';
+import { type Claimed, readRows, type Store, StoreUnavailable } from '../store/store.ts';
 import { createAlarms } from './alarms.ts';
 import { type Applied, applyInParts, createApply, type Todo } from './apply.ts';
 import { createEarlyDepartures } from './early-departures.ts';
@@ -40,8 +40,8 @@ export interface EngineDeps {
   readonly log: Log;
   /** Given if other processes use the same store: what they see on the SFU. */
   readonly sightings?: Sightings;
-  /** The most calls to one homeserver at once; the default of engine/width.ts unless told. */
-  readonly mostAtOnce?: number;
+  /** The most calls to one homeserver at once: as many as there may be connections. */
+  readonly mostAtOnce: number;
 }
 
 /** How soon due work is looked for again while the store is away. */
@@ -99,7 +99,7 @@ export interface Engine extends HandOvers {
 const soughtBy = ({ rooms, sightings }: EngineDeps): RoomsTold['isSought'] => (sightings === undefined ? () => true : rooms.isSought);
 
 export function createEngine(deps: EngineDeps): Engine {
-  const { store, rooms, delayedEvents, clock, random, policy, metrics, log, sightings } = deps;
+  const { store, rooms, delayedEvents, clock, random, policy, metrics, log, sightings, mostAtOnce } = deps;
   const [shared, doubted] = [sightings !== undefined, rooms.doubted];
   const underWay = new Set<Promise<void>>();
   const restarts = new WeakSet<Promise<void>>();
@@ -121,8 +121,7 @@ export function createEngine(deps: EngineDeps): Engine {
   });
   const alarms = createAlarms({ clock, log });
   const lanes = createLanes({
-    clock,
-    ...(deps.mostAtOnce !== undefined && { mostAtOnce: deps.mostAtOnce }),
+    ...{ clock, mostAtOnce },
     onFree: () => scheduler.wake(),
     onGivenUp: (homeserver, count) => {
       metrics.restartsGivenUp(count);
@@ -278,10 +277,7 @@ export function createEngine(deps: EngineDeps): Engine {
   return {
     ...createHandOvers({ ...deps, apply: watched, earlyDepartures, perform, onStore, onRow, onWrite, durable }),
     webhook,
-    read: async (room, id) => {
-      const found = await store.update({ by: 'id', room, id }, null, (rows) => ({ writes: [], value: rows[0] ?? null }));
-      return found.kind === 'done' ? found.value : null;
-    },
+    read: async (room, id) => (await readRows(store, { by: 'id', room, id }, ([row]) => row ?? null)).value,
     canKeep: async () => {
       try {
         await store.ping();

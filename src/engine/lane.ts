@@ -7,7 +7,7 @@ import { type Errand, Queue, type Waiting } from './errand.ts';
 import { createPace, type Pace } from './pace.ts';
 import { createTriage, type Triage } from './triage.ts';
 import { createUnderWay, type UnderWay } from './under-way.ts';
-import { createWidth, MOST_AT_ONCE, type Width } from './width.ts';
+import { createWidth, type Width } from './width.ts';
 
 export interface Lane {
   readonly homeserver: HomeserverUrl;
@@ -54,7 +54,7 @@ const LONGER_THAN_ONE = 2;
 /** Not all that may be under way at once (scheduler.ts): a crowd that leaves leaves room for restarts. */
 const MOST_OWED = 2_048;
 
-export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce = MOST_AT_ONCE): Lane {
+export function createLane(homeserver: HomeserverUrl, clock: Clock, mostAtOnce: number): Lane {
   return {
     homeserver,
     underWay: createUnderWay(),

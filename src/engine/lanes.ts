@@ -77,7 +77,7 @@ export interface LanesDeps {
   /** Restarts that are not made, because there is no time for them before the event runs out. */
   readonly onGivenUp: (homeserver: HomeserverUrl, count: number) => void;
   /** With one homeserver. */
-  readonly mostAtOnce?: number;
+  readonly mostAtOnce: number;
   /** Where several processes restart: whose the restarts with a homeserver are that limits calls (store.ts). */
   readonly reservations?: Reservations;
 }

@@ -49,7 +49,7 @@ export interface Width {
 }
 
 /** `most`: as many as there may be connections. */
-export function createWidth(most = MOST_AT_ONCE): Width {
+export function createWidth(most: number): Width {
   const fewest = Math.min(FEWEST_AT_ONCE, most);
   let atOnce = Math.min(FIRST_AT_ONCE, most);
   let latelyMs = 0;

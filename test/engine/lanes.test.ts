@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { createLanes, type Lanes } from '../../src/engine/lanes.ts';
+import { MOST_AT_ONCE } from '../../src/engine/width.ts';
 import { HOMESERVER, idOf } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS, type VirtualClock } from '../support/virtual-clock.ts';
 
@@ -23,6 +24,7 @@ function start(): { clock: VirtualClock; lanes: Lanes; freed: () => number; run(
     },
     onPause: () => {},
     onGivenUp: () => {},
+    mostAtOnce: MOST_AT_ONCE,
   });
   const run = (n: number, { kind, leftMs, takesMs = TAKES_MS }: One): Promise<unknown> => {
     const expiryMs = clock.nowMs() + leftMs;

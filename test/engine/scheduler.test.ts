@@ -2,13 +2,14 @@ import { expect, it } from 'vitest';
 import type { HomeserverUrl } from '../../src/delegation/ids.ts';
 import { createLanes } from '../../src/engine/lanes.ts';
 import { createScheduler, type Scheduler, type SchedulerDeps } from '../../src/engine/scheduler.ts';
+import { MOST_AT_ONCE } from '../../src/engine/width.ts';
 import type { Excluded, Store } from '../../src/store/store.ts';
 import { HOMESERVER, idOf, row } from '../support/fixtures.ts';
 import { createVirtualClock, START_MS } from '../support/virtual-clock.ts';
 
 function schedulerOf(over: Pick<SchedulerDeps, 'store' | 'clock'> & Partial<SchedulerDeps>): Scheduler {
   const nothing = (): void => {};
-  const lanes = createLanes({ clock: over.clock, onFree: nothing, onPause: nothing, onGivenUp: nothing });
+  const lanes = createLanes({ clock: over.clock, onFree: nothing, onPause: nothing, onGivenUp: nothing, mostAtOnce: MOST_AT_ONCE });
   const basics = { lanes, longestSleepMs: 500, gatherMs: 20, onFailure: nothing, onSilence: nothing, onAnswer: nothing };
   return createScheduler({ ...basics, take: async () => {}, ...over });
 }
@@ -41,7 +42,13 @@ it('a lane that was closed calls again, also when its timer fires a moment early
   const pauses: [string, number][] = [];
   const onFree = () => void callsMs.push(clock.nowMs());
   const early = { ...clock, after: (delayMs: number, fire: () => void) => clock.after(Math.max(delayMs - 1, 1), fire) };
-  const lanes = createLanes({ clock: early, onFree, onPause: (...told) => void pauses.push(told), onGivenUp: () => {} });
+  const lanes = createLanes({
+    clock: early,
+    onFree,
+    onPause: (...told) => void pauses.push(told),
+    onGivenUp: () => {},
+    mostAtOnce: MOST_AT_ONCE,
+  });
   const delayMs = 60_000;
   const expiryMs = START_MS + delayMs;
   const errand = {
@@ -125,7 +132,7 @@ it('begins with the newest where restarts run out before their turn, and does no
     },
     nextDueMs: async () => null,
   } as unknown as Store;
-  const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} });
+  const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {}, mostAtOnce: MOST_AT_ONCE });
   // What ran out before it had to do with the homeserver would not count.
   lanes.missed(HOMESERVER, 0);
   await clock.advance(1);
@@ -147,7 +154,7 @@ it('rests after a look that took long, while a homeserver takes no more', async 
     },
     nextDueMs: async (afterMs: number) => afterMs + 1,
   } as unknown as Store;
-  const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {} });
+  const lanes = createLanes({ clock, onFree: () => {}, onPause: () => {}, onGivenUp: () => {}, mostAtOnce: MOST_AT_ONCE });
   const excluded = () => ({ restarts: new Set([HOMESERVER]), leaves: new Set<HomeserverUrl>() });
   const scheduler = schedulerOf({ store, clock, lanes: { ...lanes, excluded } });
   scheduler.start();

@@ -3,6 +3,7 @@ import { Registry } from 'prom-client';
 import type { DelayId, Identity, RoomName, RoomSid, Sid } from '../../src/delegation/ids.ts';
 import type { Answer, Cause, Policy, Seen } from '../../src/delegation/state.ts';
 import { createEngine, type Engine } from '../../src/engine/engine.ts';
+import { MOST_AT_ONCE } from '../../src/engine/width.ts';
 import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
 import { createLogger } from '../../src/log.ts';
 import { createMetrics } from '../../src/metrics.ts';
@@ -101,6 +102,7 @@ export class EngineWorld {
   #start(store = this.store, registry = this.registry, isAlive = () => true): Engine {
     registry.clear();
     const engine = createEngine({
+      mostAtOnce: MOST_AT_ONCE,
       store,
       rooms: this.#rooms(),
       delayedEvents: this.#delayedEvents(isAlive),

@@ -12,6 +12,7 @@ import { systemClock } from '../../src/clock.ts';
 import type { HomeserverUrl, RoomName, RoomSid, ServerName, UserId } from '../../src/delegation/ids.ts';
 import type { Answer, Seen } from '../../src/delegation/state.ts';
 import { createEngine, type Engine } from '../../src/engine/engine.ts';
+import { MOST_AT_ONCE } from '../../src/engine/width.ts';
 import type { Call, DelayedEvents } from '../../src/homeserver/delayed-events.ts';
 import type { Discovery } from '../../src/homeserver/discovery.ts';
 import type { OpenId, OpenIdToken } from '../../src/homeserver/openid.ts';
@@ -169,7 +170,7 @@ export function createHarness(over: HarnessOptions = {}): Harness {
   };
   const engine = createEngine({
     ...{ store, clock, metrics, log, policy: policy(), random: createSeededRandom(1) },
-    ...{ rooms: sfu, delayedEvents: homeservers },
+    ...{ rooms: sfu, delayedEvents: homeservers, mostAtOnce: MOST_AT_ONCE },
   });
   const { hono: app, listener } = createApp({
     ...{ engine, keys, clock, metrics, registry, log, discovery, isOpen: () => !harness.draining },

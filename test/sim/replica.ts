@@ -4,6 +4,7 @@
 import type { HomeserverUrl, Identity, RoomName } from '../../src/delegation/ids.ts';
 import type { Policy } from '../../src/delegation/state.ts';
 import { createEngine, type Engine, type Verdict } from '../../src/engine/engine.ts';
+import { MOST_AT_ONCE } from '../../src/engine/width.ts';
 import { createDelayedEvents } from '../../src/homeserver/delayed-events.ts';
 import type { Outbound } from '../../src/homeserver/outbound.ts';
 import { knownSessions } from '../../src/known-sessions.ts';
@@ -96,6 +97,7 @@ export class Replica {
     const store = openStore(process);
     const rooms = this.#createRooms(process, store);
     const engine = createEngine({
+      mostAtOnce: MOST_AT_ONCE,
       store,
       rooms,
       delayedEvents: createDelayedEvents({
