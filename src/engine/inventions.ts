@@ -4,7 +4,8 @@
 import type { Clock } from '../clock.ts';
 import type { DelegationId } from '../delegation/ids.ts';
 import type { LiveDelegation, Policy } from '../delegation/state.ts';
-import { isProven, leaseMs } from '../delegation/steps/moves.ts';
+import { leaseMs } from '../delegation/steps/moves.ts';
+import { isProven } from '../delegation/steps/timeouts.ts';
 import { LruMap } from '../lru-map.ts';
 import type { Errand } from './errand.ts';
 import type { Presence } from './presence.ts';

@@ -15,7 +15,8 @@ import type {
   Policy,
   Seen,
 } from '../delegation/state.ts';
-import { FRESH_MS, isProven, leaseMs, RESTART, restartTimeoutMs } from '../delegation/steps/moves.ts';
+import { FRESH_MS, leaseMs, RESTART } from '../delegation/steps/moves.ts';
+import { isProven, restartTimeoutMs } from '../delegation/steps/timeouts.ts';
 import type { Call, DelayedEvents } from '../homeserver/delayed-events.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';

@@ -12,7 +12,7 @@ import type {
   LiveState,
   Session,
 } from '../../src/delegation/state.ts';
-import { isProven, restartTimeoutMs } from '../../src/delegation/steps/moves.ts';
+import { isProven, restartTimeoutMs } from '../../src/delegation/steps/timeouts.ts';
 import { DELAY, EVENTS, type EventName, GROUP, ME, NOW, POLICY, ROWS, type RowName, rowIn } from './cases.ts';
 import { TABLE } from './table.ts';
 

@@ -291,6 +291,7 @@ describe('an SFU that was stopped', () => {
   const stopped = decided(rowIn(ROWS['connected, just seen']), { ...EVENTS['A left'], cause: 'sfu_down' } as Event);
   const waitMs = POLICY.waitMs.sfuDown;
   const nobodyAt = (askedAtMs: number) => ({ ...EVENTS['list: nobody'], askedAtMs });
+  const sent: Event = { kind: 'send_answered', action: 'leave', answer: { kind: 'ok' } };
 
   it('and is first asked long after the wait, for we were away as well, may be back just now: its clients have the wait from then on', () => {
     const backMs = NOW + waitMs + 25_000;
@@ -311,7 +312,10 @@ describe('an SFU that was stopped', () => {
     const answers = (answersSinceMs: number) => decided(stopped, { ...nobodyAt(askedAtMs), answersSinceMs } as Event, askedAtMs);
     const backMs = NOW + 9_000;
     expect(answers(backMs).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: backMs + waitMs });
-    expect(decided(answers(backMs), nobodyAt(backMs + waitMs), backMs + waitMs).state.kind).toBe('leaving');
+    const leaving = decided(answers(backMs), nobodyAt(backMs + waitMs), backMs + waitMs);
+    expect(leaving.state).toMatchObject({ kind: 'leaving', departure: { atMs: NOW }, onTimeUntilMs: backMs + waitMs + 1_000 });
+    expect(decided(leaving, sent, backMs + waitMs + 900).state).toMatchObject({ kind: 'ended', outcome: 'sent', sin: null });
+    expect(decided(leaving, sent, backMs + waitMs + 1_100).state).toMatchObject({ kind: 'ended', outcome: 'sent', sin: 'ghost' });
   });
 
   it.each<[string, LiveState, Event]>([

@@ -21,7 +21,6 @@ import {
   isAnotherRoom,
   isCertain,
   isFresh,
-  LEAST_TIMEOUT_MS,
   leaseMs,
   longestPauseMs,
   type Moment,
@@ -33,6 +32,7 @@ import {
   unchanged,
 } from './moves.ts';
 import { falseLeave, ranOutUnder, witnessed } from './sins.ts';
+import { LEAST_TIMEOUT_MS } from './timeouts.ts';
 
 type Row = In<Connected>;
 

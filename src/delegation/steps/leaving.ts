@@ -16,15 +16,13 @@ import {
   type Moment,
   move,
   never,
-  restMs,
-  SEND_TIMEOUT_MS,
   SURELY_EXPIRED_MS,
   sessionOf,
   surelyExpired,
-  timeoutMsOf,
   unchanged,
 } from './moves.ts';
 import { falseLeave, ranOutUnder, witnessed } from './sins.ts';
+import { restMs, SEND_TIMEOUT_MS, timeoutMsOf } from './timeouts.ts';
 
 type Row = In<Leaving>;
 

@@ -23,6 +23,7 @@ import type {
 } from '../state.ts';
 import { type Clocks, isFromBeforeSetBack, seenByJoinMs } from './clocks.ts';
 import { witnessed } from './sins.ts';
+import { restMs, SEND_TIMEOUT_MS } from './timeouts.ts';
 
 /** What a decision may know besides the row and the event. */
 export interface Moment extends Clocks {
@@ -55,7 +56,6 @@ const ON_TIME_MS = 1_000;
 const ABANDONED = { afterMs: 24 * 3_600_000, failures: 100 };
 /** How often an SFU that is away is asked about an event that has run out by our count. */
 const AFTER_EXPIRY_MS = 300_000;
-export const SEND_TIMEOUT_MS = 10_000;
 /** How old a list may be that shows nobody: on the strength of an older one no leave is sent, for the member may be back. */
 export const FRESH_MS = 100;
 const HISTORY_KEPT = 16;
@@ -120,62 +120,6 @@ export function isFresh(row: LiveDelegation, askedAtMs: number, at: Moment): boo
 }
 
 export const RESTART: Effect = { kind: 'restart' };
-
-/** A restart gets so many times what the last one took. */
-const AS_SLOW_AGAIN = 1.5;
-
-/**
- * The timeout of a restart that is made at `nowMs`; `latelyMs` is what the newest answered call to this homeserver took. A restart that
- * hangs must leave time for another try before the event expires. But a homeserver that is slow for everybody does not hang: to give its
- * calls up in the middle would lose all events, and have it do everything twice.
- */
-export function restartTimeoutMs(row: LiveDelegation, nowMs: number, latelyMs: number): number {
-  const leftMs = restMs(row.expiry, { nowMs });
-  if (leftMs <= 0) return timeoutMsOf(row.delayMs / 4);
-  const shareMs = isForNextTry(row, nowMs) ? Math.min(leftMs / 2, row.delayMs / 4) : leftMs / 2;
-  return timeoutMsOf(Math.max(shareMs, Math.min(leftMs, Math.max(lastTookMs(row), latelyMs) * AS_SLOW_AGAIN)));
-}
-
-/**
- * Of every four failed tries in a row one gets a long timeout, for a homeserver that has become slow: once it answers, its time is known
- * for all other calls. It is the third (`failures` is 2), not one that comes just when the event has run out by our count.
- */
-const LONG_TRY = { every: 4, nth: 2 };
-
-/**
- * Whether the timeout has to leave time for another try: the event has run out by our count, and is alive only if a lost call was carried
- * out. The long tries are excepted.
- */
-function isForNextTry({ state, expiry }: LiveDelegation, nowMs: number): boolean {
-  return expiry.earliestMs <= nowMs && state.kind === 'connected' && state.failures % LONG_TRY.every !== LONG_TRY.nth;
-}
-
-/**
- * If the earliest and the latest expiry are further apart than this part of the delay, a restart has failed since: no answered one takes so
- * long.
- */
-const LONGEST_TOOK_PART = 0.4;
-
-/** How long the last restart took, ms; 0: unknown, for there was none, or one has failed since, in this session or an earlier one. */
-function lastTookMs(row: LiveDelegation): number {
-  const { state, expiry, delayMs } = row;
-  const tookMs = expiry.latestMs - expiry.earliestMs;
-  const isOfLast = isProven(row) && state.kind === 'connected' && state.failures === 0;
-  return isOfLast && tookMs < delayMs * LONGEST_TOOK_PART ? tookMs : 0;
-}
-
-/** The shortest timeout, however little time is left. */
-export const LEAST_TIMEOUT_MS = 500;
-
-/** A share of the time that is left as a timeout, within bounds. */
-export function timeoutMsOf(shareMs: number): number {
-  return Math.round(Math.min(Math.max(shareMs, LEAST_TIMEOUT_MS), SEND_TIMEOUT_MS));
-}
-
-/** How much time is left until the event may have run out; after that, until it must have. */
-export function restMs({ earliestMs, latestMs }: LiveDelegation['expiry'], { nowMs }: Pick<Moment, 'nowMs'>): number {
-  return (earliestMs > nowMs ? earliestMs : latestMs) - nowMs;
-}
 
 /**
  * The longest pause before a failed restart is tried again, ms, as long as the event may be alive: also after its expiry by our count, for
@@ -306,16 +250,17 @@ export function isCertain({ cause, certain }: Departure, isOfNewest: boolean): b
 
 /**
  * From here on the leave is owed, by evidence that was asked for at `askedAtMs` (an answer may be old by the time that a stopped process
- * reads it). An ending that was tried earlier is kept to: a group has at most one.
+ * reads it). An ending that was tried earlier is kept to: a group has at most one. The member has had the wait since `waitedSinceMs`.
  */
 export function owe(
   row: LiveDelegation,
   { departure, session, attempted }: { departure: Departure; session: Session | null; attempted: Action | null },
   askedAtMs: number,
   at: Moment,
+  waitedSinceMs = departure.atMs,
 ): Decision {
   const action = attempted ?? endingFor(row, departure.cause);
-  const onTimeUntilMs = departure.atMs + waitMsOf(departure.cause, at.policy) + ON_TIME_MS;
+  const onTimeUntilMs = waitedSinceMs + waitMsOf(departure.cause, at.policy) + ON_TIME_MS;
   const due = { nextTryMs: at.nowMs, attempts: 0, last: 'none' } as const;
   const state: LiveState = { kind: 'leaving', action, departure, session, onTimeUntilMs, confirmedAtMs: askedAtMs, ...due };
   return move(row, state, at, [{ kind: 'send', action, timeoutMs: SEND_TIMEOUT_MS }], { detail: departure.cause });
@@ -387,11 +332,6 @@ export function expiryAfter(row: LiveDelegation, askedAtMs: number, answer: Answ
     default:
       return never(answer);
   }
-}
-
-/** Whether the homeserver has ever restarted the event, which proves that it exists. */
-export function isProven({ expiry, createdAtMs, delayMs }: LiveDelegation): boolean {
-  return expiry.earliestMs !== createdAtMs + delayMs;
 }
 
 /** The compiler's proof that a switch is exhaustive; reached only by a broken invariant. */

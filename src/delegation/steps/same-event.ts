@@ -3,7 +3,7 @@
 import { haveOneEvent } from '../handles.ts';
 import type { Awaiting, Common, Handles, LiveDelegation, LiveState } from '../state.ts';
 import { attemptedIn } from './attempted.ts';
-import { isProven } from './moves.ts';
+import { isProven } from './timeouts.ts';
 
 type Known = Pick<LiveDelegation, 'state' | 'expiry'>;
 type Fresh = Pick<LiveDelegation, 'expiry'> & { readonly state: Awaiting };

@@ -169,8 +169,13 @@ export function settlingSnapshot(row: Row, event: EventOf<'snapshot'>, at: Momen
   // room may come before the row's own question. After a gap the member may have come meanwhile, and be reconnecting.
   if (!state.departure.certain && isAskedLate(row, event) && !isOnlyBusy(row, event, at)) return lookAgain(row, at);
   return event.lookedFor || lastSeen(row) === null
-    ? owe(row, state, event.askedAtMs, at)
+    ? owe(row, state, event.askedAtMs, at, waitedSinceMs(state, at))
     : unchanged(row, [ask(at.nowMs, { whichRoom: mayBeForgotten(state) })]);
+}
+
+/** Of an SFU that was away, or a process, clients have the wait from the return on. */
+function waitedSinceMs({ departure, untilMs }: Settling, { policy }: Moment): number {
+  return departure.cause === 'sfu_down' ? Math.max(departure.atMs, untilMs - waitMsOf('sfu_down', policy)) : departure.atMs;
 }
 
 /** We have looked again before, and were running ever since, with too much to do: each further look would come as late. */
@@ -221,7 +226,7 @@ function stands({ state: { departure, failures, untilMs } }: Row, { nowMs }: Mom
 export function settlingUnreachable(row: Row, event: EventOf<'sfu_unreachable'>, at: Moment): Decision {
   const { state } = row;
   if (event.askedAtMs < state.untilMs) return askWhenWaitIsOver(row, at);
-  if (stands(row, at)) return owe(row, state, event.askedAtMs, at);
+  if (stands(row, at)) return owe(row, state, event.askedAtMs, at, waitedSinceMs(state, at));
   if (isAbandoned(row, state.failures, at)) return end(row, 'expired', at, { cause: state.departure.cause, sin: falseLeave(row) });
   const failures = state.failures + 1;
   return move(row, { ...state, failures, nextAskMs: askAgainMs(row, failures, at) }, at);
