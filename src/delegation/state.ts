@@ -220,7 +220,12 @@ export type Event =
     }
   | { readonly kind: 'aborted'; readonly identity: Identity; readonly sid: Sid | null }
   | { readonly kind: 'room_started'; readonly roomSid: RoomSid | null }
-  | { readonly kind: 'room_finished'; readonly roomSid: RoomSid | null }
+  | {
+      readonly kind: 'room_finished';
+      readonly roomSid: RoomSid | null;
+      /** When it was closed, by the SFU's clock in whole seconds. Undefined: not told. */
+      readonly closedAtMs?: number;
+    }
   | {
       readonly kind: 'snapshot';
       /** When the SFU was asked: evidence is as old as the question. */

@@ -82,7 +82,9 @@ function concerning(event: Concern, webhook: Message): Webhook {
   if (name === null) return { kind: 'irrelevant', event };
   const roomSid = roomSidOf(room);
   if (event === 'room_started' || event === 'room_finished') {
-    return { kind: 'room', event, onceKey: nameOf(webhook, [name, roomSid]), room: name, about: { kind: event, roomSid } };
+    const closedAtMs = event === 'room_finished' ? createdAtMsOf(webhook) : undefined;
+    const about: AboutRoom = { kind: event, roomSid, ...(closedAtMs !== undefined && { closedAtMs }) };
+    return { kind: 'room', event, onceKey: nameOf(webhook, [name, roomSid]), room: name, about };
   }
   const participant = partOf(webhook, 'participant') ?? {};
   const identity = parseIdentity(textOf(participant, 'identity'));

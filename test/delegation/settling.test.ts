@@ -77,7 +77,16 @@ describe('missing from a list, without a word of the departure, and the SFU has 
     const gone = told(missing, nobody(NOW + POLICY.waitMs.missing), NOW + POLICY.waitMs.missing);
     expect(gone.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' } });
     const nowMs = NOW + 5_000;
-    expect(told(gone, EVENTS['our room finished'], nowMs).state).toMatchObject({ departure: { cause: 'left' }, untilMs: nowMs + left });
+    const finished = { ...EVENTS['our room finished'], closedAtMs: NOW + 1_000 } as Event;
+    expect(told(gone, finished, nowMs).state).toMatchObject({ departure: { cause: 'left' }, untilMs: nowMs + left });
+  });
+
+  it('but not if it was closed after a restart, which with a Redis it outlives: who is not back yet may be on the way', () => {
+    const restarted = told(rowIn(ROWS['connected, just seen']), EVENTS['list: nobody, after a restart'], NOW);
+    expect(restarted.state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs: NOW + sfuDown });
+    const finished = { ...EVENTS['our room finished'], closedAtMs: NOW + 5_000 } as Event;
+    expect(told(restarted, finished, NOW + 5_500)).toBe(restarted);
+    expect(told(restarted, EVENTS['our room finished'], NOW + 5_500), 'when is not told').toBe(restarted);
   });
 
   it('nobody is waited for longer than without the word of it', () => {
@@ -91,6 +100,17 @@ describe('missing from a list, without a word of the departure, and the SFU has 
     const untilMs = backMs + sfuDown;
     expect(told(row, nobody(backMs, backMs), backMs).state).toMatchObject({ kind: 'settling', departure: { cause: 'sfu_down' }, untilMs });
     expect(told(row, EVENTS['the room started anew'], backMs).state).toMatchObject({ departure: { cause: 'sfu_down' }, untilMs });
+  });
+});
+
+describe('on the way back from an SFU that has stopped, and seen on a list, but not up yet', () => {
+  const session = { ...ROWS['connected, just seen'].session, sid: 'PA_b' as Sid, joinedAtMs: NOW - 500, after: 'sfu_down' } as const;
+  const row = rowIn({ ...ROWS['connected, just seen'], session });
+
+  it('the late word that the room before is finished is no departure: the SFU is asked', () => {
+    const { next, effects } = decide(row, EVENTS['our room finished'], now, POLICY);
+    expect(next).toBe(row);
+    expect(effects).toMatchObject([{ kind: 'check' }]);
   });
 });
 

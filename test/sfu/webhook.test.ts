@@ -230,6 +230,8 @@ describe('what it says', () => {
     const bare = { event: 'participant_left', room: { name: 'r' }, participant: { identity: 'alice' } };
     expect(await about(bare)).toEqual({ kind: 'left', identity: 'alice', sid: null, joinedAtMs: null, roomSid: null, cause: 'left' });
     expect(await about({ event: 'room_finished', room: { name: 'r' } })).toEqual({ kind: 'room_finished', roomSid: null });
+    const finished = { event: 'room_finished', room: { name: 'r' }, createdAt: '1795420800' };
+    expect(await about(finished)).toEqual({ kind: 'room_finished', roomSid: null, closedAtMs: 1_795_420_800_000 });
   });
 
   test('names may be in snake case, numbers plain, and unknown fields there', async () => {

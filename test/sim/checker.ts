@@ -74,6 +74,8 @@ export interface CheckerDeps {
   readonly foundMs: (room: RoomName, identity: Identity) => number;
   /** The room of that name on the SFU now. */
   readonly roomSidOf: (room: RoomName) => RoomSid | null;
+  /** Whether a room of this SID was ended where others were in one on another node, or on their way back to it. */
+  readonly hasEndedElsewhere: (room: RoomSid) => boolean;
   /** When the SFU was back, if it was away from the one time to the other. */
   readonly sfuBackMs: (sinceMs: number, untilMs: number) => number | undefined;
   readonly isKept: (id: DelegationId) => boolean;
@@ -431,8 +433,8 @@ export class Checker {
     // An SFU that was killed tells nothing, and yet it shows: the room is another one.
     if (up === null || (told.leftMs === Number.POSITIVE_INFINITY && up.cause !== 'sfu_down')) return;
     if (told.leftMs === Number.POSITIVE_INFINITY && stay.withNode && (this.#deps.listsByNode || up.session.wasUnlisted)) return;
-    // Nor does it where a node that has woken up has ended its room, of the same SID, in which they seem to have been.
-    if (stay.withNode && this.#finished.has(up.session.roomSid)) return;
+    // Nor does it where a node that has woken up, or an operator, has ended a room of the same SID, in which they seem to have been.
+    if (stay.withNode && this.#finished.has(up.session.roomSid) && this.#deps.hasEndedElsewhere(up.session.roomSid)) return;
     // Nor is it known which session is the newest if the SFU's clock was set back between them, and the older one is told of late.
     if (stay.withNode && up.session.toldJoinedAtMs < stay.newestToldMs) return;
     // Nor does an attempt to come back tell that it was from a node that was killed: with a Redis the room keeps its SID.

@@ -65,6 +65,8 @@ const STRUCK_OFF_MS = [100, 20_000] as const;
 const WRITTEN_ANEW_MS = [1_000, 60_000] as const;
 const NOTICED_MS = [19_500, 21_500] as const;
 
+type Told = 'participant_joined' | 'participant_left' | 'participant_connection_aborted';
+
 export interface SfuDeps {
   readonly timeline: Timeline;
   readonly chance: Chance;
@@ -95,6 +97,8 @@ export class ModelSfu {
   readonly #written: Map<RoomName, Written> | null;
   /** A node with the room is asked for its list (api.enable_psrpc_for_get_list_participants), not the Redis. */
   readonly listsByNode: boolean;
+  /** Rooms that were ended where others are in a room of the same SID, or on their way back to it: by a node that had been frozen, or by the API. */
+  readonly endedElsewhere = new Set<RoomSid>();
   #nodes: [SfuNode, ...SfuNode[]];
   readonly #queues = new Map<RoomName, Promise<void>>();
   readonly #foundMs = new Map<string, number>();
@@ -307,6 +311,7 @@ export class ModelSfu {
       this.#leftOver.delete(room);
       if (room.node.killed) return;
       this.#written?.delete(room.name);
+      this.endedElsewhere.add(room.sid);
       this.#sayOfRoom('room_finished', room);
       for (const session of this.#rooms.get(room.name)?.sessions.values() ?? []) this.#writeAnew(session);
     });
@@ -370,15 +375,15 @@ export class ModelSfu {
     this.#deps.timeline.after(ROOM_DELETED_MS, () => {
       // Whoever came in the last moment goes with it.
       endAll();
+      this.endedElsewhere.add(room.sid);
       this.#finish(room);
     });
   }
 
-  /** Everything is forgotten without a word; TERM says SERVER_SHUTDOWN where the connection still carries it. */
+  /** Everything is forgotten without a word; TERM says some of it. */
   crash(withWord: boolean): void {
     const rooms = [...this.#rooms.values()];
-    if (withWord)
-      for (const { sessions } of rooms) for (const session of sessions.values()) this.#say('participant_left', session, 'SERVER_SHUTDOWN');
+    if (withWord) for (const room of rooms) void this.#stop(room);
     this.up = false;
     this.#outages.push({ fromMs: this.#deps.timeline.nowMs, toMs: Number.POSITIVE_INFINITY });
     this.#deps.trace('sfu: is gone');
@@ -388,6 +393,29 @@ export class ModelSfu {
     this.#rooms.clear();
     this.#leftOver.clear();
     for (const room of rooms) this.#forget(room, 'sfu gone');
+  }
+
+  /**
+   * An SFU that stops closes each room: it tells of one departure after the other, and then that the room is finished, until its process ends,
+   * some milliseconds later. What was not answered by then is never told again. With a Redis it may end before it has taken the room off the
+   * list as well; the room then keeps its SID.
+   */
+  async #stop(room: ModelRoom): Promise<void> {
+    const { chance, deliver, timeline } = this.#deps;
+    const sessions = [...room.sessions.values()];
+    const told = chance.between('told at the stop', 0, sessions.length + 1);
+    const isOffList = told > sessions.length || chance.happens('off the list at the stop', 0.5);
+    if (isOffList) this.#written?.delete(room.name);
+    const hooks = [
+      ...sessions.map((session) => () => this.#hookOf(wordOfEnd(session), session, 'SERVER_SHUTDOWN')),
+      () => this.#hookOfRoom('room_finished', room),
+    ];
+    for (const [index, make] of hooks.slice(0, told).entries()) {
+      const hook = make();
+      this.onHook(hook, sessions[index] ?? null);
+      await timeline.wait(2);
+      if (!(await deliver(hook))) return;
+    }
   }
 
   /** When it was back, if it was away from the one time to the other. */
@@ -428,7 +456,11 @@ export class ModelSfu {
     this.#sayOfRoom('room_finished', room);
   }
 
-  #say(event: 'participant_joined' | 'participant_left' | 'participant_connection_aborted', session: SfuSession, reason = ''): void {
+  #say(event: Told, session: SfuSession, reason = ''): void {
+    this.#post(this.#hookOf(event, session, reason), session, session.node);
+  }
+
+  #hookOf(event: Told, session: SfuSession, reason: string): Hook {
     const { identity, sid, toldJoinedAtMs: joinedAtMs, roomSid, room } = session;
     const leftAtMs = Math.floor(this.#wallMs() / 1_000) * 1_000;
     const about: Event =
@@ -437,11 +469,16 @@ export class ModelSfu {
         : event === 'participant_left'
           ? { kind: 'left', identity, sid, joinedAtMs, roomSid, cause: causeOfReason(reason), leftAtMs }
           : { kind: 'aborted', identity, sid };
-    this.#post({ kind: 'participant', event, onceKey: this.#onceKey(), room, identity, about }, session, session.node);
+    return { kind: 'participant', event, onceKey: this.#onceKey(), room, identity, about };
   }
 
-  #sayOfRoom(event: 'room_started' | 'room_finished', { name: room, sid: roomSid, node }: ModelRoom): void {
-    this.#post({ kind: 'room', event, onceKey: this.#onceKey(), room, about: { kind: event, roomSid } }, null, node);
+  #sayOfRoom(event: 'room_started' | 'room_finished', room: ModelRoom): void {
+    this.#post(this.#hookOfRoom(event, room), null, room.node);
+  }
+
+  #hookOfRoom(event: 'room_started' | 'room_finished', { name: room, sid: roomSid }: ModelRoom): Hook {
+    const closed = event === 'room_finished' ? { closedAtMs: Math.floor(this.#wallMs() / 1_000) * 1_000 } : {};
+    return { kind: 'room', event, onceKey: this.#onceKey(), room, about: { kind: event, roomSid, ...closed } };
   }
 
   #wallMs(): number {
@@ -479,11 +516,15 @@ export class ModelSfu {
     if (startedMs - bornMs > TOO_OLD_MS) return;
     for (const tryMs of TRIES_MS) {
       await timeline.wait(startedMs + tryMs - timeline.nowMs + 2);
-      // A killed SFU has forgotten its queue; a stopped one finishes with the word it gave.
-      if (node.killed && hook.about.kind !== 'left') return;
+      // An SFU that is gone has forgotten its queue.
+      if (node.killed) return;
       if (await deliver(hook)) return;
     }
   }
+}
+
+function wordOfEnd({ active }: SfuSession): Told {
+  return active ? 'participant_left' : 'participant_connection_aborted';
 }
 
 function seenIn(room: Pick<ModelRoom, 'sessions'> | undefined): readonly Seen[] {

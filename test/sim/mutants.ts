@@ -22,7 +22,7 @@ const delegation = (file: string): string => `src/delegation/${file}`;
 export const MUTANTS: readonly Mutant[] = [
   {
     name: 'any departure ends any session: the fence of the SID is gone',
-    noticedIn: dense(156),
+    noticedIn: dense(4283),
     file: delegation('steps/connected.ts'),
     from: 'if (event.joinedAtMs < session.joinedAtMs) return unchanged(row);\n  // A newer session',
     to: '// A newer session',
@@ -127,7 +127,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'the webhook alone decides',
-    noticedIn: dense(2),
+    noticedIn: dense(4),
     file: delegation('reasons.ts'),
     from: 'return !WEIGHTS[cause].mustAsk && waitMsOf(cause, policy) === 0;',
     to: 'return true;',
@@ -169,7 +169,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'one who has sent too much stops the calls for all others',
-    noticedIn: dense(3_786),
+    noticedIn: dense(1_320),
     file: 'src/engine/lane.ts',
     from: "if (action !== 'send' || retryAfterMs === null || isDoubted(lane)) return false;",
     to: 'return false;',

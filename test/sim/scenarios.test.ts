@@ -59,6 +59,23 @@ test('killed between the decision and the call, and the member comes back meanwh
   expect(found).toEqual([]);
 });
 
+test('an SFU with a Redis is killed, some are back, and it is stopped: it ends the room of the same SID, and the others have time as before', async () => {
+  for (let seed = 1; seed <= 12; seed += 1) {
+    const found = await play({
+      seed,
+      members: [MEMBER, MEMBER, MEMBER],
+      steps: [0, 1, 2].map((member) => ({ afterMs: 100, member, deed: 'join', forMs: 0, trouble: null })),
+      outages: [
+        { kind: 'sfu-crash', atMs: 20_000, forMs: 60, which: 0 },
+        { kind: 'sfu-stop', atMs: 25_700, forMs: 60, which: 0 },
+        // Only an SFU with a Redis has lists to lose.
+        { kind: 'lists-lost', atMs: 110_000, forMs: 0, which: 0 },
+      ],
+    });
+    expect(found, `seed ${seed}`).toEqual([]);
+  }
+});
+
 test.each([1, 3])('the store is away for longer than a delay: %d replicas lose nobody who is there', async (replicas) => {
   const found = await play({
     replicas,

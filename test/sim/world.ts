@@ -91,6 +91,7 @@ export class World {
       isListed: (session) => this.#sfu.isListed(session),
       foundMs: (room, identity) => this.#sfu.foundMs(room, identity),
       roomSidOf: (room) => this.#sfu.list(room).roomSid,
+      hasEndedElsewhere: (room) => this.#sfu.endedElsewhere.has(room),
       sfuBackMs: (...away) => this.#sfu.backMs(...away),
       isKept: (id) => this.#disk.rows.has(id),
       isKnown: (onceKey) => this.#disk.once.has(onceKey),

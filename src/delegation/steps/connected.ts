@@ -118,6 +118,8 @@ export function connectedRoomFinished(row: Row, event: EventOf<'room_finished'>,
   // It may be the late webhook of an older room of this name; to wait for a return, without restarts, could cost a short delay its event.
   if (event.roomSid === null || session.roomSid === null) return unchanged(row, [ask(at.nowMs)]);
   if (event.roomSid !== session.roomSid) return unchanged(row);
+  // Of one that was never up the row has the room of the one before it.
+  if (session.after !== undefined) return unchanged(row, [ask(at.nowMs)]);
   return depart(row, session, { cause: 'left', atMs: at.nowMs, fence: null, certain: false }, attempted, at);
 }
 

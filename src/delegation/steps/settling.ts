@@ -3,7 +3,7 @@
 import { lastSeen } from '../last-seen.ts';
 import { waitMsOf } from '../reasons.ts';
 import type { Departure, EventOf, Session, Settling } from '../state.ts';
-import { CLOCKS_MS, leftMs } from './clocks.ts';
+import { CLOCKS_MS, inOurTime, leftMs } from './clocks.ts';
 import {
   ask,
   askAgainMs,
@@ -115,13 +115,22 @@ export function settlingRoomStarted(row: Row, event: EventOf<'room_started'>, at
 export function settlingRoomFinished(row: Row, event: EventOf<'room_finished'>, at: Moment): Decision {
   const { state } = row;
   const { session, departure } = state;
-  const isOnlyListed = departure.fence === null && (departure.cause === 'missing' || departure.cause === 'sfu_down');
+  const isOnlyListed = departure.fence === null && (departure.cause === 'missing' || wasClosedBefore(row, event, at));
   if (!isOnlyListed || session.after !== undefined) return unchanged(row);
   if (event.roomSid === null || event.roomSid !== session.roomSid) return unchanged(row);
   const waitMs = waitMsOf('left', at.policy);
   const untilMs = Math.min(state.untilMs, at.nowMs + waitMs);
   const left = { ...departure, cause: 'left', atMs: Math.max(departure.atMs, untilMs - waitMs) } as const;
   return move(row, { ...state, departure: left, untilMs, nextAskMs: nextLookMs(row, untilMs, at), failures: 0 }, at);
+}
+
+/**
+ * Whether it can be the closed room that was taken for a restart. With a Redis a room outlives its SFU, and keeps its SID: one that was closed
+ * only after the restart, because the SFU was stopped or left by those who were back, says nothing of who is still on the way back to it.
+ */
+function wasClosedBefore({ state: { departure, untilMs } }: Row, { closedAtMs }: EventOf<'room_finished'>, at: Moment): boolean {
+  if (departure.cause !== 'sfu_down' || closedAtMs === undefined) return false;
+  return inOurTime(closedAtMs, at) <= untilMs - waitMsOf('sfu_down', at.policy);
 }
 
 /** That its room was closed is all that has been told of it. An SFU that can't be asked afterwards may have closed it because it stops. */
