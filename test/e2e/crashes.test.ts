@@ -1,6 +1,7 @@
 // lastwill is killed -9 and started again on the same data: what was promised still holds.
 import { describe, expect } from 'vitest';
-import { story } from './stack/place.ts';
+import type { Member } from './stack/call.ts';
+import { type OwnPlace, type Stage, story } from './stack/place.ts';
 import { eventually, now, sleep } from './stack/processes.ts';
 
 const SOON_MS = 3_000;
@@ -9,56 +10,49 @@ const NOTICED_MS = 30_000;
 /** An absence known only from lists is held this long by default, and must be confirmed by a second list. */
 const MISSING_MS = 4_000;
 
+async function killedWithOneThere(stage: Stage) {
+  const place = await stage.place();
+  const alice = await stage.member(place);
+  const delegation = await alice.scheduleAndDelegate(120_000);
+  const participant = await alice.join();
+  await alice.reaches(delegation, 'connected');
+  await place.lastwill.kill();
+  return { place, alice, participant };
+}
+
+async function expectLeaveOnceBack(place: OwnPlace, alice: Member, departedMs: number, what: string): Promise<void> {
+  const readyMs = await place.lastwill.startAgain();
+  const note = `down until ${(now() - departedMs).toFixed(0)} ms after it, ready in ${readyMs.toFixed(0)} ms`;
+  await alice.expectLeave(what, departedMs, now() - departedMs + MISSING_MS + SOON_MS, note);
+  await alice.expectClean();
+}
+
 describe('lastwill killed -9 and started again', () => {
   story('the participant leaves while it is down; LiveKit tells again', async ({ stage }) => {
-    const place = await stage.place();
-    const alice = await stage.member(place);
-    const delegation = await alice.scheduleAndDelegate(120_000);
-    const participant = await alice.join();
-    await alice.reaches(delegation, 'connected');
-    await place.lastwill.kill();
+    const { place, alice, participant } = await killedWithOneThere(stage);
     const departedMs = await participant.leave();
     await eventually('LiveKit to tell nobody', NOTICED_MS, () => place.tap.find('participant_left', alice.identity)[0]);
     await sleep(1_000);
-    const readyMs = await place.lastwill.startAgain();
-    const note = `down until ${(now() - departedMs).toFixed(0)} ms after it, ready in ${readyMs.toFixed(0)} ms`;
-    await alice.expectLeave('lastwill down at the leave', departedMs, now() - departedMs + MISSING_MS + SOON_MS, note);
-    await alice.expectClean();
+    await expectLeaveOnceBack(place, alice, departedMs, 'lastwill down at the leave');
   });
 
   story('the participant leaves while it is down, and LiveKit never tells', async ({ stage }) => {
-    const place = await stage.place();
-    const alice = await stage.member(place);
-    const delegation = await alice.scheduleAndDelegate(120_000);
-    const participant = await alice.join();
-    await alice.reaches(delegation, 'connected');
-    await place.lastwill.kill();
+    const { place, alice, participant } = await killedWithOneThere(stage);
     place.tap.copies = () => 0;
     const departedMs = await participant.leave();
     await eventually('the departure to be lost', NOTICED_MS, () => place.tap.find('participant_left', alice.identity)[0]);
-    const readyMs = await place.lastwill.startAgain();
-    const note = `down until ${(now() - departedMs).toFixed(0)} ms after it, ready in ${readyMs.toFixed(0)} ms`;
-    await alice.expectLeave('lastwill down at the leave, webhook lost', departedMs, now() - departedMs + MISSING_MS + SOON_MS, note);
-    await alice.expectClean();
+    await expectLeaveOnceBack(place, alice, departedMs, 'lastwill down at the leave, webhook lost');
   });
 
   // LiveKit has given the word of the departure up by then. It closes a room when nobody has been in it for 20 s.
   story('the last one in a room leaves while it is down, and it is back as LiveKit closes the room', async ({ stage }) => {
-    const place = await stage.place();
-    const alice = await stage.member(place);
-    const delegation = await alice.scheduleAndDelegate(120_000);
-    const participant = await alice.join();
-    await alice.reaches(delegation, 'connected');
-    await place.lastwill.kill();
+    const { place, alice, participant } = await killedWithOneThere(stage);
     const departedMs = await participant.leave();
     await eventually('LiveKit to tell for the last time', NOTICED_MS, () =>
       place.tap.find('participant_left', alice.identity).length === 5 ? true : undefined,
     );
     await sleep(Math.max(0, departedMs + 17_000 - now()));
-    const readyMs = await place.lastwill.startAgain();
-    const note = `down until ${(now() - departedMs).toFixed(0)} ms after it, ready in ${readyMs.toFixed(0)} ms`;
-    await alice.expectLeave('lastwill down at the leave, room closed', departedMs, now() - departedMs + MISSING_MS + SOON_MS, note);
-    await alice.expectClean();
+    await expectLeaveOnceBack(place, alice, departedMs, 'lastwill down at the leave, room closed');
   });
 
   // The delay leaves room for starts on a busy machine: down for longer than the last fifth of it, nobody can keep the event.
