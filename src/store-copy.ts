@@ -22,7 +22,7 @@ import { createSeal, type Seal } from './store/seal.ts';
 import { sqliteFile } from './store/sqlite/file.ts';
 import { openSqliteStore } from './store/sqlite/sqlite.ts';
 import { makeFolder } from './store/sqlite/unusable.ts';
-import { readRows, SLOTS, type Store } from './store/store.ts';
+import { FIRST_PART, readRoom, SLOTS, type Store } from './store/store.ts';
 
 const FOLDER = 'sqlite:';
 export const COPY_USAGE = `Usage: npm run store -- copy --from <store> [--from-key <file>] --to <store>
@@ -62,7 +62,7 @@ export async function copyStore(from: BothStores, to: BothStores): Promise<Copie
     const missing = [...rows.values()].filter(({ id }) => !there.has(id));
     if (missing.length > 0) {
       const writes = missing.map((row) => ({ row: byAnotherClock(row, aheadMs), leaseMs: 0 }));
-      await to.update({ by: 'room', room }, null, () => ({ writes, value: null }));
+      await to.update({ by: 'room', room, part: FIRST_PART }, null, () => ({ writes, value: null }));
     }
     const copies = await rowsIn(to, room);
     if (copies.size !== rows.size || ![...copies.values()].every((copy) => isCopy(copy, rows.get(copy.id), aheadMs)))
@@ -89,7 +89,7 @@ async function refuseOthersRows(from: Store, to: Store, aheadMs: number): Promis
 type Rows = ReadonlyMap<DelegationId, LiveDelegation>;
 
 async function rowsIn(store: Store, room: RoomName): Promise<Rows> {
-  const { value: rows } = await readRows(store, { by: 'room', room }, (found) => found);
+  const rows = await readRoom(store, room);
   return new Map(rows.flatMap((row) => (row.handles === null ? [] : [[row.id, row]])));
 }
 

@@ -129,17 +129,12 @@ export function createApply(deps: ApplyDeps): Apply {
 /** What was applied, and what was decided on has been begun: so much. */
 export type Begun = Pick<Applied, 'rows' | 'changed' | 'duplicate'> & { readonly begun: number };
 
-export interface InParts {
-  readonly apply: Apply;
-  readonly perform: (todo: Todo) => void;
-}
-
 /**
  * Applies to all rows of a room, or to all that watch an identity in it, one part after the other, and has what follows from each part begun.
  * Others get their turns in between. What ends it midway leaves the once key unknown, and all is done again.
  */
 export async function applyInParts(
-  { apply, perform }: InParts,
+  { apply, perform }: { readonly apply: Apply; readonly perform: (todo: Todo) => void },
   where:
     | { readonly by: 'room'; readonly room: RoomName }
     | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity },

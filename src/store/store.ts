@@ -24,7 +24,7 @@ export type Where =
   | { readonly by: 'id'; readonly room: RoomName; readonly id: DelegationId }
   | { readonly by: 'owner'; readonly room: RoomName; readonly owner: Owner; readonly events?: readonly EventHash[] }
   | { readonly by: 'watched'; readonly room: RoomName; readonly identity: Identity; readonly part: RoomPart }
-  | { readonly by: 'room'; readonly room: RoomName; readonly part?: RoomPart };
+  | { readonly by: 'room'; readonly room: RoomName; readonly part: RoomPart };
 
 /**
  * Where a part of a room, or of those that watch an identity in it, begins, in words of the store that said so (`Updated`). A part has a
@@ -36,7 +36,7 @@ export const FIRST_PART = '' as RoomPart;
 
 /** Rows were in a part before this one: a webhook about them is kept in mind, whatever has become of them meanwhile. */
 export function isLaterPart(where: Where): boolean {
-  return (where.by === 'room' || where.by === 'watched') && where.part !== undefined && where.part !== FIRST_PART;
+  return (where.by === 'room' || where.by === 'watched') && where.part !== FIRST_PART;
 }
 
 /** Cancellations may pile up while a homeserver is away, and must not crowd out the row that they made room for. */
@@ -191,6 +191,17 @@ export class StoreUnusable extends Error {
 
 /** An update that was made. */
 export type Done<T> = Extract<Updated<T>, { readonly kind: 'done' }>;
+
+/** All that live in a room from now to the end of the reading, one part after the other. Rejects as `update` does. */
+export async function readRoom(store: Pick<Store, 'update'>, room: RoomName): Promise<readonly Delegation[]> {
+  const rows = new Map<DelegationId, Delegation>();
+  for (let part: RoomPart | undefined = FIRST_PART; part !== undefined; ) {
+    const { value, next }: Done<readonly Delegation[]> = await readRows(store, { by: 'room', room, part }, (found) => found);
+    for (const row of value) rows.set(row.id, row);
+    part = next;
+  }
+  return [...rows.values()];
+}
 
 /** What `of` makes of the rows; nothing is written. Rejects as `update` does. */
 export async function readRows<T>(store: Pick<Store, 'update'>, where: Where, of: (rows: readonly Delegation[]) => T): Promise<Done<T>> {

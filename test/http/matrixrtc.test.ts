@@ -5,6 +5,7 @@ import { TokenVerifier } from 'livekit-server-sdk';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Identity, RoomName, UserId } from '../../src/delegation/ids.ts';
 import { LEGACY_SLOT, legacyIdentity, memberIdentity, memberRoom } from '../../src/delegation/names.ts';
+import { readRoom } from '../../src/store/store.ts';
 import { joins, parts } from './comings.ts';
 import { API_KEY, createHarness, type Harness, type Reply, SECRETS, SFU_URL } from './harness.ts';
 
@@ -230,10 +231,7 @@ describe('a delegation', () => {
     expect(await rowsOf(ROOM)).toMatchObject([{ delayMs: delay_timeout }]);
   });
 
-  async function rowsOf(room: RoomName) {
-    const found = await at.store.update({ by: 'room', room }, null, (rows) => ({ writes: [], value: rows }));
-    return found.kind === 'done' ? found.value : [];
-  }
+  const rowsOf = (room: RoomName) => readRoom(at.store, room);
 });
 
 describe('while delegations can not be kept', () => {

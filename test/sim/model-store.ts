@@ -15,7 +15,6 @@ import {
   type Claim,
   type Claimed,
   type Excluded,
-  FIRST_PART,
   type First,
   isLaterPart,
   type Limit,
@@ -132,7 +131,7 @@ export class ModelStore implements Store, Attendance {
   async update<T>(where: Where, once: OnceKey | null, step: (rows: readonly Delegation[]) => Change<T>): Promise<Updated<T>> {
     if (this.#closed) throw new StoreUnavailable('closed');
     const all = this.#find(where);
-    const isPart = (where.by === 'room' || where.by === 'watched') && where.part !== undefined;
+    const isPart = where.by === 'room' || where.by === 'watched';
     const found = isPart ? all.slice(0, PART_ROWS) : all;
     const next = found.length < all.length ? (found.at(-1)?.id as unknown as RoomPart) : undefined;
     if (once !== null && found.length > 0 && this.#disk.once.has(once)) return { kind: 'duplicate' };
@@ -178,7 +177,7 @@ export class ModelStore implements Store, Attendance {
       case 'watched':
         return from(where.part).filter(({ identities }) => identities.includes(where.identity));
       case 'room':
-        return from(where.part ?? FIRST_PART);
+        return from(where.part);
       default:
         return where satisfies never;
     }

@@ -14,7 +14,7 @@ import { openRedisStore } from '../../src/store/redis/redis.ts';
 import { createSeal } from '../../src/store/seal.ts';
 import { sqliteFile } from '../../src/store/sqlite/file.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite.ts';
-import type { Store } from '../../src/store/store.ts';
+import { readRoom, type Store } from '../../src/store/store.ts';
 import { copyStore, runCopy } from '../../src/store-copy.ts';
 import { ended, identity, LIVE_KINDS, room, row } from '../support/fixtures.ts';
 import { NO_REDIS, RedisServer } from '../support/redis-server.ts';
@@ -40,10 +40,7 @@ const put = (store: Store, written: ReturnType<typeof row>) =>
   store.update({ by: 'id', room: written.room, id: written.id }, null, () => ({ writes: [{ row: written, leaseMs: 0 }], value: null }));
 async function all(store: Store) {
   const rooms = [...(await store.rooms(0, 1024))].sort();
-  const rows = await Promise.all(
-    rooms.map((name) => store.update({ by: 'room', room: name }, null, (found) => ({ writes: [], value: found }))),
-  );
-  return rows.flatMap((done) => (done.kind === 'done' ? done.value : []));
+  return (await Promise.all(rooms.map((name) => readRoom(store, name)))).flat();
 }
 const owner = (n: number) => `proxied:somebody-${n}` as Owner;
 const ROOMS = 40;

@@ -343,7 +343,7 @@ describe('damage', () => {
     );
     const reported: string[] = [];
     const store = open({ onUnreadable: (id, why) => reported.push(`${id} ${why.message}`) });
-    const found = await store.update({ by: 'room', room: room(1) }, 'key', (rows) => ({ writes: [], value: rows }));
+    const found = await store.update({ by: 'room', room: room(1), part: FIRST_PART }, 'key', (rows) => ({ writes: [], value: rows }));
     expect(found.kind === 'done' && found.value).toEqual([row(5, { over: { room: room(1) } })]);
     expect(reported.sort()).toEqual([1, 2, 3, 4].map((n) => `${idOf(n)} damaged: its checksum is wrong`));
     expect(reported.join()).not.toContain('secre');

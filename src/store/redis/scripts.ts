@@ -77,16 +77,11 @@ elseif cursor then
     cursor = step[1]
     for i = 2, #step[2], 2 do each(step[2][i], take) end
   until cursor == '0' or #ids >= ${PART_ROWS}
-elseif where == 'fields' then
+elseif where == 'newest' then
   for field in string.gmatch(what, '%S+') do each(string.sub(redis.call('HGET', index, field) or '', ${-OWNER_SEARCHED * ID_LENGTH}), take) end
-elseif where == 'field' then
+else
   each(redis.call('HGET', index, what) or '', take)
   if #ids > ${PART_ROWS} then cursor = '0' end
-else
-  local all = redis.call('HGETALL', index)
-  for i = 1, #all, 2 do
-    if string.sub(all[i], 1, 1) == 'i' then each(all[i + 1], take) end
-  end
 end
 local function values()
   local found = {}

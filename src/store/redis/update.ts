@@ -22,10 +22,11 @@ export interface Place {
   readonly shard: number;
   /** Of the room's index, without the prefix. */
   readonly key: string;
-  readonly where: 'ids' | 'fields' | 'field' | 'room' | 'part';
+  /** Ids; the newest of some fields; one field, in parts if there are many; a room, from a place of the walk through it. */
+  readonly where: 'ids' | 'newest' | 'field' | 'part';
   /** Fields are divided by spaces, ids by nothing. */
   readonly what: string;
-  /** A room, or a part where there are more: of the rows only those that are written have to be as they were. */
+  /** A part of many, or of a room: of the rows only those that are written have to be as they were. */
   readonly isOfMany: boolean;
   /** Names a list of rows that beliefs are kept of. */
   readonly list: string | null;
@@ -44,7 +45,6 @@ export function placeOf(where: Where): Place {
       if (where.part === FIRST_PART) return { ...fieldOf(at, identityField(where.identity)), where: 'field' };
       return { ...at, isOfMany: true, list: null, ...partOf(where.part) };
     case 'room':
-      if (where.part === undefined) return { ...at, where: 'room', what: '', isOfMany: true, list: null };
       return { ...at, isOfMany: true, list: null, ...partOf(where.part) };
     default:
       return where satisfies never;
@@ -78,7 +78,7 @@ export function walked(
 
 const fieldOf = (at: { readonly shard: number; readonly key: string }, field: string): Place => ({
   ...at,
-  where: 'fields',
+  where: 'newest',
   what: field,
   isOfMany: false,
   list: listOf(at.key, field),

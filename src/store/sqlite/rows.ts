@@ -90,7 +90,7 @@ export class SqliteRows {
       case 'watched':
         return this.#watching(where);
       case 'room':
-        return where.part === undefined ? this.#allOf(where.room) : this.#partOf(where.room, where.part);
+        return this.#partOf(where.room, where.part);
       default:
         return where satisfies never;
     }
